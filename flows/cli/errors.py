@@ -1,0 +1,60 @@
+"""How a failure reaches the user: one line on stderr and an exit code, 1 for a stage, 2 for usage or input."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from storage.errors import FlowctlError, InputError
+
+AGAIN = "run the same command again"
+
+
+@dataclass
+class Options:
+    """What was said before the command's name."""
+
+    debug: bool = False
+
+
+OPTIONS = Options()
+
+
+def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with its exceptions turned into one line and an exit code."""
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            _fail(f"Stopped at once; {AGAIN} to go on from what was saved last", 1)
+        except FlowctlError as error:
+            _fail(_with_remedy(error), error.exit_code)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error}", 1)
+        except Exception as error:
+            _fail(f"{type(error).__name__}: {error}. This should not happen: --debug shows where it did", 1)
+    return guarded
+
+
+def _with_remedy(error: FlowctlError) -> str:
+    text = str(error)
+    if isinstance(error, InputError) or "run the same command" in text.lower():
+        return text
+    return f"{text.rstrip('.')}. Then {AGAIN}"
+
+
+def _fail(text: str, code: int) -> None:
+    if OPTIONS.debug:
+        traceback.print_exc()
+    print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
+    raise typer.Exit(code)

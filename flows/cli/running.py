@@ -1,0 +1,117 @@
+"""`run` and `plan`: make what a recipe asks for, or say what would be made and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.errors import OPTIONS
+from flows.cli.options import Force, Json, Recipe, Sets, Until
+from flows.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from flows.session import Session
+    from pipeline.plan import Step
+
+
+def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Rehearse: every network at full size, one step of "
+                                              "each on a few images, in a store that is removed after.")] = False,
+        ) -> None:
+    """Make everything the recipe asks for that is not there yet. The same command goes on after any stop."""
+    from flows.display import display
+    from flows.launch import launch
+    from flows.session import Session
+    from pipeline.load import load
+
+    resolved = load(recipe, set_ or ())
+    if dry_run:
+        _rehearse(resolved, until)
+        return
+    session = Session.open(resolved, force or (), until, display=display())
+    steps = launch(session, OPTIONS.debug)
+    if not session.outcomes:  # nothing had to be done
+        _print_plan(steps)
+        typer.echo(f"Nothing to run: {'the stage is' if len(steps) == 1 else f'all {len(steps)} stages are'} there.")
+    _print_report(session)
+
+
+def plan(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, json_: Json = False) -> None:
+    """Say for each stage whether `run` would reuse, resume or run it, why, and what it would take."""
+    from flows.launch import outline
+    from flows.session import Session
+    from pipeline.load import load
+    from pipeline.plan import plan as make_plan
+
+    session = Session.open(load(recipe, set_ or ()), force or (), until)
+    steps = make_plan(session.nodes, session.store, session.force)
+    if json_:
+        print_json(outline(steps))
+    else:
+        _print_plan(steps)
+        _print_estimates(steps)
+
+
+def _print_plan(steps: list[Step]) -> None:
+    print_table(("STAGE", "ACTION", "WHY"), [(step.node.name, step.action, step.reason) for step in steps])
+
+
+def _print_estimates(steps: list[Step]) -> None:
+    """What the stages that are not there yet will take. Networks are only described for this, not built."""
+    ahead = [step for step in steps if step.action != "reuse"]
+    if not ahead:
+        return
+    from flows import words
+    from pipeline.estimate import estimate
+
+    measured = next((step.artifact.metrics for step in steps if step.node.name == "data" and step.artifact), None)
+    rows, disk = [], 0
+    for step in ahead:
+        figures = estimate(step.node, measured)
+        disk += figures.disk_bytes or 0
+        if figures.parameters or figures.disk_bytes:
+            rows.append((step.node.name, f"{figures.parameters:,}" if figures.parameters else "",
+                         f"{figures.steps:,}" if figures.steps else "",
+                         words.size(figures.memory_bytes) if figures.memory_bytes else "",
+                         words.size(figures.disk_bytes) if figures.disk_bytes else ""))
+    if rows:
+        typer.echo("\nEstimates:")
+        print_table(("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK"), [*rows, ("all", "", "", "",
+                                                                                       words.size(disk))])
+
+
+def _print_report(session: Session) -> None:
+    """Where to look at the results."""
+    node = session.nodes.get("report")
+    artifact = node and session.store.find("report", node.fingerprint)
+    if artifact:
+        typer.echo(f"Report: {artifact.path(artifact.metrics['page'])}")
+
+
+def _rehearse(recipe, until: str | None) -> None:
+    """Run the reduced recipe through the same stages, in a store of its own, without Prefect."""
+    import tempfile
+    from pathlib import Path
+
+    from flows.display import display
+    from flows.session import Session
+    from pipeline.execute import execute
+    from pipeline.rehearsal import rehearse
+
+    reduced = rehearse(recipe)
+    with tempfile.TemporaryDirectory(prefix="flowctl-rehearsal-") as home, display() as shown:
+        session = Session.open(reduced, (), until, Path(home), shown)
+        session.store.prepare()
+        made = {}
+        for name, node in session.nodes.items():
+            shown.begin(name)
+            outcome = execute(node, {role: made[role] for role in node.inputs}, session.store, reduced.compute,
+                              listeners=(shown.report,))
+            made[name] = outcome.artifact
+            shown.end(name, outcome)
+    parameters = {name: artifact.metrics["parameters"] for name, artifact in made.items()
+                  if "parameters" in artifact.metrics}
+    typer.echo(f"Rehearsed {', '.join(made)}: all of them ran, and nothing is kept.")
+    for name, count in parameters.items():
+        typer.echo(f"  {name}: one step of {count:,} parameters")

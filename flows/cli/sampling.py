@@ -1,0 +1,46 @@
+"""`sample`: images from a finished network."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Recipe, Sets
+
+
+class Model(StrEnum):
+    student = "student"
+    onestep = "onestep"
+    teacher = "teacher"
+
+
+def sample(
+    recipe: Recipe, set_: Sets = None,
+    model: Annotated[Model, typer.Option("--model", help="Which of the recipe's networks.")] = Model.student,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Solver steps; 1 for onestep, else 8.")] = None,
+    solver: Annotated[str, typer.Option("--solver", help="euler, midpoint, heun or rk4.")] = "euler",
+    class_: Annotated[str | None, typer.Option("--class", help="Name or number of one class; all in turn unless "
+                                               "given.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", min=0, help="Strength of classifier-free guidance; "
+                                                   "1 is none (for the teacher 0).")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many images.")] = 64,
+    out: Annotated[Path, typer.Option("--out", help="A .png grid or an .npz of images and labels.")] = Path(
+        "samples.png"),
+) -> None:
+    """Draw images from a finished student, one-step student or teacher."""
+    from pipeline.load import load, nearest
+    from storage.errors import InputError
+
+    if out.suffix not in (".png", ".npz"):
+        raise InputError("--out ends in .png (a grid) or .npz (all images)", str(out), "Choose one of them")
+    if solver not in (known := ("euler", "midpoint", "heun", "rk4")):
+        raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
+    from flows.drawing import Wish, draw, write
+    wish = Wish(model.value, steps or (1 if model == "onestep" else 8), solver, class_, guidance, seed, count)
+    images, labels, levels = draw(load(recipe, set_ or ()), wish)
+    write(out, images, labels, levels)
+    typer.echo(f"{count} images: {out}")

@@ -1,0 +1,118 @@
+"""Images from a recipe's finished network, to a grid or an archive."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from flows.session import Session
+from models.tarflow import schedule_from_dict
+from pipeline import networks
+from pipeline.metrics import quantise
+from pipeline.plan import sound
+from pipeline.recipe import Recipe
+from pipeline.runtime import derive, prepare
+from pipeline.sampling import class_labels, starting_noise, teacher_samples
+from pipeline.solvers import guided, make_solver
+from pipeline.solvers import sample as integrate
+from pipeline.stages.data import IMAGES
+from storage.artifact import Artifact
+from storage.atomic import replacing
+from storage.errors import InputError
+from storage.imageset import ImageSet
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for."""
+
+    model: str
+    steps: int
+    solver: str
+    class_: str | None
+    guidance: float | None
+    seed: int
+    count: int
+
+
+def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Grey levels (N, C, H, W) uint8, labels (N,) or None, and the number of levels."""
+    session = Session.open(recipe)
+    artifact, images = _finished(wish.model, session), ImageSet.open(_finished("data", session).path(IMAGES))
+    device = prepare(recipe.compute)
+    network = networks.load_network(artifact, device)
+    made, used = [], []
+    for rows in torch.arange(wish.count).split(recipe.compute.batch):
+        labels = _labels(rows, wish.class_, images.classes, device)
+        x = _images(network, artifact, recipe, wish, rows, labels, device)
+        made.append(quantise(x.cpu().numpy(), images.levels))
+        used.append(labels)
+    labels = None if used[0] is None else torch.cat(used).cpu().numpy()
+    return np.concatenate(made), labels, images.levels
+
+
+@torch.no_grad()
+def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, labels, device) -> torch.Tensor:
+    seed = derive(wish.seed, "sample")  # row i starts from the same noise in every model
+    if wish.model == "teacher":
+        config = recipe.teacher
+        if wish.guidance is not None:
+            config = config.model_copy(update={"guidance": wish.guidance})
+        schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
+        return teacher_samples(network, rows, labels, seed, config, schedules, device)
+    shape = (network.config.channels, network.config.size, network.config.size)
+    velocity = guided(network, labels, 1.0 if wish.guidance is None else wish.guidance)
+    grid = (recipe.pairs or recipe.evaluation.student[0]).grid
+    return integrate(velocity, starting_noise(seed, rows, shape, device), make_solver(wish.solver), wish.steps, grid)
+
+
+def _finished(stage: str, session: Session) -> Artifact:
+    name = session.recipe.name
+    if stage not in session.nodes:
+        raise InputError(f"--model names a network of recipe {name}", stage,
+                         f"It has {', '.join(m for m in ('teacher', 'student', 'onestep') if m in session.nodes)}")
+    artifact = sound(session.nodes[stage], session.store)
+    if artifact is None:
+        raise InputError("sample needs a finished network", f"{stage} of {name}, which is not made yet",
+                         f"Make it: flowctl run {name} --until {stage}")
+    return artifact
+
+
+def _labels(rows, wanted: str | None, classes: list[str] | None, device) -> torch.Tensor | None:
+    if wanted is None or not classes:
+        if wanted is not None:
+            raise InputError("--class needs a network that knows classes", wanted, "Leave it out")
+        return class_labels(rows, len(classes or ()), device)
+    numbers = [str(number) for number in range(len(classes))]
+    if wanted not in classes and wanted not in numbers:
+        raise InputError("--class is one of the data's classes", wanted, f"They are {', '.join(classes)}")
+    number = classes.index(wanted) if wanted in classes else int(wanted)
+    return torch.full_like(rows, number).to(device)
+
+
+def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int) -> None:
+    """A PNG grid, as square as it can be, or an .npz of `images` and `labels`."""
+    with replacing(out) as aside, open(aside, "wb") as stream:
+        if out.suffix == ".npz":
+            arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
+            np.savez(stream, levels=levels, **arrays)
+        else:
+            Image.fromarray(_grid(images, levels)).save(stream, "png")
+
+
+def _grid(images: np.ndarray, levels: int) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8. Small images are enlarged by whole pixels, so that one can see them."""
+    count, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    padded = np.zeros((rows * columns, channels, height, width), np.uint8)
+    padded[:count] = (images.astype(np.uint16) * 255 // (levels - 1)).astype(np.uint8)
+    page = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    page = page.reshape(rows * height, columns * width, channels)
+    zoom = max(1, 48 // height)
+    return page.repeat(zoom, 0).repeat(zoom, 1).squeeze(-1) if channels == 1 else page.repeat(zoom, 0).repeat(zoom, 1)

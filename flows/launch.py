@@ -1,0 +1,85 @@
+"""Run a recipe: plan, and where there is something to do, or a server to record it, let Prefect orchestrate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows import settings
+from flows.runs import RunRecord
+from flows.server import EmbeddedServer, ServerFailed, answers
+from flows.session import Session, current
+from pipeline.plan import Step, plan
+from storage.errors import FlowctlError, StageFailed
+
+
+def launch(session: Session, debug: bool = False) -> list[Step]:
+    """Make what is missing; the plan that was followed. Raises FlowctlError, or KeyboardInterrupt.
+
+    With nothing to make and no server to tell, neither torch nor Prefect is imported.
+    """
+    session.store.prepare()
+    steps = plan(session.nodes, session.store, session.force)
+    if settings.server_url() is None and all(step.action == "reuse" for step in steps):
+        return steps
+    server = settings.server_url()
+    _connect(session, debug)
+    session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"), outline(steps), server)
+    outcome = "killed at once"
+    try:
+        with session.display:
+            outcome = _orchestrate(session, server)
+    except Exception as error:
+        outcome = f"failed: {error}"
+        raise
+    finally:
+        session.record.end(outcome)
+    return steps
+
+
+def outline(steps: list[Step]) -> list[dict[str, str]]:
+    """A plan as plain data."""
+    return [{"stage": step.node.name, "action": step.action, "reason": step.reason,
+             "fingerprint": step.node.fingerprint} for step in steps]
+
+
+def _connect(session: Session, debug: bool) -> None:
+    """A server that answers: the user's, or one of our own."""
+    settings.configure(debug)
+    url = settings.server_url()
+    if url is None:
+        server = EmbeddedServer(session.store.home / "prefect")
+        import flows.pipeline_flow  # noqa: F401 - slow, while the server starts
+        server.wait()
+    elif not answers(url):
+        raise ServerFailed(f"No Prefect server answers at PREFECT_API_URL={url}. "
+                           "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one")
+
+
+def _orchestrate(session: Session, server: str | None) -> str:
+    from prefect import tags
+
+    from flows.pipeline_flow import pipeline
+    from flows.zombies import mark_crashed
+
+    mark_crashed(session.store.home, server)
+    with current(session), tags(session.record.id):
+        state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
+    if not state.is_completed():
+        raise _explained(session, state)
+    return state.message
+
+
+def _explained(session: Session, state: Any) -> FlowctlError:
+    """What went wrong, as an error for the user."""
+    error = session.error
+    if isinstance(error, FlowctlError):
+        return error
+    failed = StageFailed(state.message if error is None else
+                         f"Stage {_unfinished(session)} failed: {type(error).__name__}: {error}. What it had saved is "
+                         "kept: run the same command again")
+    failed.__cause__ = error
+    return failed
+
+
+def _unfinished(session: Session) -> str:
+    return next(name for name in session.nodes if name not in session.outcomes)

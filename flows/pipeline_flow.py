@@ -1,0 +1,103 @@
+"""The pipeline as Prefect sees it: one flow for a recipe, one task for each of its stages, in the order of the DAG.
+
+    data ──► teacher ──► couplings ──► student ──► pairs ──► onestep ──► evaluation ──► report
+
+Prefect gives states, logs, progress, retries and the graph. Whether a stage is reused is decided by our store alone,
+so nothing is cached here. Settings of Prefect come from flows/settings.py, before this module is imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows import session as sessions
+from flows import words
+from flows.interrupts import stopping_gently
+from flows.prefect_progress import ProgressArtifact
+from flows.retries import ATTEMPTS, BACKOFF, may_retry
+from flows.session import Session
+from flows.waiting import wait_for
+from pipeline.dag import Node
+from pipeline.execute import execute
+from pipeline.recipe import Recipe
+from storage.artifact import Artifact
+from storage.errors import Interrupted, StageFailed
+
+STATE_NAMES = {"reused": "Reused", "resumed": "Resumed", "run": "Completed"}
+
+
+@flow(name="flowctl", flow_run_name="{recipe[name]}", persist_result=False, validate_parameters=False)
+def pipeline(recipe: dict[str, Any], force: list[str] | None = None, until: str | None = None) -> State:
+    """Make every artifact of the recipe that the store does not have yet."""
+    session = sessions.find() or Session.open(Recipe.model_validate(recipe), force or (), until)
+    if session.record is not None:
+        session.record.joined(flow_run.id)
+    states: dict[str, State] = {}
+    with sessions.current(session), stopping_gently(session.stop, session.display.note):
+        for node in session.nodes.values():
+            before = [states[role] for role in node.inputs]
+            inputs = {role: source.fingerprint for role, source in node.inputs.items()}
+            named = make.with_options(name=node.name, task_run_name=node.name)
+            state = named(node.name, node.fingerprint, inputs, node.name in session.force,
+                          wait_for=before, return_state=True)
+            states[node.name] = state
+            if not state.is_completed():
+                break
+        create_table_artifact(table(session), key="stages", description=f"Stages of {session.recipe.name}")
+    if state.is_completed():
+        return Completed(message=summary(session))
+    return (Cancelled if state.is_cancelled() else Failed)(message=f"Stage {node.name}: {state.message}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=ATTEMPTS, retry_delay_seconds=BACKOFF,
+      retry_condition_fn=may_retry)
+def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> State:
+    """Make one artifact, or find it; the state's name says which. Everything else about it is in the store."""
+    session = sessions.find()
+    node, display = session.nodes[stage], session.display
+    display.begin(stage)
+    try:
+        outcome = execute(
+            node, _artifacts(node, session), session.store, session.recipe.compute, force=force, stop=session.stop,
+            listeners=(display.report, ProgressArtifact(session.recipe.name, stage)),
+            waiting=lambda holder: wait_for(holder, node, session))
+    except Interrupted as interrupted:
+        session.error = interrupted
+        return Cancelled(message=str(interrupted))
+    except Exception as error:
+        session.error = error
+        raise
+    session.error = None  # of an earlier attempt
+    session.outcomes[stage] = outcome
+    display.end(stage, outcome)
+    message = f"{outcome.action} in {words.duration(outcome.seconds)}: {outcome.artifact.root}"
+    get_run_logger().info(message)
+    return Completed(name=STATE_NAMES[outcome.action], message=message)
+
+
+def _artifacts(node: Node, session: Session) -> dict[str, Artifact]:
+    """The node's inputs. They are in the store, for their stages have just ended."""
+    found = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
+    for role, artifact in found.items():
+        if artifact is None:
+            raise StageFailed(f"The artifact of stage {role} has vanished from {session.store.home} during the run")
+    return found
+
+
+def table(session: Session) -> list[dict[str, str]]:
+    """Each stage's outcome, for the UI."""
+    return [{"stage": name, "outcome": outcome.action, "time": words.duration(outcome.seconds),
+             "artifact": str(outcome.artifact.root)} for name, outcome in session.outcomes.items()]
+
+
+def summary(session: Session) -> str:
+    """3 run, 5 reused."""
+    actions = [outcome.action for outcome in session.outcomes.values()]
+    return ", ".join(f"{actions.count(action)} {action}" for action in STATE_NAMES if action in actions)

@@ -1,0 +1,103 @@
+"""Records of runs, `<home>/runs/<id>.json`: who runs what, since when, and how it ended.
+
+A record without an end, whose process is gone, tells of a run that was killed: its flow run still says Running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from storage.atomic import write_json
+
+
+class RunRecord:
+    """One run of this process. Its `id` is also the tag of its flow run in Prefect."""
+
+    def __init__(self, home: Path, recipe: Mapping[str, Any], plan: list[dict[str, str]], server: str | None) -> None:
+        self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._path = home / "runs" / f"{self.id}.json"
+        self.facts: dict[str, Any] = {
+            "id": self.id, "name": recipe["name"], **_me(), "server": server, "flow_run": None,
+            "began": time.time(), "ended": None, "outcome": None, "plan": plan, "recipe": recipe}
+        self._write()
+
+    def joined(self, flow_run: str) -> None:
+        """Prefect has given the run this id."""
+        self.facts["flow_run"] = flow_run
+        self._write()
+
+    def end(self, outcome: str) -> None:
+        """The run is over, well or not: `outcome` says how in one line."""
+        self.facts.update(ended=time.time(), outcome=outcome)
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._path, self.facts)
+
+
+def records(home: Path) -> Iterator[dict[str, Any]]:
+    """All readable records, oldest first."""
+    for path in sorted((home / "runs").glob("run-*.json")):
+        try:
+            facts = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # nothing depends on a record but tidiness
+        if isinstance(facts, dict):
+            yield facts
+
+
+def alive(facts: Mapping[str, Any]) -> bool:
+    """Whether the record's process may still run. A process of another host is taken to."""
+    if facts.get("host") != socket.gethostname():
+        return True
+    return facts.get("boot") == _boot() and facts.get("process_start") == _process_start(int(facts.get("pid", 0)))
+
+
+def killed(home: Path) -> list[dict[str, Any]]:
+    """Records of this host that have no end and whose process is gone."""
+    return [facts for facts in records(home) if facts.get("ended") is None and not alive(facts)]
+
+
+def bury(home: Path, facts: dict[str, Any]) -> None:
+    """Write into a killed run's record that it is over."""
+    write_json(home / "runs" / f"{facts['id']}.json", {**facts, "ended": time.time(), "outcome": "killed"})
+
+
+def _me() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"pid": pid, "process_start": _process_start(pid), "host": socket.gethostname(), "boot": _boot()}
+
+
+def _boot() -> str | None:
+    """Which boot of this machine we live in: process ids begin anew with each."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _process_start(pid: int) -> int | None:
+    """When a process started, in ticks since boot, since its id may have been given anew; None if it is gone.
+
+    Where there is no /proc, 0 for any process that lives.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return 0  # another user's, but there
+    except OSError:
+        return None
+    return 0

@@ -1,0 +1,47 @@
+"""What is unfinished in a store, by any process: from work directories, locks and run records alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.runs import alive, records
+from flows.waiting import held
+from pipeline.dag import NAMES
+from pipeline.job import PROGRESS, SAVED, read_saved
+from storage.store import Store
+
+
+def unfinished(store: Store) -> list[dict[str, Any]]:
+    """One entry per work directory, running ones first. Values that are not known are None."""
+    recipes = {facts["pid"]: facts["name"] for facts in records(store.home)
+               if facts.get("ended") is None and alive(facts)}
+    works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
+    found = [_describe(work, store, recipes) for work in works]
+    return sorted((item for item in found if item is not None), key=lambda item: item["state"] != "running")
+
+
+def _describe(work: Path, store: Store, recipes: dict[int, str]) -> dict[str, Any] | None:
+    stage, fingerprint = work.parent.name, work.name
+    progress, saved = _read(work / PROGRESS), read_saved(work)
+    running = held(store.lock_path(stage, fingerprint))
+    if not running and saved is None:
+        return None  # a stage that died before it saved anything: there is nothing to tell
+    pid = progress.pop("pid", None) if running else None
+    told = {name: progress.pop(name, None) for name in ("done", "total", "unit", "rate", "seconds_left", "time")}
+    if not running:
+        told |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
+    progress.pop("stage", None), progress.pop("pid", None)
+    return {"stage": stage, "fingerprint": fingerprint, "state": "running" if running else "stopped",
+            "recipe": recipes.get(pid), "pid": pid, **told, "facts": progress,
+            "saved": None if saved is None else {"done": saved.done, "total": saved.total, "unit": saved.unit,
+                                                 "time": (work / SAVED).stat().st_mtime}}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}

@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out. This package imports torch and nothing of ours."""

@@ -1,0 +1,51 @@
+"""Keys and values of tokens already seen, held outside the network."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """One attention layer's share of a `KVCache`, opened for the tokens ``start`` .. ``stop - 1``.
+
+    ``mask`` is None where no token is ahead of the queries, that is for a single query, or where ``is_causal`` will do,
+    that is where the queries start at token 0.
+    """
+
+    memory: Tensor  # (2, B, heads, T, head_dim): keys, then values
+    start: int
+    stop: int
+    mask: Tensor | None  # (stop - start, stop), added to the attention's logits
+
+    def store(self, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write (2, B, heads, stop - start, head_dim); return keys and values of tokens 0 .. stop - 1 as views."""
+        self.memory[:, :, :, self.start : self.stop] = keys_values
+        keys, values = self.memory[:, :, :, : self.stop].unbind(0)
+        return keys, values
+
+
+class KVCache:
+    """Room for the keys and values of every token and layer of one block, allocated once.
+
+    The decoder passes it to the block. Writing a token replaces what was there, so the next block may reuse the room.
+
+    Args:
+        layers, batch, heads, tokens, head_dim: its extent.
+        like: a tensor whose device it takes.
+        dtype: dtype of keys and values.
+    """
+
+    def __init__(
+        self, layers: int, batch: int, heads: int, tokens: int, head_dim: int, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._memory = torch.empty(layers, 2, batch, heads, tokens, head_dim, device=device, dtype=dtype)
+        self._layers = self._memory.unbind(0)
+
+    def open(self, start: int, stop: int) -> list[LayerCache]:
+        """Open every layer's cache for the queries ``start`` .. ``stop - 1``."""
+        mask = None
+        if start > 0 and stop - start > 1:
+            mask = self._memory.new_full((stop - start, stop), -torch.inf).triu(start + 1)
+        return [LayerCache(memory, start, stop, mask) for memory in self._layers]

@@ -1,0 +1,106 @@
+"""Choosing, for each block of a trained flow, the cheapest schedule that decodes it well."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.tarflow._checks import check_images, check_labels
+from models.tarflow._decoding import BlockWork, _Inverse
+from models.tarflow._flow import TarFlow
+from models.tarflow._guidance import Guidance
+from models.tarflow._patches import patchify
+from models.tarflow._precision import evaluating
+from models.tarflow._schedules import GaussSeidelJacobi, Jacobi, Schedule, Sequential
+
+SEGMENTS = (2, 4, 8, 16, 32)
+# An iterate that moves by less than the tolerance may still be a few times that from where it would end.
+ERROR_IN_TOLERANCES = 10.0
+
+
+@torch.no_grad()
+def calibrate(
+    flow: TarFlow,
+    z: Tensor,
+    labels: Tensor | None = None,
+    *,
+    tolerance: float = 1e-2,
+    guidance: Guidance | None = None,
+    attention_temperature: float = 1.0,
+    call_cost: float | None = None,
+) -> tuple[Schedule, ...]:
+    """Find a schedule for each block on a small batch, as GS-Jacobi does (arXiv 2505.12849): by trying.
+
+    Each block is decoded exactly, and by every candidate. Of those within ten tolerances of the exact result, the one of
+    least cost is taken, where a network call costs as much as its tokens and ``call_cost`` more.
+
+    Args:
+        flow: the trained flow.
+        z, labels, guidance, attention_temperature: as for `decode`; z ~ N(0, I), and about as many rows as in use.
+        tolerance: that of the candidates, see `Jacobi`.
+        call_cost: fixed cost of a network call in units of one token's. None measures it by the clock, on this machine;
+            give a number for a choice that does not depend on the machine.
+
+    Returns:
+        A schedule for each block in the order of ``flow.blocks``, fit for `decode`.
+
+    Raises:
+        ValueError: if an argument does not fit the flow.
+    """
+    config = flow.config
+    check_images(z, config, flow.dtype)
+    check_labels(labels, len(z), config.classes)
+    candidates: list[Schedule] = [Sequential()]
+    for start in ("latent", "zeros"):
+        candidates.append(Jacobi(tolerance, start=start))
+        candidates += [
+            GaussSeidelJacobi(segments, tolerance, start=start) for segments in SEGMENTS if segments < config.tokens - 1
+        ]
+    chosen: list[Schedule] = []
+    with evaluating(flow):
+        inverse = _Inverse(flow, labels, len(z), guidance, attention_temperature)
+        if flow.prior_log_variance is not None:
+            z = z * torch.exp(0.5 * flow.prior_log_variance)
+        tokens = patchify(z, config.patch)  # (B, T, D)
+        if call_cost is None:
+            call_cost = _measured_call_cost(inverse, tokens)
+        for index in reversed(range(config.blocks)):
+            tokens = flow.in_order(tokens, index)
+            exact, _ = inverse.of_block(index, tokens, Sequential())
+            costs = {}
+            for candidate in candidates:
+                x, work = inverse.of_block(index, tokens, candidate)
+                if candidate == Sequential() or (x - exact).abs().max() <= ERROR_IN_TOLERANCES * tolerance:
+                    costs[candidate] = _cost(work, call_cost)
+            chosen.append(min(costs, key=costs.__getitem__))
+            tokens = flow.in_order(exact, index)
+    return tuple(reversed(chosen))
+
+
+def _cost(work: BlockWork, call_cost: float) -> float:
+    return work.tokens + call_cost * work.calls
+
+
+def _measured_call_cost(inverse: _Inverse, tokens: Tensor) -> float:
+    """Fixed cost c of a call, in tokens, such that n tokens take (c + n) units of time; from n = 1 and n = T - 1."""
+    block, n = inverse.blocks[0], tokens.shape[1] - 1
+    class_embedding = block.class_embedding(inverse.labels)
+
+    def seconds(tokens: Tensor) -> float:
+        return _fastest(lambda: inverse.predict(block, tokens, class_embedding, 0), tokens.is_cuda)
+
+    one, all_ = seconds(tokens[:, :1]), seconds(tokens[:, :-1])
+    per_token = max(all_ - one, 1e-9) / max(n - 1, 1)
+    return max(one / per_token - 1, 0.0)
+
+
+def _fastest(work: Callable[[], object], on_gpu: bool, repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return min(times)

@@ -1,0 +1,45 @@
+"""What a flow asks of its inputs, said before any work is done."""
+
+import torch
+from torch import Tensor
+
+from models.tarflow._config import TarFlowConfig
+
+
+def check_images(images: Tensor, config: TarFlowConfig, dtype: torch.dtype) -> None:
+    """Raise ValueError unless ``images`` are (B, C, size, size) of the flow's own dtype."""
+    shape = (config.channels, config.size, config.size)
+    if images.dim() != 4 or images.shape[1:] != shape:
+        raise ValueError(
+            f"images must be (B, {', '.join(map(str, shape))}), not {tuple(images.shape)}; "
+            "resize them, or build the flow for their size"
+        )
+    if images.dtype != dtype:
+        raise ValueError(
+            f"images must have the dtype of the flow's weights, {dtype}, not {images.dtype}; "
+            "convert them, with pixels scaled to [-1, 1]"
+        )
+
+
+def check_labels(labels: Tensor | None, batch: int, classes: int) -> None:
+    """Raise ValueError unless ``labels`` is None, or (B,) of int64 from -1 (dropped) to ``classes - 1``."""
+    if labels is None:
+        return
+    if not classes:
+        raise ValueError("an unconditional flow takes no labels; pass None, or give its config a number of classes")
+    if labels.shape != (batch,) or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 of shape ({batch},), not {labels.dtype} of {tuple(labels.shape)}")
+    # Looking at values would make a GPU wait, and break a compiled graph in two.
+    if labels.is_cuda or torch.compiler.is_compiling():
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < -1 or high >= classes:
+        raise ValueError(
+            f"labels must lie in -1 .. {classes - 1}, where -1 is a dropped label, but these go from {low} to {high}"
+        )
+
+
+def first_bad_row(values: Tensor) -> int | None:
+    """Index of the first row of (B, ...) that holds an infinity or NaN, or None."""
+    good = torch.isfinite(values).flatten(1).all(dim=1)
+    return None if bool(good.all()) else int(torch.nonzero(~good)[0])

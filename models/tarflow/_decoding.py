@@ -1,0 +1,179 @@
+"""Latents to images: the inverse of the flow, block by block."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from models.tarflow._block import Block
+from models.tarflow._cache import KVCache
+from models.tarflow._checks import check_images, check_labels, first_bad_row
+from models.tarflow._flow import TarFlow
+from models.tarflow._guidance import Guidance
+from models.tarflow._patches import patchify, unpatchify
+from models.tarflow._precision import evaluating
+from models.tarflow._schedules import Schedule, Sequential
+
+
+@dataclass
+class BlockWork:
+    """What it took to invert one block."""
+
+    block: int  # index into TarFlow.blocks
+    calls: int = 0  # network calls; with Jacobi decoding, the number of iterations
+    tokens: int = 0  # tokens that went through the network, per row; sequential decoding needs T - 1
+
+
+@dataclass
+class DecodingWork:
+    """Filled by `decode` if given: one entry per block, in the order of decoding, last block first.
+
+    A guided call counts once, although it computes a second, weaker prediction for each row.
+    """
+
+    blocks: list[BlockWork] = field(default_factory=list)
+
+
+@torch.no_grad()
+def decode(
+    flow: TarFlow,
+    z: Tensor,
+    labels: Tensor | None = None,
+    schedule: Schedule | Sequence[Schedule] = Sequential(),
+    guidance: Guidance | None = None,
+    attention_temperature: float = 1.0,
+    work: DecodingWork | None = None,
+) -> Tensor:
+    """Images of latents: the inverse of ``flow.forward`` or, with guidance, of a sharpened flow.
+
+    To sample, give it z ~ N(0, I), times a prior temperature if that is wanted. Runs without dropout, and follows the
+    ambient autocast; with `full_precision` around it, it inverts ``flow.encode``. A row decoded `Sequential`-ly does not
+    depend on the rows beside it; with other schedules it may, within their tolerance.
+
+    Args:
+        flow: the trained flow.
+        z: (B, C, H, W), latents as `TarFlow.forward` gives them.
+        labels: (B,) int64, -1 for a dropped label; None drops all.
+        schedule: how to invert the blocks, for all of them or one for each, in the order of ``flow.blocks``.
+        guidance: how far to move away from a weaker prediction; None or a scale of 0 to use the flow as it is.
+        attention_temperature: the weaker prediction divides its attention logits by this. Needed to guide without
+            labels: at 1 the weaker prediction of such rows is the prediction itself, and guidance does nothing.
+        work: an empty `DecodingWork` to fill.
+
+    Returns:
+        x (B, C, H, W).
+
+    Raises:
+        ValueError: if an argument does not fit the flow.
+        FloatingPointError: if a value is not finite; says in which block and row.
+    """
+    config = flow.config
+    check_images(z, config, flow.dtype)
+    check_labels(labels, len(z), config.classes)
+    schedules = [schedule] * config.blocks if not isinstance(schedule, Sequence) else list(schedule)
+    if len(schedules) != config.blocks:
+        raise ValueError(f"decoding needs a schedule for each of {config.blocks} blocks, not {len(schedules)}")
+    if not attention_temperature > 0:
+        raise ValueError(f"attention_temperature must be positive, not {attention_temperature}; 1 leaves it as it is")
+    if guidance is None and attention_temperature != 1:
+        raise ValueError("attention_temperature only acts through guidance; pass guidance=Guidance(scale) as well")
+    row = first_bad_row(z)
+    if row is not None:
+        raise FloatingPointError(f"latents must be finite, but row {row} is not; check where they come from")
+
+    with evaluating(flow):
+        inverse = _Inverse(flow, labels, len(z), guidance, attention_temperature)
+        if flow.prior_log_variance is not None:
+            z = z * torch.exp(0.5 * flow.prior_log_variance)
+        tokens = patchify(z, config.patch)  # (B, T, D)
+        for index in reversed(range(config.blocks)):
+            tokens, block_work = inverse.of_block(index, flow.in_order(tokens, index), schedules[index])
+            tokens = flow.in_order(tokens, index)
+            row = first_bad_row(tokens)
+            if row is not None:
+                raise FloatingPointError(
+                    f"decoded values must be finite, but block {index} made row {row} overflow; "
+                    "use a lower guidance scale or prior temperature, or Sequential() for this block"
+                )
+            if work is not None:
+                work.blocks.append(block_work)
+    return unpatchify(tokens, config.channels, config.patch)
+
+
+class _Inverse:
+    """Inverts the blocks of a flow for one batch; holds what they share: labels, guidance and the room for the cache."""
+
+    def __init__(
+        self, flow: TarFlow, labels: Tensor | None, batch: int, guidance: Guidance | None, attention_temperature: float
+    ) -> None:
+        config, weights = flow.config, flow.blocks[0].head.weight
+        self.blocks = flow.blocks
+        self.labels = labels
+        self.guidance_weights = self.sharpness = None
+        # Without labels and at temperature 1 the weak prediction is the prediction: a - a_u = 0.
+        if guidance is not None and guidance.scale > 0 and (labels is not None or attention_temperature != 1):
+            self.guidance_weights = guidance.weights(config.tokens, like=weights)
+            if labels is not None:
+                self.labels = torch.cat([labels, torch.full_like(labels, -1)])
+            batch = 2 * batch
+            if attention_temperature != 1:
+                self.sharpness = weights.new_ones(batch, 1, 1, 1)
+                self.sharpness[batch // 2 :] = 1 / attention_temperature
+        device = weights.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.dtype
+        heads = config.width // config.head_dim
+        self.cache = KVCache(
+            config.layers, batch, heads, config.tokens - 1, config.head_dim, device=weights.device, dtype=dtype
+        )
+
+    def of_block(self, index: int, z: Tensor, schedule: Schedule) -> tuple[Tensor, BlockWork]:
+        """Solve z = block(x) for x: (B, T, D) -> (B, T, D), in the block's own order of tokens."""
+        block, tokens = self.blocks[index], z.shape[1]
+        class_embedding = block.class_embedding(self.labels)
+        work = BlockWork(index)
+        x = torch.zeros_like(z) if schedule.start == "zeros" else z.clone()
+        x[:, 0] = z[:, 0]  # the first token has none before it, and passes unchanged
+        for start, stop in schedule.windows(tokens):
+            limit = schedule.max_iterations or stop - start
+            for _ in range(limit):
+                log_scale, shift = self.predict(block, x[:, start - 1 : stop - 1], class_embedding, start - 1)
+                update = block.invert(z[:, start:stop], log_scale, shift)
+                work.calls += 1
+                work.tokens += stop - start
+                settled = _settled(x[:, start:stop], update, schedule.tolerance)
+                x[:, start:stop] = update
+                start += settled
+                if start == stop:
+                    break
+        return x, work
+
+    def predict(
+        self, block: Block, tokens: Tensor, class_embedding: Tensor | None, start: int
+    ) -> tuple[Tensor | None, Tensor]:
+        """The block's prediction, guided if that was asked for; arguments and result as for `Block.predict`."""
+        if self.guidance_weights is None:
+            return block.predict(tokens, class_embedding, self.cache, start)
+        both = torch.cat([tokens, tokens])  # one call for the two predictions
+        log_scale, shift = block.predict(both, class_embedding, self.cache, start, self.sharpness)
+        weights = self.guidance_weights[start + 1 : start + 1 + tokens.shape[1]]  # (N, 1)
+        return _away(log_scale, weights), _away(shift, weights)
+
+
+def _away(both: Tensor | None, weights: Tensor) -> Tensor | None:
+    """a + w (a - a_u), for a and a_u stacked as (2B, N, D)."""
+    if both is None:
+        return None
+    strong, weak = both.chunk(2)
+    return strong + weights * (strong - weak)
+
+
+def _settled(old: Tensor, new: Tensor, tolerance: float) -> int:
+    """How many leading tokens of (B, N, D) an update left within the tolerance; at least one, which is final."""
+    n = new.shape[1]
+    if n == 1:
+        return 1
+    # A NaN is no small step: it does not count as settled.
+    moving = ~((new - old).abs().amax(dim=(0, 2)) <= tolerance)  # (N,)
+    moving[0] = False
+    return int(torch.argmax(moving.int())) if bool(moving.any()) else n

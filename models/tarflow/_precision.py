@@ -1,0 +1,37 @@
+"""Surroundings in which a flow is evaluated: without dropout, and in the precision of its weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and back as it was."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+@contextmanager
+def full_precision(module: nn.Module) -> Iterator[None]:
+    """Evaluate a module without dropout and in its weights' own precision: no autocast, no TF32, no bf16 products.
+
+    A bfloat16 encoding is off by about 0.02 in a latent of deviation 1, and by a tenth of the noise when decoded.
+    """
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    settings = [backend.fp32_precision for backend in backends]
+    device = next(module.parameters()).device.type
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with evaluating(module), torch.autocast(device, enabled=False):
+            yield
+    finally:
+        for backend, setting in zip(backends, settings, strict=True):
+            backend.fp32_precision = setting

@@ -1,0 +1,115 @@
+"""Building blocks of the ADM U-Net; each keeps the layout (contiguous or channels-last) it is given."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def sinusoids(t: Tensor, width: int) -> Tensor:
+    """Embed time as sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017, arXiv 1706.03762).
+
+    Args:
+        t: (B,) floating point, in [0, 1].
+        width: even number of features, W.
+
+    Returns:
+        (B, W), in float32 or, if ``t`` is float64, in float64.
+    """
+    # The frequencies run from 1 down to 1e-4, made for integer steps up to 1000. Of a time in [0, 1] itself even the
+    # fastest sinusoid would see less than a sixth of a turn, and most others would be constants: hence the factor.
+    # bfloat16 would be off by up to 2 rad near the end of the scale, so float32 at least, also under autocast.
+    dtype = torch.promote_types(t.dtype, torch.float32)
+    half = width // 2
+    exponents = torch.arange(half, device=t.device, dtype=dtype) / half  # (W/2,)
+    angles = 1000 * t.to(dtype)[:, None] * torch.exp(-math.log(10_000) * exponents)  # (B, W/2)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)  # (B, W)
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """Set every parameter of ``layer`` to zero and return it: a branch that ends in it starts as the identity."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm with up to 32 groups of at least 4 channels: (B, C, H, W) -> (B, C, H, W), in the dtype of its input.
+
+    Groups of one channel, which 32 groups would make of a narrow network, would erase that channel's mean.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(math.gcd(32, channels // 4), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Autocast computes the norm in float32, as it should be, but must not widen all that follows.
+        return super().forward(x).to(x.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions around a time and class shift, added to a shortcut: ADM's block without scale."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.shift = nn.Linear(embedding, outputs)
+        self.norm2 = GroupNorm(outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Map x (B, inputs, H, W), under the activated embedding emb (B, E), to (B, outputs, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, outputs, H, W)
+        h = h + self.shift(emb)[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return self.shortcut(x) + h
+
+
+class SelfAttention(nn.Module):
+    """Residual multi-head self-attention over pixels: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, channels: int, head_channels: int) -> None:
+        super().__init__()
+        self.head_channels = head_channels
+        self.norm = GroupNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.project = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(b, h * w, c)  # (B, T, C), no copy if channels-last
+        qkv = self.qkv(tokens).view(b, h * w, 3, -1, self.head_channels)  # (B, T, 3, heads, D)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)  # (B, T, C)
+        return x + self.project(mixed).view(b, h, w, c).permute(0, 3, 1, 2)
+
+
+class Downsample(nn.Conv2d):
+    """Halve the resolution by a strided convolution: (B, C, H, W) -> (B, C, H/2, W/2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
+class Upsample(nn.Conv2d):
+    """Double the resolution by repeating pixels, then convolve: (B, C, H, W) -> (B, C, 2H, 2W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Stage(nn.Sequential):
+    """Layers in sequence, of which the residual blocks also see the embedding emb (B, E)."""
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Map x (B, C, H, W) through all layers."""
+        for layer in self:
+            x = layer(x, emb) if isinstance(layer, ResidualBlock) else layer(x)
+        return x

@@ -1,0 +1,119 @@
+"""The U-Net itself: down, across and up, with every feature map of the way down kept for the way up."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.unet._config import UNetConfig
+from models.unet._layers import Downsample, GroupNorm, ResidualBlock, SelfAttention, Stage, Upsample, sinusoids, zeroed
+
+
+class UNet(nn.Module):
+    """ADM U-Net (Dhariwal & Nichol 2021, arXiv 2105.05233, sec. 3) predicting a velocity.
+
+    As in the CIFAR-10 flow matching literature, the embedding shifts features without scaling them and resolutions
+    change by a single convolution. An untrained network returns zeros.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        emb = 4 * config.base  # E
+        self.embed_time = nn.Sequential(nn.Linear(config.base, emb), nn.SiLU(), nn.Linear(emb, emb))
+        # Row 0 is the null class: label -1 finds it, and every label below -1 is out of the table, also on a GPU.
+        self.embed_label = nn.Embedding(config.classes + 1, emb) if config.classes else None
+
+        def residual(inputs: int, outputs: int) -> ResidualBlock:
+            return ResidualBlock(inputs, outputs, emb, config.dropout)
+
+        def attention(width: int, resolution: int) -> list[SelfAttention]:
+            return [SelfAttention(width, config.head_channels)] if resolution in config.attention else []
+
+        levels = list(zip(config.widths, config.resolutions, strict=True))
+        width = config.base  # of the feature map that the next stage receives
+        kept = [width]  # of the feature maps that await the way up
+
+        self.enter = nn.Conv2d(config.channels, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        for level, (outputs, resolution) in enumerate(levels):
+            if level > 0:
+                self.down.append(Stage(Downsample(width)))
+                kept.append(width)
+            for _ in range(config.blocks):
+                self.down.append(Stage(residual(width, outputs), *attention(outputs, resolution)))
+                width = outputs
+                kept.append(width)
+
+        self.middle = Stage(residual(width, width), SelfAttention(width, config.head_channels), residual(width, width))
+
+        self.up = nn.ModuleList()
+        for level, (outputs, resolution) in reversed(list(enumerate(levels))):
+            for _ in range(config.blocks + 1):
+                self.up.append(Stage(residual(width + kept.pop(), outputs), *attention(outputs, resolution)))
+                width = outputs
+            if level > 0:
+                self.up[-1].append(Upsample(width))
+        self.leave = nn.Sequential(GroupNorm(width), nn.SiLU(), zeroed(nn.Conv2d(width, config.channels, 3, padding=1)))
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predict the velocity at x.
+
+        Args:
+            x: (B, C, H, W) images on the way from data to noise.
+            t: (B,) or (), floating point: times in [0, 1], 0 at the data and 1 at the noise.
+            labels: (B,) int64 in [-1, classes), -1 being the null class; None is the null class for all.
+
+        Returns:
+            (B, C, H, W) in the dtype of ``x``, also under autocast.
+
+        Raises:
+            ValueError: if a shape or dtype is wrong, if labels reach an unconditional network, or if a label is out of
+                range. The last is checked on the CPU only: on a GPU it would halt the queue, and its embedding
+                kernel asserts the same.
+        """
+        self._check(x, t, labels)
+        emb = self.embed_time(sinusoids(t.expand(len(x)), self.config.base).to(x.dtype))  # (B, E)
+        if self.embed_label is not None:
+            if labels is None:
+                labels = torch.full((len(x),), -1, device=x.device)
+            emb = emb + self.embed_label(labels + 1)
+        emb = F.silu(emb)  # every residual block wants it activated: once is enough
+
+        h = self.enter(x)  # (B, base, H, W)
+        kept = [h]
+        for stage in self.down:
+            h = stage(h, emb)
+            kept.append(h)
+        h = self.middle(h, emb)
+        for stage in self.up:
+            h = stage(torch.cat([h, kept.pop()], dim=1), emb)
+        return self.leave(h).to(x.dtype)
+
+    def _check(self, x: Tensor, t: Tensor, labels: Tensor | None) -> None:
+        c, s, classes = self.config.channels, self.config.size, self.config.classes
+        if x.ndim != 4 or x.shape[1:] != (c, s, s):
+            raise ValueError(f"x must be (B, {c}, {s}, {s}), got {tuple(x.shape)}; resize it or change the config")
+        if not t.is_floating_point() or t.shape not in ((), (len(x),)):
+            raise ValueError(
+                f"t must be floating point of shape () or (B,) = ({len(x)},), got {t.dtype} {tuple(t.shape)}; "
+                "pass one time, or one per image"
+            )
+        if labels is None:
+            return
+        if not classes:
+            raise ValueError("labels must be None for an unconditional network; set classes in its config to use them")
+        if labels.dtype != torch.int64 or labels.shape != (len(x),):
+            raise ValueError(
+                f"labels must be int64 of shape (B,) = ({len(x)},), got {labels.dtype} {tuple(labels.shape)}; "
+                "pass one class index per image"
+            )
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+            wrong = labels[(labels < -1) | (labels >= classes)]
+            if len(wrong):
+                raise ValueError(
+                    f"labels must lie in [-1, {classes}), got {int(wrong[0])}; use -1 for the null class, "
+                    "or raise classes in the config"
+                )

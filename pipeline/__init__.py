@@ -1,0 +1,1 @@
+"""The science and the stages. Imports models and storage; knows neither Prefect nor Typer."""

@@ -1,0 +1,63 @@
+"""Checkpoints of training: safetensors plus a JSON record that vouches for it; the last two are kept.
+
+The record is written after the tensors and holds their SHA-256, so that a torn or flipped file is noticed and the one
+before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from storage.atomic import sha256_file, write_bytes, write_json
+
+log = logging.getLogger(__name__)
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Publish a checkpoint, then drop all but the newest KEPT."""
+    path = folder / f"step-{step:09d}.safetensors"
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    write_json(path.with_suffix(".json"), {"step": step, "sha256": sha256_file(path), "state": dict(state)})
+    for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and state of the newest sound checkpoint; None if there is none."""
+    for record in sorted(folder.glob("step-*.json"), reverse=True):
+        try:
+            facts = json.loads(record.read_bytes())
+            tensors = record.with_suffix(".safetensors")
+            if sha256_file(tensors) != facts["sha256"]:
+                raise ValueError("SHA-256 differs from the recorded one")
+            return load(tensors.read_bytes()), facts["state"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            log.warning("checkpoint %s is damaged (%s): going back to the one before", record.stem, error)
+    return None
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by parameter position and name, as tensors."""
+    return {f"optimizer.{index}.{key}": torch.as_tensor(value)
+            for index, slots in optimizer.state_dict()["state"].items() for key, value in slots.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The reverse of `flatten_optimizer`; the parameter groups stay as they were built."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            slots.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,30 @@
+"""What a coupling is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+
+class Coupling(Protocol):
+    """Chooses the noise that each image of a batch is trained against. The trainer knows nothing else of it."""
+
+    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """Noise z for images x.
+
+        Args:
+            x: images in [-1, 1], (B, C, H, W) float32.
+            labels: classes, (B,) int64, or None where there are none.
+            rows: where the images stand in the data set, (B,) int64.
+            generator: on the CPU, so that the same draws are made whatever the device.
+
+        Returns:
+            (B, C, H, W) float32 on the device of x. z[i] belongs to x[i].
+        """
+
+
+def gaussian_like(x: Tensor, generator: Generator) -> Tensor:
+    """N(0, I) of the shape and device of x, drawn on the CPU."""
+    return torch.randn(x.shape, generator=generator).to(x.device)

@@ -1,0 +1,84 @@
+"""The DAG: which stages a recipe has, what each reads, and the fingerprint that follows.
+
+    data ──► teacher ──► couplings ──► student ──► pairs ──► onestep ──► evaluation ──► report
+      └────► reference ───────────────────────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from pipeline import results
+from pipeline.configs import Config
+from pipeline.fingerprint import fingerprint
+from pipeline.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A kind of work. `version` is raised when its meaning changes; `inputs` are left out where a recipe lacks them."""
+
+    name: str
+    version: int
+    inputs: tuple[str, ...]
+    result: type[results.Result]
+
+    def module(self) -> ModuleType:
+        """The code that runs it, imported only now: planning needs no torch."""
+        return importlib.import_module(f"pipeline.stages.{self.name}")
+
+
+STAGES = (
+    Stage("data", 1, (), results.DataResult),
+    Stage("reference", 1, ("data",), results.ReferenceResult),
+    Stage("teacher", 1, ("data",), results.TeacherResult),
+    Stage("couplings", 1, ("data", "teacher"), results.CouplingsResult),
+    Stage("student", 1, ("data", "couplings"), results.StudentResult),
+    Stage("pairs", 1, ("data", "student"), results.PairsResult),
+    Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult),
+    Stage("evaluation", 1, ("data", "reference", "teacher", "student", "onestep"), results.EvaluationResult),
+    Stage("report", 1, ("data", "reference", "teacher", "couplings", "student", "pairs", "onestep", "evaluation"),
+          results.ReportResult),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+class NoConfig(Config):
+    """The report has nothing to set."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of one recipe: its settings, the nodes it reads, and the identity of its result."""
+
+    stage: Stage
+    config: Config
+    inputs: Mapping[str, Node] = field(repr=False)
+    fingerprint: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        return self.stage.name
+
+
+def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
+    """The recipe's nodes by stage, each after its inputs. `cache` holds digests of files outside the store."""
+    from pipeline.data import source_digest
+
+    nodes: dict[str, Node] = {}
+    for stage in STAGES:
+        config = NoConfig() if stage.name == "report" else recipe.section(stage.name)
+        if config is None:
+            continue
+        inputs = {role: nodes[role] for role in stage.inputs if role in nodes}
+        external = source_digest(config, cache) if stage.name == "data" else None
+        identity = fingerprint(stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()},
+                               external)
+        label = recipe.data.source if stage.name in ("data", "reference") else recipe.name
+        nodes[stage.name] = Node(stage, config, inputs, identity, label)
+    return nodes

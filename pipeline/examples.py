@@ -1,0 +1,71 @@
+"""Training images as rows: in an order that differs each epoch, with mirrored copies as rows of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.metrics import to_unit
+from pipeline.runtime import generator
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of images and labels, resident in memory.
+
+    `images` is (N, C, H, W): uint8 grey levels, or float32 in [-1, 1]. With `flips`, row N + i is row i mirrored: it
+    has noise of its own, for a TarFlow is not equivariant to mirroring.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    levels: int = 256
+    flips: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images) * (2 if self.flips else 1)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.images.shape[1:]
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """(B, C, H, W) float32 in [-1, 1] of rows (B,)."""
+        count = len(self.images)
+        chosen = self.images[(rows % count).numpy()]
+        images = torch.from_numpy(to_unit(chosen, self.levels) if chosen.dtype == np.uint8 else chosen)
+        mirrored = (rows >= count).view(-1, 1, 1, 1)
+        return torch.where(mirrored, images.flip(-1), images) if self.flips else images
+
+    def classes(self, rows: Tensor) -> Tensor | None:
+        """(B,) int64 labels of rows, None where there are no classes."""
+        if self.labels is None:
+            return None
+        return torch.from_numpy(self.labels[(rows % len(self.images)).numpy()])
+
+    def rows(self, seed: int, step: int, batch: int) -> Tensor:
+        """(batch,) the rows of a training step: without replacement within an epoch, which steps may straddle."""
+        first, last = step * batch, (step + 1) * batch
+        count = len(self)
+        orders = [_order(seed, epoch, count) for epoch in range(first // count, (last - 1) // count + 1)]
+        start = first - (first // count) * count
+        return torch.cat(orders)[start:start + batch]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> Tensor:
+    """The permutation of rows of one epoch."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+def drop_labels(labels: Tensor | None, probability: float, source: torch.Generator) -> Tensor | None:
+    """Labels with a share of them replaced by -1, each image by itself, to train the unconditional path."""
+    if labels is None:
+        return None
+    dropped = torch.rand(labels.shape, generator=source) < probability
+    return labels.masked_fill(dropped, -1)

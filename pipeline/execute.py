@@ -1,0 +1,97 @@
+"""Make one artifact: lock, look once more, run or take up the stage, publish."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from pipeline.configs import Compute
+from pipeline.dag import Node
+from pipeline.fingerprint import meaning
+from pipeline.job import Job, Listener, Progress, StopSignal, read_saved
+from pipeline.plan import sound
+from pipeline.provenance import provenance
+from storage.artifact import Artifact, record_files
+from storage.atomic import write_json
+from storage.errors import DamageError, StageFailed
+from storage.store import Store
+
+ATTEMPTS = "attempts.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage came to its artifact."""
+
+    action: Literal["reused", "resumed", "run"]
+    artifact: Artifact
+    seconds: float
+
+
+def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: Compute, *, force: bool = False,
+            listeners: tuple[Listener, ...] = (), stop: StopSignal | None = None,
+            waiting=lambda holder: None) -> Outcome:
+    """The node's artifact: the sound one if there is one, else made, going on from the work directory.
+
+    Raises FlowctlError for everything expected; what the stage had saved stays for the next call.
+    """
+    started = time.monotonic()
+    work = store.work(node.name, node.fingerprint)
+    with store.lock(node.name, node.fingerprint, waiting):
+        if force:
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            found = _reusable(node, store)
+            if found is not None:
+                return Outcome("reused", found, time.monotonic() - started)
+        resumed = read_saved(work) is not None
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            attempts = _count_attempt(work)
+            job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
+                      stop or StopSignal())
+            result = node.stage.module().run(job)
+            seconds = time.monotonic() - started
+            artifact = Artifact(
+                stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,
+                config=meaning(node.config), inputs={role: n.fingerprint for role, n in node.inputs.items()},
+                metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
+                files=record_files(job.out),
+                provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1))
+            published = store.publish(artifact, job.out)
+        except OSError as error:
+            raise _disk_error(error, node) from error
+        return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
+
+
+def _reusable(node: Node, store: Store) -> Artifact | None:
+    try:
+        return sound(node, store)
+    except DamageError:
+        return None  # the plan has named the damage; it is made anew and replaces it
+
+
+def _count_attempt(work) -> int:
+    """How many times this work directory has been taken up, this one included."""
+    try:
+        attempts = int(json.loads((work / ATTEMPTS).read_bytes())["attempts"]) + 1
+    except (OSError, ValueError, KeyError, TypeError):
+        attempts = 1
+    write_json(work / ATTEMPTS, {"attempts": attempts})
+    return attempts
+
+
+def _disk_error(error: OSError, node: Node) -> Exception:
+    """The full, read-only or vanished disk in words; anything else as it came."""
+    remedies = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of your quota",
+                errno.EROFS: "make the store writable", errno.EACCES: "make the store writable"}
+    if error.errno in remedies:
+        return StageFailed(f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
+                           f"What was saved before is kept: {remedies[error.errno]} and run the same command again")
+    return error

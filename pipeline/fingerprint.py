@@ -1,0 +1,108 @@
+"""Fingerprints: the identity of a result, from what can change it and nothing else.
+
+SHA-256 over (scheme, stage, stage version, meaningful config, input fingerprints), each value with its type, so that
+the number 1, the text "1" and the truth value True never collide. Two annotations on a config field say what it means
+here:
+
+    Annotated[str, Incidental]        cannot change the result (device, workers, ...): left out
+    Annotated[int, Added(3)]          came later; at the value 3 the stage does what it did before: left out there
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+SCHEME = 1
+
+
+class Incidental:
+    """Marks a field that cannot change a stage's result."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """Marks a field added to a published config, with the value at which nothing changes."""
+
+    neutral: Any
+
+
+def meaning(config: BaseModel) -> dict[str, Any]:
+    """The config's fields that can change the result, as a plain tree."""
+    tree: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if any(mark is Incidental or mark == Added(value) for mark in field.metadata):
+            continue
+        tree[name] = _plain(value)
+    return tree
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return meaning(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a config may hold numbers, texts, lists and models; {type(value).__name__} is none of these")
+
+
+def _encode(value: Any) -> Iterator[bytes]:
+    """A canonical, prefix-free, type-tagged byte form of a plain tree."""
+    if value is None:
+        yield b"n;"
+    elif isinstance(value, bool):
+        yield b"b1;" if value else b"b0;"
+    elif isinstance(value, int):
+        yield b"i%d;" % value
+    elif isinstance(value, float):
+        yield f"f{value.hex()};".encode()
+    elif isinstance(value, str):
+        data = value.encode()
+        yield b"s%d:" % len(data) + data
+    elif isinstance(value, list):
+        yield b"l%d:" % len(value)
+        for item in value:
+            yield from _encode(item)
+    else:
+        yield b"d%d:" % len(value)
+        for key in sorted(value):
+            yield from _encode(key)
+            yield from _encode(value[key])
+
+
+def fingerprint(stage: str, version: int, config: BaseModel, inputs: Mapping[str, str],
+                external: str | None = None) -> str:
+    """Hex SHA-256 that names the result of `stage`.
+
+    `inputs` maps each role to the fingerprint of the artifact that plays it; `external` is the content identity of
+    what is read from outside the store.
+    """
+    tree = {"scheme": SCHEME, "stage": stage, "version": version, "config": meaning(config), "inputs": dict(inputs),
+            "external": external}
+    digest = hashlib.sha256()
+    for piece in _encode(tree):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What changed between two plain configs, one `path: old -> new` each."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines

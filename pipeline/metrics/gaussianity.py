@@ -1,0 +1,130 @@
+"""Is a coupling's noise what the student will be sampled from, N(0, I)? Asked before any student is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.metrics._sliced import sliced_w2_to_normal
+
+_PROJECTIONS = 256
+_FLOOR_DRAWS = 3  # true noise is measured so often; its score varies by a few per cent
+
+# Above these, `verdict` warns.
+MEAN = 0.1  # |mean| of all values, where N(0, I) has 0
+STD = 0.1  # |std - 1| of all values, for training images, whose std is 1 by choice of sigma_f
+DIMENSION_STD = 0.5  # |std - 1| of one dimension ...
+DIMENSIONS = 0.05  # ... and the share of dimensions for which that is tolerated
+KURTOSIS = 1.0  # median excess kurtosis of the dimensions (a Laplace distribution has 3)
+SLICED = 0.1  # sliced W2 beyond that of true noise: one tenth of the noise's own scale
+OVERFIT = 2.0  # held-out images further from N(0, I) than training images by this factor, beyond the floor
+
+
+def per_dimension(z: Tensor) -> dict[str, np.ndarray]:
+    """Mean, std and excess kurtosis of each dimension over samples (n, ...): three float64 arrays (...).
+
+    Excess kurtosis is E[(z - m)^4] / s^4 - 3: 0 for a Gaussian, negative for flat, positive for long-tailed.
+    """
+    z = z.detach().double().cpu()
+    mean = z.mean(0)
+    deviation = z - mean
+    variance = deviation.square().mean(0)
+    # A constant dimension has no kurtosis; call it Gaussian and let its std of 0 speak.
+    kurtosis = torch.where(variance > 0, deviation.pow(4).mean(0) / variance.square().clamp(min=1e-300) - 3, 0.0)
+    return {"mean": mean.numpy(), "std": variance.sqrt().numpy(), "kurtosis": kurtosis.numpy()}
+
+
+def diagnose(train: Tensor, held_out: Tensor | None, images: Tensor, seed: int = 0) -> dict[str, Any]:
+    """Figures of a coupling's noise, as plain data for JSON.
+
+    Args:
+        train: z of training images, (n, ...), divided by sigma_f.
+        held_out: z of images that the teacher was not fitted to, (m, ...), divided by the same sigma_f, if there are.
+        images: the x of `train`, (n, ...) in [-1, 1], in the same order.
+        seed: of the directions of sliced W2.
+
+    Returns:
+        `train` and `held_out` (or None): n, mean and std of all values; (min, median, max) over dimensions of their
+        mean, std and excess kurtosis; the share of dimensions whose std is off by more than 0.5; `sliced_w2` to
+        N(0, I); `floor`, what true noise of n samples scores by the same routine.
+        `transport_cost`: E |z - x|^2, `total` over dimensions and `per_dimension`; `independent`, per dimension, what
+        noise drawn without regard to x would cost.
+
+    Raises:
+        InputError: fewer than two samples.
+    """
+    x, z = images.detach().flatten(1).double().cpu(), train.detach().flatten(1).double().cpu()
+    total = float((z - x).square().sum(1).mean())
+    return {
+        "dimensions": z.shape[1],
+        "train": _describe(train, seed),
+        "held_out": None if held_out is None else _describe(held_out, seed),
+        "transport_cost": {
+            "total": total,
+            "per_dimension": total / z.shape[1],
+            "independent": float(x.square().mean()) + 1,
+        },
+    }
+
+
+def verdict(found: dict[str, Any]) -> list[str]:
+    """Warnings in plain language, for figures from `diagnose`; none if a student may well be trained on such noise.
+
+    The thresholds are the constants at the head of this module.
+    """
+    train, held_out = found["train"], found["held_out"]
+    warnings = []
+    if abs(train["mean"]) > MEAN or abs(train["std"] - 1) > STD:
+        warnings.append(
+            f"The noise has mean {train['mean']:.2f} and standard deviation {train['std']:.2f} where 0 and 1 are "
+            "sampled: was it divided by its sigma_f?"
+        )
+    if train["dimensions_off"] > DIMENSIONS:
+        low, _, high = train["dimension_std"]
+        warnings.append(
+            f"{train['dimensions_off']:.0%} of the dimensions have a standard deviation off 1 by more than "
+            f"{DIMENSION_STD} (from {low:.2f} to {high:.2f}): the teacher is too weak; train it longer or enlarge it."
+        )
+    if train["dimension_kurtosis"][1] > KURTOSIS:
+        warnings.append(
+            f"Half of the dimensions have an excess kurtosis above {train['dimension_kurtosis'][1]:.1f}, 0 being "
+            "Gaussian: the teacher leaves outliers; train it longer or raise its noise."
+        )
+    if train["sliced_w2"] > train["floor"] + SLICED:
+        warnings.append(
+            f"Sliced W2 to N(0, I) is {train['sliced_w2']:.3f}, true noise has {train['floor']:.3f}: the student will "
+            "be sampled from other noise than it was trained on; the teacher is too weak to be worth distilling."
+        )
+    if held_out is not None:
+        excess, held_excess = (max(part["sliced_w2"] - part["floor"], 0.0) for part in (train, held_out))
+        if held_excess > max(OVERFIT * excess, SLICED):
+            warnings.append(
+                f"Held-out images score {held_out['sliced_w2']:.3f} in sliced W2 (true noise {held_out['floor']:.3f}), "
+                f"training images {train['sliced_w2']:.3f}: the teacher is overfitted; stop it earlier or raise its "
+                "noise."
+            )
+    return warnings
+
+
+def _describe(z: Tensor, seed: int) -> dict[str, Any]:
+    parts = per_dimension(z)
+    # Seeds of their own, so that the floor does not follow the draws of whoever made z.
+    noises = (torch.from_numpy(np.random.default_rng([seed, k]).standard_normal(z.flatten(1).shape, dtype=np.float32))
+              for k in range(1, 1 + _FLOOR_DRAWS))  # fmt: skip
+    return {
+        "n": len(z),
+        "mean": float(z.double().mean()),
+        "std": float(z.double().std(correction=0)),
+        **{f"dimension_{name}": _spread(values) for name, values in parts.items()},
+        "dimensions_off": float((np.abs(parts["std"] - 1) > DIMENSION_STD).mean()),
+        "sliced_w2": sliced_w2_to_normal(z, _PROJECTIONS, seed),
+        "floor": float(np.mean([sliced_w2_to_normal(noise, _PROJECTIONS, seed) for noise in noises])),
+    }
+
+
+def _spread(values: np.ndarray) -> list[float]:
+    """[min, median, max]."""
+    return [float(values.min()), float(np.median(values)), float(values.max())]

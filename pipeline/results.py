@@ -1,0 +1,89 @@
+"""What each stage reports: the validated `metrics` of its artifact. Light to import, for planning reads it too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataResult(Result):
+    name: str
+    train: int
+    test: int
+    channels: int
+    size: int
+    levels: int
+    classes: tuple[str, ...] | None
+
+
+class ReferenceResult(Result):
+    extractor: str = Field(description="name and digest of the network that gives the features")
+    features: int
+    accuracy: float | None = Field(description="of the extractor on held-out images")
+    images: int
+    split_half: float = Field(description="FD between random halves of the training images: the floor")
+    held_out: float = Field(description="FD of the held-out images")
+
+
+class Trained(Result):
+    images_seen: int
+    steps: int
+    loss: float = Field(description="mean over the last twentieth of training")
+    parameters: int
+
+
+class TeacherResult(Trained):
+    bits_per_dim: float = Field(description="held-out, upper bound by the dequantisation stated")
+    bits_per_dim_train: float
+    dequantisation: str
+    schedule: list[dict[str, Any]] = Field(description="decoding schedule of each block, from calibration")
+
+
+class CouplingsResult(Result):
+    rows: int
+    draws: int
+    sigma_f: float
+    noise: float
+    gaussianity: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+class StudentResult(Trained):
+    coupling: str
+    transport_cost: float = Field(description="mean squared distance of z and x per dimension, over training")
+
+
+class PairsResult(Result):
+    count: int
+    nfe: int
+    solver: str
+    straightness: float
+
+
+class Score(Result):
+    """One number with what is needed to make it again."""
+
+    model: str
+    solver: str
+    nfe: float
+    metric: str
+    value: float
+    protocol: dict[str, Any]
+    seconds: float = Field(description="sampling time of all images")
+
+
+class EvaluationResult(Result):
+    protocol: str = Field(description="digest of what all scores share: extractor, reference, counts, quantisation")
+    floor: float
+    scores: tuple[Score, ...]
+    curvature: float
+    warnings: tuple[str, ...]
+
+
+class ReportResult(Result):
+    page: str

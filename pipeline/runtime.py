@@ -1,0 +1,39 @@
+"""The device and the state of torch that a stage runs under."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import torch
+
+from pipeline.configs import Compute
+from storage.errors import InputError
+
+
+def prepare(compute: Compute) -> torch.device:
+    """Set threads and deterministic kernels; the device to run on.
+
+    On one machine with one number of threads the same work then gives the same bits.
+    """
+    torch.set_num_threads(compute.threads or os.cpu_count() or 1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    name = compute.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("compute.device must be there", name, "Use --set compute.device=cpu, or install CUDA's torch")
+    return torch.device(name)
+
+
+def derive(*words: int | str) -> int:
+    """A 63-bit seed that follows from a path of words, such as (7, "teacher", "order", 3)."""
+    digest = hashlib.sha256("\0".join(f"{type(word).__name__}:{word}" for word in words).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*words: int | str) -> torch.Generator:
+    """A CPU generator seeded by `derive`: any draw can be made again without those before it."""
+    return torch.Generator().manual_seed(derive(*words))

@@ -1,0 +1,79 @@
+"""Velocity fields: what a solver calls, with guidance and an honest count of network calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from storage.errors import InputError
+
+#: (x (B, ...), t (B,)) -> dx/dt (B, ...).
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+#: A network (x (B, ...), t (B,), labels (B,)) -> v (B, ...); labels None means unconditional.
+Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class CountedField:
+    """Counts the network calls made through it.
+
+    It may stand around a bare network or around a `guided` velocity, whose evaluations cost two calls: the count is the
+    same.
+
+    Attributes:
+        calls: network calls on a batch since the start or the last `reset`.
+        calls_per_evaluation: what one evaluation adds.
+    """
+
+    def __init__(self, field: Callable[..., Tensor]) -> None:
+        self.field = field
+        self.calls = 0
+        self.calls_per_evaluation: int = getattr(field, "calls_per_evaluation", 1)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        self.calls += self.calls_per_evaluation
+        return self.field(*args, **kwargs)
+
+    def reset(self) -> None:
+        self.calls = 0
+
+
+class Guided:
+    """See `guided`."""
+
+    def __init__(self, field: Network, labels: Tensor | None, guidance: float) -> None:
+        if labels is None and guidance != 1:
+            raise InputError("Guidance needs labels to guide towards", guidance, "Give labels, or leave it at 1.")
+        self.field, self.labels, self.guidance = field, labels, guidance
+        self.calls_per_evaluation: int = calls_per_evaluation(guidance)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        conditional = self.field(x, t, self.labels)
+        if self.calls_per_evaluation == 1:
+            return conditional
+        unconditional = self.field(x, t, None)
+        return unconditional + self.guidance * (conditional - unconditional)
+
+
+def guided(field: Network, labels: Tensor | None, guidance: float = 1.0) -> Guided:
+    """Classifier-free guidance, v = v_u + w (v_c - v_u) (Ho & Salimans 2022, arXiv 2207.12598, eq. 6 with w -> w - 1).
+
+    Args:
+        field: the network, called as (x, t, labels).
+        labels: (B,) classes to generate, or None for unconditional samples.
+        guidance: w. At 1 only the conditional call is made; else each evaluation makes two network calls.
+
+    Returns:
+        A velocity (x, t) -> v.
+
+    Raises:
+        InputError: guidance without labels.
+    """
+    return Guided(field, labels, guidance)
+
+
+def calls_per_evaluation(guidance: float) -> int:
+    """Network calls that one evaluation of a conditional velocity costs under this guidance."""
+    return 1 if guidance == 1 else 2

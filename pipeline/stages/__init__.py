@@ -1,0 +1,1 @@
+"""The stages: each module is one algorithm box, `run(job) -> result`. Imported only when a stage runs."""

@@ -1,0 +1,105 @@
+"""The couplings: every training image's noise by the teacher, K draws of it, in a bank (NFM, arXiv 2603.09014).
+
+    z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.tarflow import TarFlow
+from pipeline import networks
+from pipeline.configs import Couplings
+from pipeline.examples import Examples
+from pipeline.job import Job
+from pipeline.metrics import gaussianity
+from pipeline.noise import noise
+from pipeline.pictures import z_diagnostics
+from pipeline.results import CouplingsResult
+from pipeline.runtime import derive, prepare
+from pipeline.stages.data import IMAGES
+from storage.atomic import write_json
+from storage.bank import Bank, BankFacts, BankWriter
+from storage.imageset import ImageSet
+
+BANK = "bank.zarr"
+# Images encoded at once. Always this many, the last ones padded: the shape of a matrix product decides how it rounds,
+# so the bank's bits depend on neither shard, worker nor memory.
+TOGETHER = 256
+SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
+
+
+def run(job: Job) -> CouplingsResult:
+    device = prepare(job.compute)
+    config: Couplings = job.config
+    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    teacher = job.inputs["teacher"]
+    flow = networks.load_network(teacher, device)
+    eta = teacher.config["noise"]
+    examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
+    encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
+
+    sigma = measure_sigma(encode, len(examples), config.draws, math.prod(examples.shape), job)
+    facts = BankFacts(kind="encoded", rows=len(examples), draws=config.draws, shape=examples.shape, dtype=config.dtype,
+                      shard=config.shard, seed=derive(config.seed, "couplings"), noise_std=eta, sigma_f=sigma,
+                      producer=teacher.fingerprint, flips=examples.flips)
+    writer = BankWriter(job.out / BANK, facts)
+    shards = writer.missing()
+    done = len(writer.shards) - len(shards)
+    for index, start, stop in shards:
+        z = encode(torch.arange(start, stop)) / sigma
+        writer.write(index, z=z.numpy())
+        done += 1
+        job.saved(done, len(writer.shards), "shards")
+        job.progress(done, len(writer.shards), "shards")
+        job.pause_point()
+    writer.finish()
+    return _diagnose(job, flow, images, examples, eta, sigma, device)
+
+
+def encoder(flow: TarFlow, examples: Examples, eta: float, seed: int,
+            device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function from flat bank indices (n,), draw * rows + row, to f(x + eta eps, c) (n, C, H, W) on the CPU."""
+    count = len(examples)
+
+    def encode(indices: Tensor) -> Tensor:
+        padded = torch.cat([indices, indices[-1:].expand(-len(indices) % TOGETHER)])
+        pieces = []
+        for flat in padded.split(TOGETHER):
+            rows, draws = flat % count, flat // count
+            y = examples.pixels(rows) + eta * noise(seed, rows, draws, examples.shape)
+            labels = examples.classes(rows)
+            pieces.append(flow.encode(y.to(device), None if labels is None else labels.to(device)).cpu())
+        return torch.cat(pieces)[:len(indices)]
+
+    return encode
+
+
+def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
+    """sigma_f over every training image and as many of the draws as give enough numbers; float64 sums."""
+    used = min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
+    total = torch.zeros((), dtype=torch.float64)
+    for indices in torch.arange(rows * used).split(16 * TOGETHER):
+        total += encode(indices).double().square().sum()
+        job.progress(int(indices[-1]) + 1, rows * used, "images measured")
+        job.pause_point()
+    return math.sqrt(float(total) / (rows * used * dims))
+
+
+def _diagnose(job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float,
+              device: torch.device) -> CouplingsResult:
+    """Is z Gaussian, on the images the teacher saw and on those it did not? Before any student is trained."""
+    config: Couplings = job.config
+    bank = Bank.open(job.out / BANK)
+    train = torch.from_numpy(bank.load()["z"][0]).float()
+    unseen = Examples(images.test.images, images.test.labels, images.levels)
+    held_out = encoder(flow, unseen, eta, derive(config.seed, "held-out"), device)(torch.arange(len(unseen))) / sigma
+    found = gaussianity.diagnose(train, held_out, examples.pixels(torch.arange(len(examples))))
+    z_diagnostics(train, held_out).save(job.out / "noise.png")
+    write_json(job.out / "gaussianity.json", found)
+    return CouplingsResult(rows=len(examples), draws=config.draws, sigma_f=sigma, noise=eta, gaussianity=found,
+                           warnings=tuple(gaussianity.verdict(found)))

@@ -1,0 +1,66 @@
+"""The pairs that a trained flow itself induces: (z, ODE(z)) (rectified flow, Liu et al. 2023, arXiv 2209.03003)."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline import networks
+from pipeline.configs import Pairs, Sweep
+from pipeline.job import Job
+from pipeline.labels import like_training
+from pipeline.metrics.straightness import straightness
+from pipeline.results import PairsResult
+from pipeline.runtime import derive, prepare
+from pipeline.sampling import starting_noise, student_samples
+from pipeline.stages.couplings import TOGETHER
+from pipeline.stages.data import IMAGES
+from storage.bank import BankFacts, BankWriter
+from storage.imageset import ImageSet
+
+PAIRS = "pairs.zarr"
+PROBED = 1024  # pairs that straightness is estimated on
+
+
+def run(job: Job) -> PairsResult:
+    device = prepare(job.compute)
+    config: Pairs = job.config
+    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    student = job.inputs["student"]
+    network = networks.load_network(student, device)
+    seed = derive(config.seed, "pairs")
+    shape = (images.channels, images.size, images.size)
+    labels = like_training(images, config.count, seed)
+    how = Sweep(solver=config.solver, grid=config.grid, nfe=(config.nfe,), guidance=config.guidance)
+    facts = BankFacts(kind="generated", rows=config.count, draws=1, shape=shape, dtype=config.dtype, shard=config.shard,
+                      seed=seed, producer=student.fingerprint, flips=False,
+                      solver=f"{config.solver}, {config.grid} grid, {config.nfe} calls, guidance {config.guidance}")
+    writer = BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels"))
+
+    def generate(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        padded = torch.cat([rows, rows[-1:].expand(-len(rows) % TOGETHER)])  # see couplings.TOGETHER
+        made = []
+        for part in padded.split(TOGETHER):
+            z = starting_noise(seed, part, shape, device)
+            chosen = None if labels is None else labels[part].to(device)
+            made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe)[0].cpu()))
+        z, x = (torch.cat(column)[:len(rows)] for column in zip(*made, strict=True))
+        return z, x
+
+    shards = writer.missing()
+    done = len(writer.shards) - len(shards)
+    for index, start, stop in shards:
+        rows = torch.arange(start, stop)
+        z, x = generate(rows)
+        named = {} if labels is None else {"labels": labels[rows].numpy()}
+        writer.write(index, z=z.numpy(), x=x.numpy(), **named)
+        done += 1
+        job.saved(done, len(writer.shards), "shards")
+        job.progress(done, len(writer.shards), "shards")
+        job.pause_point()
+    writer.finish()
+
+    probe = torch.arange(min(PROBED, config.count))
+    z, x = generate(probe)
+    chosen = None if labels is None else labels[probe].to(device)
+    bent = straightness(lambda x_t, t: network(x_t, t, chosen), x.to(device), z.to(device))
+    return PairsResult(count=config.count, nfe=config.nfe, solver=facts.solver, straightness=bent)

@@ -1,0 +1,1 @@
+"""What lies on disk and how it stays true: artifacts, image sets, coupling banks."""

@@ -1,0 +1,114 @@
+"""An artifact: a published directory and the manifest that says what it is and how it was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from storage.atomic import sha256_file
+from storage.errors import DamageError
+
+MANIFEST = "artifact.json"
+
+
+class FileRecord(BaseModel):
+    """One payload file: its path below the artifact, its size in bytes and its digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Provenance(BaseModel):
+    """Facts needed to make the artifact again, none of which is part of its identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    created: str
+    wall_seconds: float
+    command: list[str]
+    python: str
+    platform: str
+    packages: dict[str, str]
+    git_revision: str | None
+    device: str
+    threads: int
+    resumed: int = Field(0, ge=0, description="how often the stage was taken up again before it ended")
+
+
+class Artifact(BaseModel):
+    """The validated manifest of a published directory. `root` is that directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: Literal[1] = 1
+    stage: str
+    stage_version: int
+    name: str
+    fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    metrics: dict[str, Any]
+    files: tuple[FileRecord, ...]
+    provenance: Provenance
+    _root: Path = PrivateAttr()
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    def path(self, *parts: str) -> Path:
+        """A payload file or folder of this artifact."""
+        return self._root.joinpath(*parts)
+
+    def digest(self, path: str) -> str:
+        """The recorded SHA-256 of one payload file."""
+        return next(record.sha256 for record in self.files if record.path == path)
+
+    @classmethod
+    def read(cls, root: Path) -> Artifact:
+        """Read and validate a manifest and check that each file is there with its size.
+
+        Raises DamageError that names the manifest or the file that is not as recorded.
+        """
+        manifest = root / MANIFEST
+        try:
+            artifact = cls.model_validate(json.loads(manifest.read_bytes()))
+        except FileNotFoundError:
+            raise DamageError(str(root), f"{MANIFEST} is missing", REBUILD) from None
+        except (ValidationError, ValueError) as error:
+            line = str(error).splitlines()
+            raise DamageError(str(manifest), "not a valid manifest: " + " ".join(line[:3]), REBUILD) from None
+        artifact._root = root
+        for record in artifact.files:
+            file = root / record.path
+            size = file.stat().st_size if file.is_file() else None
+            if size != record.size:
+                found = "missing" if size is None else f"{size} bytes, recorded {record.size}"
+                raise DamageError(str(file), found, REBUILD)
+        return artifact
+
+    def problems(self) -> list[str]:
+        """Read every byte: one line for each file whose digest is not the recorded one, or that is unknown."""
+        known = {record.path: record for record in self.files}
+        found = [
+            f"{path}: SHA-256 differs from the recorded one"
+            for path, record in known.items()
+            if sha256_file(self.path(path)) != record.sha256
+        ]
+        present = {file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file()}
+        return found + [f"{path}: not in the manifest" for path in sorted(present - set(known) - {MANIFEST})]
+
+
+REBUILD = "Run the same command again: it is made anew from its inputs"
+
+
+def record_files(root: Path) -> tuple[FileRecord, ...]:
+    """Sizes and digests of all files below `root`, in order of path."""
+    files = sorted(file for file in root.rglob("*") if file.is_file() and file.name != MANIFEST)
+    return tuple(
+        FileRecord(path=file.relative_to(root).as_posix(), size=file.stat().st_size, sha256=sha256_file(file))
+        for file in files
+    )

@@ -1,0 +1,68 @@
+"""Nothing half-written is ever believed: write aside, fsync, rename, fsync the directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file's bytes, or a directory's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(root: Path) -> None:
+    """Force every file and directory below `root`, and `root` itself, to the disk."""
+    for directory, _, files in os.walk(root):
+        for name in files:
+            fsync_path(Path(directory, name))
+        fsync_path(Path(directory))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling of `path` to write to; it takes the name `path` only if the block succeeds.
+
+    A crash inside the block leaves the old `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield aside
+        fsync_path(aside)
+        os.replace(aside, path)
+        fsync_path(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Publish `data` as `path`, whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Publish `value` as readable JSON. NaN and infinity are refused, for other readers cannot read them."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Publish `text` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in blocks."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,108 @@
+"""What a bank says of itself, and where its files lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from storage.arrays import shard_file
+from storage.errors import DamageError
+
+FORMAT = 1
+ARRAYS = ("z", "x", "labels")
+FACTS, INDEX, COMPLETE = "facts.json", "bank.json", "complete"
+REMEDY = "Remove the bank and run the same command again: its stage writes it anew."
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Shard(NamedTuple):
+    """Flat indices start to stop - 1 of the bank: one file of each array, written by one process."""
+
+    index: int
+    start: int
+    stop: int
+
+
+class BankFacts(_Model):
+    """Flat index i = draw * rows + row addresses the pair of one noise draw and one image."""
+
+    kind: Literal["encoded", "generated"] = Field(description="z from images by a teacher, or x from z by a student")
+    rows: int = Field(gt=0, description="images, or seeds of them")
+    draws: int = Field(gt=0, description="pairs for each row")
+    shape: tuple[int, int, int] = Field(description="(C, H, W) of one image")
+    dtype: Literal["float32", "float16"] = Field(description="of z and x")
+    shard: int = Field(gt=0, description="flat indices in one file")
+    seed: int = Field(ge=0, lt=2**64, description="of the noise added to images, or of z")
+    noise_std: float | None = Field(None, ge=0, description="eta: what was added to the images before encoding")
+    sigma_f: float | None = Field(None, gt=0, description="what the teacher's output was divided by")
+    producer: str = Field(min_length=1, description="fingerprint of the teacher or student")
+    solver: str | None = Field(None, description="how x was computed from z: solver, grid, steps, guidance")
+    flips: bool = Field(False, description="mirrored images are among the draws")
+
+    @property
+    def pairs(self) -> int:
+        """M = draws * rows."""
+        return self.rows * self.draws
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All shards in order; the last may be shorter."""
+        starts = range(0, self.pairs, self.shard)
+        return [Shard(i, start, min(start + self.shard, self.pairs)) for i, start in enumerate(starts)]
+
+    def array_shape(self, array: str, pairs: int) -> tuple[int, ...]:
+        return (pairs,) if array == "labels" else (pairs, *self.shape)
+
+    def array_dtype(self, array: str) -> str:
+        return "int64" if array == "labels" else self.dtype
+
+    def file(self, root: Path, array: str, shard: int) -> Path:
+        return shard_file(root, array, shard, 1 if array == "labels" else 4)
+
+
+class FileFact(_Model):
+    size: int
+    sha256: str
+
+
+class ShardRecord(_Model):
+    """Content of complete/<shard>.json: these files were on the disk, with these bytes, before this was written."""
+
+    start: int
+    stop: int
+    files: dict[str, FileFact]  # by array
+
+
+class Identity(_Model):
+    """Content of facts.json."""
+
+    format: Literal[1] = FORMAT
+    facts: BankFacts
+    arrays: tuple[str, ...]
+
+
+class Index(Identity):
+    """Content of bank.json."""
+
+    metadata: dict[str, str]  # SHA-256 of Zarr's own zarr.json files, which hold no checksum
+    shards: tuple[ShardRecord, ...]
+
+
+_Read = TypeVar("_Read", bound=_Model)
+
+
+def read_json(path: Path, model: type[_Read]) -> _Read:
+    """The validated content of one of our JSON files. Raises DamageError."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DamageError(str(path), str(error).splitlines()[0], REMEDY) from error
+
+
+def record_path(root: Path, shard: int) -> Path:
+    return root / COMPLETE / f"{shard:06d}.json"

@@ -1,0 +1,158 @@
+"""Plan and execution over stages that need no network: what is reused, resumed and run, and why."""
+
+import errno
+import json
+import types
+
+import pytest
+
+from pipeline import dag
+from pipeline.execute import execute
+from pipeline.load import load
+from pipeline.plan import plan
+from pipeline.results import DataResult
+from storage.artifact import MANIFEST
+from storage.errors import StageFailed
+from storage.store import Store
+
+RESULT = DataResult(name="fake", train=2, test=1, channels=1, size=8, levels=2, classes=None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "home")
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Stages write one file and report; the list says which of them ran."""
+    ran = []
+
+    def run(job):
+        ran.append(job.stage)
+        (job.out / "payload.bin").write_bytes(b"payload of " + job.stage.encode())
+        return RESULT
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    monkeypatch.setattr(dag, "STAGES", (dag.Stage("data", 1, (), DataResult),
+                                        dag.Stage("reference", 1, ("data",), DataResult)))
+    return ran
+
+
+def run_all(nodes, store, **options):
+    made = {}
+    for name, node in nodes.items():
+        made[name] = execute(node, {role: made[role].artifact for role in node.inputs}, store,
+                             load("nfm-digits").compute, **options)
+    return {name: outcome.action for name, outcome in made.items()}
+
+
+def nodes(*overrides):
+    return dag.build(load("nfm-digits", overrides))
+
+
+def actions(nodes, store):
+    return {step.node.name: (step.action, step.reason) for step in plan(nodes, store)}
+
+
+def test_the_second_run_reuses_everything(store, ran):
+    assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"}
+    assert ran == ["data", "reference"]
+    assert {action for action, _ in actions(nodes(), store).values()} == {"reuse"}
+    assert not store.work("data", nodes()["data"].fingerprint).exists()
+
+
+def test_the_plan_says_which_field_changed_and_which_input_moved(store, ran):
+    assert actions(nodes(), store)["data"] == ("run", "not made yet")
+    run_all(nodes(), store)
+    changed = actions(nodes("data.seed=7"), store)
+    assert changed["data"] == ("run", "seed: 0 -> 7")
+    assert changed["reference"][1].startswith("input data: ")
+    assert actions(nodes("compute.threads=7", "seed=3"), store)["data"][0] == "reuse"
+
+
+@pytest.mark.parametrize("damage", [
+    lambda root: (root / "payload.bin").unlink(),
+    lambda root: (root / "payload.bin").write_bytes(b"torn"),
+    lambda root: (root / MANIFEST).write_bytes(b"{"),
+    lambda root: (root / MANIFEST).unlink(),
+    lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"metrics": {}})),
+    lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"odd": 1})),
+])
+def test_a_damaged_artifact_is_named_and_made_anew(store, ran, damage):
+    run_all(nodes(), store)
+    root = store.find("data", nodes()["data"].fingerprint).root
+    damage(root)
+    action, reason = actions(nodes(), store)["data"]
+    assert action == "run"
+    assert "damaged" in reason
+    assert str(root) in reason
+    assert run_all(nodes(), store) == {"data": "run", "reference": "reused"}
+    assert store.find("data", nodes()["data"].fingerprint).problems() == []
+
+
+def test_flipped_bits_are_found_by_verification(store, ran):
+    run_all(nodes(), store)
+    artifact = store.find("data", nodes()["data"].fingerprint)
+    (artifact.root / "payload.bin").write_bytes(b"Payload of data")
+    assert artifact.problems() == ["payload.bin: SHA-256 differs from the recorded one"]
+
+
+def test_what_a_failed_stage_saved_is_taken_up(store, ran, monkeypatch):
+    def fails(job):
+        job.saved(3, 10, "images")
+        raise StageFailed("boom")
+
+    node = nodes()["data"]
+    working = node.stage.module()
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=fails))
+    with pytest.raises(StageFailed, match="boom"):
+        execute(node, {}, store, load("nfm-digits").compute)
+    assert actions(nodes(), store)["data"] == ("resume", "saved at 3 of 10 images")
+    monkeypatch.setattr(dag.Stage, "module", lambda self: working)
+    outcome = execute(node, {}, store, load("nfm-digits").compute)
+    assert outcome.action == "resumed"
+    assert outcome.artifact.provenance.resumed == 1
+
+
+def test_force_runs_again(store, ran):
+    run_all(nodes(), store)
+    assert run_all(nodes(), store, force=True) == {"data": "run", "reference": "run"}
+
+
+def test_a_full_disk_is_one_message_with_its_remedy(store, ran, monkeypatch):
+    def full(job):
+        raise OSError(errno.ENOSPC, "No space left on device", "weights")
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=full))
+    with pytest.raises(StageFailed, match="No space left on device.*free some space"):
+        execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+
+
+def test_a_second_process_waits_for_the_first(store, ran):
+    node = nodes()["data"]
+    told = []
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    held, release = context.Event(), context.Event()
+
+    def hold():
+        with store.lock("data", node.fingerprint, lambda holder: None):
+            held.set()
+            release.wait(10)
+
+    other = context.Process(target=hold)
+    other.start()
+    held.wait(10)
+
+    def waiting(holder):
+        told.append(holder)
+        release.set()
+
+    assert execute(node, {}, store, load("nfm-digits").compute, waiting=waiting).action == "run"
+    other.join()
+    assert told == [f"process {other.pid} on {__import__('socket').gethostname()}"]

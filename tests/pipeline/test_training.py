@@ -1,0 +1,137 @@
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.batches import _Batch
+from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.runtime import generator
+from pipeline.training import fit, learning_rate
+from storage.errors import Interrupted, StageFailed
+from tests.pipeline.jobs import job, training
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Points(_Batch):
+    x: torch.Tensor
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Dropout(0.2), nn.Linear(16, 4))
+
+
+def batch(step: int) -> Points:
+    return Points(torch.randn(32, 4, generator=generator(1, step)))
+
+
+def loss(net: nn.Module, part: Points) -> torch.Tensor:
+    return (net(part.x) - part.x.flip(1)).square().mean()
+
+
+def digest(fitted) -> list[bytes]:
+    return [value.numpy().tobytes() for value in fitted.network.state_dict().values()]
+
+
+def stopped_at(task, count):
+    """A batch function that asks to stop once `count` steps have been served."""
+    def serve(step):
+        if step == count - 1:
+            task.stop.request("test")
+        return batch(step)
+    return serve
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp_path, schedule):
+    settings = training(schedule=schedule, warmup=100)
+    whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
+    for count in (7, 13):
+        task = job(tmp_path / "b")
+        with pytest.raises(Interrupted, match="same command"):
+            fit(task, network(), stopped_at(task, count), loss, settings, CPU)
+    resumed = fit(job(tmp_path / "b"), network(), batch, loss, settings, CPU)
+    assert digest(resumed) == digest(whole)
+    assert resumed.history == whole.history
+    assert (tmp_path / "a/out/history.jsonl").read_bytes() == (tmp_path / "b/out/history.jsonl").read_bytes()
+
+
+def test_a_crash_loses_only_what_came_after_the_checkpoint(tmp_path):
+    def dies(step):
+        if step == 11:
+            raise OSError("power")
+        return batch(step)
+
+    with pytest.raises(OSError, match="power"):
+        fit(job(tmp_path / "b", checkpoint_seconds=1e-9), network(), dies, loss, training(), CPU)
+    tensors, state = load_checkpoint(tmp_path / "b/checkpoints")
+    assert 0 < state["step"] <= 11
+    resumed = fit(job(tmp_path / "b"), network(), batch, loss, training(), CPU)
+    assert digest(resumed) == digest(fit(job(tmp_path / "a"), network(), batch, loss, training(), CPU))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"w": torch.full((4,), float(step))}, {"step": step})
+    newest = tmp_path / "step-000000003.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    tensors, state = load_checkpoint(tmp_path)
+    assert state["step"] == 2
+    assert torch.equal(tensors["w"], torch.full((4,), 2.0))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_no_sound_checkpoint_is_no_checkpoint(tmp_path):
+    save_checkpoint(tmp_path, 1, {"w": torch.ones(4)}, {"step": 1})
+    (tmp_path / "step-000000001.json").write_text("{")
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(tmp_path):
+    plain = nn.Linear(4, 4)
+    other = nn.Linear(4, 4)
+    other.load_state_dict(plain.state_dict())
+    a = fit(job(tmp_path / "a"), plain, batch, loss, training(), CPU)
+    b = fit(job(tmp_path / "b"), other, batch, loss, training(accumulate=4), CPU)
+    for one, two in zip(a.network.parameters(), b.network.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_says_where(tmp_path):
+    def bad(step):
+        points = batch(step)
+        return Points(points.x * math.nan) if step == 5 else points
+
+    with pytest.raises(StageFailed, match=r"loss is nan at step 5 \(images 160 to 192\)"):
+        fit(job(tmp_path), network(), bad, loss, training(), CPU)
+
+
+def test_the_rate_warms_up_falls_and_never_rises_again():
+    settings = training(images=1000, warmup=100, schedule="cosine", final_lr=1e-4)
+    rates = [learning_rate(settings, images) for images in range(0, 3001, 10)]
+    assert rates[0] == 0
+    assert rates[10] == pytest.approx(1e-2)
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100:] == [pytest.approx(1e-4)] * len(rates[100:])
+
+
+def test_bfloat16_trains_float32_weights(tmp_path):
+    fitted = fit(job(tmp_path), network(), batch, loss, training(precision="bfloat16"), CPU)
+    assert {value.dtype for value in fitted.network.state_dict().values()} == {torch.float32}
+    assert math.isfinite(fitted.loss)
+
+
+def test_training_reduces_the_loss_and_writes_its_history(tmp_path):
+    fitted = fit(job(tmp_path), network(), batch, loss, training(images=6400), CPU)
+    lines = [json.loads(line) for line in (tmp_path / "out/history.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] == 6400
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert fitted.network.training is False
