@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flows import settings
+from flows.logs import heard
 from flows.runs import RunRecord
 from flows.server import EmbeddedServer, ServerFailed, answers
 from flows.session import Session, current
@@ -24,9 +23,9 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     server = settings.server_url()
     _connect(session, debug)
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"), outline(steps), server)
-    outcome = "killed at once"
+    outcome = "stopped at once"
     try:
-        with session.display:
+        with session.display, heard(session.display):
             outcome = _orchestrate(session, server)
     except Exception as error:
         outcome = f"failed: {error}"
@@ -62,24 +61,29 @@ def _orchestrate(session: Session, server: str | None) -> str:
     from flows.zombies import mark_crashed
 
     mark_crashed(session.store.home, server)
-    with current(session), tags(session.record.id):
-        state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
+    try:
+        with current(session), tags(session.record.id):
+            state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
+    except Exception as error:  # the stages' errors come as states; this is Prefect's own trouble
+        raise ServerFailed(f"The Prefect server went away during the run ({type(error).__name__}: {error}). What is "
+                           "finished is kept: run the same command again") from error
     if not state.is_completed():
-        raise _explained(session, state)
+        raise _explained(session, state.message)
     return state.message
 
 
-def _explained(session: Session, state: Any) -> FlowctlError:
+def _explained(session: Session, message: str) -> FlowctlError:
     """What went wrong, as an error for the user."""
-    error = session.error
+    if session.error is None:
+        return StageFailed(message)
+    return failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
+
+
+def failure(stage: str, error: BaseException) -> FlowctlError:
+    """A stage's exception as an error that a user can read."""
     if isinstance(error, FlowctlError):
         return error
-    failed = StageFailed(state.message if error is None else
-                         f"Stage {_unfinished(session)} failed: {type(error).__name__}: {error}. What it had saved is "
-                         "kept: run the same command again")
+    failed = StageFailed(f"Stage {stage} failed: {type(error).__name__}: {error}. What it had saved is kept: run the "
+                         "same command again")
     failed.__cause__ = error
     return failed
-
-
-def _unfinished(session: Session) -> str:
-    return next(name for name in session.nodes if name not in session.outcomes)

@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import session as sessions
@@ -65,7 +65,8 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> S
     display.begin(stage)
     try:
         outcome = execute(
-            node, _artifacts(node, session), session.store, session.recipe.compute, force=force, stop=session.stop,
+            node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop,
+            force=force and task_run.run_count == 1,  # a retry goes on from what the first attempt has saved
             listeners=(display.report, ProgressArtifact(session.recipe.name, stage)),
             waiting=lambda holder: wait_for(holder, node, session))
     except Interrupted as interrupted:

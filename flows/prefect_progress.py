@@ -7,12 +7,15 @@ import re
 import time
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import words
 from pipeline.job import Report
 
 EVERY = 3.0  # seconds between updates; each is a request
 PAUSE = 60.0  # seconds of silence after a request that failed: the work matters more than its picture
+# Prefect would hold up the stage for half a minute before it gives up on a server that is gone.
+IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 
 
 class ProgressArtifact:
@@ -30,10 +33,14 @@ class ProgressArtifact:
         self._next = now + EVERY
         percent = 100 * report.done / report.total if report.total else 0.0
         try:
-            if self._id is None:
-                self._id = create_progress_artifact(percent, key=self._key, description=words.moment(report))
-            else:
-                update_progress_artifact(self._id, percent, description=words.moment(report))
+            with temporary_settings(IMPATIENT):
+                self._send(percent, words.moment(report))
         except Exception as error:  # whatever the server's trouble is, the stage goes on
             self._next = now + PAUSE
             logging.getLogger("flowctl").debug("no progress artifact for now: %s", error)
+
+    def _send(self, percent: float, text: str) -> None:
+        if self._id is None:
+            self._id = create_progress_artifact(percent, key=self._key, description=text)
+        else:
+            update_progress_artifact(self._id, percent, description=text)

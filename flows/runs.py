@@ -11,6 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class RunRecord:
     def end(self, outcome: str) -> None:
         """The run is over, well or not: `outcome` says how in one line."""
         self.facts.update(ended=time.time(), outcome=outcome)
-        self._write()
+        with suppress(OSError):  # a full disk must not hide why the run ended
+            self._write()
 
     def _write(self) -> None:
         write_json(self._path, self.facts)

@@ -25,6 +25,7 @@ def configure(debug: bool = False) -> None:
         "PREFECT_LOGGING_LEVEL": "DEBUG" if debug else "INFO",
         # The flow's errors reach the user as one line of ours; Prefect's tracebacks go to the UI only.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "DEBUG" if debug else "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "DEBUG" if debug else "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "INFO" if debug else "WARNING",
     }
     for name, value in defaults.items():

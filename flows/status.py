@@ -26,8 +26,8 @@ def _describe(work: Path, store: Store, recipes: dict[int, str]) -> dict[str, An
     stage, fingerprint = work.parent.name, work.name
     progress, saved = _read(work / PROGRESS), read_saved(work)
     running = held(store.lock_path(stage, fingerprint))
-    if not running and saved is None:
-        return None  # a stage that died before it saved anything: there is nothing to tell
+    if not running and (saved is None or _published(store, stage, fingerprint)):
+        return None  # it died before it saved anything, or is left over from a forced run: there is nothing to tell
     pid = progress.pop("pid", None) if running else None
     told = {name: progress.pop(name, None) for name in ("done", "total", "unit", "rate", "seconds_left", "time")}
     if not running:
@@ -37,6 +37,10 @@ def _describe(work: Path, store: Store, recipes: dict[int, str]) -> dict[str, An
             "recipe": recipes.get(pid), "pid": pid, **told, "facts": progress,
             "saved": None if saved is None else {"done": saved.done, "total": saved.total, "unit": saved.unit,
                                                  "time": (work / SAVED).stat().st_mtime}}
+
+
+def _published(store: Store, stage: str, fingerprint: str) -> bool:
+    return any((store.home / "artifacts" / stage).glob(f"*-{fingerprint}"))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -173,8 +173,14 @@ class Sweep(Config):
 
     solver: Solver = "euler"
     grid: Grid = "quadratic"
-    nfe: tuple[Positive, ...] = Field(min_length=1)
+    nfe: tuple[Positive, ...] = Field((), description="network calls; none for dopri5, which chooses by itself")
     guidance: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _calls_where_they_can_be_chosen(self) -> Sweep:
+        if (self.solver == "dopri5") == bool(self.nfe):
+            raise ValueError("nfe lists the numbers of calls of a fixed-step solver, and is left out for dopri5")
+        return self
 
 
 class Evaluation(Seeded):

@@ -55,7 +55,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             work.mkdir(parents=True, exist_ok=True)
             attempts = _count_attempt(work)
             job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
-                      stop or StopSignal())
+                      StopSignal() if stop is None else stop)
             result = node.stage.module().run(job)
             seconds = time.monotonic() - started
             artifact = Artifact(

@@ -40,4 +40,4 @@ def _one_step(section: Any) -> Any:
 
 
 def _fewest(sweeps: tuple) -> tuple:
-    return tuple(sweep.model_copy(update={"nfe": sweep.nfe[:1]}) for sweep in sweeps)
+    return tuple(sweep.model_copy(update={"nfe": sweep.nfe[:1]}) for sweep in sweeps if sweep.nfe)

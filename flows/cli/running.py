@@ -31,7 +31,7 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
         return
     session = Session.open(resolved, force or (), until, display=display())
     steps = launch(session, OPTIONS.debug)
-    if not session.outcomes:  # nothing had to be done
+    if all(step.action == "reuse" for step in steps):
         _print_plan(steps)
         typer.echo(f"Nothing to run: {'the stage is' if len(steps) == 1 else f'all {len(steps)} stages are'} there.")
     _print_report(session)
@@ -89,29 +89,11 @@ def _print_report(session: Session) -> None:
         typer.echo(f"Report: {artifact.path(artifact.metrics['page'])}")
 
 
-def _rehearse(recipe, until: str | None) -> None:
-    """Run the reduced recipe through the same stages, in a store of its own, without Prefect."""
-    import tempfile
-    from pathlib import Path
+def _rehearse(recipe: object, until: str | None) -> None:
+    from flows.rehearsing import rehearse
 
-    from flows.display import display
-    from flows.session import Session
-    from pipeline.execute import execute
-    from pipeline.rehearsal import rehearse
-
-    reduced = rehearse(recipe)
-    with tempfile.TemporaryDirectory(prefix="flowctl-rehearsal-") as home, display() as shown:
-        session = Session.open(reduced, (), until, Path(home), shown)
-        session.store.prepare()
-        made = {}
-        for name, node in session.nodes.items():
-            shown.begin(name)
-            outcome = execute(node, {role: made[role] for role in node.inputs}, session.store, reduced.compute,
-                              listeners=(shown.report,))
-            made[name] = outcome.artifact
-            shown.end(name, outcome)
-    parameters = {name: artifact.metrics["parameters"] for name, artifact in made.items()
-                  if "parameters" in artifact.metrics}
-    typer.echo(f"Rehearsed {', '.join(made)}: all of them ran, and nothing is kept.")
-    for name, count in parameters.items():
-        typer.echo(f"  {name}: one step of {count:,} parameters")
+    made = rehearse(recipe, until)
+    typer.echo(f"Rehearsed {', '.join(made)}: every stage ran at full size, and nothing is kept.")
+    for name, artifact in made.items():
+        if "parameters" in artifact.metrics:
+            typer.echo(f"  {name}: {artifact.metrics['steps']} step of {artifact.metrics['parameters']:,} parameters")

@@ -5,31 +5,35 @@ from torch import Tensor, nn
 
 from models.tarflow._cache import KVCache
 from models.tarflow._config import TarFlowConfig
+from models.tarflow._linear import Linear
 from models.tarflow._transformer import Layer
+
+# The transformer reads no number beyond this, which leaves those of images and latents, a few units at most, alone.
+# So shifts are bounded too, and neither a random initialisation nor a wild guess of Jacobi decoding can run away.
+LARGEST_READ = 100.0
 
 
 class Block(nn.Module):
-    """A causal autoregressive affine map of T tokens (Zhai et al. 2024, arXiv 2412.06329, its block autoregressive flow).
+    """A causal autoregressive affine map of T tokens (Zhai et al. 2024, arXiv 2412.06329).
 
     With log-scale a_i and shift b_i computed from the tokens before i, and a_0 = b_0 = 0,
 
         z_i = (x_i - b_i) exp(-a_i),    log |det dz/dx| = -sum_i a_i.
 
-    Two deviations from the published code. The log-scale is bounded, a = B tanh(a'/B), where a' is the network's output.
-    And the output layer starts at zero, bias included, so that an untrained block is exactly the identity.
+    Three deviations from the published code. The log-scale is bounded, a = B tanh(a'/B) for the network's output a'.
+    What the network reads is clamped to [-100, 100]. And the output layer starts at zero, bias included, so that an
+    untrained block is exactly the identity.
     """
 
     def __init__(self, config: TarFlowConfig) -> None:
         super().__init__()
         self.log_scale_bound = config.log_scale_bound
         self.volume_preserving = config.volume_preserving
-        self.embed = nn.Linear(config.token_dim, config.width)
+        self.embed = Linear(config.token_dim, config.width)
         # A block that reads backwards keeps its positions in its own order of reading.
         self.position = nn.Parameter(torch.randn(config.tokens, config.width) * 0.01)
         self.classes = nn.Parameter(torch.randn(config.classes, config.width) * 0.01) if config.classes else None
-        self.layers = nn.ModuleList(
-            Layer(config.width, config.head_dim, config.dropout) for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(Layer(config.width, config.head_dim, config.dropout) for _ in range(config.layers))
         self.head = nn.Linear(config.width, config.token_dim * (1 if config.volume_preserving else 2))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -68,7 +72,7 @@ class Block(nn.Module):
             each (B, N, D), in float32 whatever autocast says, or in float64 in a float64 flow.
         """
         n = tokens.shape[1]
-        h = self.embed(tokens) + self.position[start : start + n]  # (B, N, width)
+        h = self.embed(tokens.clamp(-LARGEST_READ, LARGEST_READ)) + self.position[start : start + n]  # (B, N, width)
         if class_embedding is not None:
             h = h + class_embedding
         caches = [None] * len(self.layers) if cache is None else cache.open(start, start + n)
@@ -87,7 +91,7 @@ class Block(nn.Module):
         return log_scale if bound is None else bound * torch.tanh(log_scale / bound)
 
     def forward(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Transform all tokens at once: (B, T, D) -> z (B, T, D), and the log-determinant (B,) in nats, None if zero."""
+        """Transform all tokens: (B, T, D) -> z (B, T, D), and the log-determinant (B,) in nats, or None if it is 0."""
         # The last token has none after it to inform, so the transformer never reads it.
         log_scale, shift = self.predict(x[:, :-1], self.class_embedding(labels))
         moved = x[:, 1:] - shift

@@ -32,20 +32,17 @@ class KVCache:
     The decoder passes it to the block. Writing a token replaces what was there, so the next block may reuse the room.
 
     Args:
-        layers, batch, heads, tokens, head_dim: its extent.
-        like: a tensor whose device it takes.
-        dtype: dtype of keys and values.
+        shape: (layers, B, heads, T, head_dim).
+        device, dtype: those of keys and values.
     """
 
-    def __init__(
-        self, layers: int, batch: int, heads: int, tokens: int, head_dim: int, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self._memory = torch.empty(layers, 2, batch, heads, tokens, head_dim, device=device, dtype=dtype)
-        self._layers = self._memory.unbind(0)
+    def __init__(self, shape: tuple[int, int, int, int, int], device: torch.device, dtype: torch.dtype) -> None:
+        layers, *rest = shape
+        self._layers = torch.empty(layers, 2, *rest, device=device, dtype=dtype).unbind(0)
 
     def open(self, start: int, stop: int) -> list[LayerCache]:
         """Open every layer's cache for the queries ``start`` .. ``stop - 1``."""
         mask = None
         if start > 0 and stop - start > 1:
-            mask = self._memory.new_full((stop - start, stop), -torch.inf).triu(start + 1)
+            mask = self._layers[0].new_full((stop - start, stop), -torch.inf).triu(start + 1)
         return [LayerCache(memory, start, stop, mask) for memory in self._layers]

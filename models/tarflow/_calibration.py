@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from models.tarflow._checks import check_images, check_labels
-from models.tarflow._decoding import BlockWork, _Inverse
+from models.tarflow._decoding import SEQUENTIAL, BlockWork, Inverse
 from models.tarflow._flow import TarFlow
 from models.tarflow._guidance import Guidance
 from models.tarflow._patches import patchify
 from models.tarflow._precision import evaluating
-from models.tarflow._schedules import GaussSeidelJacobi, Jacobi, Schedule, Sequential
+from models.tarflow._schedules import GaussSeidelJacobi, Jacobi, Schedule
 
 SEGMENTS = (2, 4, 8, 16, 32)
 # An iterate that moves by less than the tolerance may still be a few times that from where it would end.
@@ -32,8 +32,8 @@ def calibrate(
 ) -> tuple[Schedule, ...]:
     """Find a schedule for each block on a small batch, as GS-Jacobi does (arXiv 2505.12849): by trying.
 
-    Each block is decoded exactly, and by every candidate. Of those within ten tolerances of the exact result, the one of
-    least cost is taken, where a network call costs as much as its tokens and ``call_cost`` more.
+    Each block is decoded exactly, and by every candidate. Of those within ten tolerances of the exact result, the one
+    of least cost is taken, where a network call costs as much as its tokens and ``call_cost`` more.
 
     Args:
         flow: the trained flow.
@@ -51,7 +51,7 @@ def calibrate(
     config = flow.config
     check_images(z, config, flow.dtype)
     check_labels(labels, len(z), config.classes)
-    candidates: list[Schedule] = [Sequential()]
+    candidates: list[Schedule] = []
     for start in ("latent", "zeros"):
         candidates.append(Jacobi(tolerance, start=start))
         candidates += [
@@ -59,7 +59,7 @@ def calibrate(
         ]
     chosen: list[Schedule] = []
     with evaluating(flow):
-        inverse = _Inverse(flow, labels, len(z), guidance, attention_temperature)
+        inverse = Inverse(flow, labels, len(z), guidance, attention_temperature)
         if flow.prior_log_variance is not None:
             z = z * torch.exp(0.5 * flow.prior_log_variance)
         tokens = patchify(z, config.patch)  # (B, T, D)
@@ -67,11 +67,11 @@ def calibrate(
             call_cost = _measured_call_cost(inverse, tokens)
         for index in reversed(range(config.blocks)):
             tokens = flow.in_order(tokens, index)
-            exact, _ = inverse.of_block(index, tokens, Sequential())
-            costs = {}
+            exact, work = inverse.of_block(index, tokens, SEQUENTIAL)
+            costs: dict[Schedule, float] = {SEQUENTIAL: _cost(work, call_cost)}
             for candidate in candidates:
                 x, work = inverse.of_block(index, tokens, candidate)
-                if candidate == Sequential() or (x - exact).abs().max() <= ERROR_IN_TOLERANCES * tolerance:
+                if (x - exact).abs().max() <= ERROR_IN_TOLERANCES * tolerance:  # false for a NaN
                     costs[candidate] = _cost(work, call_cost)
             chosen.append(min(costs, key=costs.__getitem__))
             tokens = flow.in_order(exact, index)
@@ -82,7 +82,7 @@ def _cost(work: BlockWork, call_cost: float) -> float:
     return work.tokens + call_cost * work.calls
 
 
-def _measured_call_cost(inverse: _Inverse, tokens: Tensor) -> float:
+def _measured_call_cost(inverse: Inverse, tokens: Tensor) -> float:
     """Fixed cost c of a call, in tokens, such that n tokens take (c + n) units of time; from n = 1 and n = T - 1."""
     block, n = inverse.blocks[0], tokens.shape[1] - 1
     class_embedding = block.class_embedding(inverse.labels)

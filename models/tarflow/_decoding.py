@@ -15,6 +15,8 @@ from models.tarflow._patches import patchify, unpatchify
 from models.tarflow._precision import evaluating
 from models.tarflow._schedules import Schedule, Sequential
 
+SEQUENTIAL = Sequential()
+
 
 @dataclass
 class BlockWork:
@@ -40,7 +42,7 @@ def decode(
     flow: TarFlow,
     z: Tensor,
     labels: Tensor | None = None,
-    schedule: Schedule | Sequence[Schedule] = Sequential(),
+    schedule: Schedule | Sequence[Schedule] = SEQUENTIAL,
     guidance: Guidance | None = None,
     attention_temperature: float = 1.0,
     work: DecodingWork | None = None,
@@ -48,7 +50,7 @@ def decode(
     """Images of latents: the inverse of ``flow.forward`` or, with guidance, of a sharpened flow.
 
     To sample, give it z ~ N(0, I), times a prior temperature if that is wanted. Runs without dropout, and follows the
-    ambient autocast; with `full_precision` around it, it inverts ``flow.encode``. A row decoded `Sequential`-ly does not
+    ambient autocast; with `full_precision` around it, it inverts ``flow.encode``. With `Sequential` a row does not
     depend on the rows beside it; with other schedules it may, within their tolerance.
 
     Args:
@@ -83,7 +85,7 @@ def decode(
         raise FloatingPointError(f"latents must be finite, but row {row} is not; check where they come from")
 
     with evaluating(flow):
-        inverse = _Inverse(flow, labels, len(z), guidance, attention_temperature)
+        inverse = Inverse(flow, labels, len(z), guidance, attention_temperature)
         if flow.prior_log_variance is not None:
             z = z * torch.exp(0.5 * flow.prior_log_variance)
         tokens = patchify(z, config.patch)  # (B, T, D)
@@ -101,8 +103,8 @@ def decode(
     return unpatchify(tokens, config.channels, config.patch)
 
 
-class _Inverse:
-    """Inverts the blocks of a flow for one batch; holds what they share: labels, guidance and the room for the cache."""
+class Inverse:
+    """Inverts the blocks of a flow for one batch; holds what they share: labels, guidance, and room for the cache."""
 
     def __init__(
         self, flow: TarFlow, labels: Tensor | None, batch: int, guidance: Guidance | None, attention_temperature: float
@@ -123,9 +125,9 @@ class _Inverse:
         device = weights.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.dtype
         heads = config.width // config.head_dim
-        self.cache = KVCache(
-            config.layers, batch, heads, config.tokens - 1, config.head_dim, device=weights.device, dtype=dtype
-        )
+        # The last token has none after it to inform: no room for it.
+        shape = (config.layers, batch, heads, config.tokens - 1, config.head_dim)
+        self.cache = KVCache(shape, weights.device, dtype)
 
     def of_block(self, index: int, z: Tensor, schedule: Schedule) -> tuple[Tensor, BlockWork]:
         """Solve z = block(x) for x: (B, T, D) -> (B, T, D), in the block's own order of tokens."""

@@ -14,8 +14,8 @@ class Guidance:
 
         a <- a + w (a - a_u),    b <- b + w (b - b_u).
 
-    The weak prediction drops the label and may have another attention temperature. It acts on the log-scale before it is
-    bounded, so that guidance cannot break the bound.
+    The weak prediction drops the label and may have another attention temperature. Guidance acts on the log-scale
+    before it is bounded, and so cannot break the bound.
 
     Args:
         scale: the weight w, at least 0; 0 is no guidance.

@@ -41,8 +41,8 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
 
         E[x | y] = y + noise_std^2 grad_y log p(y)
 
-    where p is the density of noisy images (Efron 2011; for TarFlow: Zhai et al. 2024, arXiv 2412.06329). Computed in full
-    precision; a row's result does not depend on the rows beside it.
+    where p is the density of noisy images (Efron 2011; for TarFlow: Zhai et al. 2024, arXiv 2412.06329). Computed in
+    full precision; a row's result does not depend on the rows beside it.
 
     Args:
         flow: a flow trained on images with noise of that deviation.
@@ -58,7 +58,8 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
     """
     if not noise_std >= 0:
         raise ValueError(f"noise_std must be at least 0, not {noise_std}; give the noise the flow was trained with")
-    with full_precision(flow), torch.enable_grad():
+    with full_precision(flow), torch.inference_mode(False), torch.enable_grad():
         noisy = y.detach().clone().requires_grad_()
+        labels = None if labels is None else labels.clone()  # autograd keeps no tensor born in inference mode
         (score,) = torch.autograd.grad(flow.log_prob(noisy, labels).sum(), noisy)
     return y.detach() + noise_std**2 * score

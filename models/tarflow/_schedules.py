@@ -1,13 +1,14 @@
 """How to invert a block: all tokens one after the other, all at once until they settle, or something between.
 
-To invert a block is to solve x_i = z_i exp(a(x_<i)) + b(x_<i) for i = 1 .. T-1, a triangular system. Every schedule cuts
-the unknown tokens into windows, solves them one after the other (Gauss-Seidel), and inside a window updates all tokens at
-once, again and again (Jacobi). Windows of one token are sequential decoding; one window of all is Jacobi decoding.
+To invert a block is to solve x_i = z_i exp(a(x_<i)) + b(x_<i) for i = 1 .. T-1, a triangular system. Every schedule
+cuts the unknown tokens into windows, solves them one after the other (Gauss-Seidel), and inside a window updates all
+tokens at once, again and again (Jacobi). Windows of one token are sequential decoding; one window of all is Jacobi.
 
 A window of n tokens is exact after n updates at the latest, as each makes at least one more token final.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 Start = Literal["latent", "zeros"]
@@ -85,7 +86,7 @@ class GaussSeidelJacobi:
         """The windows [first, last + 1) into which this cuts the tokens 1 .. ``tokens`` - 1."""
         segments = min(self.segments, tokens - 1)
         edges = [1 + (tokens - 1) * k // segments for k in range(segments + 1)] if segments else []
-        return list(zip(edges, edges[1:], strict=False))
+        return list(pairwise(edges))
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary for JSON, read back by `schedule_from_dict`."""

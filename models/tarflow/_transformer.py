@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.tarflow._cache import LayerCache
+from models.tarflow._linear import Linear
 
 
 class CausalAttention(nn.Module):
@@ -12,8 +13,8 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None, sharpness: Tensor | None = None) -> Tensor:
         """(B, N, width) -> (B, N, width).
@@ -45,7 +46,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = CausalAttention(width, head_dim)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
         self.dropout = dropout
 
     def forward(self, x: Tensor, cache: LayerCache | None = None, sharpness: Tensor | None = None) -> Tensor:

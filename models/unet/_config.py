@@ -85,8 +85,19 @@ def _require(holds: bool, message: str) -> None:
 
 
 #: ``cifar10`` is the 35.75 M network of the CIFAR-10 flow matching literature (torchcfm, LOOM-CFM), unconditional as
-#: there. ``digits`` is its little sister for 8x8 digits on a laptop CPU.
+#: there. ``digits`` is its little sister for 8x8 digits on a laptop CPU. On held-out digits (one seed) a second block
+#: per level bought 1 % less loss after 600 steps for 40 % more time, dropout 0.1 none after 1200 steps for 15 % more.
 CONFIGS: dict[str, UNetConfig] = {
     "cifar10": UNetConfig(channels=3, size=32, base=128),
-    "digits": UNetConfig(channels=1, size=8, base=32, multipliers=(1, 2), attention=(4,), head_channels=32, classes=10),
+    "digits": UNetConfig(
+        channels=1,
+        size=8,
+        base=32,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(4,),
+        head_channels=32,
+        dropout=0.0,
+        classes=10,
+    ),
 }

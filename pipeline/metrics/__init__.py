@@ -1,5 +1,9 @@
 """How good: distances between distributions, straightness of paths, Gaussianity of noise, memorisation."""
 
+from pipeline.metrics._classifier import Classifier as Classifier
+from pipeline.metrics._classifier import build_classifier as build_classifier
+from pipeline.metrics._classifier import features as features
+from pipeline.metrics._classifier import train_classifier as train_classifier
 from pipeline.metrics._frechet import Moments as Moments
 from pipeline.metrics._frechet import frechet_distance as frechet_distance
 from pipeline.metrics._frechet import frechet_warnings as frechet_warnings

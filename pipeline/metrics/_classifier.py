@@ -1,77 +1,152 @@
-"""A small classifier whose features stand in for Inception's on data that Inception has never seen, such as digits."""
+"""A small classifier whose features stand in for Inception's on data unlike any photograph, such as digits."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from storage.errors import InputError
 
+_WIDTH = 32  # channels of the first level
+_FEATURES = 64
+_SMALLEST = 8  # pixels
+
+_BATCH, _RATE, _DECAY = 128, 3e-3, 1e-2
+_STEPS, _EPOCHS = 400, 10  # train for whichever is longer
+
 
 class Classifier(nn.Module):
-    """Convolutions, one linear layer of features, one of classes.
+    """Convolutions, a linear layer of features, a linear layer of classes.
 
-    The features are taken before their activation, and no unit saturates (SiLU throughout): their distribution is
-    smooth and unimodal enough per class for the Gaussian fit of a Frechet distance to notice small changes, where those
-    of a ReLU pile up at 0.
+    The features are taken before their activation and nothing saturates on the way (SiLU), so that they are spread
+    smoothly, as the Gaussian fit of a Frechet distance would have it; those of a ReLU pile up at 0. Over the training
+    images each has mean 0 and variance 1, so distances do not hang on the scale that training happened to choose.
 
     Args:
         channels: C of the images.
         classes: number of classes.
-        width: channels of the first level.
-        dimension: number of features, F.
+
+    Attributes:
+        accuracy: on held-out images, set by `train_classifier`; None after loading weights.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 32, dimension: int = 64) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
+        self.accuracy: float | None = None
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
+            nn.Conv2d(channels, _WIDTH, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
-            nn.GroupNorm(8, 2 * width),
-            nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1, stride=2),
-            nn.GroupNorm(8, 2 * width),
-            nn.SiLU(),
-            nn.AdaptiveAvgPool2d(2),  # any size of 8 and above ends as 2x2
+            *_halve(_WIDTH, 2 * _WIDTH),
+            *_halve(2 * _WIDTH, 2 * _WIDTH),
+            nn.AdaptiveAvgPool2d(2),  # images of any size end as 2x2
             nn.Flatten(),
-            nn.Linear(8 * width, dimension),
+            nn.Linear(8 * _WIDTH, _FEATURES),
         )
-        self.classify = nn.Linear(dimension, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] to (B, F)."""
-        return self.layers(x)
+        self.classify = nn.Linear(_FEATURES, classes)
+        self.register_buffer("centre", torch.zeros(_FEATURES))
+        self.register_buffer("spread", torch.ones(_FEATURES))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] to logits (B, classes)."""
-        return self.classify(F.silu(self.features(x)))
+        return self.classify(F.silu(self.layers(x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] to (B, F)."""
+        return (self.layers(x) - self.centre) / self.spread
 
 
-def train_classifier(images: Tensor, labels: Tensor | None, seed: int = 0, steps: int = 400, batch: int = 128, lr=3e-3, smooth=0.1, wd=1e-2, width=32, dim=64) -> Classifier:
-    classes = int(labels.max()) + 1
+def build_classifier(channels: int, size: int, classes: int) -> Classifier:
+    """An untrained classifier, to load weights into.
+
+    Raises:
+        InputError: images smaller than 8x8, or fewer than two classes.
+    """
+    if size < _SMALLEST:
+        raise InputError(f"The classifier takes images of {_SMALLEST}x{_SMALLEST} or more", size, "Enlarge them.")
+    if classes < 2:
+        raise InputError("The classifier's features need two classes or more", classes, _REMEDY)
+    return Classifier(channels, classes)
+
+
+def train_classifier(
+    images: Tensor,
+    labels: Tensor | np.ndarray | None,
+    held_out: Tensor,
+    held_out_labels: Tensor | np.ndarray | None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Classifier:
+    """Fit a classifier to training images, shifted by up to a pixel, with smoothed labels. Same seed, same weights.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1].
+        labels: (N,) integers from 0 on.
+        held_out, held_out_labels: others, to measure the accuracy on.
+
+    Returns:
+        The classifier on `device`, frozen, in evaluation mode.
+
+    Raises:
+        InputError: no labels, or as for `build_classifier`.
+    """
+    if labels is None or held_out_labels is None:
+        raise InputError("The features of a classifier need labels", None, _REMEDY)
+    labels, held_out_labels = torch.as_tensor(labels).long(), torch.as_tensor(held_out_labels).long()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = Classifier(images.shape[1], classes, width, dim)
+        network = build_classifier(images.shape[1], min(images.shape[2:]), int(labels.max()) + 1).to(device)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=wd)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    steps = max(_STEPS, _EPOCHS * len(images) // _BATCH)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     for _ in range(steps):
-        rows = torch.randint(len(images), (batch,), generator=generator)
-        x = shifted(images[rows], generator)
-        loss = F.cross_entropy(net(x), labels[rows], label_smoothing=smooth)
+        rows = torch.randint(len(images), (_BATCH,), generator=generator)
+        x = _shifted(images[rows], generator).to(device)
+        loss = F.cross_entropy(network(x), labels[rows].to(device), label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
-    return net.eval().requires_grad_(False)
+        rate.step()
+
+    network.eval().requires_grad_(False)
+    raw = features(network, images).double()
+    network.centre.copy_(raw.mean(0))
+    network.spread.copy_(raw.std(0).clamp(min=1e-6))
+    guesses = torch.cat([network(part.to(device)).argmax(1).cpu() for part in held_out.split(512)])
+    network.accuracy = float((guesses == held_out_labels).double().mean())
+    return network
 
 
-def shifted(x: Tensor, generator: Generator) -> Tensor:
-    b, _, h, w = x.shape
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    dy, dx = torch.randint(3, (2, b), generator=generator)
-    rows = dy[:, None] + torch.arange(h)
-    columns = dx[:, None] + torch.arange(w)
-    return padded[torch.arange(b)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+@torch.no_grad()
+def features(network: nn.Module, images: Tensor) -> Tensor:
+    """Features of images, in batches.
+
+    Args:
+        network: anything with a method `features`, (B, C, H, W) to (B, F).
+        images: (N, C, H, W) in [-1, 1], on any device.
+
+    Returns:
+        (N, F) float32 on the CPU.
+    """
+    device = next(network.parameters()).device
+    return torch.cat([network.features(part.to(device)).float().cpu() for part in images.split(512)])
+
+
+_REMEDY = "Give images in one folder per class, or measure with Inception features from a weights file."
+
+
+def _halve(inputs: int, outputs: int) -> list[nn.Module]:
+    """Half the resolution; normalised by groups, which unlike batches look at one image only."""
+    return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GroupNorm(8, outputs), nn.SiLU()]
+
+
+def _shifted(x: Tensor, generator: Generator) -> Tensor:
+    """Each image (B, C, H, W) moved by -1, 0 or 1 pixel in both directions, its edges repeated."""
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)  # (B, H + 2, W + 2, C)
+    down, right = torch.randint(3, (2, batch, 1), generator=generator)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)  # (B, H), (B, W)
+    moved = padded[torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from storage.errors import InputError
@@ -95,9 +94,9 @@ class Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)): squared 2-Wasserstein distance of the two Gaussians.
 
-    Dowson & Landau 1982, eq. 4; as an image metric Heusel et al. 2017 (arXiv 1706.08500, eq. 6). S_a S_b shares its
-    eigenvalues with the symmetric S_a^(1/2) S_b S_a^(1/2), so that two symmetric eigenproblems suffice: rounding can
-    make an eigenvalue slightly negative (set to 0), but never the result complex, as with `sqrtm` of the product.
+    Dowson & Landau 1982, eq. 4; as an image metric Heusel et al. 2017 (arXiv 1706.08500, eq. 6). With S_a = L L^T, the
+    product S_a S_b shares its eigenvalues with the symmetric L^T S_b L, whose roots make up the trace. Rounding can
+    make one slightly negative (set to 0), but never the result complex, as with `sqrtm` of the product.
 
     Raises:
         InputError: different dimensions, or fewer than two samples.
@@ -105,24 +104,31 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     if len(a.mean) != len(b.mean):
         raise InputError("Both sides have the same features", (len(a.mean), len(b.mean)), "Use one extractor for both.")
     s_a, s_b = a.covariance, b.covariance
-    eigenvalues, vectors = _eigh(s_a)
-    root = (vectors * np.sqrt(eigenvalues.clip(min=0))) @ vectors.T  # S_a^(1/2)
-    product = root @ s_b @ root
-    cross = np.sqrt(_eigh(product, vectors=False)[0].clip(min=0)).sum()
+    factor = _factor(s_a)
+    product = factor.T @ s_b @ factor
+    cross = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)).sum()
     shift = a.mean - b.mean
     return max(float(shift @ shift + np.trace(s_a) + np.trace(s_b) - 2 * cross), 0.0)
 
 
-def split_half(features: Tensor | np.ndarray, seed: int = 0) -> float:
+def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) -> float:
     """Distance between two random halves of real features (n, F): the yardstick beside every distance of samples.
 
     It is biased up more than a comparison with the whole set, since each half has but n/2 samples; good samples, as
     many as the whole, can score lower.
+
+    Args:
+        features: (n, F).
+        seed: of the halves.
+        splits: take the mean over so many. A few thousand samples of a few classes need ten: their floor goes up and
+            down with the share of each class in each half. Tens of thousands need one.
     """
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed)).numpy()
     f = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
-    half = len(f) // 2
-    return frechet_distance(Moments.of(f[order[:half]]), Moments.of(f[order[half : 2 * half]]))
+    generator, half, distances = np.random.default_rng(seed), len(f) // 2, []
+    for _ in range(splits):
+        order = generator.permutation(len(f))
+        distances.append(frechet_distance(Moments.of(f[order[:half]]), Moments.of(f[order[half : 2 * half]])))
+    return float(np.mean(distances))
 
 
 def frechet_warnings(n: int, dimension: int) -> list[str]:
@@ -140,9 +146,10 @@ def frechet_warnings(n: int, dimension: int) -> list[str]:
     return warnings
 
 
-def _eigh(matrix: np.ndarray, vectors: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
-    """Eigenvalues, and eigenvectors if wanted, of a matrix that is symmetric but for rounding."""
-    symmetric = (matrix + matrix.T) / 2
-    if vectors:
-        return tuple(np.linalg.eigh(symmetric))
-    return np.linalg.eigvalsh(symmetric), None
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """L with L L^T = S: by Cholesky, or where S is singular, from too few samples, by its eigenvectors."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        eigenvalues, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(eigenvalues.clip(min=0))

@@ -23,7 +23,7 @@ def z_diagnostics(train: Tensor, held_out: Tensor | None = None) -> Image.Image:
 
     named = {"training images": train, "held-out images": held_out}
     sets = {name: z.detach().cpu().numpy() for name, z in named.items() if z is not None}
-    figure = Figure(figsize=(4.6 + 2.8 * len(sets), 3.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.6 + 2.8 * len(sets), 3.2), dpi=110, layout="compressed")
     histogram, *maps = figure.subplots(1, 1 + len(sets), width_ratios=[1.6] + [1] * len(sets))
 
     edges = np.linspace(-5, 5, 101)
@@ -42,7 +42,7 @@ def z_diagnostics(train: Tensor, held_out: Tensor | None = None) -> Image.Image:
         # White where the deviation is right, one colour where too narrow, another where too wide.
         picture = axes.imshow(spread, cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest")
         axes.set_title(f"std of {name}\n{spread.min():.2f} to {spread.max():.2f}", fontsize="medium")
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
     figure.colorbar(picture, ax=maps, shrink=0.8)
 
     canvas = FigureCanvasAgg(figure)

@@ -64,6 +64,11 @@ class Table:
     protocol: Mapping[str, Any]
 
     @property
+    def levels(self) -> tuple[Level, ...]:
+        """Teachers, then the floor."""
+        return (*self.teachers, self.floor)
+
+    @property
     def lower_is_better(self) -> bool:
         return not self.metric.lower().split("-")[0].startswith(HIGHER_IS_BETTER)
 
@@ -106,7 +111,7 @@ def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str) -
             else:
                 rows.append(_row(recipe, model, way, group, nfe, digits))
     made = Table(metric, digits, nfe, tuple(rows), tuple(teachers),
-                 Level("", "floor", "", floor, fixed(floor, digits)), protocol)
+                 Level("", "floor", "the floor", floor, fixed(floor, digits)), protocol)
     return _marked(made)
 
 

@@ -61,6 +61,7 @@ def test_split_half_is_the_floor():
     f = features()
     floor = split_half(f)
     assert floor == split_half(torch.from_numpy(f)) and floor != split_half(f, seed=1)
+    assert split_half(f, splits=4) != floor
     assert 0 < floor < frechet_distance(Moments.of(f), Moments.of(features(seed=3)))
 
 
@@ -81,3 +82,13 @@ def test_bad_input():
         frechet_distance(Moments(2), Moments(3))
     with pytest.raises(InputError):
         Moments(2).merge(Moments(3))
+
+
+def test_singular_covariances():
+    # Both of rank 7 of 12, in either order; against the full-rank limit.
+    a, b = features(8, seed=1), features(8, seed=2)
+    expected = [
+        frechet_distance(Moments.of(p), Moments.of(q)) for p, q in [(a, b), (b, a), (a, features()), (features(), a)]
+    ]
+    assert expected[0] == pytest.approx(expected[1], rel=1e-6)
+    assert expected[2] == pytest.approx(expected[3], rel=1e-6)

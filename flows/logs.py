@@ -1,0 +1,37 @@
+"""Our loggers: everything from INFO up to Prefect's UI, warnings to the person at the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.display import Display
+from flows.settings import LOGGERS
+
+
+class _Notes(logging.Handler):
+    """A warning becomes a note on the display, so that it does not tear a progress bar."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._display.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextmanager
+def heard(display: Display) -> Iterator[None]:
+    """Prefect attaches its handler to our loggers but no level, and the root's would drop INFO."""
+    notes, loggers = _Notes(display), [logging.getLogger(name) for name in LOGGERS.split(",")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(notes)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+            logger.removeHandler(notes)

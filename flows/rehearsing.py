@@ -1,0 +1,34 @@
+"""A rehearsal: the reduced recipe through all stages, in a store of its own that is removed, without Prefect."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from flows.display import display
+from flows.launch import failure
+from flows.logs import heard
+from flows.session import Session
+from pipeline import rehearsal
+from pipeline.execute import execute
+from pipeline.recipe import Recipe
+from storage.artifact import Artifact
+
+
+def rehearse(recipe: Recipe, until: str | None = None) -> dict[str, Artifact]:
+    """The manifests of what was made; their files are gone. Raises FlowctlError for what would fail later."""
+    reduced = rehearsal.rehearse(recipe)
+    made: dict[str, Artifact] = {}
+    with tempfile.TemporaryDirectory(prefix="flowctl-rehearsal-") as home, display() as shown, heard(shown):
+        session = Session.open(reduced, (), until, Path(home), shown)
+        session.store.prepare()
+        for name, node in session.nodes.items():
+            shown.begin(name)
+            try:
+                outcome = execute(node, {role: made[role] for role in node.inputs}, session.store, reduced.compute,
+                                  listeners=(shown.report,))
+            except Exception as error:
+                raise failure(name, error) from error
+            made[name] = outcome.artifact
+            shown.end(name, outcome)
+    return made

@@ -1,0 +1,50 @@
+"""Pictures of artifacts as data URIs, and the histories of trainings."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from dataclasses import dataclass
+
+from storage.artifact import Artifact
+from storage.errors import DamageError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG inside the page, with its size in pixels so that nothing moves while it is decoded."""
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+def picture(artifact: Artifact | None, name: str, alt: str, caption: str) -> Picture | None:
+    """The artifact's picture of this name, None if it has none."""
+    if artifact is None or not any(record.path == name for record in artifact.files):
+        return None
+    data = artifact.path(name).read_bytes()
+    if data[:8] != _PNG or data[12:16] != b"IHDR":
+        raise DamageError(str(artifact.path(name)), "not a PNG picture", _again(artifact))
+    width, height = struct.unpack(">II", data[16:24])
+    return Picture("data:image/png;base64," + base64.b64encode(data).decode(), width, height, alt, caption)
+
+
+def history(artifact: Artifact) -> list[dict[str, float]]:
+    """The lines of a training's history, empty if it left none."""
+    if not any(record.path == "history.jsonl" for record in artifact.files):
+        return []
+    try:
+        lines = artifact.path("history.jsonl").read_text().splitlines()
+        return [{key: float(value) for key, value in json.loads(line).items()} for line in lines if line]
+    except (ValueError, TypeError, AttributeError):
+        raise DamageError(str(artifact.path("history.jsonl")), "not lines of numbers in JSON", _again(artifact)) from None
+
+
+def _again(artifact: Artifact) -> str:
+    return f"Run with --force {artifact.stage} to make it anew"

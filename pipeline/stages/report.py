@@ -1,0 +1,18 @@
+"""The report: one page on the whole recipe for people, and the same facts in JSON for programs."""
+
+from __future__ import annotations
+
+from pipeline.job import Job
+from pipeline.report import facts, render
+from pipeline.results import ReportResult
+from storage.atomic import write_json, write_text
+
+PAGE = "report.html"
+FACTS = "report.json"
+
+
+def run(job: Job) -> ReportResult:
+    write_text(job.out / PAGE, render(job.inputs))
+    write_json(job.out / FACTS, facts(job.inputs))
+    job.progress(1, 1, "pages")
+    return ReportResult(page=PAGE)

@@ -1,0 +1,107 @@
+"""A store per test, stages that need no training, and one Prefect server for the tests that need it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.session import Session
+from pipeline.execute import execute
+from pipeline.load import load
+from pipeline.recipe import Recipe
+from tests.flows import fakes
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+name: tiny
+data: {source: digits}
+teacher: {patch: 2, width: 8, blocks: 1, layers: 1, training: {images: 8, batch: 4, lr: 0.1, ema: 4}}
+couplings: {draws: 1}
+student:
+  coupling: nfm
+  network: {base: 8, multipliers: [1]}
+  training: {images: 8, batch: 4, lr: 0.1, ema: 4}
+evaluation: {samples: 16, student: [{nfe: [1, 2]}]}
+"""  # stages: data, reference, teacher, couplings, student, evaluation, report
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store that commands find, fake stages, and no Prefect server named."""
+    monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path / "store"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("FAKES", raising=False)
+    fakes.install(monkeypatch.setattr)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def tiny(home: Path) -> str:
+    """The path of a small recipe."""
+    return str(home.parent / "tiny.yaml")
+
+
+@pytest.fixture
+def finished(tiny: str) -> Session:
+    """A store with every artifact of the small recipe, made without Prefect."""
+    return make_all(load(tiny))
+
+
+def make_all(recipe: Recipe) -> Session:
+    session = Session.open(recipe)
+    session.store.prepare()
+    made = {}
+    for name, node in session.nodes.items():
+        inputs = {role: made[role] for role in node.inputs}
+        made[name] = execute(node, inputs, session.store, recipe.compute).artifact
+    return session
+
+
+@pytest.fixture
+def flowctl():
+    """Call the command line in this process: `flowctl("plan", recipe)`."""
+    from flows.cli import app
+
+    def call(*words: str):
+        return CliRunner().invoke(app, [str(word) for word in words])
+    return call
+
+
+@pytest.fixture
+def program(home: Path):
+    """Start the command line with the fake stages in a process of its own."""
+    started = []
+
+    def start(*words: str, **environment: str) -> subprocess.Popen:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+        process = subprocess.Popen([sys.executable, "-m", "tests.flows.fakes", *map(str, words)], cwd=ROOT, text=True,
+                                   env=clean | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started.append(process)
+        return process
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One embedded server for all flows that run in this process; Prefect is imported here, after its settings."""
+    from flows.server import EmbeddedServer
+    from flows.settings import configure
+
+    before = dict(os.environ)
+    configure()
+    server = EmbeddedServer(tmp_path_factory.mktemp("server") / "prefect")
+    import flows.pipeline_flow  # noqa: F401
+    server.wait()
+    os.environ.clear()
+    os.environ.update(before)  # Prefect has read its settings
+    yield server.url

@@ -1,0 +1,45 @@
+"""The command line as others' scripts rely on it: nothing here changes by accident."""
+
+import pytest
+import typer.main
+
+from flows.cli import app
+
+OPTIONS = {
+    "run": {"RECIPE", "--set", "--force", "--until", "--dry-run"},
+    "plan": {"RECIPE", "--set", "--force", "--until", "--json"},
+    "list": set(),
+    "show": {"RECIPE|ARTIFACT", "--set", "--json"},
+    "status": {"--json"},
+    "results": {"[RECIPE]", "--set", "--json"},
+    "compare": {"RECIPE RECIPE ..."},
+    "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",
+               "--out"},
+    "verify": {"[RECIPE]"},
+    "ui": {"--port"},
+}
+
+
+def test_commands_and_options_are_frozen():
+    group = typer.main.get_command(app)
+    found = {name: {parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
+                    for parameter in command.params} for name, command in group.commands.items()}
+    assert found == OPTIONS
+    assert {parameter.opts[0] for parameter in group.params} == {"--debug", "--version"}
+
+
+def test_version_is_said(flowctl):
+    result = flowctl("--version")
+    assert result.exit_code == 0 and result.stdout.startswith("flowctl ")
+
+
+@pytest.mark.parametrize("words", [("plan",), ("plan", "nfm-digits", "--froce", "data"), ("paln", "nfm-digits"),
+                                   ("ui", "--port", "0"), ("sample", "nfm-digits", "--model", "tacher")])
+def test_wrong_usage_ends_with_2(flowctl, home, words):
+    assert flowctl(*words).exit_code == 2
+
+
+def test_every_command_explains_itself(flowctl):
+    for name in OPTIONS:
+        result = flowctl(name, "--help")
+        assert result.exit_code == 0 and "Usage" in result.stdout

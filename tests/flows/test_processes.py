@@ -1,0 +1,84 @@
+"""Whole processes with an embedded Prefect: no server, no configuration, signals and neighbours."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+
+SLOW_COUPLINGS = json.dumps({"couplings": {"steps": 100, "seconds": 0.2}})
+UNTIL = ("--until", "couplings")
+
+
+def _states(home):
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        return [name for (name,) in database.execute("select state_name from flow_run order by created")]
+
+
+def _wait_until_saved(home, process, timeout=90):
+    deadline = time.monotonic() + timeout
+    while not list((home / "work" / "couplings").glob("*/saved.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as stream:
+        return [int(child) for child in stream.read().split()]
+
+
+def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tiny):
+    """The second process waits for the first; Ctrl-C to the first saves, and the second takes over."""
+    first = program("run", tiny, *UNTIL, FAKES=SLOW_COUPLINGS)
+    _wait_until_saved(home, first)
+    (running,) = json.loads(flowctl("status", "--json").stdout)
+    assert (running["state"], running["pid"], running["recipe"]) == ("running", first.pid, "tiny")
+    second = program("run", tiny, *UNTIL)
+    line = ""
+    while "waiting" not in line:
+        line = second.stderr.readline()
+        assert line or second.poll() is None
+    assert line.startswith(f"couplings: waiting for process {first.pid} on ")
+
+    first.send_signal(signal.SIGINT)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert err.splitlines()[-2:] == [
+        "Ctrl-C: saving at the next possible point, then stopping. Once more stops at once",
+        "error: Stopped in stage couplings (Ctrl-C). Progress is saved: run the same command again to go on"]
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0 and "couplings: resumed" in err, err
+    assert _states(home) == ["Cancelled", "Completed"]
+    assert (home / "prefect" / "server.log").read_text() == ""
+
+
+@pytest.mark.slow
+def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
+    first = program("run", tiny, *UNTIL, FAKES=SLOW_COUPLINGS)
+    _wait_until_saved(home, first)
+    servers = _children(first.pid)
+    first.kill()
+    first.wait()
+    assert _states(home) == ["Running"]
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{server}") for server in servers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert servers and not any(os.path.exists(f"/proc/{server}") for server in servers)
+    second = program("run", tiny, *UNTIL)
+    out, err = second.communicate(timeout=90)
+    assert second.returncode == 0 and "couplings: resumed" in err, err
+    assert _states(home) == ["Crashed", "Completed"]
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        assert not database.execute("select name from task_run where state_name = 'Running'").fetchall()
+
+
+@pytest.mark.slow
+def test_four_at_once_on_a_new_store(program, home, tiny):
+    processes = [program("run", tiny, "--set", f"seed={seed}") for seed in range(4)]
+    for process in processes:
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err
+    assert _states(home) == ["Completed"] * 4
