@@ -40,11 +40,12 @@ class PlainLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = PlainAttention(width, head_dim)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp_in = nn.Linear(width, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None, sampling: bool) -> Tensor:
         x = x + self.attention(self.attention_norm(x.float()).to(x.dtype), mask, sampling)
-        return x + self.mlp(self.mlp_norm(x.float()).to(x.dtype))
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x.float()).to(x.dtype))))
 
 
 class PlainBlock(nn.Module):

@@ -2,14 +2,13 @@
 
     python -m benchmarks.teacher [--quick] [--device cuda] [--threads 2]
 
-writes benchmarks/results/teacher-<device>.json and .md. One process, medians over runs, the two sides taking turns, on the
-same weights, with their results asserted equal to 1e-4. With CUDA it adds images per second at published sizes.
+writes benchmarks/results/teacher-<device>.json and .md. One process, medians over runs, the two sides taking turns, on
+the same weights, with their results asserted equal to 1e-4. With CUDA it adds images per second at published sizes.
 """
 
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -235,13 +234,19 @@ def jacobi(bench: Bench, quick: bool) -> Rows:
 # --- memory
 
 
-def sampling_memory(side: str, batch: int = 32) -> int:
-    """Bytes by which sampling raises this process's high-water mark."""
+def high_water_mark() -> float:
+    """The most memory this process has held, in MiB. (Linux; getrusage would report a parent's as well.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def sampling_memory(side: str, batch: int = 32) -> float:
+    """MiB by which sampling raises this process's high-water mark."""
     ours, plain = random_pair(WIDE, torch.device("cpu"))
     z = torch.randn(batch, WIDE.channels, WIDE.size, WIDE.size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water_mark()
     decode(ours, z) if side == "ours" else plain.reverse(_tokens(z, WIDE))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return high_water_mark() - before
 
 
 def memory() -> dict[str, float]:
@@ -249,7 +254,7 @@ def memory() -> dict[str, float]:
     peak = {}
     for side in ("ours", "plain"):
         command = [sys.executable, "-m", "benchmarks.teacher", "--memory-of", side]
-        peak[side] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 2**20
+        peak[side] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     print("peak memory of sampling, MiB:", peak, flush=True)
     return peak
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.report import words
 from pipeline.report.numbers import count, plain
-from pipeline.report.scores import OF_A_ROW, TEACHER, Cell, Table, metrics_of, shared, table
+from pipeline.report.scores import OF_A_ROW, TEACHER, Cell, Level, Row, Table, metrics_of, shared, table
 from pipeline.results import EvaluationResult, Score
 from storage.artifact import Artifact
 from storage.atomic import replacing
@@ -146,7 +146,7 @@ def _common(scores: Sequence[Score]) -> dict[str, Any]:
             and all(score.protocol.get(field) == value for score in scores)}
 
 
-def _grid(made: Table, shown) -> tuple[list[str], list[list[str]]]:
+def _grid(made: Table, shown: Callable[[Cell], str]) -> tuple[list[str], list[list[str]]]:
     """Heading and lines as texts: recipe, model and way of sampling, a cell for each number of calls."""
     def text(cell: Cell | None) -> str:
         return shown(cell) if cell else "–"
@@ -155,11 +155,11 @@ def _grid(made: Table, shown) -> tuple[list[str], list[list[str]]]:
     return head, [[row.recipe, f"{words.model(row.model)}, {row.way}", *map(text, row.cells)] for row in made.rows]
 
 
-def _level(level) -> str:
+def _level(level: Level) -> str:
     return f"{words.model(level.model)} of {level.recipe}" if level.recipe else words.model(level.model)
 
 
-def _legend(made: Table, row) -> str:
+def _legend(made: Table, row: Row) -> str:
     """A row's name in the plot: the way of sampling only where it tells rows apart."""
     alone = sum((other.recipe, other.model) == (row.recipe, row.model) for other in made.rows) == 1
     return f"{row.recipe}, {words.model(row.model)}" + ("" if alone else f", {row.way}")

@@ -11,7 +11,6 @@ def compare(recipes: Annotated[list[str], typer.Argument(metavar="RECIPE RECIPE 
                                                          "run.")]) -> None:
     """One table and plot of the Fréchet distance against network calls for several recipes of one protocol."""
     from pipeline.compare import compare as compare_recipes
-
     from pipeline.load import load
     from storage.store import Store
 

@@ -16,9 +16,9 @@ WORTHWHILE = 1 << 20
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias, by oneDNN."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """x @ weight.T + bias, "then" perhaps a "gelu", by oneDNN."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -45,7 +45,12 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        onednn = (
+        if self._onednn_pays(x):
+            return _OneDNNLinear.apply(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+    def _onednn_pays(self, x: Tensor) -> bool:
+        return (
             HAS_ONEDNN
             and x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
@@ -53,4 +58,13 @@ class Linear(nn.Linear):
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()  # the compiler chooses for itself
         )
-        return _OneDNNLinear.apply(x, self.weight, self.bias) if onednn else F.linear(x, self.weight, self.bias)
+
+
+class LinearGELU(Linear):
+    """A linear layer and a GELU, in one pass over memory where no gradient is asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        if self._onednn_pays(x) and not torch.is_grad_enabled():
+            return _product(x, self.weight, self.bias, then="gelu")
+        return F.gelu(super().forward(x))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.tarflow._cache import LayerCache
-from models.tarflow._linear import Linear
+from models.tarflow._linear import Linear, LinearGELU
 
 
 class CausalAttention(nn.Module):
@@ -46,13 +46,14 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = CausalAttention(width, head_dim)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
+        self.mlp_in = LinearGELU(width, 4 * width)
+        self.mlp_out = Linear(4 * width, width)
         self.dropout = dropout
 
     def forward(self, x: Tensor, cache: LayerCache | None = None, sharpness: Tensor | None = None) -> Tensor:
         """(B, N, width) -> (B, N, width); the arguments are those of `CausalAttention.forward`."""
         x = x + self._drop(self.attention(self.attention_norm(x), cache, sharpness))
-        return x + self._drop(self.mlp(self.mlp_norm(x)))
+        return x + self._drop(self.mlp_out(self.mlp_in(self.mlp_norm(x))))
 
     def _drop(self, branch: Tensor) -> Tensor:
         return F.dropout(branch, self.dropout) if self.training and self.dropout else branch

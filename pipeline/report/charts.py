@@ -70,10 +70,12 @@ def by_calls(table: Table, width: int, height: int, size: str) -> Chart | None:
     values = [y for _, points in measured for _, y in points] + [level.value for level in levels]
     if not measured:
         return None
-    left, right, top, bottom = 46, width - 14, 14, height - 44
+    right, top, bottom = width - 14, 14, height - 44
+    y = Axis(min(values) / 1.2, max(values) * 1.2, bottom, top, logarithmic=True)
+    y_ticks = round_ticks(y)
+    left = _room(y_ticks)
     calls = sorted({x for _, points in measured for x, _ in points})
     x = Axis(calls[0] / 1.15, calls[-1] * 1.15, left, right, logarithmic=True)
-    y = Axis(min(values) / 1.2, max(values) * 1.2, bottom, top, logarithmic=True)
     curves = []
     for number, (row, points) in enumerate(measured):
         marks = tuple(Mark(x.place(n), y.place(v), f"{words.model(row.model)}, {row.way}, {count(n)} calls: "
@@ -84,7 +86,7 @@ def by_calls(table: Table, width: int, height: int, size: str) -> Chart | None:
     told = "; ".join(f"{words.model(row.model)} ({row.way}) goes from {significant(points[0][1])} at "
                      f"{count(points[0][0])} to {significant(points[-1][1])} at {count(points[-1][0])} calls"
                      for row, points in measured)
-    return Chart(width, height, left, right, top, bottom, tuple(at(x, calls, 20)), tuple(round_ticks(y)),
+    return Chart(width, height, left, right, top, bottom, tuple(at(x, calls, 20)), tuple(y_ticks),
                  "network calls per image", table.metric, tuple(curves), lines,
                  f"{table.metric} against network calls, both axes logarithmic. {told}. "
                  f"Floor {table.floor.text}.", size)
@@ -95,15 +97,18 @@ def of_loss(history: Sequence[Mapping[str, float]], what: str, width: int = 420,
     points = [(float(line["images"]), float(line["loss"])) for line in history]
     if len(points) < 2:
         return None
-    left, right, top, bottom = 46, width - 18, 12, height - 40
+    right, top, bottom = width - 18, 12, height - 40
     calm = [loss for images, loss in points if images >= CALM * points[-1][0]] or [loss for _, loss in points]
     low, high = min(loss for _, loss in points), max(calm)
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-    x, y = Axis(0, points[-1][0], left, right), Axis(low - margin, high + margin, bottom, top)
+    y = Axis(low - margin, high + margin, bottom, top)
+    y_ticks = round_ticks(y)
+    left = _room(y_ticks)
+    x = Axis(0, points[-1][0], left, right)
     ends = [Tick(x.place(share * points[-1][0]), short(share * points[-1][0])) for share in (0, 0.5, 1)]
     recorded = _path([(x.place(images), y.place(loss)) for images, loss in points])
     smoothed = _path([(x.place(images), y.place(loss)) for images, loss in _moving_mean(points)])
-    return Chart(width, height, left, right, top, bottom, tuple(ends), tuple(round_ticks(y)), "images seen", "loss",
+    return Chart(width, height, left, right, top, bottom, tuple(ends), tuple(y_ticks), "images seen", "loss",
                  (Curve("as recorded", "raw", "", recorded), Curve("moving mean", "s0", "", smoothed)), (),
                  f"Loss of the {what} against images seen: from {significant(points[0][1])} to "
                  f"{significant(points[-1][1])} after {count(points[-1][0])} images.")
@@ -118,6 +123,11 @@ def _moving_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
         near = [loss for _, loss in points[i - reach:i + reach + 1]]
         means.append((images, sum(near) / len(near)))
     return means
+
+
+def _room(ticks: Sequence[Tick]) -> float:
+    """Pixels left of the frame that the longest number needs."""
+    return max(46, 16 + 7.5 * max((len(tick.text) for tick in ticks), default=0))
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -39,11 +39,12 @@ def history(artifact: Artifact) -> list[dict[str, float]]:
     """The lines of a training's history, empty if it left none."""
     if not any(record.path == "history.jsonl" for record in artifact.files):
         return []
+    path = artifact.path("history.jsonl")
     try:
-        lines = artifact.path("history.jsonl").read_text().splitlines()
+        lines = path.read_text().splitlines()
         return [{key: float(value) for key, value in json.loads(line).items()} for line in lines if line]
     except (ValueError, TypeError, AttributeError):
-        raise DamageError(str(artifact.path("history.jsonl")), "not lines of numbers in JSON", _again(artifact)) from None
+        raise DamageError(str(path), "not lines of numbers in JSON", _again(artifact)) from None
 
 
 def _again(artifact: Artifact) -> str:

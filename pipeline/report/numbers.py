@@ -34,7 +34,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def digits_for(values: Iterable[float]) -> int:
-    """Decimals for a whole column, so that points align: the smallest number keeps two significant digits, one at least."""
+    """Decimals for a whole column, so that points align: the smallest keeps two significant digits; at least one."""
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     return max(1, 1 - math.floor(math.log10(min(sizes)))) if sizes else 1
 

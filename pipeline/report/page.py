@@ -65,7 +65,8 @@ def view(inputs: Mapping[str, Artifact]) -> Page:
     main = tables[0]
     noise = training.couplings(inputs)
     return Page(
-        recipe=evaluation.name, evaluated=evaluation.provenance.created[:10], data=_data(inputs), headline=words.headline(main), figures=words.figures(main),
+        recipe=evaluation.name, evaluated=evaluation.provenance.created[:10], data=_data(inputs),
+        headline=words.headline(main), figures=words.figures(main),
         samples=picture(evaluation, "samples.png", "Grid of images. Its rows: the data, then each model at each number "
                         "of network calls. Its columns: the same noise and class in every row.",
                         "The same noise and class down each column; the data’s own images on top."),
@@ -117,7 +118,8 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
 
 def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     """What all scores share, and how far the reference can be trusted."""
-    lines = [(words.field(name), str(value) if name == "seed" else plain(value)) for name, value in made.protocol.items()]
+    lines = [(words.field(name), str(value) if name == "seed" else plain(value))  # a seed is no quantity
+             for name, value in made.protocol.items()]
     reference = inputs.get("reference")
     if reference is not None:
         found = reference.metrics

@@ -97,7 +97,6 @@ def test_the_stages_logs_reach_prefect(run, client, home):
 @pytest.mark.parametrize(("fail", "said"), [
     ("ValueError", "Stage teacher failed: ValueError: boom second line. What it had saved is kept: run the same "),
     ("StageFailed", "The loss is not finite at image 640. Then run the same command again"),
-    ("missing", "Stage teacher failed: FileNotFoundError"),
 ])
 def test_a_failing_stage_fails_the_flow_and_stops_it(run, client, home, monkeypatch, fail, said):
     _behave(monkeypatch, teacher={"fail": fail})

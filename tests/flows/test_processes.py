@@ -49,7 +49,7 @@ def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tin
     assert err.splitlines()[-2:] == [
         "Ctrl-C: saving at the next possible point, then stopping. Once more stops at once",
         "error: Stopped in stage couplings (Ctrl-C). Progress is saved: run the same command again to go on"]
-    out, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=60)
     assert second.returncode == 0 and "couplings: resumed" in err, err
     assert _states(home) == ["Cancelled", "Completed"]
     assert (home / "prefect" / "server.log").read_text() == ""
@@ -68,7 +68,7 @@ def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
         time.sleep(0.1)
     assert servers and not any(os.path.exists(f"/proc/{server}") for server in servers)
     second = program("run", tiny, *UNTIL)
-    out, err = second.communicate(timeout=90)
+    _, err = second.communicate(timeout=90)
     assert second.returncode == 0 and "couplings: resumed" in err, err
     assert _states(home) == ["Crashed", "Completed"]
     with sqlite3.connect(home / "prefect" / "prefect.db") as database:
@@ -79,6 +79,6 @@ def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
 def test_four_at_once_on_a_new_store(program, home, tiny):
     processes = [program("run", tiny, "--set", f"seed={seed}") for seed in range(4)]
     for process in processes:
-        out, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=180)
         assert process.returncode == 0, err
     assert _states(home) == ["Completed"] * 4

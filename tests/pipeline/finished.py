@@ -6,15 +6,25 @@ import math
 
 from PIL import Image
 
+from pipeline.fingerprint import meaning
 from pipeline.load import load
 from pipeline.report.scores import OF_A_ROW
-from pipeline.results import (CouplingsResult, DataResult, EvaluationResult, PairsResult, ReferenceResult, Score,
-                              StudentResult, TeacherResult)
+from pipeline.results import (
+    CouplingsResult,
+    DataResult,
+    EvaluationResult,
+    PairsResult,
+    ReferenceResult,
+    Score,
+    StudentResult,
+    TeacherResult,
+)
 from storage.artifact import MANIFEST, Artifact, Provenance, record_files
 from storage.atomic import write_json
 
-SHARED = {"metric": "FD-classifier", "extractor": "classifier-0f1e2d3c4b5a", "reference": "5b7d0c9e1f20", "data": "digits",
-          "split": "train", "n_real": 1437, "n_fake": 5000, "quantised": "17 levels, rounded half up", "resized": "no",
+SHARED = {"metric": "FD-classifier", "extractor": "classifier-0f1e2d3c4b5a", "reference": "5b7d0c9e1f20",
+          "data": "digits", "split": "train", "n_real": 1437, "n_fake": 5000,
+          "quantised": "17 levels, rounded half up", "resized": "no",
           "labels": "in the proportions of the training split", "seed": 0}
 SWEEP = {1: 91.04, 2: 7.645, 4: 6.71, 8: 6.28, 16: 6.02, 64: 5.9}
 INPUTS = {"reference": ("data",), "teacher": ("data",), "couplings": ("data", "teacher"),
@@ -114,7 +124,7 @@ def recipe(root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), no
                "onestep": 41.3, "evaluation": 24.6}
     made = {}
     for role in (role for role in seconds if role not in without):
-        config = settings.section(role).model_dump(mode="json", exclude={"path"} if role == "data" else None)
+        config = meaning(settings.section(role))
         common = {"config": config, "inputs": [r for r in INPUTS.get(role, ()) if r not in without],
                   "seconds": seconds[role], "files": dict((pictures or {}).get(role, {}))}
         if role == "evaluation":

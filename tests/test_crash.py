@@ -1,0 +1,104 @@
+"""The headline promise: kill -9 anywhere, run the same command again, end with the same bits.
+
+The real command runs as a process and is killed in the teacher, in the couplings and in the student as soon as each has
+saved something. Digests of weights and bank must equal those of a run that nothing interrupted.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import TINY
+
+LONGER = ["teacher.training.images=20000", "student.training.images=20000", "couplings.draws=40", "couplings.shard=64",
+          "compute.checkpoint_seconds=0.2"]
+COMPARED = {"teacher": "weights.safetensors", "couplings": "bank.zarr/z", "student": "weights.safetensors",
+            "onestep": "weights.safetensors"}
+
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_the_test():
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    STARTED.clear()
+
+
+def start(home: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "flows.cli", "run", "nfm-digits"]
+    for override in TINY + LONGER:
+        command += ["--set", override]
+    environment = {**os.environ, "FLOWCTL_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment.pop("PREFECT_API_URL", None)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)
+    STARTED.append(process)
+    return process
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_once_saved(process: subprocess.Popen, home: Path, stage: str) -> int:
+    """kill -9 as soon as the stage says that it has saved something; how far it had come."""
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"ended before {stage} could be killed: {process.communicate()[0]}"
+        for saved in (home / "work" / stage).glob("*/saved.json"):
+            done = json.loads(saved.read_text())["done"]
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return done
+        time.sleep(0.01)
+    raise AssertionError(f"{stage} saved nothing")
+
+
+def digests(home: Path) -> dict[str, dict[str, str]]:
+    found = {}
+    for stage, payload in COMPARED.items():
+        [manifest] = (home / "artifacts" / stage).glob("*/artifact.json")
+        files = json.loads(manifest.read_text())["files"]
+        found[stage] = {file["path"]: file["sha256"] for file in files if file["path"].startswith(payload)}
+        assert found[stage]
+    return found
+
+
+def test_killed_three_times_and_taken_up_it_ends_with_the_same_bits(tmp_path):
+    undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
+    finish(start(undisturbed))
+    for stage in ("teacher", "couplings", "student"):
+        assert kill_once_saved(start(disturbed), disturbed, stage) > 0
+        # What was finished before stays published, what was saved is still there.
+        assert list((disturbed / "work" / stage).glob("*/saved.json"))
+    output = finish(start(disturbed))
+    assert "resumed" in output
+    assert digests(disturbed) == digests(undisturbed)
+    for stage in ("teacher", "couplings"):
+        [manifest] = (disturbed / "artifacts" / stage).glob("*/artifact.json")
+        assert json.loads(manifest.read_text())["provenance"]["resumed"] >= 1
+
+
+@pytest.mark.slow
+def test_terminated_gently_it_saves_says_so_and_goes_on(tmp_path):
+    process = start(tmp_path)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "work" / "teacher").glob("*/progress.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "same command" in output
+    assert list((tmp_path / "work" / "teacher").glob("*/saved.json"))
+    assert "resumed" in finish(start(tmp_path))
