@@ -1,16 +1,19 @@
 """What a stage will take, before it takes it: parameters, optimizer steps, memory of the device, disk.
 
-Networks are built without memory (torch's meta device), and one real forward pass on it says which tensors autograd
-would keep, so that the estimate follows the architecture and not a rule of thumb.
+Networks are built of torch's fake tensors, which have shapes and no memory, and one forward pass of them says which
+tensors autograd would keep: the estimate follows the architecture and not a rule of thumb.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline import configs
 from pipeline.batches import Couples, NoisyImages
@@ -75,62 +78,53 @@ def _data(node: Node, shape: _Shape) -> Estimate:
 def _teacher(node: Node, shape: _Shape) -> Estimate:
     from models.tarflow import TarFlow
 
-    with torch.device("meta"):
-        flow = TarFlow(teacher_shape(node.config, shape))
-    per_part = node.config.training.batch // node.config.training.accumulate
-    batch = NoisyImages(*_meta(per_part, shape, 1), _labels(per_part, shape))
-
-    def loss() -> torch.Tensor:
-        z, logdet = flow(batch.y, batch.labels)
+    def loss(flow: nn.Module, part: NoisyImages) -> Tensor:
+        z, logdet = flow(part.y, part.labels)
         return z.square().mean() - logdet.mean()
 
-    return _training(flow, loss, node.config.training)
+    with FakeTensorMode():
+        flow = TarFlow(teacher_shape(node.config, shape))
+        return _training(flow, loss, NoisyImages(_images_of(shape, node.config.training), None), node.config.training)
 
 
 def _student(node: Node, shape: _Shape) -> Estimate:
-    from models.unet import UNet
-
-    with torch.device("meta"):
-        network = UNet(student_shape(node.config.network, shape))
-    return _flow_matching(network, node.config.training, shape)
+    return _flow_matching(node.config.network, node.config.training, shape)
 
 
 def _onestep(node: Node, shape: _Shape) -> Estimate:
+    return _flow_matching(node.inputs["student"].config.network, node.config.training, shape)
+
+
+def _flow_matching(config: configs.UNet, training: Training, shape: _Shape) -> Estimate:
     from models.unet import UNet
 
-    with torch.device("meta"):
-        network = UNet(student_shape(node.inputs["student"].config.network, shape))
-    return _flow_matching(network, node.config.training, shape)
+    with FakeTensorMode():
+        x = _images_of(shape, training)
+        network = UNet(student_shape(config, shape))
+        return _training(network, velocity_error, Couples(x, x.clone(), torch.empty(len(x)), None), training)
 
 
-def _flow_matching(network: nn.Module, training: Training, shape: _Shape) -> Estimate:
-    part = training.batch // training.accumulate
-    couples = Couples(*_meta(part, shape, 2), torch.empty(part, device="meta"), _labels(part, shape))
-    return _training(network, lambda: velocity_error(network, couples), training)
+def _images_of(shape: _Shape, training: Training) -> Tensor:
+    """One part of a batch. Labels are left out below: they change no memory to speak of."""
+    return torch.empty(training.batch // training.accumulate, shape.channels, shape.size, shape.size)
 
 
-def _training(network: nn.Module, loss, training: Training) -> Estimate:
+def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part: Any, training: Training) -> Estimate:
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    # float32 weights, gradients, two moments and one average; what autograd keeps; a checkpoint and its predecessor.
-    kept = _saved_bytes(network, loss, training.precision)
-    return Estimate(parameters, training.steps, 20 * parameters + kept, 2 * 16 * parameters)
-
-
-def _saved_bytes(network: nn.Module, loss, precision: str) -> int:
-    """Bytes of the distinct tensors that the backward pass of one part will need, weights apart."""
     weights = {id(parameter) for parameter in network.parameters()}
-    seen: dict[int, torch.Tensor] = {}
+    kept: dict[int, Tensor] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         if id(tensor) not in weights:
-            seen[id(tensor)] = tensor
+            kept[id(tensor)] = tensor  # held, so that no other tensor gets its id
         return tensor
 
-    # Autocast has no meta device; halving what float32 keeps is what bfloat16 activations take.
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss()
-    total = sum(tensor.numel() * tensor.element_size() for tensor in seen.values())
-    return total // 2 if precision == "bfloat16" else total
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), \
+            torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bfloat16"):
+        loss(network, part)
+    activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    # float32 weights, gradients, two moments, one average. On disk: two checkpoints without the gradients.
+    return Estimate(parameters, training.steps, 20 * parameters + activations, 2 * 16 * parameters)
 
 
 def _couplings(node: Node, shape: _Shape) -> Estimate:
@@ -141,14 +135,6 @@ def _couplings(node: Node, shape: _Shape) -> Estimate:
 def _pairs(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
     return Estimate(disk_bytes=2 * node.config.count * shape.values * size)
-
-
-def _meta(count: int, shape: _Shape, how_many: int) -> list[torch.Tensor]:
-    return [torch.empty(count, shape.channels, shape.size, shape.size, device="meta") for _ in range(how_many)]
-
-
-def _labels(count: int, shape: _Shape) -> torch.Tensor | None:
-    return torch.zeros(count, dtype=torch.int64, device="meta") if shape.classes else None
 
 
 def human(count: float, unit: str = "B") -> str:

@@ -1,4 +1,6 @@
-"""The student's objective: one trainer for every coupling (Lipman et al. 2023, arXiv 2210.02747; NFM, arXiv 2603.09014).
+"""The student's objective: one trainer for every coupling.
+
+Flow matching: Lipman et al. 2023, arXiv 2210.02747. NFM: Berthelot et al. 2026, arXiv 2603.09014.
 
     z ~ coupling(x),  t ~ time,  x_t = (1 - t) x + t z        minimise || g(x_t, t, c) - (z - x) ||^2
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -76,7 +77,7 @@ class _Loader(yaml.SafeLoader):
 
 def _parse(text: str | bytes, source: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, _Loader)  # a SafeLoader: plain data only
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{source} must be plain YAML", line, "Correct the line named") from None
@@ -96,13 +97,12 @@ def _override(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise InputError("An override is --set section.field=value", override, "Example: --set student.training.lr=1e-4")
+        raise InputError("An override is --set section.field=value", override,
+                         "Example: --set student.training.lr=1e-4")
     value = _parse(text, f"The value of --set {path}")
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     branch: Any = tree
     for key in keys[:-1]:
         branch = branch.setdefault(key, {}) if isinstance(branch, dict) else None

@@ -68,5 +68,5 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu") -> nn.M
         network.load_state_dict(load(artifact.path(WEIGHTS).read_bytes()))
     except Exception as error:
         raise DamageError(str(artifact.root), f"its network cannot be read: {error}",
-                          "`flowctl verify` names the damaged file; run the same command again to make it anew") from None
+                          "`flowctl verify` names the damaged file; run again to make it anew") from None
     return network.to(device).eval().requires_grad_(False)

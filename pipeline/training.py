@@ -141,9 +141,9 @@ class _Loop:
     def _check(self, step: int, what: str, value: float) -> None:
         if not math.isfinite(value):
             raise StageFailed(
-                f"Stage {self.job.stage}: the {what} is {value} at step {step} (images {step * self.training.batch:,} to "
-                f"{(step + 1) * self.training.batch:,}); the weights before it are kept in {self.folder}. "
-                f"Lower {self.job.stage}.training.lr or lengthen its warmup")
+                f"Stage {self.job.stage}: the {what} is {value} at step {step} "
+                f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,}); "
+                f"the weights before it are kept in {self.folder}. Lower {self.job.stage}.training.lr or lengthen its warmup")
 
     def _record(self, loss: float, norm: float, images: int) -> None:
         self.window.append(loss)

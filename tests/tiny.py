@@ -9,7 +9,9 @@ TINY = [
     "student.network.blocks=1", "student.training.images=1024", "student.training.batch=64",
     "student.training.warmup=64", "student.training.ema=128",
     "pairs.count=128", "pairs.nfe=2", "pairs.shard=64",
-    "onestep.training.images=512", "onestep.training.batch=64", "onestep.training.warmup=64", "onestep.training.ema=128",
-    "evaluation.samples=128", "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2]}, {solver: heun, nfe: [3]}]",
+    "onestep.training.images=512", "onestep.training.batch=64", "onestep.training.warmup=64",
+    "onestep.training.ema=128",
+    "evaluation.samples=128",
+    "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2]}, {solver: heun, nfe: [3]}]",
     "evaluation.onestep=[{solver: euler, grid: uniform, nfe: [1]}]",
 ]

@@ -10,7 +10,6 @@ from models.tarflow._checks import check_images, check_labels
 from models.tarflow._decoding import SEQUENTIAL, BlockWork, Inverse
 from models.tarflow._flow import TarFlow
 from models.tarflow._guidance import Guidance
-from models.tarflow._patches import patchify
 from models.tarflow._precision import evaluating
 from models.tarflow._schedules import GaussSeidelJacobi, Jacobi, Schedule
 
@@ -60,9 +59,7 @@ def calibrate(
     chosen: list[Schedule] = []
     with evaluating(flow):
         inverse = Inverse(flow, labels, len(z), guidance, attention_temperature)
-        if flow.prior_log_variance is not None:
-            z = z * torch.exp(0.5 * flow.prior_log_variance)
-        tokens = patchify(z, config.patch)  # (B, T, D)
+        tokens = inverse.tokens_of(z)  # (B, T, D)
         if call_cost is None:
             call_cost = _measured_call_cost(inverse, tokens)
         for index in reversed(range(config.blocks)):
@@ -84,7 +81,7 @@ def _cost(work: BlockWork, call_cost: float) -> float:
 
 def _measured_call_cost(inverse: Inverse, tokens: Tensor) -> float:
     """Fixed cost c of a call, in tokens, such that n tokens take (c + n) units of time; from n = 1 and n = T - 1."""
-    block, n = inverse.blocks[0], tokens.shape[1] - 1
+    block, n = inverse.flow.blocks[0], tokens.shape[1] - 1
     class_embedding = block.class_embedding(inverse.labels)
 
     def seconds(tokens: Tensor) -> float:

@@ -18,13 +18,19 @@ from models.tarflow._schedules import Schedule, Sequential
 SEQUENTIAL = Sequential()
 
 
+# On a CPU, so many rows at once, or more if their keys and values fit in so many bytes of its cache: to read those from
+# memory is most of the time of decoding a token.
+ROWS_AT_ONCE = 32
+BYTES_AT_ONCE = 8 << 20
+
+
 @dataclass
 class BlockWork:
-    """What it took to invert one block."""
+    """What it took to invert one block for one row; the mean over rows, as a large batch is decoded in slices."""
 
     block: int  # index into TarFlow.blocks
-    calls: int = 0  # network calls; with Jacobi decoding, the number of iterations
-    tokens: int = 0  # tokens that went through the network, per row; sequential decoding needs T - 1
+    calls: float = 0  # network calls; with Jacobi decoding, the number of iterations
+    tokens: float = 0  # tokens that went through the network; sequential decoding needs T - 1
 
 
 @dataclass
@@ -84,23 +90,29 @@ def decode(
     if row is not None:
         raise FloatingPointError(f"latents must be finite, but row {row} is not; check where they come from")
 
+    x = torch.empty_like(z)
+    rows_at_once = _rows_at_once(flow, z, guidance)
+    total = [BlockWork(index) for index in reversed(range(config.blocks))]
     with evaluating(flow):
-        inverse = Inverse(flow, labels, len(z), guidance, attention_temperature)
-        if flow.prior_log_variance is not None:
-            z = z * torch.exp(0.5 * flow.prior_log_variance)
-        tokens = patchify(z, config.patch)  # (B, T, D)
-        for index in reversed(range(config.blocks)):
-            tokens, block_work = inverse.of_block(index, flow.in_order(tokens, index), schedules[index])
-            tokens = flow.in_order(tokens, index)
-            row = first_bad_row(tokens)
-            if row is not None:
-                raise FloatingPointError(
-                    f"decoded values must be finite, but block {index} made row {row} overflow; "
-                    "use a lower guidance scale or prior temperature, or Sequential() for this block"
-                )
-            if work is not None:
-                work.blocks.append(block_work)
-    return unpatchify(tokens, config.channels, config.patch)
+        for first in range(0, len(z), rows_at_once):
+            rows = slice(first, first + rows_at_once)
+            row_labels = None if labels is None else labels[rows]
+            inverse = Inverse(flow, row_labels, len(z[rows]), guidance, attention_temperature)
+            x[rows], block_works = inverse.of_flow(z[rows], schedules, first)
+            for mean, block_work in zip(total, block_works, strict=True):
+                mean.calls += block_work.calls * len(z[rows]) / len(z)
+                mean.tokens += block_work.tokens * len(z[rows]) / len(z)
+    if work is not None:
+        work.blocks += total
+    return x
+
+
+def _rows_at_once(flow: TarFlow, z: Tensor, guidance: Guidance | None) -> int:
+    if z.device.type != "cpu":
+        return max(1, len(z))
+    config = flow.config
+    row_bytes = 2 * config.layers * config.tokens * config.width * z.element_size()
+    return max(ROWS_AT_ONCE, BYTES_AT_ONCE // row_bytes) // (1 if guidance is None else 2)
 
 
 class Inverse:
@@ -110,7 +122,7 @@ class Inverse:
         self, flow: TarFlow, labels: Tensor | None, batch: int, guidance: Guidance | None, attention_temperature: float
     ) -> None:
         config, weights = flow.config, flow.blocks[0].head.weight
-        self.blocks = flow.blocks
+        self.flow = flow
         self.labels = labels
         self.guidance_weights = self.sharpness = None
         # Without labels and at temperature 1 the weak prediction is the prediction: a - a_u = 0.
@@ -129,9 +141,31 @@ class Inverse:
         shape = (config.layers, batch, heads, config.tokens - 1, config.head_dim)
         self.cache = KVCache(shape, weights.device, dtype)
 
+    def of_flow(self, z: Tensor, schedules: Sequence[Schedule], first_row: int) -> tuple[Tensor, list[BlockWork]]:
+        """Invert the flow: (B, C, H, W) -> (B, C, H, W). Errors count rows from ``first_row``."""
+        flow, works = self.flow, []
+        tokens = self.tokens_of(z)  # (B, T, D)
+        for index in reversed(range(flow.config.blocks)):
+            tokens, work = self.of_block(index, flow.in_order(tokens, index), schedules[index])
+            tokens = flow.in_order(tokens, index)
+            works.append(work)
+            row = first_bad_row(tokens)
+            if row is not None:
+                raise FloatingPointError(
+                    f"decoded values must be finite, but block {index} made row {first_row + row} overflow; "
+                    "use a lower guidance scale or prior temperature, or Sequential() for this block"
+                )
+        return unpatchify(tokens, flow.config.channels, flow.config.patch), works
+
+    def tokens_of(self, z: Tensor) -> Tensor:
+        """What the last block made, (B, T, D), of latents (B, C, H, W)."""
+        if self.flow.prior_log_variance is not None:
+            z = z * torch.exp(0.5 * self.flow.prior_log_variance)
+        return patchify(z, self.flow.config.patch)
+
     def of_block(self, index: int, z: Tensor, schedule: Schedule) -> tuple[Tensor, BlockWork]:
         """Solve z = block(x) for x: (B, T, D) -> (B, T, D), in the block's own order of tokens."""
-        block, tokens = self.blocks[index], z.shape[1]
+        block, tokens = self.flow.blocks[index], z.shape[1]
         class_embedding = block.class_embedding(self.labels)
         work = BlockWork(index)
         x = torch.zeros_like(z) if schedule.start == "zeros" else z.clone()

@@ -50,10 +50,11 @@ def run(job: Job) -> TeacherResult:
     networks.save_network(flow, job.out)
     schedules = _schedules(flow, config, device)
     _draw(job, flow, images, schedules, device)
-    shown = "uniform" if config.dequantisation == "uniform" else f"gaussian, std {config.noise} (density of noisy images)"
+    gaussian = f"gaussian, std {config.noise} (density of noisy images)"
     return TeacherResult(
         images_seen=config.training.images, steps=config.training.steps, loss=fitted.loss,
-        parameters=fitted.parameters, dequantisation=shown,
+        parameters=fitted.parameters,
+        dequantisation="uniform" if config.dequantisation == "uniform" else gaussian,
         bits_per_dim=held_out_bits(flow, Examples(images.test.images, images.test.labels, images.levels), job, device),
         bits_per_dim_train=held_out_bits(flow, Examples(images.train.images, images.train.labels, images.levels), job,
                                          device),

@@ -44,7 +44,7 @@ def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tin
     assert line.startswith(f"couplings: waiting for process {first.pid} on ")
 
     first.send_signal(signal.SIGINT)
-    out, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=60)
     assert first.returncode == 1
     assert err.splitlines()[-2:] == [
         "Ctrl-C: saving at the next possible point, then stopping. Once more stops at once",

@@ -77,6 +77,22 @@ def test_work_counts_calls_and_tokens():
     assert list(counted.values()) == [(15, 15), (15, 120), (3, 15 + 14 + 13), (15, 3 * 15)]
 
 
+def test_a_large_batch_is_decoded_in_slices_that_do_not_show(monkeypatch):
+    flow, z = random_flow(), torch.randn(10, 2, 8, 8, dtype=torch.float64)
+    labels = torch.arange(10) % 4 - 1
+    work = DecodingWork()
+    whole = decode(flow, z, labels, guidance=Guidance(0.5))
+    monkeypatch.setattr("models.tarflow._decoding.ROWS_AT_ONCE", 8)
+    monkeypatch.setattr("models.tarflow._decoding.BYTES_AT_ONCE", 0)
+    sliced = decode(flow, z, labels, guidance=Guidance(0.5), work=work)
+    torch.testing.assert_close(sliced, whole, rtol=0, atol=1e-12)
+    assert [(w.block, w.calls, w.tokens) for w in work.blocks] == [(k, 15, 15) for k in (3, 2, 1, 0)]
+    z[9] = 1.7e308  # almost the largest number, in the second row of the third slice
+    with pytest.raises(FloatingPointError, match="row 9 overflow"):
+        decode(flow, z, labels, guidance=Guidance(0.5))
+    assert decode(flow, z[:0], labels[:0]).shape == (0, 2, 8, 8)
+
+
 def test_schedules_may_differ_by_block():
     flow, z = random_flow(), torch.randn(2, 2, 8, 8, dtype=torch.float64)
     schedule = (Jacobi(0, max_iterations=1), Sequential(), Sequential(), Sequential())

@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_message_with_its_remedy(store, ran, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", "weights")
 
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=full))
-    with pytest.raises(StageFailed, match="No space left on device.*free some space"):
+    with pytest.raises(StageFailed, match=r"No space left on device.*free some space"):
         execute(nodes()["data"], {}, store, load("nfm-digits").compute)
 
 

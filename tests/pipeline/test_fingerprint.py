@@ -49,7 +49,8 @@ def test_the_fingerprint_of_a_known_config_is_frozen():
 
 
 def test_differences_name_the_path_and_both_values():
-    assert differences({"training": {"lr": 1, "batch": 2}}, {"training": {"lr": 3, "batch": 2}}) == ["training.lr: 1 -> 3"]
+    old, new = {"training": {"lr": 1, "batch": 2}}, {"training": {"lr": 3, "batch": 2}}
+    assert differences(old, new) == ["training.lr: 1 -> 3"]
 
 
 def test_meaning_leaves_incidental_fields_out():

@@ -48,7 +48,8 @@ def test_bad_recipes_are_told_by_path_rule_and_value(recipe, overrides, words):
 
 @pytest.mark.parametrize(("text", "word"), [
     ("a: &a [x, x]\nb: [*a, *a]\n", "alias"), ("name: x\nname: y\n", "twice"), ("- 1\n", "mapping"),
-    ("!!python/object/apply:os.system ['true']\n", "plain YAML"), ("x" * 300_000, "at most"), ("[" * 5000, "plain YAML")])
+    ("!!python/object/apply:os.system ['true']\n", "plain YAML"), ("x" * 300_000, "at most"),
+    ("[" * 5000, "plain YAML")])
 def test_hostile_yaml_is_refused(tmp_path, text, word):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
@@ -57,7 +58,7 @@ def test_hostile_yaml_is_refused(tmp_path, text, word):
 
 
 def test_a_key_of_another_section_is_not_suggested_from_everywhere():
-    with pytest.raises(InputError, match="student.network.bas: unknown key. Did you mean 'base'"):
+    with pytest.raises(InputError, match=r"student\.network\.bas: unknown key\. Did you mean 'base'"):
         load("nfm-digits", ["student.network.bas=3"])
 
 

@@ -69,7 +69,7 @@ def test_a_crash_loses_only_what_came_after_the_checkpoint(tmp_path):
 
     with pytest.raises(OSError, match="power"):
         fit(job(tmp_path / "b", checkpoint_seconds=1e-9), network(), dies, loss, training(), CPU)
-    tensors, state = load_checkpoint(tmp_path / "b/checkpoints")
+    _, state = load_checkpoint(tmp_path / "b/checkpoints")
     assert 0 < state["step"] <= 11
     resumed = fit(job(tmp_path / "b"), network(), batch, loss, training(), CPU)
     assert digest(resumed) == digest(fit(job(tmp_path / "a"), network(), batch, loss, training(), CPU))
