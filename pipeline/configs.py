@@ -164,7 +164,7 @@ class OneStep(Seeded):
 class Reference(Config):
     """The feature space and the real statistics that every Frechet distance of a data set is measured in."""
 
-    extractor: Literal["classifier"] = "classifier"
+    extractor: Literal["classifier", "pixels"] = Field("classifier", description="pixels where there are no classes")
     seed: int = Field(0, ge=0)
 
 

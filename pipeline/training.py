@@ -143,7 +143,8 @@ class _Loop:
             raise StageFailed(
                 f"Stage {self.job.stage}: the {what} is {value} at step {step} "
                 f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,}); "
-                f"the weights before it are kept in {self.folder}. Lower {self.job.stage}.training.lr or lengthen its warmup")
+                f"the weights before it are kept in {self.folder}. "
+                f"Lower {self.job.stage}.training.lr or lengthen its warmup")
 
     def _record(self, loss: float, norm: float, images: int) -> None:
         self.window.append(loss)

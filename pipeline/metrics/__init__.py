@@ -8,6 +8,7 @@ from pipeline.metrics._frechet import Moments as Moments
 from pipeline.metrics._frechet import frechet_distance as frechet_distance
 from pipeline.metrics._frechet import frechet_warnings as frechet_warnings
 from pipeline.metrics._frechet import split_half as split_half
+from pipeline.metrics._pixels import Pixels as Pixels
 from pipeline.metrics._quantise import quantise as quantise
 from pipeline.metrics._quantise import to_unit as to_unit
 from pipeline.metrics._sliced import sliced_w2 as sliced_w2

@@ -130,11 +130,11 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
     Returns:
         (N, F) float32 on the CPU.
     """
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), images.device)
     return torch.cat([network.features(part.to(device)).float().cpu() for part in images.split(512)])
 
 
-_REMEDY = "Give images in one folder per class, or measure with Inception features from a weights file."
+_REMEDY = "Give images in one folder per class, or set reference.extractor to pixels."
 
 
 def _halve(inputs: int, outputs: int) -> list[nn.Module]:

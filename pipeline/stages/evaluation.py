@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,12 +20,13 @@ from pipeline.configs import Evaluation
 from pipeline.examples import Examples
 from pipeline.job import Job
 from pipeline.labels import like_training
-from pipeline.metrics import Moments, features, frechet_distance, frechet_warnings, quantise, to_unit
 from pipeline.metrics import curvature as curvature_of
+from pipeline.metrics import frechet_warnings
 from pipeline.pictures import labelled_rows
 from pipeline.results import EvaluationResult, Score
 from pipeline.runtime import derive, prepare
 from pipeline.sampling import class_labels, starting_noise, student_samples, teacher_samples
+from pipeline.scoring import Entry, Ruler
 from pipeline.stages.data import IMAGES
 from pipeline.stages.reference import load_reference
 from storage.atomic import write_json
@@ -36,17 +35,6 @@ from storage.imageset import ImageSet
 SHOWN = 20  # images in a row of the picture
 PROBED = 256  # images that curvature is estimated on
 SCORES = "scores.json"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the evaluation: a way to make images from noise."""
-
-    model: str
-    solver: str
-    nfe: float
-    facts: dict[str, Any]
-    make: Callable[[Tensor, Tensor | None], tuple[Tensor, float]]  # (rows, labels) -> images, network calls
 
 
 def run(job: Job) -> EvaluationResult:
@@ -60,15 +48,16 @@ def run(job: Job) -> EvaluationResult:
 
     entries = list(_entries(job, images, device))
     scores = _finished(job)
+    ruler = Ruler(extractor, real, labels, images.levels, job.compute.batch, device, shared)
     for number, entry in enumerate(entries):
         if number >= len(scores):
-            scores.append(_score(entry, labels, config, images, extractor, real, shared, job))
+            scores.append(ruler.score(entry, config.samples, job))
             write_json(job.work / SCORES, [score.model_dump(mode="json") for score in scores])
             job.saved(len(scores), len(entries), "scores")
         job.progress(number + 1, len(entries), "scores")
         job.pause_point()
 
-    _draw(job, entries, images)
+    _draw(job, entries, images, device)
     write_json(job.out / SCORES, [score.model_dump(mode="json") for score in scores])
     network = networks.load_network(job.inputs["student"], device)
     rows = torch.arange(PROBED)
@@ -119,24 +108,6 @@ def _trained(training: dict[str, Any]) -> dict[str, Any]:
     return {"images_seen": training["images"], "ema_half_life": training["ema"]}
 
 
-def _score(entry: Entry, labels: Tensor | None, config: Evaluation, images: ImageSet, extractor, real: Moments,
-           shared: dict[str, Any], job: Job) -> Score:
-    """Generate, quantise and measure in one pass; no image is kept."""
-    device = next(extractor.parameters()).device
-    made, calls, seconds = Moments(len(real.mean)), [], 0.0
-    for rows in torch.arange(config.samples).split(job.compute.batch):
-        began = time.monotonic()
-        x, count = entry.make(rows, None if labels is None else labels[rows].to(device))
-        grey = quantise(x.cpu().numpy(), images.levels)
-        seconds += time.monotonic() - began
-        made.update(features(extractor, torch.from_numpy(to_unit(grey, images.levels)).to(device)))
-        calls.append(count)
-        job.pause_point()
-    return Score(model=entry.model, solver=entry.solver, nfe=entry.nfe or sum(calls) / len(calls),
-                 metric=shared["metric"], value=frechet_distance(real, made), protocol=shared | entry.facts,
-                 seconds=seconds)
-
-
 def _shared_protocol(job: Job, images: ImageSet) -> dict[str, Any]:
     """What scores must have in common to share a table."""
     config: Evaluation = job.config
@@ -165,10 +136,9 @@ def _shape(images: ImageSet) -> tuple[int, int, int]:
     return images.channels, images.size, images.size
 
 
-def _draw(job: Job, entries: list[Entry], images: ImageSet) -> None:
+def _draw(job: Job, entries: list[Entry], images: ImageSet, device: torch.device) -> None:
     """Data, then the same noise and classes through each model at each number of calls."""
     rows = torch.arange(SHOWN)
-    device = next((networks.load_network(job.inputs["student"])).parameters()).device
     labels = class_labels(rows, len(images.classes or ()), device)
     train = Examples(images.train.images, images.train.labels, images.levels)
     order = torch.arange(len(train)) if labels is None else _one_of_each(train, labels)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.configs import Reference
 from pipeline.examples import Examples
 from pipeline.job import Job
-from pipeline.metrics import Moments, build_classifier, features, frechet_distance, split_half, train_classifier
+from pipeline.metrics import Moments, Pixels, build_classifier, features, frechet_distance, split_half, train_classifier
 from pipeline.results import ReferenceResult
 from pipeline.runtime import derive, prepare
 from pipeline.stages.data import IMAGES
@@ -34,15 +34,19 @@ def run(job: Job) -> ReferenceResult:
     config: Reference = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     train, test = _pixels(images.train, images.levels), _pixels(images.test, images.levels)
-    network = train_classifier(train, images.train.labels, test, images.test.labels,
-                               seed=derive(config.seed, "reference"), device=device)
+    if config.extractor == "pixels":
+        network: nn.Module = Pixels()
+    else:
+        network = train_classifier(train, images.train.labels, test, images.test.labels,
+                                   seed=derive(config.seed, "reference"), device=device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
     real, held_out = features(network, train), features(network, test)
     moments = Moments.of(real)
     write_json(job.out / MOMENTS, {key: np.asarray(value).tolist() for key, value in moments.arrays().items()})
     floor = split_half(real, config.seed, splits=SPLITS)
-    return ReferenceResult(extractor=f"classifier-{sha256_file(job.out / EXTRACTOR)[:12]}", features=real.shape[1],
-                           accuracy=network.accuracy, images=len(real), split_half=floor,
+    name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
+    return ReferenceResult(extractor=name, features=real.shape[1], accuracy=network.accuracy, images=len(real),
+                           split_half=floor,
                            held_out=frechet_distance(moments, Moments.of(held_out)))
 
 
@@ -53,7 +57,8 @@ def _pixels(split: Split, levels: int) -> Tensor:
 def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:
     """The extractor, and the moments of the real training images in its features."""
     try:
-        network = build_classifier(images.channels, images.size, len(images.classes or ()))
+        plain = artifact.config["extractor"] == "pixels"
+        network = Pixels() if plain else build_classifier(images.channels, images.size, len(images.classes or ()))
         network.load_state_dict(load(artifact.path(EXTRACTOR).read_bytes()))
         moments = Moments.from_arrays({key: np.asarray(value) for key, value in
                                        json.loads(artifact.path(MOMENTS).read_bytes()).items()})

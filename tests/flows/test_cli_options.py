@@ -12,7 +12,7 @@ OPTIONS = {
     "show": {"RECIPE|ARTIFACT", "--set", "--json"},
     "status": {"--json"},
     "results": {"[RECIPE]", "--set", "--json"},
-    "compare": {"RECIPE RECIPE ..."},
+    "compare": {"RECIPE RECIPE ...", "--out", "--markdown", "--json"},
     "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",
                "--out"},
     "verify": {"[RECIPE]"},
