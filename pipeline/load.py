@@ -15,6 +15,7 @@ from pipeline.recipe import Recipe
 from storage.errors import InputError
 
 SHIPPED = Path(__file__).parent / "recipes"
+DEEPEST = 4  # recipes that extend one another
 LARGEST = 256 * 1024  # bytes; a recipe is a page, anything larger is not one
 
 
@@ -24,8 +25,12 @@ def shipped() -> list[str]:
 
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of this name or YAML file, after `a.b=value` overrides. Raises InputError for anything unsound."""
-    tree = _read(_locate(recipe), recipe)
+    """The recipe of this name or YAML file, after `a.b=value` overrides. Raises InputError for anything unsound.
+
+    A recipe that `extends` another, by name or file, has all of its fields but those it gives itself; a section given
+    as null is left out.
+    """
+    tree = _extended(_read(_locate(recipe), recipe), (recipe,))
     for override in overrides:
         _override(tree, override)
     return validate(tree, recipe)
@@ -91,6 +96,25 @@ def _read(path: Path, source: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError("A recipe is a mapping of sections", type(tree).__name__, "See `flowctl show nfm-digits`")
     return tree
+
+
+def _extended(tree: dict[str, Any], chain: tuple[str, ...]) -> dict[str, Any]:
+    """The tree over the one that it extends, and so on."""
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str) or base in chain or len(chain) > DEEPEST:
+        raise InputError(f"`extends` names one other recipe, at most {DEEPEST} deep, never in a circle", base,
+                         nearest(str(base), shipped()))
+    return _merged(_extended(_read(_locate(base), base), (*chain, base)), tree)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -69,4 +69,4 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu") -> nn.M
     except Exception as error:
         raise DamageError(str(artifact.root), f"its network cannot be read: {error}",
                           "`flowctl verify` names the damaged file; run again to make it anew") from None
-    return network.to(device).eval().requires_grad_(False)
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

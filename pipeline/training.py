@@ -99,6 +99,8 @@ class _Loop:
 
     def __init__(self, job: Job, network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], training: Training,
                  device: torch.device) -> None:
+        # Convolutions are faster with the channels last, on CPUs and on GPUs; other layers are left as they are.
+        network = network.to(memory_format=torch.channels_last)
         self.job, self.network, self.loss, self.training, self.device = job, network, loss, training, device
         self.compiled = torch.compile(network) if job.compute.compile else network
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=training.lr, betas=training.betas,

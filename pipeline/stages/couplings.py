@@ -27,8 +27,8 @@ from storage.bank import Bank, BankFacts, BankWriter
 from storage.imageset import ImageSet
 
 BANK = "bank.zarr"
-# Images encoded at once. Always this many, the last ones padded: the shape of a matrix product decides how it rounds,
-# so the bank's bits depend on neither shard, worker nor memory.
+# Images encoded at once. The shape of a matrix product decides how it rounds, so this is no matter of memory or workers:
+# whoever makes a shard makes it in these pieces, and gets these bits.
 TOGETHER = 256
 SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
 
@@ -67,14 +67,13 @@ def encoder(flow: TarFlow, examples: Examples, eta: float, seed: int,
     count = len(examples)
 
     def encode(indices: Tensor) -> Tensor:
-        padded = torch.cat([indices, indices[-1:].expand(-len(indices) % TOGETHER)])
         pieces = []
-        for flat in padded.split(TOGETHER):
+        for flat in indices.split(TOGETHER):
             rows, draws = flat % count, flat // count
             y = examples.pixels(rows) + eta * noise(seed, rows, draws, examples.shape)
             labels = examples.classes(rows)
             pieces.append(flow.encode(y.to(device), None if labels is None else labels.to(device)).cpu())
-        return torch.cat(pieces)[:len(indices)]
+        return torch.cat(pieces)
 
     return encode
 

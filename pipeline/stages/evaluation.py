@@ -33,7 +33,7 @@ from storage.atomic import write_json
 from storage.imageset import ImageSet
 
 SHOWN = 20  # images in a row of the picture
-PROBED = 256  # images that curvature is estimated on
+PROBED = 256  # paths at most that curvature is estimated on
 SCORES = "scores.json"
 
 
@@ -60,7 +60,7 @@ def run(job: Job) -> EvaluationResult:
     _draw(job, entries, images, device)
     write_json(job.out / SCORES, [score.model_dump(mode="json") for score in scores])
     network = networks.load_network(job.inputs["student"], device)
-    rows = torch.arange(PROBED)
+    rows = torch.arange(min(PROBED, config.samples))
     probe = class_labels(rows, len(images.classes or ()), device)
     z = starting_noise(derive(config.seed, "evaluation"), rows, _shape(images), device)
     return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(scores),
@@ -138,13 +138,13 @@ def _shape(images: ImageSet) -> tuple[int, int, int]:
 
 def _draw(job: Job, entries: list[Entry], images: ImageSet, device: torch.device) -> None:
     """Data, then the same noise and classes through each model at each number of calls."""
-    rows = torch.arange(SHOWN)
+    rows = torch.arange(min(SHOWN, job.config.samples))
     labels = class_labels(rows, len(images.classes or ()), device)
     train = Examples(images.train.images, images.train.labels, images.levels)
     order = torch.arange(len(train)) if labels is None else _one_of_each(train, labels)
-    picture = [("data", train.pixels(order[:SHOWN]))]
+    picture = [("data", train.pixels(order[:len(rows)]))]
     for entry in entries:
-        name = entry.model if entry.model == "teacher" else f"{entry.model}, {entry.nfe:g} calls"
+        name = entry.model if entry.model == "teacher" else f"{entry.model}, {entry.nfe:g} call{'s' if entry.nfe != 1 else ''}"
         picture.append((name, entry.make(rows, labels)[0].cpu()))
     labelled_rows(picture).save(job.out / "samples.png")
 

@@ -37,13 +37,12 @@ def run(job: Job) -> PairsResult:
     writer = BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels"))
 
     def generate(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        padded = torch.cat([rows, rows[-1:].expand(-len(rows) % TOGETHER)])  # see couplings.TOGETHER
         made = []
-        for part in padded.split(TOGETHER):
+        for part in rows.split(TOGETHER):
             z = starting_noise(seed, part, shape, device)
             chosen = None if labels is None else labels[part].to(device)
             made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe)[0].cpu()))
-        z, x = (torch.cat(column)[:len(rows)] for column in zip(*made, strict=True))
+        z, x = (torch.cat(column) for column in zip(*made, strict=True))
         return z, x
 
     shards = writer.missing()

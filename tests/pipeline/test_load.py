@@ -81,3 +81,21 @@ def test_any_override_is_taken_or_an_input_error(text):
         load("nfm-digits", [text])
     except FlowctlError as error:
         assert error.exit_code == 2
+
+
+def test_a_recipe_extends_another_by_what_differs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nextends: nfm-digits\nstudent: {training: {lr: 0.5}}\npairs: null\nonestep: null\n"
+                    "evaluation: {onestep: []}\n")
+    mine, base = load(str(path)), load("nfm-digits")
+    assert mine.student.training == base.student.training.model_copy(update={"lr": 0.5})
+    assert mine.pairs is None
+    assert mine.teacher == base.teacher
+
+
+@pytest.mark.parametrize("extends", ["{path}", "[a]", "nowhere"])
+def test_extending_in_a_circle_or_nothing_is_refused(tmp_path, extends):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nextends: {extends.format(path=path)}\n")
+    with pytest.raises(InputError):
+        load(str(path))
