@@ -54,10 +54,16 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `flatten_optimizer`; the parameter groups stay as they were built."""
+    """The reverse of `flatten_optimizer`; the parameter groups stay as they were built.
+
+    Fused kernels walk through memory, so a moment must lie in it as its parameter does (channels last, say).
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            slots.setdefault(int(index), {})[key] = tensor
+            like = parameters[int(index)]
+            alike = tensor.shape == like.shape
+            slots.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor) if alike else tensor
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})

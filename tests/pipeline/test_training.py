@@ -26,6 +26,13 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Dropout(0.2), nn.Linear(16, 4))
 
 
+def convolutions() -> nn.Module:
+    """In memory with the channels last, unlike what a checkpoint holds."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(),
+                         nn.Conv2d(8, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 1), nn.Flatten())
+
+
 def batch(step: int) -> Points:
     return Points(torch.randn(32, 4, generator=generator(1, step)))
 
@@ -47,8 +54,9 @@ def stopped_at(task, count):
     return serve
 
 
+@pytest.mark.parametrize("network", [network, convolutions])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp_path, schedule):
+def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp_path, schedule, network):
     settings = training(schedule=schedule, warmup=100)
     whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
     for count in (7, 13):

@@ -86,7 +86,7 @@ def test_shifts_keep_the_image_but_for_its_edges():
 
 
 def test_needs_labels_and_size(digits):
-    with pytest.raises(InputError, match=r"labels.*Inception"):
+    with pytest.raises(InputError, match=r"labels.*reference.extractor"):
         train_classifier(digits[0], None, digits[2], None)
     with pytest.raises(InputError, match="two classes"):
         train_classifier(digits[0], digits[1] * 0, digits[2], digits[3])
