@@ -8,11 +8,8 @@ the same weights, with their results asserted equal to 1e-4. With CUDA it adds i
 
 import argparse
 import json
-import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,50 +18,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.decoding import jacobi
 from benchmarks.plain_tarflow import PlainTarFlow
-from models.tarflow import (
-    CONFIGS,
-    DecodingWork,
-    Jacobi,
-    Schedule,
-    Sequential,
-    TarFlow,
-    TarFlowConfig,
-    calibrate,
-    decode,
-)
+from benchmarks.timing import Bench, Rows, processor
+from models.tarflow import CONFIGS, TarFlow, TarFlowConfig, decode
 
 # The published map, so with a free scale. CIFAR-10's width and depth, with one block of its six to keep CPU runs short.
 WIDE = TarFlowConfig(channels=3, size=32, patch=2, width=256, blocks=1, layers=6, log_scale_bound=None)
 DIGITS = TarFlowConfig(channels=1, size=8, patch=2, width=64, blocks=8, layers=1, head_dim=32, log_scale_bound=None)
 NARROW = TarFlowConfig(channels=1, size=32, patch=2, width=64, blocks=4, layers=2, head_dim=32, log_scale_bound=None)
-TEACHER = TarFlowConfig(channels=1, size=32, patch=2, width=64, blocks=4, layers=2, head_dim=32)
-TEACHER_NOISE = 0.1
-Rows = list[dict[str, Any]]
 
 
 # --- measuring
-
-
-class Bench:
-    """Times pieces of work on one device."""
-
-    def __init__(self, device: str, repeats: int) -> None:
-        self.device, self.repeats = torch.device(device), repeats
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        begin = time.perf_counter()
-        work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begin
-
-    def medians(self, *works: Callable[[], object]) -> list[float]:
-        """Median seconds of each, after one warm-up, taking turns so that a busy machine slows all alike."""
-        for work in works:
-            self.seconds(work)
-        rounds = [[self.seconds(work) for work in works] for _ in range(self.repeats)]
-        return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 
 def random_pair(config: TarFlowConfig, device: torch.device) -> tuple[TarFlow, PlainTarFlow]:
@@ -139,97 +104,6 @@ def compare(bench: Bench, name: str, config: TarFlowConfig, batch: int, sample_b
 
 def _tokens(image: Tensor, config: TarFlowConfig) -> Tensor:
     return F.unfold(image, config.patch, stride=config.patch).transpose(1, 2)
-
-
-# --- Jacobi decoding of a trained teacher
-
-
-def digits() -> Tensor:
-    """scikit-learn's 1797 digits, enlarged from 8 to 32 pixels: (1797, 1, 32, 32) in [-1, 1]."""
-    from sklearn.datasets import load_digits
-
-    small = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
-    return F.interpolate(small, size=(32, 32), mode="bilinear")
-
-
-def trained_teacher(data: Tensor, seconds: float) -> TarFlow:
-    """Train for about so long, so as to be no longer trivial to decode."""
-    torch.manual_seed(0)
-    flow = TarFlow(TEACHER).to(data.device)
-    optimizer = torch.optim.AdamW(flow.parameters(), lr=1e-3, betas=(0.9, 0.95))
-    begin, step = time.perf_counter(), 0
-    while (done := (time.perf_counter() - begin) / seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * (1 - done)
-        x = data[torch.randint(len(data), (32,), device=data.device)]
-        loss = -flow.log_prob(x + TEACHER_NOISE * torch.randn_like(x)).mean() / TEACHER.dims
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-    print(f"teacher: {step} steps, {loss.item():.3f} nats per dimension", flush=True)
-    return flow.eval()
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance of two sets of images between Gaussians fitted to their 8 x 8 averages."""
-    moments = []
-    for images in (a, b):
-        features = F.adaptive_avg_pool2d(images, 8).flatten(1).double()
-        moments.append((features.mean(0), torch.cov(features.T)))
-    (mean_a, cov_a), (mean_b, cov_b) = moments
-    values, vectors = torch.linalg.eigh(cov_a)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
-
-
-def decode_all(
-    flow: TarFlow, z: Tensor, batch: int, schedule: Schedule | tuple[Schedule, ...]
-) -> tuple[Tensor, list[float]]:
-    """All of z in batches, and the mean number of network calls of each block, in the order of decoding."""
-    images, calls = [], torch.zeros(flow.config.blocks)
-    chunks = z.split(batch)
-    for chunk in chunks:
-        work = DecodingWork()
-        images.append(decode(flow, chunk, schedule=schedule, work=work))
-        calls += torch.tensor([float(w.calls) for w in work.blocks])
-    return torch.cat(images), [round(c, 1) for c in (calls / len(chunks)).tolist()]
-
-
-def jacobi(bench: Bench, quick: bool) -> Rows:
-    """Rows on sampling a trained teacher, by Jacobi decoding and by the calibrated schedule, over our sequential."""
-    data = digits().to(bench.device)
-    flow = trained_teacher(data, seconds=10 if quick else 120)
-    torch.manual_seed(1)
-    z = torch.randn(32 if quick else 512, 1, 32, 32, device=bench.device)
-    exact, _ = decode_all(flow, z, 64, Sequential())
-    noisy = data + TEACHER_NOISE * torch.randn_like(data)
-    halves = noisy[torch.randperm(len(noisy), device=noisy.device)].chunk(2)
-    own = frechet_distance(*halves)
-    rows: Rows = []
-    for batch in [1, 4] if quick else [1, 4, 16]:
-        trial = z[:batch]
-        for tolerance in (0.03, 0.1):
-            calibrated = calibrate(flow, torch.randn_like(trial), tolerance=tolerance)
-            for what, schedule in (("Jacobi", Jacobi(tolerance)), ("calibrated", calibrated)):
-                fast, calls = decode_all(flow, z, batch, schedule)
-                sequential_s, fast_s = bench.medians(
-                    lambda trial=trial: decode(flow, trial),
-                    lambda trial=trial, schedule=schedule: decode(flow, trial, schedule=schedule),
-                )
-                rows.append(
-                    {"what": what, "batch": batch, "tolerance": tolerance, "ratio": sequential_s / fast_s}
-                    | {"sequential_s": sequential_s, "fast_s": fast_s, "calls_per_block": calls}
-                    | {"rms_error": (fast - exact).square().mean().sqrt().item()}
-                    | {"fd": frechet_distance(fast, noisy), "fd_sequential": frechet_distance(exact, noisy)}
-                    | {"fd_data_halves": own}
-                )
-                if what == "calibrated":
-                    rows[-1]["schedule"] = [s.to_dict() for s in schedule]
-                print({k: v for k, v in rows[-1].items() if k != "schedule"}, flush=True)
-    return rows
 
 
 # --- memory
@@ -341,14 +215,6 @@ def markdown(result: dict[str, Any]) -> str:
             for r in result["throughput"]
         ]
     return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """The CPU's name, where Linux tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from flows.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline import networks
 from pipeline.metrics import quantise
+from pipeline.pictures import grid, png
 from pipeline.plan import sound
 from pipeline.recipe import Recipe
 from pipeline.runtime import derive, prepare
@@ -67,8 +67,8 @@ def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, label
         return teacher_samples(network, rows, labels, seed, config, schedules, device)
     shape = (network.config.channels, network.config.size, network.config.size)
     velocity = guided(network, labels, 1.0 if wish.guidance is None else wish.guidance)
-    grid = (recipe.pairs or recipe.evaluation.student[0]).grid
-    return integrate(velocity, starting_noise(seed, rows, shape, device), make_solver(wish.solver), wish.steps, grid)
+    spacing = (recipe.pairs or recipe.evaluation.student[0]).grid
+    return integrate(velocity, starting_noise(seed, rows, shape, device), make_solver(wish.solver), wish.steps, spacing)
 
 
 def _finished(stage: str, session: Session) -> Artifact:
@@ -102,17 +102,5 @@ def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int)
             arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
             np.savez(stream, levels=levels, **arrays)
         else:
-            Image.fromarray(_grid(images, levels)).save(stream, "png")
-
-
-def _grid(images: np.ndarray, levels: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8. Small images are enlarged by whole pixels, so that one can see them."""
-    count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    padded = np.zeros((rows * columns, channels, height, width), np.uint8)
-    padded[:count] = (images.astype(np.uint16) * 255 // (levels - 1)).astype(np.uint8)
-    page = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    page = page.reshape(rows * height, columns * width, channels)
-    zoom = max(1, 48 // height)
-    return page.repeat(zoom, 0).repeat(zoom, 1).squeeze(-1) if channels == 1 else page.repeat(zoom, 0).repeat(zoom, 1)
+            columns = math.ceil(math.sqrt(len(images)))
+            stream.write(png(grid(images, columns, levels=levels)))

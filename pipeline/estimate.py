@@ -6,7 +6,6 @@ tensors autograd would keep: the estimate follows the architecture and not a rul
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -135,9 +134,3 @@ def _couplings(node: Node, shape: _Shape) -> Estimate:
 def _pairs(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
     return Estimate(disk_bytes=2 * node.config.count * shape.values * size)
-
-
-def human(count: float, unit: str = "B") -> str:
-    """Bytes or numbers in three digits: 1.23 GB, 35.7 M."""
-    power = min(4, int(math.log(max(count, 1), 1000)))
-    return f"{count / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}{unit}".strip()

@@ -27,7 +27,7 @@ from storage.bank import Bank, BankFacts, BankWriter
 from storage.imageset import ImageSet
 
 BANK = "bank.zarr"
-# Images encoded at once. The shape of a matrix product decides how it rounds, so this is no matter of memory or workers:
+# Images encoded at once. The shape of a matrix product decides how it rounds, so this is no setting of the machine:
 # whoever makes a shard makes it in these pieces, and gets these bits.
 TOGETHER = 256
 SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4

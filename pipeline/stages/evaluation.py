@@ -144,9 +144,15 @@ def _draw(job: Job, entries: list[Entry], images: ImageSet, device: torch.device
     order = torch.arange(len(train)) if labels is None else _one_of_each(train, labels)
     picture = [("data", train.pixels(order[:len(rows)]))]
     for entry in entries:
-        name = entry.model if entry.model == "teacher" else f"{entry.model}, {entry.nfe:g} call{'s' if entry.nfe != 1 else ''}"
-        picture.append((name, entry.make(rows, labels)[0].cpu()))
+        picture.append((_caption(entry), entry.make(rows, labels)[0].cpu()))
     labelled_rows(picture).save(job.out / "samples.png")
+
+
+def _caption(entry: Entry) -> str:
+    if entry.model == "teacher":
+        return entry.model
+    calls = "as many calls as it takes" if not entry.nfe else "1 call" if entry.nfe == 1 else f"{entry.nfe:g} calls"
+    return f"{entry.model}, {calls}"
 
 
 def _one_of_each(train: Examples, labels: Tensor) -> Tensor:

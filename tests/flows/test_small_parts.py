@@ -141,7 +141,7 @@ def test_warnings_of_our_loggers_reach_the_display():
     assert notes.notes == ["warning: too weak"]
 
 
-@pytest.mark.parametrize(("channels", "count", "size"), [(1, 5, (144, 96)), (3, 4, (96, 96)), (1, 1, (48, 48))])
+@pytest.mark.parametrize(("channels", "count", "size"), [(1, 5, (148, 98)), (3, 4, (98, 98)), (1, 1, (48, 48))])
 def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
     from flows.drawing import write
     images = np.full((count, channels, 8, 8), 16, np.uint8)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.examples import Examples, drop_labels
+from pipeline.runtime import generator
+
+IMAGES = np.arange(10 * 16, dtype=np.uint8).reshape(10, 1, 4, 4)
+LABELS = np.arange(10) % 3
+
+
+def examples(flips=False):
+    return Examples(IMAGES, LABELS, 256, flips)
+
+
+def test_every_epoch_is_a_permutation_of_its_own():
+    rows = torch.cat([examples().rows(7, step, 4) for step in range(5)])
+    first, second = rows[:10], rows[10:]
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_a_step_is_known_without_those_before_it():
+    assert torch.equal(examples().rows(7, 23, 4), examples().rows(7, 23, 4))
+    assert not torch.equal(examples().rows(7, 23, 4), examples().rows(8, 23, 4))
+
+
+@pytest.mark.parametrize("batch", [1, 10, 25])
+def test_batches_larger_than_the_set_go_on_in_the_next_epoch(batch):
+    assert len(examples().rows(7, 3, batch)) == batch
+
+
+def test_mirrored_rows_are_mirrored_and_keep_their_label():
+    both = examples(flips=True)
+    assert len(both) == 20
+    straight, mirrored = both.pixels(torch.tensor([3])), both.pixels(torch.tensor([13]))
+    assert torch.equal(straight.flip(-1), mirrored)
+    assert torch.equal(both.classes(torch.tensor([3])), both.classes(torch.tensor([13])))
+
+
+def test_float_images_are_taken_as_they_are():
+    images = np.random.default_rng(0).normal(size=(3, 1, 4, 4)).astype(np.float32)
+    assert torch.equal(Examples(images, None).pixels(torch.arange(3)), torch.from_numpy(images))
+
+
+def test_labels_are_dropped_image_by_image():
+    dropped = drop_labels(torch.zeros(10_000, dtype=torch.int64), 0.1, generator(1))
+    assert (dropped == -1).double().mean() == pytest.approx(0.1, abs=0.015)
+    assert drop_labels(None, 0.5, generator(1)) is None

@@ -1,0 +1,157 @@
+"""Every stage for real, on hardly any work: what they publish is what their formulas say."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.tarflow import decode, full_precision
+from pipeline import networks
+from pipeline.dag import build
+from pipeline.examples import Examples
+from pipeline.execute import execute
+from pipeline.load import load
+from pipeline.noise import noise
+from pipeline.stages import couplings, pairs
+from pipeline.stages.data import IMAGES
+from storage.bank import Bank
+from storage.errors import DamageError, InputError
+from storage.imageset import ImageSet
+from storage.store import Store
+from tests.pipeline.data.formats import coloured, encoded, make_folder
+from tests.tiny import TINY
+
+
+def run(home, *overrides, recipe="nfm-digits", until=None):
+    resolved = load(recipe, [*TINY, *overrides] if recipe == "nfm-digits" else list(overrides))
+    store = Store(home)
+    store.prepare()
+    made = {}
+    for name, node in build(resolved, store.home / "cache").items():
+        made[name] = execute(node, {role: made[role] for role in node.inputs}, store, resolved.compute).artifact
+        if name == until:
+            break
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def made(home):
+    return run(home)
+
+
+def test_the_bank_decodes_to_the_noisy_images(made):
+    flow = networks.load_network(made["teacher"])
+    images = ImageSet.open(made["data"].path(IMAGES))
+    bank = Bank.open(made["couplings"].path(couplings.BANK))
+    z, facts = bank.load()["z"], bank.facts
+    rows = torch.arange(len(images.train.images))
+    examples = Examples(images.train.images, images.train.labels, images.levels)
+    for draw in range(facts.draws):
+        noisy = examples.pixels(rows) + facts.noise_std * noise(facts.seed, rows, torch.full_like(rows, draw),
+                                                                examples.shape)
+        with full_precision(flow):
+            decoded = decode(flow, torch.from_numpy(z[draw]) * facts.sigma_f, examples.classes(rows))
+        assert (decoded - noisy).abs().max() < 1e-4
+
+
+def test_sigma_makes_the_bank_of_unit_size(made):
+    z = Bank.open(made["couplings"].path(couplings.BANK)).load()["z"]
+    assert np.square(z.astype(np.float64)).mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
+    from pipeline.job import Job, Progress
+    from pipeline.stages.student import choose_coupling
+
+    bank = Bank.open(made["couplings"].path(couplings.BANK))
+    assert bank.facts.producer == made["teacher"].fingerprint
+    other = made["couplings"].model_copy(update={"inputs": {"teacher": "0" * 64}})
+    other._root = made["couplings"].root
+    config = load("nfm-digits", TINY).section("student")
+    job = Job("student", config, {"couplings": other}, made["student"].root, load("nfm-digits").compute,
+              Progress("student", made["student"].root))
+    with pytest.raises(DamageError, match="another teacher"):
+        choose_coupling(job)
+
+
+def test_inference_batch_and_process_change_no_bit_of_the_bank(made, tmp_path):
+    other = run(tmp_path, "compute.batch=7", until="couplings")
+    same = {file.path: file.sha256 for file in other["couplings"].files if "bank" in file.path}
+    assert same == {file.path: file.sha256 for file in made["couplings"].files if "bank" in file.path}
+
+
+def test_pairs_end_where_the_student_leads(made):
+    from pipeline.configs import Sweep
+    from pipeline.sampling import student_samples
+
+    bank = Bank.open(made["pairs"].path(pairs.PAIRS)).load()
+    network = networks.load_network(made["student"])
+    z, x, labels = (torch.from_numpy(bank[name][0]) for name in ("z", "x", "labels"))
+    again, calls = student_samples(network, z, labels, Sweep(solver="euler", grid="uniform", nfe=(2,)), 2)
+    assert calls == 2
+    assert (again - x).abs().max() < 1e-5
+
+
+def test_scores_count_calls_and_carry_their_protocol(made):
+    scores = made["evaluation"].metrics["scores"]
+    assert [(score["model"], score["solver"], score["nfe"]) for score in scores] == [
+        ("teacher", "inverse", 0), ("student", "euler", 1), ("student", "euler", 2), ("student", "heun", 3),
+        ("onestep", "euler", 1)]
+    for score in scores:
+        assert score["metric"] == "FD-classifier"
+        assert {"extractor", "reference", "n_real", "n_fake", "quantised", "split", "seed", "images_seen",
+                "ema_half_life"} <= set(score["protocol"])
+
+
+def test_pictures_and_page_are_there(made):
+    for stage, name in (("teacher", "samples.png"), ("couplings", "noise.png"), ("evaluation", "samples.png")):
+        assert min(Image.open(made[stage].path(name)).size) > 40
+    assert made["report"].path("report.html").read_text().startswith("<!")
+    lines = [json.loads(line) for line in made["student"].path("history.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] == 1024
+
+
+def test_reflow_over_all_times_is_the_same_stage(home):
+    made = run(home, "onestep.mode=reflow", until="onestep")
+    assert made["onestep"].metrics["coupling"] == "reflow"
+
+
+@pytest.mark.parametrize("coupling", ["independent", "ot"])
+def test_couplings_without_a_teacher(home, coupling):
+    made = run(home, f"student.coupling={coupling}", "teacher=null", "couplings=null", "pairs=null", "onestep=null",
+               "evaluation.onestep=[]")
+    assert "teacher" not in made
+    assert made["student"].metrics["coupling"] == coupling
+    assert made["student"].metrics["transport_cost"] > 0
+
+
+def test_ot_carries_less_far_than_independent(home):
+    cost = {coupling: run(home, f"student.coupling={coupling}", "teacher=null", "couplings=null", "pairs=null",
+                          "onestep=null", "evaluation.onestep=[]", until="student")["student"].metrics["transport_cost"]
+            for coupling in ("independent", "ot")}
+    assert cost["ot"] < cost["independent"]
+
+
+def test_ones_own_coloured_images_with_flips(tmp_path):
+    folder = make_folder(tmp_path / "photos", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("cat", "dog")
+                                               for i in range(20)})
+    made = run(tmp_path / "home", "data.source=images", f"data.path={folder}", "data.flips=true", "data.limit=null",
+               until="evaluation")
+    assert made["data"].metrics["classes"] == ["cat", "dog"]
+    assert made["couplings"].metrics["rows"] == 2 * made["data"].metrics["train"]
+
+
+def test_images_without_classes_say_what_to_set(tmp_path):
+    folder = make_folder(tmp_path / "photos", {f"{i}.png": encoded(coloured(i)) for i in range(20)})
+    own = ["data.source=images", f"data.path={folder}", "data.limit=null"]
+    with pytest.raises(InputError, match=r"reference\.extractor"):
+        run(tmp_path / "home", *own)
+    made = run(tmp_path / "home", *own, "reference.extractor=pixels")
+    assert made["evaluation"].metrics["scores"][0]["metric"] == "FD-pixels"
