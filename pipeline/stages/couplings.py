@@ -21,6 +21,7 @@ from pipeline.noise import noise
 from pipeline.pictures import z_diagnostics
 from pipeline.results import CouplingsResult
 from pipeline.runtime import derive, prepare
+from pipeline.shards import fill
 from pipeline.stages.data import IMAGES
 from storage.atomic import write_json
 from storage.bank import Bank, BankFacts, BankWriter
@@ -48,16 +49,7 @@ def run(job: Job) -> CouplingsResult:
                       shard=config.shard, seed=derive(config.seed, "couplings"), noise_std=eta, sigma_f=sigma,
                       producer=teacher.fingerprint, flips=examples.flips)
     writer = BankWriter(job.out / BANK, facts)
-    shards = writer.missing()
-    done = len(writer.shards) - len(shards)
-    for index, start, stop in shards:
-        z = encode(torch.arange(start, stop)) / sigma
-        writer.write(index, z=z.numpy())
-        done += 1
-        job.saved(done, len(writer.shards), "shards")
-        job.progress(done, len(writer.shards), "shards")
-        job.pause_point()
-    writer.finish()
+    fill(job, writer, lambda indices: {"z": encode(indices) / sigma})
     return _diagnose(job, flow, images, examples, eta, sigma, device)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from pipeline import networks
 from pipeline.configs import Pairs, Sweep
@@ -12,6 +13,7 @@ from pipeline.metrics.straightness import straightness
 from pipeline.results import PairsResult
 from pipeline.runtime import derive, prepare
 from pipeline.sampling import starting_noise, student_samples
+from pipeline.shards import fill
 from pipeline.stages.couplings import TOGETHER
 from pipeline.stages.data import IMAGES
 from storage.bank import BankFacts, BankWriter
@@ -36,27 +38,16 @@ def run(job: Job) -> PairsResult:
                       solver=f"{config.solver}, {config.grid} grid, {config.nfe} calls, guidance {config.guidance}")
     writer = BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels"))
 
-    def generate(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def generate(rows: Tensor) -> dict[str, Tensor]:
         made = []
         for part in rows.split(TOGETHER):
             z = starting_noise(seed, part, shape, device)
             chosen = None if labels is None else labels[part].to(device)
             made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe)[0].cpu()))
         z, x = (torch.cat(column) for column in zip(*made, strict=True))
-        return z, x
+        return {"z": z, "x": x} | ({} if labels is None else {"labels": labels[rows]})
 
-    shards = writer.missing()
-    done = len(writer.shards) - len(shards)
-    for index, start, stop in shards:
-        rows = torch.arange(start, stop)
-        z, x = generate(rows)
-        named = {} if labels is None else {"labels": labels[rows].numpy()}
-        writer.write(index, z=z.numpy(), x=x.numpy(), **named)
-        done += 1
-        job.saved(done, len(writer.shards), "shards")
-        job.progress(done, len(writer.shards), "shards")
-        job.pause_point()
-    writer.finish()
+    fill(job, writer, generate)
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
