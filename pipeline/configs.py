@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.fingerprint import Incidental
+from pipeline.fingerprint import Added, Incidental
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -91,10 +91,20 @@ class Teacher(Seeded):
     dequantisation: Literal["gaussian", "uniform"] = "gaussian"
     label_drop: Fraction = 0.1
     guidance: float = Field(0.0, ge=0, description="of the samples that are drawn and evaluated")
+    annealed: Annotated[bool, Added(False)] = Field(False, description="let guidance grow along the tokens")
+    attention_temperature: Annotated[float, Added(1.0)] = Field(
+        1.0, gt=0, description="of the weaker prediction that guidance moves away from; needed without classes")
+    temperature: Annotated[float, Added(1.0)] = Field(1.0, gt=0, description="of the prior that samples start from")
     denoise: bool = Field(True, description="remove eta from samples by Tweedie's formula")
     decoding: Literal["calibrated", "sequential"] = Field("calibrated", description="how samples are decoded")
     shown: Positive = Field(40, description="samples in the picture")
     training: Training
+
+    @model_validator(mode="after")
+    def _temperature_acts(self) -> Teacher:
+        if self.attention_temperature != 1 and not self.guidance:
+            raise ValueError("attention_temperature acts through guidance alone: set guidance above 0")
+        return self
 
 
 class Couplings(Seeded):

@@ -37,14 +37,18 @@ def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: S
     return sample(velocity, z, solver, steps, how.grid), velocity.calls
 
 
+def guidance_of(config: Teacher) -> Guidance | None:
+    """How the teacher's samples are guided; None for not at all."""
+    return Guidance(config.guidance, config.annealed) if config.guidance else None
+
+
 @torch.no_grad()
 def teacher_samples(flow: TarFlow, rows: Tensor, labels: Tensor | None, seed: int, config: Teacher,
                     schedules: Sequence[Schedule], device: torch.device | str = "cpu") -> Tensor:
     """Images (N, C, H, W) float32 by inverting the flow from its prior, the training noise removed if asked."""
     shape = (flow.config.channels, flow.config.size, flow.config.size)
-    z = starting_noise(seed, rows, shape, device)
-    guidance = Guidance(config.guidance) if config.guidance else None
+    z = config.temperature * starting_noise(seed, rows, shape, device)
     with full_precision(flow):
-        y = decode(flow, z, labels, schedules, guidance)
+        y = decode(flow, z, labels, schedules, guidance_of(config), config.attention_temperature)
     clean = config.denoise and config.dequantisation == "gaussian"
     return denoise(flow, y, labels, config.noise) if clean else y

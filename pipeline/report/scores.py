@@ -15,7 +15,8 @@ from storage.errors import InputError
 
 TEACHER = "teacher"
 # What tells one row from another; every other field of a protocol belongs to the table as a whole.
-OF_A_ROW = ("grid", "guidance", "denoised", "noise", "images_seen", "ema_half_life")
+OF_A_ROW = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised", "noise", "images_seen",
+            "ema_half_life")
 OF_THE_TABLE = ("extractor", "reference", "data", "split", "n_real", "n_fake", "quantised", "resized", "labels", "seed")
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "inception")
 

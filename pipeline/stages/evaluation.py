@@ -99,7 +99,8 @@ def _teacher_entry(job: Job, seed: int, device: torch.device) -> Entry:
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
         return teacher_samples(flow, rows, labels, seed, config, schedules, device), 0.0
 
-    facts = {"guidance": config.guidance, "denoised": config.denoise, "noise": config.noise,
+    facts = {"guidance": config.guidance, "annealed": config.annealed, "temperature": config.temperature,
+             "attention_temperature": config.attention_temperature, "denoised": config.denoise, "noise": config.noise,
              **_trained(teacher.config["training"])}
     return Entry("teacher", "inverse", 0, facts, make)
 

@@ -18,7 +18,7 @@ from pipeline.noise import noise, uniform
 from pipeline.pictures import labelled_rows
 from pipeline.results import TeacherResult
 from pipeline.runtime import derive, generator, prepare
-from pipeline.sampling import class_labels, starting_noise, teacher_samples
+from pipeline.sampling import class_labels, guidance_of, starting_noise, teacher_samples
 from pipeline.stages.data import IMAGES
 from pipeline.training import fit
 from storage.imageset import ImageSet
@@ -102,7 +102,9 @@ def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Sc
     rows = torch.arange(CALIBRATED_ON)
     shape = (flow.config.channels, flow.config.size, flow.config.size)
     z = starting_noise(derive(config.seed, "teacher", "calibration"), rows, shape, device)
-    return calibrate(flow, z, class_labels(rows, flow.config.classes, device), call_cost=CALIBRATION_CALL)
+    return calibrate(flow, config.temperature * z, class_labels(rows, flow.config.classes, device),
+                     guidance=guidance_of(config), attention_temperature=config.attention_temperature,
+                     call_cost=CALIBRATION_CALL)
 
 
 def _draw(job: Job, flow: TarFlow, images: ImageSet, schedules: tuple[Schedule, ...],

@@ -155,3 +155,16 @@ def test_images_without_classes_say_what_to_set(tmp_path):
         run(tmp_path / "home", *own)
     made = run(tmp_path / "home", *own, "reference.extractor=pixels")
     assert made["evaluation"].metrics["scores"][0]["metric"] == "FD-pixels"
+
+
+def test_a_guided_teacher_is_sampled_as_its_recipe_says(tmp_path):
+    made = run(tmp_path, "teacher.guidance=1.5", "teacher.annealed=true", "teacher.attention_temperature=0.9",
+               "teacher.temperature=0.8")
+    protocol = made["evaluation"].metrics["scores"][0]["protocol"]
+    assert (protocol["guidance"], protocol["annealed"], protocol["temperature"]) == (1.5, True, 0.8)
+
+
+def test_sampling_fields_added_later_kept_old_teachers():
+    old = build(load("nfm-digits"))["teacher"].fingerprint
+    assert build(load("nfm-digits", ["teacher.temperature=1.0"]))["teacher"].fingerprint == old
+    assert build(load("nfm-digits", ["teacher.temperature=0.9"]))["teacher"].fingerprint != old
