@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -206,7 +207,14 @@ class Compute(Config):
     """Where and how fast; nothing here can change a result beyond rounding, and nothing here is fingerprinted."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: Positive | None = Field(None, description="CPU threads; all cores unless given")
+    threads: Positive | None = Field(None, description="CPU threads; all there are unless given")
     batch: Positive = Field(512, description="images at once in encoding, sampling and features")
     checkpoint_seconds: float = Field(15.0, gt=0)
     compile: bool = False
+
+    @property
+    def cores(self) -> int:
+        """CPU threads to use: as asked for, else as many as this process may run on."""
+        if self.threads is not None:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

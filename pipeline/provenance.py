@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -20,8 +19,16 @@ PACKAGES = ("flowctl", "torch", "numpy", "scipy", "zarr", "numcodecs", "torchdif
 def provenance(created: datetime, seconds: float, compute: Compute, resumed: int) -> Provenance:
     return Provenance(created=created.isoformat(timespec="seconds"), wall_seconds=round(seconds, 3),
                       command=sys.argv, python=platform.python_version(), platform=platform.platform(),
-                      packages=_versions(), git_revision=_revision(), device=compute.device,
-                      threads=compute.threads or os.cpu_count() or 1, resumed=resumed)
+                      packages=_versions(), git_revision=_revision(), device=_device(compute),
+                      threads=compute.cores, resumed=resumed)
+
+
+def _device(compute: Compute) -> str:
+    """What `auto` came to. Torch is asked only where the stage has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is None or compute.device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda ({torch.cuda.get_device_name()})"
 
 
 def _versions() -> dict[str, str]:

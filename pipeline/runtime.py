@@ -16,7 +16,7 @@ def prepare(compute: Compute) -> torch.device:
 
     On one machine with one number of threads the same work then gives the same bits.
     """
-    torch.set_num_threads(compute.threads or os.cpu_count() or 1)
+    torch.set_num_threads(compute.cores)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
