@@ -188,7 +188,7 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "## Jacobi decoding of a trained teacher over our own sequential decoding, 256 tokens",
         "",
-        "FD is of 512 samples (32 if quick) to the noisy data, on pixels averaged to 8 x 8.",
+        "FD is of 256 samples (32 if quick) to the noisy data, on pixels averaged to 8 x 8.",
         "",
         "| schedule | tolerance | batch | ratio | RMS error | FD | FD sequential | FD data halves | calls per block |",
         "|---|---|---|---|---|---|---|---|---|",
