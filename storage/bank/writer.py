@@ -70,9 +70,8 @@ class BankWriter:
         if set(values) != set(self.arrays):
             raise ValueError(f"this bank holds {self.arrays}, got {tuple(values)}")
         ready = {name: self._convert(name, values[name], shard) for name in self.arrays}
-        record_path(self.path, index).unlink(
-            missing_ok=True
-        )  # should the shard be written twice: no record of old bytes
+        # Should the shard be written twice: no record of old bytes.
+        record_path(self.path, index).unlink(missing_ok=True)
         files = {}
         for name, rows in ready.items():
             file = self.facts.file(self.path, name, index)
@@ -108,8 +107,6 @@ class BankWriter:
         """The empty bank appears under its name in one step, so processes may do this at once: the first one wins."""
         import zarr
 
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise InputError("a bank begins in an empty directory", str(self.path), "Choose another directory.")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
         facts = identity.facts
@@ -126,8 +123,13 @@ class BankWriter:
             os.rename(aside, self.path)
             fsync_path(self.path.parent)
         except OSError:
-            if not (self.path / FACTS).is_file():
-                raise
+            # The rename alone decides who begins the bank: to look before it would race with another process.
+            if (self.path / FACTS).is_file():
+                return
+            if self.path.is_dir() and any(self.path.iterdir()):
+                remedy = "Choose another directory."
+                raise InputError("a bank begins in an empty directory", str(self.path), remedy) from None
+            raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
