@@ -65,10 +65,10 @@ def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, label
             config = config.model_copy(update={"guidance": wish.guidance})
         schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
         return teacher_samples(network, rows, labels, seed, config, schedules, device)
-    shape = (network.config.channels, network.config.size, network.config.size)
     velocity = guided(network, labels, 1.0 if wish.guidance is None else wish.guidance)
     spacing = (recipe.pairs or recipe.evaluation.student[0]).grid
-    return integrate(velocity, starting_noise(seed, rows, shape, device), make_solver(wish.solver), wish.steps, spacing)
+    z = starting_noise(seed, rows, network.config.shape, device)
+    return integrate(velocity, z, make_solver(wish.solver), wish.steps, spacing)
 
 
 def _finished(stage: str, session: Session) -> Artifact:

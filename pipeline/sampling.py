@@ -46,8 +46,7 @@ def guidance_of(config: Teacher) -> Guidance | None:
 def teacher_samples(flow: TarFlow, rows: Tensor, labels: Tensor | None, seed: int, config: Teacher,
                     schedules: Sequence[Schedule], device: torch.device | str = "cpu") -> Tensor:
     """Images (N, C, H, W) float32 by inverting the flow from its prior, the training noise removed if asked."""
-    shape = (flow.config.channels, flow.config.size, flow.config.size)
-    z = config.temperature * starting_noise(seed, rows, shape, device)
+    z = config.temperature * starting_noise(seed, rows, flow.config.shape, device)
     with full_precision(flow):
         y = decode(flow, z, labels, schedules, guidance_of(config), config.attention_temperature)
     clean = config.denoise and config.dequantisation == "gaussian"

@@ -100,6 +100,11 @@ class ImageSet:
             _, channels, size, _ = zarr.open_array(str(path / "train/images"), mode="r").shape
         return cls(path, channels=channels, size=size, **facts)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.channels, self.size, self.size
+
     @cached_property
     def train(self) -> Split:
         return self._read("train")

@@ -65,6 +65,11 @@ class TarFlowConfig:
             )
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.channels, self.size, self.size
+
+    @property
     def tokens(self) -> int:
         """Number of patches of an image, T."""
         return (self.size // self.patch) ** 2

@@ -69,6 +69,11 @@ class UNetConfig:
             )
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.channels, self.size, self.size
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, finest first."""
         return tuple(self.base * m for m in self.multipliers)

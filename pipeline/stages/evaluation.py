@@ -19,7 +19,7 @@ from pipeline import configs, networks
 from pipeline.configs import Evaluation
 from pipeline.examples import Examples
 from pipeline.job import Job
-from pipeline.labels import like_training
+from pipeline.labels import like_training, rows_like
 from pipeline.metrics import curvature as curvature_of
 from pipeline.metrics import frechet_warnings
 from pipeline.pictures import labelled_rows
@@ -62,7 +62,7 @@ def run(job: Job) -> EvaluationResult:
     network = networks.load_network(job.inputs["student"], device)
     rows = torch.arange(min(PROBED, config.samples))
     probe = class_labels(rows, len(images.classes or ()), device)
-    z = starting_noise(derive(config.seed, "evaluation"), rows, _shape(images), device)
+    z = starting_noise(derive(config.seed, "evaluation"), rows, images.shape, device)
     return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(scores),
                             curvature=curvature_of(lambda x, t: network(x, t, probe), z),
                             warnings=tuple(frechet_warnings(min(config.samples, real.count), len(real.mean))))
@@ -83,7 +83,7 @@ def _entries(job: Job, images: ImageSet, device: torch.device) -> Iterator[Entry
         for how in getattr(config, model):
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
                 def make(rows, labels, network=network, how=how, nfe=nfe):
-                    z = starting_noise(seed, rows, _shape(images), device)
+                    z = starting_noise(seed, rows, images.shape, device)
                     return student_samples(network, z, labels, how, nfe)
 
                 yield Entry(model, how.solver, nfe, {"grid": how.grid, "guidance": how.guidance, **_trained(training)},
@@ -133,17 +133,12 @@ def _finished(job: Job) -> list[Score]:
         return []
 
 
-def _shape(images: ImageSet) -> tuple[int, int, int]:
-    return images.channels, images.size, images.size
-
-
 def _draw(job: Job, entries: list[Entry], images: ImageSet, device: torch.device) -> None:
     """Data, then the same noise and classes through each model at each number of calls."""
     rows = torch.arange(min(SHOWN, job.config.samples))
     labels = class_labels(rows, len(images.classes or ()), device)
     train = Examples(images.train.images, images.train.labels, images.levels)
-    order = torch.arange(len(train)) if labels is None else _one_of_each(train, labels)
-    picture = [("data", train.pixels(order[:len(rows)]))]
+    picture = [("data", train.pixels(rows_like(train, rows, labels)))]
     for entry in entries:
         picture.append((_caption(entry), entry.make(rows, labels)[0].cpu()))
     labelled_rows(picture).save(job.out / "samples.png")
@@ -154,17 +149,3 @@ def _caption(entry: Entry) -> str:
         return entry.model
     calls = "as many calls as it takes" if not entry.nfe else "1 call" if entry.nfe == 1 else f"{entry.nfe:g} calls"
     return f"{entry.model}, {calls}"
-
-
-def _one_of_each(train: Examples, labels: Tensor) -> Tensor:
-    """Rows of training images that have these labels, no row twice where that is possible."""
-    known = train.classes(torch.arange(len(train)))
-    used: dict[int, int] = {}
-    rows = []
-    for label in labels.tolist():
-        of_class = torch.nonzero(known == label).flatten()
-        rows.append(int(of_class[used.get(label, 0) % len(of_class)]))
-        used[label] = used.get(label, 0) + 1
-    return torch.tensor(rows)
-
-

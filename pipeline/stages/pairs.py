@@ -20,7 +20,7 @@ from storage.bank import BankFacts, BankWriter
 from storage.imageset import ImageSet
 
 PAIRS = "pairs.zarr"
-PROBED = 512  # pairs that whose paths' straightness is estimated
+PROBED = 512  # pairs at most whose paths' straightness is measured
 
 
 def run(job: Job) -> PairsResult:
@@ -30,18 +30,17 @@ def run(job: Job) -> PairsResult:
     student = job.inputs["student"]
     network = networks.load_network(student, device)
     seed = derive(config.seed, "pairs")
-    shape = (images.channels, images.size, images.size)
     labels = like_training(images, config.count, seed)
     how = Sweep(solver=config.solver, grid=config.grid, nfe=(config.nfe,), guidance=config.guidance)
-    facts = BankFacts(kind="generated", rows=config.count, draws=1, shape=shape, dtype=config.dtype, shard=config.shard,
-                      seed=seed, producer=student.fingerprint, flips=False,
+    facts = BankFacts(kind="generated", rows=config.count, draws=1, shape=images.shape, dtype=config.dtype,
+                      shard=config.shard, seed=seed, producer=student.fingerprint, flips=False,
                       solver=f"{config.solver}, {config.grid} grid, {config.nfe} calls, guidance {config.guidance}")
     writer = BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels"))
 
     def generate(rows: Tensor) -> dict[str, Tensor]:
         made = []
         for part in rows.split(TOGETHER):
-            z = starting_noise(seed, part, shape, device)
+            z = starting_noise(seed, part, images.shape, device)
             chosen = None if labels is None else labels[part].to(device)
             made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe)[0].cpu()))
         z, x = (torch.cat(column) for column in zip(*made, strict=True))
@@ -51,6 +50,6 @@ def run(job: Job) -> PairsResult:
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    z = starting_noise(seed, probe, shape, device)
+    z = starting_noise(seed, probe, images.shape, device)
     return PairsResult(count=config.count, nfe=config.nfe, solver=facts.solver,
                        straightness=straightness(lambda x_t, t: network(x_t, t, chosen), z))

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +17,7 @@ from pipeline.batches import NoisyImages
 from pipeline.configs import Teacher
 from pipeline.examples import Examples, drop_labels
 from pipeline.job import Job
+from pipeline.labels import rows_like
 from pipeline.noise import noise, uniform
 from pipeline.pictures import labelled_rows
 from pipeline.results import TeacherResult
@@ -39,7 +43,9 @@ def run(job: Job) -> TeacherResult:
         rows = examples.rows(derive(config.seed, "teacher"), step, config.training.batch)
         draws = generator(config.seed, "teacher", step)
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
-        return NoisyImages(blur(examples.pixels(rows), config, images.levels, draws), labels)
+        x = examples.pixels(rows)
+        return NoisyImages(blur(x, config, images.levels, lambda: torch.randn(x.shape, generator=draws),
+                                lambda: torch.rand(x.shape, generator=draws)), labels)
 
     def nats_per_dimension(network: nn.Module, part: NoisyImages) -> Tensor:
         z, logdet = network(part.y, part.labels)
@@ -65,11 +71,12 @@ def _flips(job: Job) -> bool:
     return bool(job.inputs["data"].config["flips"])
 
 
-def blur(x: Tensor, config: Teacher, levels: int, source: torch.Generator) -> Tensor:
-    """x with the teacher's noise: eta eps, or uniform over its grey level's bin."""
+def blur(x: Tensor, config: Teacher, levels: int, gaussian: Callable[[], Tensor],
+         uniform: Callable[[], Tensor]) -> Tensor:
+    """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
     if config.dequantisation == "uniform":
-        return x + (torch.rand(x.shape, generator=source) - 0.5) * bin_width(levels)
-    return x + config.noise * torch.randn(x.shape, generator=source)
+        return x + (uniform() - 0.5) * bin_width(levels)
+    return x + config.noise * gaussian()
 
 
 def bin_width(levels: int) -> float:
@@ -84,11 +91,8 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job, device: torch.dev
     total = torch.zeros((), dtype=torch.float64)
     for rows in torch.arange(len(examples)).split(job.compute.batch):
         x, labels = examples.pixels(rows), examples.classes(rows)
-        seed, draws = derive(config.seed, "teacher", "held-out"), torch.zeros_like(rows)
-        if config.dequantisation == "uniform":
-            y = x + (uniform(seed, rows, draws, examples.shape) - 0.5) * bin_width(examples.levels)
-        else:
-            y = x + config.noise * noise(seed, rows, draws, examples.shape)
+        address = (derive(config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
+        y = blur(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
         with full_precision(flow):
             nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))
         total += bits_per_dimension(nats, flow.config.dims, bin_width(examples.levels)).double().sum().cpu()
@@ -100,8 +104,7 @@ def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Sc
     if config.decoding == "sequential":
         return (Sequential(),) * config.blocks
     rows = torch.arange(CALIBRATED_ON)
-    shape = (flow.config.channels, flow.config.size, flow.config.size)
-    z = starting_noise(derive(config.seed, "teacher", "calibration"), rows, shape, device)
+    z = starting_noise(derive(config.seed, "teacher", "calibration"), rows, flow.config.shape, device)
     return calibrate(flow, config.temperature * z, class_labels(rows, flow.config.classes, device),
                      guidance=guidance_of(config), attention_temperature=config.attention_temperature,
                      call_cost=CALIBRATION_CALL)
@@ -115,7 +118,8 @@ def _draw(job: Job, flow: TarFlow, images: ImageSet, schedules: tuple[Schedule, 
     labels = class_labels(rows, flow.config.classes, device)
     made = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules,
                            device)
-    real = Examples(images.train.images, images.train.labels, images.levels).pixels(rows)
+    train = Examples(images.train.images, images.train.labels, images.levels)
+    real = train.pixels(rows_like(train, rows, labels))
     labelled_rows([("data", real), ("teacher", made.cpu())]).save(job.out / "samples.png")
 
 
