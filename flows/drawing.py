@@ -20,7 +20,7 @@ from pipeline.runtime import derive, prepare
 from pipeline.sampling import class_labels, starting_noise, teacher_samples
 from pipeline.solvers import guided, make_solver
 from pipeline.solvers import sample as integrate
-from pipeline.stages.data import IMAGES
+from pipeline.stages.data import IMAGES, decoder
 from storage.artifact import Artifact
 from storage.atomic import replacing
 from storage.errors import InputError
@@ -43,17 +43,19 @@ class Wish:
 def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Grey levels (N, C, H, W) uint8, labels (N,) or None, and the number of levels."""
     session = Session.open(recipe)
-    artifact, images = _finished(wish.model, session), ImageSet.open(_finished("data", session).path(IMAGES))
+    artifact, data = _finished(wish.model, session), _finished("data", session)
+    images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
+    decode, levels = decoder(data, device), images.originals.levels
     network = networks.load_network(artifact, device)
     made, used = [], []
     for rows in torch.arange(wish.count).split(recipe.compute.batch):
         labels = _labels(rows, wish.class_, images.classes, device)
-        x = _images(network, artifact, recipe, wish, rows, labels, device)
-        made.append(quantise(x.cpu().numpy(), images.levels))
+        x = decode(_images(network, artifact, recipe, wish, rows, labels, device))
+        made.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
     labels = None if used[0] is None else torch.cat(used).cpu().numpy()
-    return np.concatenate(made), labels, images.levels
+    return np.concatenate(made), labels, levels
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows import settings
+from flows.joining import join
 from flows.logs import heard
 from flows.runs import RunRecord
 from flows.server import EmbeddedServer, ServerFailed, answers
@@ -17,6 +18,8 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     With nothing to make and no server to tell, neither torch nor Prefect is imported.
     """
     session.store.prepare()
+    if session.recipe.compute.node_rank:
+        join(session)
     steps = plan(session.nodes, session.store, session.force)
     if settings.server_url() is None and all(step.action == "reuse" for step in steps):
         return steps

@@ -2,43 +2,88 @@
 
 import copy
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 
-class EMA:
-    """Moving average of the weights of ``model``, with a half-life in images that ramps up.
+@dataclass(frozen=True)
+class HalfLife:
+    """A weight's influence halves every `images` images; the half-life ramps up with the images seen.
 
-    After n images in all, the last m of them since the previous update,
-
-        average <- beta average + (1 - beta) weights,    beta = 2^(-m / h),    h = min(half_life_images, ramp n).
-
+    After n images in all, the last m of them since the previous update, beta = 2^(-m / h) with h = min(images, ramp n).
     So the memory is a number of images, whatever batch size they came in, and the ramp lets it forget the initial
-    weights at once (as in the training code of Karras et al. 2022, arXiv 2206.00364). Averages are float32 (float64
-    for float64 weights): in half precision the small steps of a long average would round to nothing. Buffers are
-    copied, not averaged. ``model`` is only ever read.
-
-    Several averages of one model are several EMA objects.
-
-    Args:
-        model: the bare network (not a DDP or compiled wrapper), already on its device and in its memory format; its
-            weights start the average.
-        half_life_images: images after which a weight's influence has halved, h.
-        ramp: the half-life is at most this fraction of the images seen; ``math.inf`` for no ramp.
+    weights at once (as in the training code of Karras et al. 2022, arXiv 2206.00364). `math.inf` for no ramp.
 
     Raises:
-        ValueError: if half_life_images or ramp is not positive.
+        ValueError: if images or ramp is not positive.
     """
 
-    def __init__(self, model: nn.Module, half_life_images: float, ramp: float = 0.05) -> None:
-        for name, value in (("half_life_images", half_life_images), ("ramp", ramp)):
+    images: float
+    ramp: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in (("images", self.images), ("ramp", self.ramp)):
             if not value > 0:
                 raise ValueError(
                     f"{name} must be positive, got {value}; leave the EMA out to use the weights as they are"
                 )
-        self.half_life_images = float(half_life_images)
-        self.ramp = float(ramp)
+
+    def forgets(self, before: int, now: int) -> float:
+        """1 - beta of the update that takes the images seen from `before` to `now`."""
+        # expm1, because subtracting a beta near 1 from 1 would lose its digits.
+        return -math.expm1(-math.log(2) * (now - before) / min(self.images, self.ramp * now))
+
+
+@dataclass(frozen=True)
+class Power:
+    """The power-function average of Karras et al. 2024 (arXiv 2312.02696, eqs. 1, 2 and 4): weights of time t count
+    t^gamma, so its width is a fixed share of the training, whatever its length.
+
+    `width` is sigma_rel, the standard deviation of the profile as a share of the training so far; 0.05 and 0.1 are the
+    paper's. beta = (before / now)^(gamma + 1), which for one image at a time is the paper's (1 - 1/t)^(gamma + 1).
+
+    Raises:
+        ValueError: if width is outside (0, 0.28), where gamma exists and is positive.
+    """
+
+    width: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < 0.28:
+            raise ValueError(f"width must lie in (0, 0.28), got {self.width}; 0.05 and 0.1 are usual")
+
+    @property
+    def gamma(self) -> float:
+        """The positive root of (gamma + 1) (gamma + 2)^-2 (gamma + 3)^-1 = width^2."""
+        low, high = 0.0, 4 / self.width**2  # the left side falls from 1/12, for gamma above 0
+        for _ in range(200):
+            middle = (low + high) / 2
+            wide = (middle + 1) / ((middle + 2) ** 2 * (middle + 3)) > self.width**2
+            low, high = (middle, high) if wide else (low, middle)
+        return (low + high) / 2
+
+    def forgets(self, before: int, now: int) -> float:
+        """1 - beta of the update that takes the images seen from `before` to `now`. The initial weights count 0."""
+        return 1.0 if before == 0 else -math.expm1((self.gamma + 1) * math.log(before / now))
+
+
+class EMA:
+    """Moving average of the weights of ``model``: average <- beta average + (1 - beta) weights after each step.
+
+    Averages are float32 (float64 for float64 weights): in half precision the small steps of a long average would round
+    to nothing. Buffers are copied, not averaged. ``model`` is only ever read. Several averages of one model are several
+    EMA objects.
+
+    Args:
+        model: the bare network (not a DDP or compiled wrapper), already on its device and in its memory format; its
+            weights start the average.
+        memory: what beta is, as a function of the images seen.
+    """
+
+    def __init__(self, model: nn.Module, memory: HalfLife | Power) -> None:
+        self.memory = memory
         self.images_seen = 0
         self._model = model
         self._parameters = {
@@ -62,9 +107,7 @@ class EMA:
                 f"images_seen must grow, got {images_seen} after {self.images_seen}; "
                 "pass the total since training began, once per step"
             )
-        half_life = min(self.half_life_images, self.ramp * images_seen)
-        # 1 - beta, small for long half-lives: subtracting beta from 1 would lose its digits.
-        step = -math.expm1(-math.log(2) * (images_seen - self.images_seen) / half_life)
+        step = self.memory.forgets(self.images_seen, images_seen)
         averages = list(self._parameters.values())
         weights = [p.to(a.dtype) for p, a in zip(self._model.parameters(), averages, strict=True)]
         torch._foreach_lerp_(averages, weights, step)
@@ -94,25 +137,28 @@ class EMA:
         tensors = {f"average.{n}": v for n, v in (self._parameters | self._buffers).items()}
         state = {n: v.clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
         state["images_seen"] = torch.tensor(self.images_seen)
-        state["half_life_images"] = torch.tensor(self.half_life_images, dtype=torch.float64)
-        state["ramp"] = torch.tensor(self.ramp, dtype=torch.float64)
+        for name, value in self._settings().items():
+            state[name] = torch.tensor(value, dtype=torch.float64)
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: if the state belongs to another architecture, half-life or ramp; this EMA is then unchanged.
+            ValueError: if the state belongs to another architecture or memory; this EMA is then unchanged.
         """
-        own = {"half_life_images": self.half_life_images, "ramp": self.ramp}
-        theirs = {n: state[n].item() if n in state else None for n in own}
-        if theirs != own or "images_seen" not in state:
+        own = self._settings()
+        theirs = {n.removeprefix("memory."): v.item() for n, v in state.items() if n.startswith("memory.")}
+        if theirs != {n.removeprefix("memory."): v for n, v in own.items()} or "images_seen" not in state:
             raise ValueError(
-                f"state must be that of an EMA with {own}, got {theirs}; load it into the EMA that saved it"
+                f"state must be that of an EMA with {self.memory}, got {theirs}; load it into the EMA that saved it"
             )
         averages = {n.removeprefix("average."): v for n, v in state.items() if n.startswith("average.")}
         _copy(averages, self._parameters | self._buffers, "state")
         self.images_seen = int(state["images_seen"])
+
+    def _settings(self) -> dict[str, float]:
+        return {f"memory.{type(self.memory).__name__}.{name}": value for name, value in vars(self.memory).items()}
 
 
 def _copy(sources: dict[str, Tensor], targets: dict[str, Tensor], culprit: str) -> None:

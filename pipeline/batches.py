@@ -37,9 +37,11 @@ class NoisyImages(_Batch):
 
 @dataclass(frozen=True)
 class Couples(_Batch):
-    """What a student sees: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones."""
+    """What a student sees: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones, and
+    images to be conditioned on (B, C', H, W)."""
 
     x: Tensor
     z: Tensor
     t: Tensor
     labels: Tensor | None
+    condition: Tensor | None = None

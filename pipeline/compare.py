@@ -16,7 +16,7 @@ from storage.atomic import replacing
 from storage.errors import InputError
 
 FORMATS = (".png", ".svg", ".pdf")
-COST = ("images_seen", "ema_half_life")  # of the training: what a fair comparison holds equal
+COST = ("images_seen", "ema")  # of the training: what a fair comparison holds equal
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The DAG: which stages a recipe has, what each reads, and the fingerprint that follows.
 
     data ──► teacher ──► couplings ──► student ──► pairs ──► onestep ──► evaluation ──► report
-      └────► reference ───────────────────────────────────────────────────┘
+      ├────► potentials ─────────────────┘                                    │
+      └────► reference ───────────────────────────────────────────────────────┘
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from pipeline.recipe import Recipe
 
 @dataclass(frozen=True)
 class Stage:
-    """A kind of work. `version` is raised when its meaning changes; `inputs` are left out where a recipe lacks them."""
+    """A kind of work.
+
+    `version` is raised when its meaning changes; `inputs` are left out where a recipe lacks them; `parallel` says
+    whether several processes share it (see `pipeline.ranks`).
+    """
 
     name: str
     version: int
     inputs: tuple[str, ...]
     result: type[results.Result]
+    parallel: bool = False
 
     def module(self) -> ModuleType:
         """The code that runs it, imported only now: planning needs no torch."""
@@ -35,12 +41,14 @@ class Stage:
 STAGES = (
     Stage("data", 1, (), results.DataResult),
     Stage("reference", 1, ("data",), results.ReferenceResult),
-    Stage("teacher", 1, ("data",), results.TeacherResult),
-    Stage("couplings", 1, ("data", "teacher"), results.CouplingsResult),
-    Stage("student", 1, ("data", "couplings"), results.StudentResult),
-    Stage("pairs", 1, ("data", "student"), results.PairsResult),
-    Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult),
-    Stage("evaluation", 1, ("data", "reference", "teacher", "student", "onestep"), results.EvaluationResult),
+    Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
+    Stage("couplings", 1, ("data", "teacher"), results.CouplingsResult, parallel=True),
+    Stage("potentials", 1, ("data",), results.PotentialsResult),
+    Stage("student", 2, ("data", "teacher", "couplings", "potentials"), results.StudentResult, parallel=True),
+    Stage("pairs", 1, ("data", "student"), results.PairsResult, parallel=True),
+    Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult, parallel=True),
+    Stage("evaluation", 1, ("data", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
+          parallel=True),
     Stage("report", 1, ("data", "reference", "teacher", "couplings", "student", "pairs", "onestep", "evaluation"),
           results.ReportResult),
 )
@@ -75,10 +83,16 @@ def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
         config = NoConfig() if stage.name == "report" else recipe.section(stage.name)
         if config is None:
             continue
-        inputs = {role: nodes[role] for role in stage.inputs if role in nodes}
+        inputs = {role: nodes[role] for role in stage.inputs if role in nodes and _reads(stage, role, recipe)}
         external = source_digest(config, cache) if stage.name == "data" else None
         identity = fingerprint(stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()},
                                external)
-        label = recipe.data.source if stage.name in ("data", "reference") else recipe.name
+        label = recipe.data.source if stage.name in ("data", "reference", "potentials") else recipe.name
         nodes[stage.name] = Node(stage, config, inputs, identity, label)
     return nodes
+
+
+def _reads(stage: Stage, role: str, recipe: Recipe) -> bool:
+    """A student meets the teacher only where it asks it at each step; else it has its noises from the bank."""
+    online = getattr(recipe.student.coupling, "online", False)
+    return online or (stage.name, role) != ("student", "teacher")

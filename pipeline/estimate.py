@@ -19,7 +19,7 @@ from pipeline.batches import Couples, NoisyImages
 from pipeline.configs import Training
 from pipeline.dag import Node
 from pipeline.flow_matching import velocity_error
-from pipeline.networks import student_shape, teacher_shape
+from pipeline.networks import build, student_shape, teacher_shape
 
 # What a CIFAR-like source holds, known before it is read. A folder of images is measured by the data stage.
 _SOURCES = {"digits": (1437, 1, 8, 10), "cifar10": (50_000, 3, 32, 10)}
@@ -64,10 +64,11 @@ def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
     if measured is not None:
         return _Shape(measured["train"] * flips, measured["channels"], measured["size"],
                       tuple(measured["classes"] or ()))
-    if config.source not in _SOURCES:
-        return None
+    if config.source not in _SOURCES or config.only is not None or config.autoencoder is not None:
+        return None  # the data stage counts and measures them
     rows, channels, size, classes = _SOURCES[config.source]
-    return _Shape(min(rows, config.limit or rows) * flips, channels, config.size or size, ("",) * classes)
+    return _Shape(min(rows, config.limit or rows) * flips, channels, config.size or size,
+                  ("",) * classes * config.labels)
 
 
 def _data(node: Node, shape: _Shape) -> Estimate:
@@ -94,12 +95,10 @@ def _onestep(node: Node, shape: _Shape) -> Estimate:
     return _flow_matching(node.inputs["student"].config.network, node.config.training, shape)
 
 
-def _flow_matching(config: configs.UNet, training: Training, shape: _Shape) -> Estimate:
-    from models.unet import UNet
-
+def _flow_matching(config: configs.Network, training: Training, shape: _Shape) -> Estimate:
     with FakeTensorMode():
         x = _images_of(shape, training)
-        network = UNet(student_shape(config, shape))
+        network = build(student_shape(config, shape), 0)
         return _training(network, velocity_error, Couples(x, x.clone(), torch.empty(len(x)), None), training)
 
 
@@ -119,11 +118,13 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), \
-            torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bfloat16"):
+            torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"):
         loss(network, part)
     activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
-    # float32 weights, gradients, two moments, one average. On disk: two checkpoints without the gradients.
-    return Estimate(parameters, training.steps, 20 * parameters + activations, 2 * 16 * parameters)
+    # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.
+    copies = 4 + 1 + len(training.averages)
+    return Estimate(parameters, training.steps, 4 * copies * parameters + activations,
+                    2 * 4 * (copies - 1) * parameters)
 
 
 def _couplings(node: Node, shape: _Shape) -> Estimate:

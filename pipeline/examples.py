@@ -17,17 +17,23 @@ from pipeline.runtime import generator
 class Examples:
     """Rows of images and labels, resident in memory.
 
-    `images` is (N, C, H, W): uint8 grey levels, or float32 in [-1, 1]. With `flips`, row N + i is row i mirrored: it
-    has noise of its own, for a TarFlow is not equivariant to mirroring.
+    `images` is (N, C, H, W): uint8 grey levels, or float32 values that are taken as they are, such as latents. With
+    `flips`, row N + i of grey levels is row i mirrored: it has noise of its own, for a TarFlow is not equivariant to
+    mirroring. Latents of mirror images are among their rows already: those of a mirrored image are no mirrored latents.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
-    levels: int = 256
+    levels: int | None = 256
     flips: bool = False
 
     def __len__(self) -> int:
-        return len(self.images) * (2 if self.flips else 1)
+        return len(self.images) * (2 if self._mirrors else 1)
+
+    @property
+    def _mirrors(self) -> bool:
+        """Whether rows are mirrored here."""
+        return self.flips and self.images.dtype == np.uint8
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -35,12 +41,12 @@ class Examples:
         return self.images.shape[1:]
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """(B, C, H, W) float32 in [-1, 1] of rows (B,)."""
+        """(B, C, H, W) float32 of rows (B,): grey levels in [-1, 1], anything else as it is."""
         count = len(self.images)
         chosen = self.images[(rows % count).numpy()]
         images = torch.from_numpy(to_unit(chosen, self.levels) if chosen.dtype == np.uint8 else chosen)
         mirrored = (rows >= count).view(-1, 1, 1, 1)
-        return torch.where(mirrored, images.flip(-1), images) if self.flips else images
+        return torch.where(mirrored, images.flip(-1), images) if self._mirrors else images
 
     def classes(self, rows: Tensor) -> Tensor | None:
         """(B,) int64 labels of rows, None where there are no classes."""

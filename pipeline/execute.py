@@ -13,6 +13,7 @@ from typing import Literal
 
 from pipeline.configs import Compute
 from pipeline.dag import Node
+from pipeline.elastic import await_orphans, run_in_ranks
 from pipeline.fingerprint import meaning
 from pipeline.job import Job, Listener, Progress, StopSignal, read_saved
 from pipeline.plan import sound
@@ -44,6 +45,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
     started = time.monotonic()
     work = store.work(node.name, node.fingerprint)
     with store.lock(node.name, node.fingerprint, waiting):
+        await_orphans(work)
         if force:
             shutil.rmtree(work, ignore_errors=True)
         else:
@@ -55,8 +57,9 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             work.mkdir(parents=True, exist_ok=True)
             attempts = _count_attempt(work)
             job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
-                      StopSignal() if stop is None else stop)
-            result = node.stage.module().run(job)
+                      StopSignal() if stop is None else stop, store.monitor(node.name, node.fingerprint))
+            shared = node.stage.parallel and compute.world > 1
+            result = run_in_ranks(job) if shared else node.stage.module().run(job)
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,

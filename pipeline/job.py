@@ -17,6 +17,7 @@ from storage.errors import Interrupted
 
 SAVED = "saved.json"
 PROGRESS = "progress.json"
+STOP = "stop"
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,21 @@ Listener = Callable[[Report], None]
 
 
 class Progress:
-    """Tells listeners, and a file for other processes, how far a stage is; at most once a second."""
+    """Tells listeners, and a file for other processes, how far a stage is; at most once a second.
+
+    Of several ranks all but the first are silent.
+    """
 
     INTERVAL = 1.0  # seconds
 
-    def __init__(self, stage: str, work: Path, listeners: tuple[Listener, ...] = ()) -> None:
-        self.stage, self.work, self.listeners = stage, work, listeners
+    def __init__(self, stage: str, work: Path, listeners: tuple[Listener, ...] = (), silent: bool = False) -> None:
+        self.stage, self.work, self.listeners, self.silent = stage, work, listeners, silent
         self._told = 0.0
         self._first: tuple[str, float, int] | None = None
 
     def __call__(self, done: int, total: int, unit: str, **facts: Any) -> None:
+        if self.silent:
+            return
         now = time.monotonic()
         if self._first is None or self._first[0] != unit or done < self._first[2]:
             self._first = (unit, now, done)
@@ -98,9 +104,30 @@ class StopSignal:
         return self.reason is not None
 
 
+class StopFile(StopSignal):
+    """The wish to stop, heard by other processes: the ranks of a stage, on any machine that sees the work directory."""
+
+    def __init__(self, work: Path) -> None:
+        super().__init__()
+        self.path = work / STOP
+
+    def request(self, reason: str) -> None:
+        super().request(reason)
+        self.path.write_text(reason)
+
+    def __bool__(self) -> bool:
+        if self.reason is None and self.path.exists():
+            self.reason = self.path.read_text() or "asked to"
+        return self.reason is not None
+
+
 @dataclass
 class Job:
-    """Everything a stage's `run(job)` may touch. `work` outlives a crash; `out` becomes the artifact."""
+    """Everything a stage's `run(job)` may touch. `work` outlives a crash; `out` becomes the artifact.
+
+    Several ranks share one work directory (see `pipeline.ranks`); what belongs to all is written by the first.
+    `monitor` is for people: curves and samples of a training, beside the artifact and never read by a stage.
+    """
 
     stage: str
     config: Any
@@ -109,6 +136,8 @@ class Job:
     compute: Compute
     progress: Progress
     stop: StopSignal = field(default_factory=StopSignal)
+    monitor: Path | None = None
+    rank: int = 0
 
     @property
     def out(self) -> Path:
@@ -118,6 +147,8 @@ class Job:
 
     def saved(self, done: int, total: int, unit: str) -> None:
         """Record that a crash from here on goes on from `done`."""
+        if self.rank:
+            return
         write_json(self.work / SAVED, {"done": done, "total": total, "unit": unit})
 
     def pause_point(self) -> None:

@@ -137,12 +137,20 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _explain(item: dict[str, Any]) -> str:
     """One fault as `path: rule (got value)`."""
-    path = ".".join(str(part) for part in item["loc"]) or "recipe"
+    path = ".".join(_path(item["loc"])) or "recipe"
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key. {nearest(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
     given = "" if isinstance(item["input"], (dict, BaseModel)) else f" (got {item['input']!r})"
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _path(location: tuple[Any, ...]) -> list[str]:
+    """The location as one writes it in a recipe: pydantic also names the kind that a section was taken for."""
+    *parents, last = location or ("",)
+    written = [str(part) for end, part in enumerate(parents, 1)
+               if isinstance(part, int) or part in _known(location[:end - 1])]
+    return [*written, str(last)] if location else []
 
 
 def _known(location: tuple[Any, ...]) -> set[str]:

@@ -13,7 +13,7 @@ from pipeline.configs import Compute
 from storage.artifact import Provenance
 
 PACKAGES = ("flowctl", "torch", "numpy", "scipy", "zarr", "numcodecs", "torchdiffeq", "pydantic", "prefect",
-            "safetensors", "scikit-learn", "pillow")
+            "safetensors", "scikit-learn", "pillow", "diffusers")
 
 
 def provenance(created: datetime, seconds: float, compute: Compute, resumed: int) -> Provenance:

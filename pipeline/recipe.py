@@ -18,6 +18,7 @@ class Recipe(Config):
     reference: configs.Reference = configs.Reference()
     teacher: configs.Teacher | None = None
     couplings: configs.Couplings | None = None
+    potentials: configs.Potentials | None = None
     student: configs.Student
     pairs: configs.Pairs | None = None
     onestep: configs.OneStep | None = None
@@ -26,18 +27,40 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
-        banked = self.student.coupling == "nfm"
+        coupling = self.student.coupling
+        banked = coupling.banked
         if banked and not (self.teacher and self.couplings):
-            raise ValueError("the coupling 'nfm' is made by a teacher: add the sections teacher and couplings")
+            raise ValueError(f"the coupling {coupling.kind!r} needs a teacher's noises: add the sections teacher and "
+                             "couplings")
         if not banked and (self.teacher or self.couplings):
-            raise ValueError(f"the coupling {self.student.coupling!r} has no use for a teacher: "
+            raise ValueError(f"the coupling {coupling.kind!r} has no use for a teacher: "
                              "leave the sections teacher and couplings out")
+        if bool(self.potentials) != (coupling.kind == "semidiscrete"):
+            raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
         if banked and self.teacher.dequantisation != "gaussian":
             raise ValueError("couplings need a teacher of Gaussian noise: set teacher.dequantisation to gaussian")
         if bool(self.pairs) != bool(self.onestep):
             raise ValueError("pairs and onestep go together: give both sections or neither")
+        if self.student.path.kind in ("vp", "ve") and coupling.kind != "independent":
+            raise ValueError(f"the path {self.student.path.kind!r} starts from noise that knows nothing of the data: "
+                             "set student.coupling to independent")
+        if self.onestep and self.student.path.kind != "linear":
+            raise ValueError(f"pairs lie on straight lines, so that a one-step student can go on from a student on the "
+                             f"linear path only, not {self.student.path.kind!r}: leave pairs and onestep out")
+        for sweep in (*self.evaluation.student, *self.evaluation.onestep):
+            section = self.student if sweep in self.evaluation.student else self.onestep
+            known = [average.name for average in section.training.averages] if section else []
+            if sweep.ema is not None and sweep.ema not in known:
+                raise ValueError(f"evaluation asks for the average {sweep.ema!r}, and the training keeps "
+                                 f"{', '.join(known) or 'none by name'}: name it in training.averages")
         if self.evaluation.onestep and not self.onestep:
             raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
+        for stage in ("teacher", "student", "onestep"):
+            section = getattr(self, stage)
+            if section and section.training.batch % (self.compute.world * section.training.accumulate):
+                raise ValueError(
+                    f"{stage}.training.batch ({section.training.batch}) is split over {self.compute.world} processes "
+                    f"and {section.training.accumulate} parts, and must be divisible by their product")
         return self
 
     def section(self, stage: str) -> Config | None:

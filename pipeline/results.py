@@ -19,6 +19,7 @@ class DataResult(Result):
     size: int
     levels: int
     classes: tuple[str, ...] | None
+    pixels: tuple[int, int] | None = Field(None, description="channels and size of the images, where there are latents")
 
 
 class ReferenceResult(Result):
@@ -50,6 +51,13 @@ class CouplingsResult(Result):
     sigma_f: float
     noise: float
     gaussianity: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+class PotentialsResult(Result):
+    points: int
+    steps: int = Field(description="of the ascent, over all classes")
+    divergence: float = Field(description="largest chi^2 of a class between the cells' masses and equal ones")
     warnings: tuple[str, ...]
 
 

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from models.tarflow import Guidance, Schedule, TarFlow, decode, denoise, full_precision
 from pipeline.configs import Sweep, Teacher
 from pipeline.noise import noise
-from pipeline.solvers import CountedField, calls_per_evaluation, guided, make_solver, plan_for_nfe, sample
+from pipeline.paths import LINEAR, GaussianPath, gaussian_path, velocity_of
+from pipeline.solvers import CountedField, calls_per_evaluation, guided, integrate, make_solver, plan_for_nfe
+from pipeline.times import time_grid
+from storage.artifact import Artifact
 
 TOLERANCE = 1e-5  # of dopri5, relative and absolute: the literature's
 
@@ -26,15 +29,25 @@ def starting_noise(seed: int, rows: Tensor, shape: tuple[int, ...], device: torc
 
 
 @torch.no_grad()
-def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: Sweep, nfe: int) -> tuple[Tensor, float]:
-    """Images (N, C, H, W) float32 from noise z, and the network calls that were really made."""
-    velocity = CountedField(guided(network, labels, how.guidance))
+def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: Sweep, nfe: int,
+                    path: GaussianPath = LINEAR) -> tuple[Tensor, float]:
+    """Images (N, C, H, W) float32 from noise z, and the network calls that were really made.
+
+    The grid runs from t = 1, where the path starts from z, to path.t_end.
+    """
+    velocity = CountedField(guided(velocity_of(network, path), labels, how.guidance))
     if how.solver == "dopri5":
         solver, steps = make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
     else:
         plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))
         solver, steps = plan.solver, plan.steps
-    return sample(velocity, z, solver, steps, how.grid), velocity.calls
+    grid = path.times(time_grid(how.grid, steps))
+    return integrate(velocity, path.start(z), grid, solver), velocity.calls
+
+
+def path_of(artifact: Artifact) -> GaussianPath:
+    """The path that a student's velocity belongs to. Pairs of a flow lie on straight lines."""
+    return gaussian_path(artifact.config.get("path", {"kind": "linear"}))
 
 
 def guidance_of(config: Teacher) -> Guidance | None:

@@ -7,19 +7,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.job import Job
 from storage.bank import BankWriter
 
 
 def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor]]) -> None:
-    """Write the shards that are missing. `make` takes flat indices (n,) and gives the bank's arrays of those rows."""
-    missing = writer.missing()
-    done = len(writer.shards) - len(missing)
-    for index, start, stop in missing:
+    """Write the shards that are missing, each rank its own. The bytes are those that one rank alone would write.
+
+    `make` takes flat indices (n,) and gives the bank's arrays of those rows.
+    """
+    missing = ranks.agreed(writer.missing())  # as one rank saw it, before any began
+    total, before = len(writer.shards), len(writer.shards) - len(missing)
+    for number, (index, start, stop) in enumerate(ranks.mine(missing), 1):
         arrays = make(torch.arange(start, stop))
         writer.write(index, **{name: tensor.numpy() for name, tensor in arrays.items()})
-        done += 1
-        job.saved(done, len(writer.shards), "shards")
-        job.progress(done, len(writer.shards), "shards")
+        done = min(total, before + number * ranks.world())  # the others are about as far
+        job.saved(done, total, "shards")
+        job.progress(done, total, "shards")
         job.pause_point()
-    writer.finish()
+    ranks.barrier()
+    if ranks.first():
+        writer.finish()
+    ranks.barrier()

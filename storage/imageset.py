@@ -1,4 +1,7 @@
-"""An image set on disk: train and test images of one size, with labels or without, in one Zarr v3 group."""
+"""An image set on disk: train and test images of one size, with labels or without, in one Zarr v3 group.
+
+It may hold latents beside the images: networks are then trained on those, and measured against the images.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from storage._splits import Split as Split
+from storage._splits import require_images, require_latents
 from storage.arrays import create_array, reading
 from storage.atomic import fsync_path, fsync_tree, sha256_file
 from storage.errors import DamageError, InputError
@@ -23,24 +28,35 @@ SHARD_ROWS = 4096
 _REMEDY = "Remove it and run the same command again: the data stage writes it anew."
 
 
-class Split(NamedTuple):
-    """Images uint8 (N, C, S, S) of values 0 to levels - 1, and labels int64 (N,), or None if there are no classes."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
-
-
 def write_imageset(
-    path: Path, name: str, train: Split, test: Split, levels: int = 256, classes: Sequence[str] | None = None
+    path: Path,
+    name: str,
+    train: Split,
+    test: Split,
+    levels: int = 256,
+    classes: Sequence[str] | None = None,
+    latents: tuple[np.ndarray, np.ndarray] | None = None,
+    conditional: bool = True,
 ) -> None:
     """Write an image set to the directory `path`, whole or not at all; an older set there is replaced.
 
     The bytes follow from the content alone. Raises InputError where the parts do not fit each other.
+
+    Args:
+        path: the directory.
+        name: of the data set.
+        train, test: images uint8 (N, C, S, S) and labels.
+        levels: number of grey levels.
+        classes: names of the labels 0, 1, ...
+        latents: float32 (N or 2 N, c, s, s) of train, the second N of its mirror images, and (N, c, s, s) of test.
+        conditional: whether networks are told the classes. The originals keep them either way.
     """
     import zarr
 
     splits = {"train": train, "test": test}
-    _validate(name, splits, levels, classes)
+    require_images(name, splits, levels, classes)
+    encoded = {} if latents is None else dict(zip(splits, latents, strict=True))
+    require_latents(name, encoded, {split: len(images) for split, (images, _) in splits.items()})
     path = Path(path)
     if path.exists() and not (path / "zarr.json").is_file():
         raise InputError("an image set replaces nothing but an image set", str(path), "Choose another directory.")
@@ -51,12 +67,16 @@ def write_imageset(
         create_array(root, f"{split}/images", images.shape, "uint8", SHARD_ROWS, 0, zstd=True)[:] = images
         if labels is not None:
             create_array(root, f"{split}/labels", labels.shape, "int64", SHARD_ROWS, -1, zstd=True)[:] = labels
+        if split in encoded:
+            shape, lost = encoded[split].shape, float("nan")
+            create_array(root, f"{split}/latents", shape, "float32", SHARD_ROWS, lost, zstd=False)[:] = encoded[split]
     files = sorted(f for f in aside.rglob("*") if f.is_file() and f != aside / "zarr.json")
     facts = {
         "format": FORMAT,
         "name": name,
         "levels": levels,
         "classes": None if classes is None else list(classes),
+        "conditional": conditional,
         "files": {f.relative_to(aside).as_posix(): [f.stat().st_size, sha256_file(f)] for f in files},
     }
     root.update_attributes({**facts, "digest": _digest(facts)})
@@ -69,15 +89,29 @@ def write_imageset(
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set opened by `ImageSet.open`. `train` and `test` are read, and every byte of them verified, at first use."""
+    """A set opened by `ImageSet.open`, as networks see it: latents where it holds them, classes where it tells them.
+
+    `train` and `test` are read, and every byte of them verified, at first use. With latents of mirror images, row N + i
+    of `train` is that of the mirror image of row i. `originals` is the set as it came: images, with all their classes.
+
+    Attributes:
+        path: the directory.
+        name: of the data set.
+        levels: number of grey levels; None for latents, which have none.
+        classes: names of the labels; None if there are none, or networks are not told.
+        channels, size: C and S of one image or latent.
+        array: "images" or "latents".
+        facts: what was written beside the arrays.
+    """
 
     path: Path
     name: str
-    levels: int
+    levels: int | None
     classes: list[str] | None
     channels: int
-    size: int  # pixels to a side
-    files: dict[str, list[Any]]  # size and SHA-256 of each
+    size: int
+    array: str
+    facts: dict[str, Any] = field(repr=False)
 
     @classmethod
     def open(cls, path: Path) -> ImageSet:
@@ -88,21 +122,34 @@ class ImageSet:
         import zarr
 
         with reading(f"image set {path}, zarr.json", _REMEDY):
-            attributes = dict(zarr.open_group(str(path), mode="r").attrs)
-            if attributes.pop("digest", None) != _digest(attributes):
+            facts = dict(zarr.open_group(str(path), mode="r").attrs)
+            if facts.pop("digest", None) != _digest(facts):
                 raise DamageError(f"image set {path}, zarr.json", "its attributes were changed", _REMEDY)
-            if attributes["format"] != FORMAT:
-                raise DamageError(f"image set {path}", f"format {attributes['format']}, we read {FORMAT}", _REMEDY)
-            facts = {key: attributes[key] for key in ("name", "levels", "classes", "files")}
-        for file, (size, digest) in facts["files"].items():
-            _check(path, file, size, digest if file.endswith("zarr.json") else None)
-        with reading(f"image set {path}, train/images", _REMEDY):
-            _, channels, size, _ = zarr.open_array(str(path / "train/images"), mode="r").shape
-        return cls(path, channels=channels, size=size, **facts)
+            if facts["format"] != FORMAT:
+                raise DamageError(f"image set {path}", f"format {facts['format']}, we read {FORMAT}", _REMEDY)
+            facts.setdefault("conditional", True)  # sets written before this was a choice
+            for file, (size, digest) in facts["files"].items():
+                _check(path, file, size, digest if file.endswith("zarr.json") else None)
+        array = "latents" if "train/latents/zarr.json" in facts["files"] else "images"
+        return cls._view(path, facts, array, facts["conditional"])
+
+    @classmethod
+    def _view(cls, path: Path, facts: dict[str, Any], array: str, told: bool) -> ImageSet:
+        import zarr
+
+        with reading(f"image set {path}, train/{array}", _REMEDY):
+            _, channels, size, _ = zarr.open_array(str(path / f"train/{array}"), mode="r").shape
+            levels = facts["levels"] if array == "images" else None
+            return cls(path, facts["name"], levels, facts["classes"] if told else None, channels, size, array, facts)
+
+    @cached_property
+    def originals(self) -> ImageSet:
+        """The images themselves with all their classes: what scores are measured against and pictures show."""
+        return self._view(self.path, self.facts, "images", told=True)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """(C, H, W) of one image or latent."""
         return self.channels, self.size, self.size
 
     @cached_property
@@ -117,48 +164,24 @@ class ImageSet:
         import zarr
 
         # A missing file reads as zeros, and a flipped bit may change metadata: so every file is hashed first.
-        for file, (size, digest) in self.files.items():
-            if file.startswith(split):
+        for file, (size, digest) in self.facts["files"].items():
+            if file.startswith((f"{split}/{self.array}/", f"{split}/labels/", f"{split}/zarr.json")):
                 _check(self.path, file, size, digest)
         what = f"image set {self.path}, {split}"
         with reading(what, _REMEDY):
-            images = zarr.open_array(str(self.path / split / "images"), mode="r")[:]
-            labelled = self.classes is not None
-            labels = zarr.open_array(str(self.path / split / "labels"), mode="r")[:] if labelled else None
-        read = Split(images, labels)
+            images = zarr.open_array(str(self.path / split / self.array), mode="r")[:]
+            told = self.classes is not None
+            labels = zarr.open_array(str(self.path / split / "labels"), mode="r")[:] if told else None
         try:
-            _validate(self.name, {split: read}, self.levels, self.classes)
+            if self.levels is None:
+                count = len(images) if labels is None else len(labels)
+                require_latents(self.name, {split: images}, {split: count})
+                labels = None if labels is None else np.tile(labels, len(images) // count)
+            else:
+                require_images(self.name, {split: Split(images, labels)}, self.levels, self.classes)
         except InputError as error:
             raise DamageError(what, str(error), _REMEDY) from error
-        return read
-
-
-def _validate(name: str, splits: dict[str, Split], levels: int, classes: Sequence[str] | None) -> None:
-    """Raise InputError naming the first rule that the set breaks."""
-    if not 2 <= levels <= 256:
-        raise InputError("an image set has 2 to 256 levels", levels, "Use 256 for 8-bit images.")
-    if classes is not None and (not classes or len(set(classes)) < len(classes)):
-        raise InputError("class names are distinct, and at least one", list(classes), "Name each class once.")
-    for split, (images, labels) in splits.items():
-        what = f"{split} of {name!r}"
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3] or not images.size:
-            found = f"{images.dtype} {images.shape}"
-            raise InputError(f"images of {what} are uint8 (N, C, S, S), at least one", found, "Crop them to squares.")
-        if int(images.max()) >= levels:
-            raise InputError(f"pixels of {what} are below {levels}", int(images.max()), "Raise levels, or scale them.")
-        if (labels is None) != (classes is None):
-            found = "no labels" if labels is None else "no class names"
-            raise InputError(f"{what} has labels and class names, or neither", found, "Give both.")
-        if labels is not None and classes is not None:
-            if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
-                found = f"{labels.dtype} {labels.shape}"
-                raise InputError(f"labels of {what} are int64 ({len(images)},)", found, "Give one for each image.")
-            if labels.min() < 0 or labels.max() >= len(classes):
-                found = f"{labels.min()} to {labels.max()}"
-                raise InputError(f"labels of {what} are 0 to {len(classes) - 1}", found, "Number the classes from 0.")
-    sizes = {split: images.shape[1:] for split, (images, _) in splits.items()}
-    if len(set(sizes.values())) > 1:
-        raise InputError(f"train and test images of {name!r} have one shape", sizes, "Resize them: set data.size.")
+        return Split(images, labels)
 
 
 def _check(path: Path, file: str, size: int, digest: str | None) -> None:

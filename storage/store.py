@@ -2,6 +2,7 @@
 
 <home>/artifacts/<stage>/<readable-name>-<fingerprint prefix>/    published, never changed again
 <home>/work/<stage>/<fingerprint prefix>/                         what lets a stage continue after a crash
+<home>/monitor/<stage>-<fingerprint prefix>/                      a training's curves and samples, for people
 <home>/locks/<stage>-<fingerprint prefix>.lock                    held by the one process that makes it
 """
 
@@ -58,6 +59,10 @@ class Store:
     def work(self, stage: str, fingerprint: str) -> Path:
         """The work directory of a stage; it may not exist yet."""
         return self.home / "work" / stage / self._prefix(fingerprint)
+
+    def monitor(self, stage: str, fingerprint: str) -> Path:
+        """Where a training leaves curves and samples for people to watch; it may not exist yet."""
+        return self.home / "monitor" / f"{stage}-{self._prefix(fingerprint)}"
 
     def lock_path(self, stage: str, fingerprint: str) -> Path:
         return self.home / "locks" / f"{stage}-{self._prefix(fingerprint)}.lock"

@@ -10,10 +10,12 @@ from pipeline.load import load, shipped
 from tests.pipeline.data.formats import make_cifar10_archive
 
 
-@pytest.mark.parametrize("name", ["fm-digits", "ot-digits"])
-def test_compared_recipes_differ_from_nfm_in_the_coupling_alone(name):
-    nfm, other = load("nfm-digits"), load(name)
-    assert other.section("student").model_copy(update={"coupling": "nfm"}) == nfm.section("student")
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+@pytest.mark.parametrize("name", ["fm", "ot", "loom", "sd"])
+def test_compared_recipes_differ_from_nfm_in_the_coupling_alone(name, data):
+    nfm, other = load(f"nfm-{data}"), load(f"{name}-{data}")
+    assert other.student.coupling != nfm.student.coupling
+    assert other.section("student").model_copy(update={"coupling": nfm.student.coupling}) == nfm.section("student")
     assert other.data == nfm.data
     assert other.reference == nfm.reference
     assert other.seed == nfm.seed

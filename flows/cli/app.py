@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import browse, comparing, looking, running, sampling, serving, verifying
+from flows.cli import browse, comparing, coupling_banks, looking, running, sampling, serving, verifying
 from flows.cli.errors import OPTIONS, reports_errors
 
 
@@ -47,6 +47,10 @@ def flowctl(
 for _command in (running.run, running.plan, browse.list_, browse.show, looking.status, looking.results,
                  comparing.compare, sampling.sample, verifying.verify, serving.ui):
     app.command(_command.__name__.rstrip("_"))(reports_errors(_command))
+
+couplings = typer.Typer(no_args_is_help=True, help="Banks of couplings.")
+couplings.command("inspect")(reports_errors(coupling_banks.inspect))
+app.add_typer(couplings, name="couplings")
 
 
 def main() -> None:

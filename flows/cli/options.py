@@ -12,4 +12,12 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="
 Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Make this stage anew; may be "
                                                  "repeated.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Only this stage and what it needs.")]
+Nproc = Annotated[int | None, typer.Option("--nproc", metavar="N", help="Processes on this machine that share each "
+                                           "stage, one for each GPU.")]
+Nnodes = Annotated[int | None, typer.Option("--nnodes", metavar="N", help="Machines that share each stage; run the "
+                                            "same command on all, with one store.")]
+NodeRank = Annotated[int | None, typer.Option("--node-rank", metavar="R", help="Which machine this is; 0 keeps the "
+                                              "books.")]
+Rendezvous = Annotated[str | None, typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: "
+                                                "a free port of machine 0.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]

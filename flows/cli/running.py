@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.errors import OPTIONS
-from flows.cli.options import Force, Json, Recipe, Sets, Until
+from flows.cli.options import Force, Json, Nnodes, NodeRank, Nproc, Recipe, Rendezvous, Sets, Until
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pipeline.plan import Step
 
 
-def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None,
+def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, nproc: Nproc = None,
+        nnodes: Nnodes = None, node_rank: NodeRank = None, rendezvous: Rendezvous = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Rehearse: every network at full size, one step of "
                                               "each on a few images, in a store that is removed after.")] = False,
         ) -> None:
@@ -25,7 +26,9 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
     from flows.session import Session
     from pipeline.load import load
 
-    resolved = load(recipe, set_ or ())
+    machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
+    chosen = [f"compute.{name}={value}" for name, value in machines.items() if value is not None]
+    resolved = load(recipe, [*(set_ or ()), *chosen])
     if dry_run:
         _rehearse(resolved, until)
         return

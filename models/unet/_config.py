@@ -17,6 +17,7 @@ class UNetConfig:
         head_channels: channels of one attention head.
         dropout: probability in front of the second convolution of each residual block.
         classes: number of classes; 0 builds an unconditional network.
+        condition_channels: channels of the image that the network is conditioned on; 0 for none.
 
     Raises:
         ValueError: if the fields do not fit together.
@@ -31,6 +32,7 @@ class UNetConfig:
     head_channels: int = 64
     dropout: float = 0.1
     classes: int = 0
+    condition_channels: int = 0
 
     def __post_init__(self) -> None:
         # YAML and JSON hand over lists; a frozen config must be hashable.
@@ -40,6 +42,10 @@ class UNetConfig:
         for name in ("channels", "size", "base", "blocks", "head_channels"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         _require(self.classes >= 0, f"classes must be at least 0, got {self.classes}; use 0 for no classes")
+        _require(
+            self.condition_channels >= 0,
+            f"condition_channels must be at least 0, got {self.condition_channels}; use 0 for no condition",
+        )
         _require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), got {self.dropout}")
         _require(
             len(self.multipliers) >= 1 and min(self.multipliers, default=0) >= 1,

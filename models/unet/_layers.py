@@ -2,29 +2,8 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-def sinusoids(t: Tensor, width: int) -> Tensor:
-    """Embed time as sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017, arXiv 1706.03762).
-
-    Args:
-        t: (B,) floating point, in [0, 1].
-        width: even number of features, W.
-
-    Returns:
-        (B, W), in float32 or, if ``t`` is float64, in float64.
-    """
-    # The frequencies run from 1 down to 1e-4, made for integer steps up to 1000. Of a time in [0, 1] itself even the
-    # fastest sinusoid would see less than a sixth of a turn, and most others would be constants: hence the factor.
-    # bfloat16 would be off by up to 2 rad near the end of the scale, so float32 at least, also under autocast.
-    dtype = torch.promote_types(t.dtype, torch.float32)
-    half = width // 2
-    exponents = torch.arange(half, device=t.device, dtype=dtype) / half  # (W/2,)
-    angles = 1000 * t.to(dtype)[:, None] * torch.exp(-math.log(10_000) * exponents)  # (B, W/2)
-    return torch.cat([angles.cos(), angles.sin()], dim=1)  # (B, W)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:

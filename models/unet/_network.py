@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models._velocity import check_inputs, sinusoids, with_condition
 from models.unet._config import UNetConfig
-from models.unet._layers import Downsample, GroupNorm, ResidualBlock, SelfAttention, Stage, Upsample, sinusoids, zeroed
+from models.unet._layers import Downsample, GroupNorm, ResidualBlock, SelfAttention, Stage, Upsample, zeroed
 
 
 class UNet(nn.Module):
@@ -36,7 +37,7 @@ class UNet(nn.Module):
         width = config.base  # of the feature map that the next stage receives
         kept = [width]  # of the feature maps that await the way up
 
-        self.enter = nn.Conv2d(config.channels, width, 3, padding=1)
+        self.enter = nn.Conv2d(config.channels + config.condition_channels, width, 3, padding=1)
         self.down = nn.ModuleList()
         for level, (outputs, resolution) in enumerate(levels):
             if level > 0:
@@ -58,23 +59,27 @@ class UNet(nn.Module):
                 self.up[-1].append(Upsample(width))
         self.leave = nn.Sequential(GroupNorm(width), nn.SiLU(), zeroed(nn.Conv2d(width, config.channels, 3, padding=1)))
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """Predict the velocity at x.
 
         Args:
             x: (B, C, H, W) images on the way from data to noise.
             t: (B,) or (), floating point: times in [0, 1], 0 at the data and 1 at the noise.
             labels: (B,) int64 in [-1, classes), -1 being the null class; None is the null class for all.
+            condition: (B, condition_channels, H, W) in the dtype of ``x``: an image of the same size that says what to
+                make, such as a low resolution one, resized (SR3, Saharia et al. 2021, arXiv 2104.07636). It is
+                given to networks with condition channels, and to no other.
 
         Returns:
             (B, C, H, W) in the dtype of ``x``, also under autocast.
 
         Raises:
-            ValueError: if a shape or dtype is wrong, if labels reach an unconditional network, or if a label is out of
-                range. The last is checked on the CPU only: on a GPU it would halt the queue, and its embedding
-                kernel asserts the same.
+            ValueError: if a shape or dtype is wrong, if labels reach an unconditional network, if a label is out of
+                range (seen on the CPU only), or if a condition is given or missing against the config.
         """
-        self._check(x, t, labels)
+        check_inputs(self.config, x, t, labels, condition)
         emb = self.embed_time(sinusoids(t.expand(len(x)), self.config.base).to(x.dtype))  # (B, E)
         if self.embed_label is not None:
             if labels is None:
@@ -82,7 +87,7 @@ class UNet(nn.Module):
             emb = emb + self.embed_label(labels + 1)
         emb = F.silu(emb)  # every residual block wants it activated: once is enough
 
-        h = self.enter(x)  # (B, base, H, W)
+        h = self.enter(with_condition(x, condition))  # (B, base, H, W)
         kept = [h]
         for stage in self.down:
             h = stage(h, emb)
@@ -91,29 +96,3 @@ class UNet(nn.Module):
         for stage in self.up:
             h = stage(torch.cat([h, kept.pop()], dim=1), emb)
         return self.leave(h).to(x.dtype)
-
-    def _check(self, x: Tensor, t: Tensor, labels: Tensor | None) -> None:
-        c, s, classes = self.config.channels, self.config.size, self.config.classes
-        if x.ndim != 4 or x.shape[1:] != (c, s, s):
-            raise ValueError(f"x must be (B, {c}, {s}, {s}), got {tuple(x.shape)}; resize it or change the config")
-        if not t.is_floating_point() or t.shape not in ((), (len(x),)):
-            raise ValueError(
-                f"t must be floating point of shape () or (B,) = ({len(x)},), got {t.dtype} {tuple(t.shape)}; "
-                "pass one time, or one per image"
-            )
-        if labels is None:
-            return
-        if not classes:
-            raise ValueError("labels must be None for an unconditional network; set classes in its config to use them")
-        if labels.dtype != torch.int64 or labels.shape != (len(x),):
-            raise ValueError(
-                f"labels must be int64 of shape (B,) = ({len(x)},), got {labels.dtype} {tuple(labels.shape)}; "
-                "pass one class index per image"
-            )
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            wrong = labels[(labels < -1) | (labels >= classes)]
-            if len(wrong):
-                raise ValueError(
-                    f"labels must lie in [-1, {classes}), got {int(wrong[0])}; use -1 for the null class, "
-                    "or raise classes in the config"
-                )

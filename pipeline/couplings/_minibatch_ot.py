@@ -1,7 +1,8 @@
-"""Minibatch optimal transport."""
+"""Minibatch optimal transport, solved exactly."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from pipeline.couplings._base import gaussian_like
+
+_SMOOTHING = (0.3, 0.1)  # of the Sinkhorn steps that prepare a cost, in standard deviations of what is to be gained
+_PREPARED = 64  # smaller problems are solved sooner than prepared
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class MinibatchOT:
     """
 
     def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """See `Coupling.pair`."""
         del rows
         z = gaussian_like(x, generator)
         return z[assignment(x, z, labels)]
@@ -29,19 +34,65 @@ class MinibatchOT:
 def assignment(x: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
     """The permutation p, (B,) int64 on the device of x, for which the sum of |z[p[i]] - x[i]|^2 is least.
 
+    The products are taken in the precision of x and z; on them the assignment is exact.
+
     Args:
         x, z: (B, ...) of equal shape.
         labels: (B,); if given, the least among permutations with labels[p[i]] == labels[i].
     """
-    # |z - x|^2 = |z|^2 + |x|^2 - 2 x.z, and a permutation leaves the sum of the squares alone.
-    cost = -(x.flatten(1) @ z.flatten(1).T).double().cpu().numpy()  # (B, B), of images beside noises
     permutation = torch.empty(len(x), dtype=torch.long)
+    for members in groups(len(x), labels):  # (b,)
+        permutation[members] = members[_solve(_products(x, z, members).neg_())]
+    return permutation.to(x.device)
+
+
+def groups(count: int, labels: Tensor | None) -> Iterator[Tensor]:
+    """Places in a batch of `count` that may exchange noise, (b,) int64 on the CPU: all, or each class by itself."""
     if labels is None:
-        permutation[:] = torch.from_numpy(linear_sum_assignment(cost)[1])
+        yield torch.arange(count)
     else:
         labels = labels.cpu()
         for label in labels.unique():
-            members = (labels == label).nonzero().squeeze(1)  # (b,)
-            chosen = linear_sum_assignment(cost[members][:, members])[1]  # (b,) places within members
-            permutation[members] = members[torch.from_numpy(chosen)]
-    return permutation.to(x.device)
+            yield (labels == label).nonzero().squeeze(1)
+
+
+def gain_deviation(cost: Tensor) -> float:
+    """Standard deviation of a cost (b, b) less its rows' and columns' means.
+
+    Those means do not depend on who is paired with whom; what is left is what a pairing can gain. For |z - x|^2 it is
+    near 2 tr(Cov x)^1/2: it grows as the root of the dimension, where the cost itself grows as the dimension.
+    """
+    centred = cost - cost.mean(1, keepdim=True) - cost.mean(0) + cost.mean()
+    return float(centred.square().mean().sqrt())
+
+
+def _products(x: Tensor, z: Tensor, members: Tensor) -> Tensor:
+    """<x_i, z_j> among members, (b, b). |z - x|^2 = |z|^2 + |x|^2 - 2 <x, z>, and the squares are the same for all."""
+    if len(members) < len(x):
+        members = members.to(x.device)
+        x, z = x[members], z[members]
+    return x.flatten(1) @ z.flatten(1).T
+
+
+def _solve(cost: Tensor) -> Tensor:
+    """The column of each row of a cost (b, b) for which the sum is least, (b,) int64 on the CPU."""
+    exact = cost.double()
+    if len(cost) >= _PREPARED:
+        rows, columns = _nearly_dual(cost)
+        # A number taken from a whole row or column changes no comparison of assignments, so that `rows` and `columns`
+        # need not be exact; but shortest augmenting paths through nearly reduced costs are short.
+        exact = exact.sub_(rows.double()).sub_(columns.double())
+    return torch.from_numpy(linear_sum_assignment(exact.cpu().numpy())[1])
+
+
+def _nearly_dual(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers (b, 1) and (b,) near those of the dual linear program: two smoothed sweeps over it, then a sharp one."""
+    rows, columns = cost.new_zeros(len(cost), 1), cost.new_zeros(len(cost))
+    deviation = gain_deviation(cost)
+    for smoothing in _SMOOTHING:
+        step = smoothing * deviation
+        if step > 0:
+            rows = (cost - columns).mul_(-1 / step).logsumexp(1, keepdim=True).mul_(-step)
+            columns = (cost - rows).mul_(-1 / step).logsumexp(0).mul_(-step)
+    rows = (cost - columns).amin(1, keepdim=True)
+    return rows, (cost - rows).amin(0)

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.data import DataConfig, LoadedData
 from pipeline.data.digest import CIFAR10
 from pipeline.data.members import names, read
-from pipeline.data.split import limited, require_enough
+from pipeline.data.split import limited, named, numbers_of, only_classes, require_enough
 from pipeline.data.unpickle import unpickle
 from storage.atomic import sha256_file
 from storage.errors import InputError
@@ -33,10 +33,11 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     path = _fetch(expected, cache_dir) if config.path is None else _local(Path(config.path), expected)
     batches = _batches(path)
     classes = [_text(name) for name in _field(batches, "batches.meta", b"label_names", list)]
-    train, test = (_join(batches, part, len(classes)) for part in (_TRAIN, _TEST))
+    wanted = numbers_of(config.only, classes, "cifar10")
+    train, test = (only_classes(_join(batches, part, len(classes)), wanted) for part in (_TRAIN, _TEST))
     train, test = limited(train, config.limit), limited(test, config.limit)
     require_enough("cifar10", len(train.images), len(test.images))
-    return LoadedData("cifar10", train, test, levels=256, classes=classes)
+    return LoadedData("cifar10", train, test, levels=256, classes=named(classes, wanted))
 
 
 def _local(path: Path, expected: str) -> Path:

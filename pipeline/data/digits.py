@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data import DataConfig, LoadedData
-from pipeline.data.split import limited, require_enough, stratified
+from pipeline.data.split import limited, named, numbers_of, only_classes, require_enough, stratified
 from storage.imageset import Split
 
 
@@ -19,6 +19,10 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     images = found.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
     labels = found.target.astype(np.int64)
     parts = stratified(labels, config.test_fraction, config.seed)
-    train, test = (limited(Split(images[part], labels[part]), config.limit) for part in parts)
+    classes = [str(name) for name in found.target_names]
+    wanted = numbers_of(config.only, classes, "digits")
+    train, test = (
+        limited(only_classes(Split(images[part], labels[part]), wanted), config.limit) for part in parts
+    )
     require_enough("digits", len(train.images), len(test.images))
-    return LoadedData("digits", train, test, levels=17, classes=[str(name) for name in found.target_names])
+    return LoadedData("digits", train, test, levels=17, classes=named(classes, wanted))

@@ -15,9 +15,9 @@ import numpy as np
 
 from pipeline.data import DataConfig, LoadedData
 from pipeline.data.arrange import arrange
-from pipeline.data.digest import source_digest
+from pipeline.data.digest import images_digest
 from pipeline.data.members import names, read
-from pipeline.data.split import balanced, require_enough, stratified
+from pipeline.data.split import balanced, named, numbers_of, renumbered, require_enough, stratified
 from storage.errors import InputError
 from storage.imageset import Split
 
@@ -38,17 +38,20 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
         raise InputError("the source 'images' reads a folder or archive", None, "Set data.path.")
     path = Path(config.path)
     name = path.name.split(".")[0] or "images"
-    digest = source_digest(config, cache_dir)
+    digest = images_digest(config, cache_dir)
     if config.checksum not in (None, digest):
         raise InputError(
             f"{path} has the checksum {config.checksum}", digest, "Fetch it again, or correct the checksum."
         )
     found = arrange(path.name, names(path))
+    wanted = numbers_of(config.only, found.classes, path.name)
     labels = np.zeros(len(found.names), np.int64) if found.labels is None else found.labels
     if found.tests is None:
         train, test = stratified(labels, config.test_fraction, config.seed)
     else:
         train, test = np.flatnonzero(~found.tests), np.flatnonzero(found.tests)
+    if wanted is not None:
+        train, test = (part[np.isin(labels[part], wanted)] for part in (train, test))
     if config.limit is not None:
         train, test = (part[balanced(labels[part], config.limit)] for part in (train, test))
     require_enough(path.name, len(train), len(test))
@@ -56,10 +59,11 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     images = _decode_all(path, [found.names[i] for i in chosen], config.size)
     parts = images[: len(train)], images[len(train) :]
     train, test = (
-        Split(pixels, None if found.labels is None else found.labels[part])
+        Split(pixels, None if found.labels is None else renumbered(labels[part], wanted))
         for pixels, part in zip(parts, (train, test), strict=True)
     )
-    return LoadedData(name, train, test, levels=256, classes=found.classes)
+    classes = None if found.classes is None else named(found.classes, wanted)
+    return LoadedData(name, train, test, levels=256, classes=classes)
 
 
 def _decode_all(path: Path, files: list[str], size: int | None) -> np.ndarray:

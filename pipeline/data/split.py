@@ -34,6 +34,39 @@ def balanced(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.lexsort((labels, rank))[:limit]
 
 
+def numbers_of(only: tuple[str, ...] | None, classes: list[str] | None, source: str) -> np.ndarray | None:
+    """The labels of the classes named in `only`, in rising order; None for all. Raises InputError for unknown names."""
+    if only is None:
+        return None
+    if classes is None:
+        raise InputError("data.only names classes", f"{source} has none", "Leave it out, or sort images into folders.")
+    unknown = [name for name in only if name not in classes]
+    if unknown:
+        raise InputError(f"data.only names classes of {source}", unknown, f"They are {', '.join(classes)}.")
+    return np.array(sorted(classes.index(name) for name in only))
+
+
+def renumbered(labels: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+    """`labels`, all of them in `numbers`, as 0, 1, ... in the order of `numbers`; as they are if that is None."""
+    return labels if numbers is None else np.searchsorted(numbers, labels).astype(np.int64)
+
+
+def named(classes: list[str], numbers: np.ndarray | None) -> list[str]:
+    """The names that `renumbered` labels have."""
+    return classes if numbers is None else [classes[i] for i in numbers]
+
+
+def only_classes(split: Split, numbers: np.ndarray | None) -> Split:
+    """The images of the classes in `numbers`, their labels renumbered; all of `split` if that is None.
+
+    Choose after the split into train and test, so that no other choice of classes moves an image across.
+    """
+    if numbers is None:
+        return split
+    kept = np.isin(split.labels, numbers)
+    return Split(split.images[kept], renumbered(split.labels[kept], numbers))
+
+
 def limited(split: Split, limit: int | None) -> Split:
     """`split` cut to `limit` images, balanced over the classes; untouched if `limit` is None."""
     if limit is None:

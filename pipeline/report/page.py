@@ -107,13 +107,16 @@ def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
 
 def _data(inputs: Mapping[str, Artifact]) -> str:
     """The data set in a line."""
-    found = inputs["data"].metrics
-    size = f"{found['size']} × {found['size']} pixels, {'grey' if found['channels'] == 1 else 'colour'}"
+    found = {"pixels": None, **inputs["data"].metrics}
+    latents = found["pixels"] is not None
+    channels, side = found["pixels"] if latents else (found["channels"], found["size"])
+    size = f"{side} × {side} pixels, {'grey' if channels == 1 else 'colour'}"
     classes = found["classes"]
     named = f"{len(classes)} classes ({', '.join(classes[:12])}{' …' if len(classes) > 12 else ''})" if classes \
         else "no classes"
     return f"{found['name']}: {count(found['train'])} training and {count(found['test'])} held-out images of {size}, " \
-           f"{found['levels']} levels, {named}"
+           f"{found['levels']} levels, {named}" + \
+           (f"; trained on latents of {found['channels']} × {found['size']} × {found['size']}" if latents else "")
 
 
 def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:

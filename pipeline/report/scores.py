@@ -16,7 +16,7 @@ from storage.errors import InputError
 TEACHER = "teacher"
 # What tells one row from another; every other field of a protocol belongs to the table as a whole.
 OF_A_ROW = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised", "noise", "images_seen",
-            "ema_half_life")
+            "ema")
 OF_THE_TABLE = ("extractor", "reference", "data", "split", "n_real", "n_fake", "quantised", "resized", "labels", "seed")
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "inception")
 
@@ -134,7 +134,7 @@ def _way(score: Score, siblings: Sequence[Score]) -> str:
         words.append(f"guidance {plain(facts['guidance'])}")
     if facts.get("denoised"):
         words.append("denoised")
-    for field in ("ema_half_life", "images_seen", "noise"):  # said only where it tells rows apart
+    for field in ("ema", "images_seen", "noise"):  # said only where it tells rows apart
         if len({plain(other.protocol.get(field)) for other in siblings}) > 1:
             words.append(f"{field.replace('_', ' ')} {plain(facts.get(field))}")
     return ", ".join(words)

@@ -8,7 +8,7 @@ from pipeline.report.scores import Cell, Row, Table
 MODELS = {"student": "student", "onestep": "one-step student", "teacher": "teacher", "floor": "two halves of the data"}
 FIELDS = {"n_real": "real images", "n_fake": "generated images", "extractor": "feature extractor",
           "reference": "reference statistics", "data": "data set", "quantised": "quantisation", "resized": "resizing",
-          "labels": "classes drawn", "seed": "seed of the noise", "ema_half_life": "EMA half-life, images",
+          "labels": "classes drawn", "seed": "seed of the noise", "ema": "average of the weights",
           "images_seen": "images seen in training", "grid": "time grid", "denoised": "noise removed after sampling",
           "noise": "training noise η"}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.tarflow import TarFlow
-from pipeline import networks
+from pipeline import networks, ranks
 from pipeline.configs import Couplings
 from pipeline.examples import Examples
 from pipeline.job import Job
@@ -34,7 +34,7 @@ TOGETHER = 256
 SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
 
 
-def run(job: Job) -> CouplingsResult:
+def run(job: Job) -> CouplingsResult | None:
     device = prepare(job.compute)
     config: Couplings = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
@@ -50,6 +50,8 @@ def run(job: Job) -> CouplingsResult:
                       producer=teacher.fingerprint, flips=examples.flips)
     writer = BankWriter(job.out / BANK, facts)
     fill(job, writer, lambda indices: {"z": encode(indices) / sigma})
+    if not ranks.first():
+        return None
     return _diagnose(job, flow, images, examples, eta, sigma, device)
 
 
@@ -73,12 +75,15 @@ def encoder(flow: TarFlow, examples: Examples, eta: float, seed: int,
 def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
     """sigma_f over every training image and as many of the draws as give enough numbers; float64 sums."""
     used = min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
-    total = torch.zeros((), dtype=torch.float64)
-    for indices in torch.arange(rows * used).split(16 * TOGETHER):
-        total += encode(indices).double().square().sum()
+    chunks = list(enumerate(torch.arange(rows * used).split(16 * TOGETHER)))
+    sums = []
+    for number, indices in ranks.mine(chunks):
+        sums.append((number, encode(indices).double().square().sum().item()))
         job.progress(int(indices[-1]) + 1, rows * used, "images measured")
         job.pause_point()
-    return math.sqrt(float(total) / (rows * used * dims))
+    # Added up in one order, however many ranks there are.
+    total = sum(value for _, value in sorted(pair for part in ranks.gathered(sums) for pair in part))
+    return math.sqrt(total / (rows * used * dims))
 
 
 def _diagnose(job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float,

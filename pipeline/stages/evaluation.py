@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.tarflow import schedule_from_dict
-from pipeline import configs, networks
+from pipeline import configs, networks, ranks
 from pipeline.configs import Evaluation
 from pipeline.examples import Examples
 from pipeline.job import Job
 from pipeline.labels import like_training, rows_like
 from pipeline.metrics import curvature as curvature_of
 from pipeline.metrics import frechet_warnings
+from pipeline.paths import velocity_of
 from pipeline.pictures import labelled_rows
 from pipeline.results import EvaluationResult, Score
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import class_labels, starting_noise, student_samples, teacher_samples
+from pipeline.sampling import class_labels, path_of, starting_noise, student_samples, teacher_samples
 from pipeline.scoring import Entry, Ruler
-from pipeline.stages.data import IMAGES
+from pipeline.solvers import guided
+from pipeline.stages.data import IMAGES, autoencoder_of, decoder
 from pipeline.stages.reference import load_reference
+from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
@@ -37,34 +40,39 @@ PROBED = 256  # paths at most that curvature is estimated on
 SCORES = "scores.json"
 
 
-def run(job: Job) -> EvaluationResult:
+def run(job: Job) -> EvaluationResult | None:
     device = prepare(job.compute)
     config: Evaluation = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     reference = job.inputs["reference"]
-    extractor, real = load_reference(reference, images, device)
+    extractor, real = load_reference(reference, images.originals, device)
     shared = _shared_protocol(job, images)
     labels = like_training(images, config.samples, derive(config.seed, "evaluation"))
 
     entries = list(_entries(job, images, device))
-    scores = _finished(job)
-    ruler = Ruler(extractor, real, labels, images.levels, job.compute.batch, device, shared)
+    scores = ranks.agreed(_finished(job))
+    decode = decoder(job.inputs["data"], device)
+    ruler = Ruler(extractor, real, labels, images.originals.levels, job.compute.batch, device, shared, decode)
     for number, entry in enumerate(entries):
         if number >= len(scores):
             scores.append(ruler.score(entry, config.samples, job))
-            write_json(job.work / SCORES, [score.model_dump(mode="json") for score in scores])
+            if ranks.first():
+                write_json(job.work / SCORES, [score.model_dump(mode="json") for score in scores])
             job.saved(len(scores), len(entries), "scores")
         job.progress(number + 1, len(entries), "scores")
         job.pause_point()
 
-    _draw(job, entries, images, device)
+    if not ranks.first():
+        return None
+    _draw(job, entries, images, decode, device)
     write_json(job.out / SCORES, [score.model_dump(mode="json") for score in scores])
-    network = networks.load_network(job.inputs["student"], device)
+    student = job.inputs["student"]
+    network, path = networks.load_network(student, device), path_of(student)
     rows = torch.arange(min(PROBED, config.samples))
     probe = class_labels(rows, len(images.classes or ()), device)
-    z = starting_noise(derive(config.seed, "evaluation"), rows, images.shape, device)
+    z = path.start(starting_noise(derive(config.seed, "evaluation"), rows, images.shape, device))
     return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(scores),
-                            curvature=curvature_of(lambda x, t: network(x, t, probe), z),
+                            curvature=curvature_of(guided(velocity_of(network, path), probe), z),
                             warnings=tuple(frechet_warnings(min(config.samples, real.count), len(real.mean))))
 
 
@@ -78,16 +86,16 @@ def _entries(job: Job, images: ImageSet, device: torch.device) -> Iterator[Entry
         if model not in job.inputs:
             continue
         artifact = job.inputs[model]
-        network = networks.load_network(artifact, device)
-        training = artifact.config["training"]
+        training, path = artifact.config["training"], path_of(artifact)
         for how in getattr(config, model):
+            network = networks.load_network(artifact, device, how.ema)
+            facts = {"grid": how.grid, "guidance": how.guidance, **_trained(training, how.ema), **_path(artifact)}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
-                def make(rows, labels, network=network, how=how, nfe=nfe):
+                def make(rows, labels, network=network, path=path, how=how, nfe=nfe):
                     z = starting_noise(seed, rows, images.shape, device)
-                    return student_samples(network, z, labels, how, nfe)
+                    return student_samples(network, z, labels, how, nfe, path)
 
-                yield Entry(model, how.solver, nfe, {"grid": how.grid, "guidance": how.guidance, **_trained(training)},
-                            make)
+                yield Entry(model, how.solver, nfe, facts, make)
 
 
 def _teacher_entry(job: Job, seed: int, device: torch.device) -> Entry:
@@ -105,8 +113,16 @@ def _teacher_entry(job: Job, seed: int, device: torch.device) -> Entry:
     return Entry("teacher", "inverse", 0, facts, make)
 
 
-def _trained(training: dict[str, Any]) -> dict[str, Any]:
-    return {"images_seen": training["images"], "ema_half_life": training["ema"]}
+def _trained(training: dict[str, Any], average: str | None = None) -> dict[str, Any]:
+    return {"images_seen": training["images"], "ema": average or f"half-life-{training['ema']}"}
+
+
+def _path(artifact: Artifact) -> dict[str, Any]:
+    """The path of a velocity, where it is not the straight one from the data to the noise."""
+    spec = artifact.config.get("path", {"kind": "linear"})
+    if spec["kind"] == "linear":
+        return {}
+    return {"path": " ".join([spec["kind"], *(f"{name} {value:g}" for name, value in spec.items() if name != "kind")])}
 
 
 def _shared_protocol(job: Job, images: ImageSet) -> dict[str, Any]:
@@ -116,9 +132,9 @@ def _shared_protocol(job: Job, images: ImageSet) -> dict[str, Any]:
     return {"metric": f"FD-{job.inputs['reference'].config['extractor']}",
             "extractor": reference.metrics["extractor"], "reference": reference.fingerprint[:12],
             "data": images.name, "split": "train", "n_real": reference.metrics["images"], "n_fake": config.samples,
-            "quantised": f"{images.levels} levels, rounded half up", "resized": "no",
+            "quantised": f"{images.originals.levels} levels, rounded half up", "resized": "no",
             "labels": "in the proportions of the training split" if images.classes else "none",
-            "seed": config.seed}
+            "seed": config.seed} | autoencoder_of(job.inputs["data"])
 
 
 def _digest(protocol: dict[str, Any]) -> str:
@@ -133,14 +149,16 @@ def _finished(job: Job) -> list[Score]:
         return []
 
 
-def _draw(job: Job, entries: list[Entry], images: ImageSet, device: torch.device) -> None:
+def _draw(job: Job, entries: list[Entry], images: ImageSet, decode: Callable[[Tensor], Tensor],
+          device: torch.device) -> None:
     """Data, then the same noise and classes through each model at each number of calls."""
     rows = torch.arange(min(SHOWN, job.config.samples))
     labels = class_labels(rows, len(images.classes or ()), device)
-    train = Examples(images.train.images, images.train.labels, images.levels)
+    real = images.originals
+    train = Examples(real.train.images, real.train.labels, real.levels)
     picture = [("data", train.pixels(rows_like(train, rows, labels)))]
     for entry in entries:
-        picture.append((_caption(entry), entry.make(rows, labels)[0].cpu()))
+        picture.append((_caption(entry), decode(entry.make(rows, labels)[0]).cpu()))
     labelled_rows(picture).save(job.out / "samples.png")
 
 

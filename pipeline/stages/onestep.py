@@ -10,9 +10,11 @@ import torch
 
 from pipeline import flow_matching, networks
 from pipeline.configs import OneStep
+from pipeline.couples import CoupleStream
 from pipeline.couplings import Banked
 from pipeline.examples import Examples
 from pipeline.job import Job
+from pipeline.paths import LINEAR
 from pipeline.results import StudentResult
 from pipeline.runtime import prepare
 from pipeline.stages.pairs import PAIRS
@@ -21,7 +23,7 @@ from pipeline.times import At, time_distribution
 from storage.bank import Bank
 
 
-def run(job: Job) -> StudentResult:
+def run(job: Job) -> StudentResult | None:
     device = prepare(job.compute)
     config: OneStep = job.config
     network = networks.load_network(job.inputs["student"]).requires_grad_(True)
@@ -29,6 +31,7 @@ def run(job: Job) -> StudentResult:
     labels = pairs.get("labels")
     examples = Examples(pairs["x"][0], None if labels is None else labels[0])
     time = At(1.0) if config.mode == "distil" else time_distribution(dict(config.time))
-    fitted = flow_matching.train(job, network, examples, Banked(torch.from_numpy(pairs["z"])), time, 0.0,
-                                 config.training, device)
+    couples = CoupleStream(examples, Banked(torch.from_numpy(pairs["z"])), time, LINEAR, 0.0, config.seed,
+                           config.training.batch)
+    fitted = flow_matching.train(job, network, couples, config.training, device)
     return finish(job, fitted, config.mode)

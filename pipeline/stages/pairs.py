@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline import networks
+from pipeline import networks, ranks
 from pipeline.configs import Pairs, Sweep
 from pipeline.job import Job
 from pipeline.labels import like_training
 from pipeline.metrics.straightness import straightness
+from pipeline.paths import velocity_of
 from pipeline.results import PairsResult
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import starting_noise, student_samples
+from pipeline.sampling import path_of, starting_noise, student_samples
 from pipeline.shards import fill
+from pipeline.solvers import guided
 from pipeline.stages.couplings import TOGETHER
 from pipeline.stages.data import IMAGES
 from storage.bank import BankFacts, BankWriter
@@ -23,12 +25,13 @@ PAIRS = "pairs.zarr"
 PROBED = 512  # pairs at most whose paths' straightness is measured
 
 
-def run(job: Job) -> PairsResult:
+def run(job: Job) -> PairsResult | None:
     device = prepare(job.compute)
     config: Pairs = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     student = job.inputs["student"]
     network = networks.load_network(student, device)
+    path = path_of(student)
     seed = derive(config.seed, "pairs")
     labels = like_training(images, config.count, seed)
     how = Sweep(solver=config.solver, grid=config.grid, nfe=(config.nfe,), guidance=config.guidance)
@@ -42,14 +45,16 @@ def run(job: Job) -> PairsResult:
         for part in rows.split(TOGETHER):
             z = starting_noise(seed, part, images.shape, device)
             chosen = None if labels is None else labels[part].to(device)
-            made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe)[0].cpu()))
+            made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe, path)[0].cpu()))
         z, x = (torch.cat(column) for column in zip(*made, strict=True))
         return {"z": z, "x": x} | ({} if labels is None else {"labels": labels[rows]})
 
     fill(job, writer, generate)
+    if not ranks.first():
+        return None
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    z = starting_noise(seed, probe, images.shape, device)
+    z = path.start(starting_noise(seed, probe, images.shape, device))
     return PairsResult(count=config.count, nfe=config.nfe, solver=facts.solver,
-                       straightness=straightness(lambda x_t, t: network(x_t, t, chosen), z))
+                       straightness=straightness(guided(velocity_of(network, path), chosen), z))

@@ -32,7 +32,7 @@ SPLITS = 10  # random halvings that the floor is a mean of: one alone moves with
 def run(job: Job) -> ReferenceResult:
     device = prepare(job.compute)
     config: Reference = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = ImageSet.open(job.inputs["data"].path(IMAGES)).originals
     train, test = _pixels(images.train, images.levels), _pixels(images.test, images.levels)
     if config.extractor == "pixels":
         network: nn.Module = Pixels()
@@ -55,7 +55,7 @@ def _pixels(split: Split, levels: int) -> Tensor:
 
 
 def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:
-    """The extractor, and the moments of the real training images in its features."""
+    """The extractor, and the moments of the real training images in its features. `images` are the originals."""
     try:
         plain = artifact.config["extractor"] == "pixels"
         network = Pixels() if plain else build_classifier(images.channels, images.size, len(images.classes or ()))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.tarflow import Schedule, Sequential, TarFlow, bits_per_dimension, calibrate, full_precision
-from pipeline import networks
+from pipeline import networks, ranks
 from pipeline.batches import NoisyImages
 from pipeline.configs import Teacher
 from pipeline.examples import Examples, drop_labels
@@ -23,18 +23,23 @@ from pipeline.pictures import labelled_rows
 from pipeline.results import TeacherResult
 from pipeline.runtime import derive, generator, prepare
 from pipeline.sampling import class_labels, guidance_of, starting_noise, teacher_samples
-from pipeline.stages.data import IMAGES
+from pipeline.stages.data import IMAGES, decoder
 from pipeline.training import fit
+from storage.errors import InputError
 from storage.imageset import ImageSet
 
 CALIBRATED_ON = 32  # images
 CALIBRATION_CALL = 256.0  # fixed cost of a network call in tokens: a choice of schedule that no clock can sway
 
 
-def run(job: Job) -> TeacherResult:
+def run(job: Job) -> TeacherResult | None:
     device = prepare(job.compute)
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     config: Teacher = job.config
+    if images.levels is None and config.dequantisation == "uniform":
+        raise InputError("Uniform dequantisation fills the bins of grey levels, which latents do not have", "uniform",
+                         "Set teacher.dequantisation to gaussian.")
+    decode = decoder(job.inputs["data"], device)
     examples = Examples(images.train.images, images.train.labels, images.levels, _flips(job))
     flow = networks.build(networks.teacher_shape(config, images), derive(config.seed, "teacher", "weights"))
     dims = flow.config.dims
@@ -53,17 +58,20 @@ def run(job: Job) -> TeacherResult:
 
     fitted = fit(job, flow, batch, nats_per_dimension, config.training, device)
     flow = fitted.network
-    networks.save_network(flow, job.out)
+    bits = [held_out_bits(flow, Examples(part.images, part.labels, images.levels), job, device)
+            for part in (images.test, images.train)]
+    if not ranks.first():
+        return None
+    networks.save_network(flow, job.out, fitted.averages)
     schedules = _schedules(flow, config, device)
-    _draw(job, flow, images, schedules, device)
-    gaussian = f"gaussian, std {config.noise} (density of noisy images)"
+    _draw(job, flow, images, schedules, decode, device)
+    what = "latents, differential" if images.levels is None else "images"
+    gaussian = f"gaussian, std {config.noise} (density of noisy {what})"
     return TeacherResult(
         images_seen=config.training.images, steps=config.training.steps, loss=fitted.loss,
         parameters=fitted.parameters,
         dequantisation="uniform" if config.dequantisation == "uniform" else gaussian,
-        bits_per_dim=held_out_bits(flow, Examples(images.test.images, images.test.labels, images.levels), job, device),
-        bits_per_dim_train=held_out_bits(flow, Examples(images.train.images, images.train.labels, images.levels), job,
-                                         device),
+        bits_per_dim=bits[0], bits_per_dim_train=bits[1],
         schedule=[schedule.to_dict() for schedule in schedules])
 
 
@@ -71,7 +79,7 @@ def _flips(job: Job) -> bool:
     return bool(job.inputs["data"].config["flips"])
 
 
-def blur(x: Tensor, config: Teacher, levels: int, gaussian: Callable[[], Tensor],
+def blur(x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], Tensor],
          uniform: Callable[[], Tensor]) -> Tensor:
     """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
     if config.dequantisation == "uniform":
@@ -79,9 +87,9 @@ def blur(x: Tensor, config: Teacher, levels: int, gaussian: Callable[[], Tensor]
     return x + config.noise * gaussian()
 
 
-def bin_width(levels: int) -> float:
-    """Distance of neighbouring grey levels on [-1, 1]."""
-    return 2 / (levels - 1)
+def bin_width(levels: int | None) -> float:
+    """Distance of neighbouring grey levels on [-1, 1]; 1 for latents, whose entropy is differential."""
+    return 1.0 if levels is None else 2 / (levels - 1)
 
 
 @torch.no_grad()
@@ -89,14 +97,14 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job, device: torch.dev
     """Mean bits per dimension over all rows, one draw of the training noise each."""
     config: Teacher = job.config
     total = torch.zeros((), dtype=torch.float64)
-    for rows in torch.arange(len(examples)).split(job.compute.batch):
+    for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.batch)):
         x, labels = examples.pixels(rows), examples.classes(rows)
         address = (derive(config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
         y = blur(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
         with full_precision(flow):
             nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))
         total += bits_per_dimension(nats, flow.config.dims, bin_width(examples.levels)).double().sum().cpu()
-    return float(total / len(examples))
+    return ranks.total([float(total)])[0] / len(examples)
 
 
 def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Schedule, ...]:
@@ -111,15 +119,16 @@ def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Sc
 
 
 def _draw(job: Job, flow: TarFlow, images: ImageSet, schedules: tuple[Schedule, ...],
-          device: torch.device) -> None:
+          decode: Callable[[Tensor], Tensor], device: torch.device) -> None:
     """Samples beside data of the same classes."""
     config: Teacher = job.config
     rows = torch.arange(config.shown)
     labels = class_labels(rows, flow.config.classes, device)
     made = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules,
                            device)
-    train = Examples(images.train.images, images.train.labels, images.levels)
+    originals = images.originals
+    train = Examples(originals.train.images, originals.train.labels, originals.levels)
     real = train.pixels(rows_like(train, rows, labels))
-    labelled_rows([("data", real), ("teacher", made.cpu())]).save(job.out / "samples.png")
+    labelled_rows([("data", real), ("teacher", decode(made).cpu())]).save(job.out / "samples.png")
 
 

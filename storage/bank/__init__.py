@@ -6,8 +6,20 @@ bank/complete/<shard>.json the shard's rows and digests; written after its files
 bank/bank.json             facts and all digests; written last, and without it there is no bank
 """
 
+from storage.bank.batches import BatchReader
 from storage.bank.facts import BankFacts, Shard
 from storage.bank.reader import Bank, Problem
+from storage.bank.survey import Survey, banks_below, survey
 from storage.bank.writer import BankWriter
 
-__all__ = ["Bank", "BankFacts", "BankWriter", "Problem", "Shard"]
+__all__ = [
+    "Bank",
+    "BankFacts",
+    "BankWriter",
+    "BatchReader",
+    "Problem",
+    "Shard",
+    "Survey",
+    "banks_below",
+    "survey",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from storage.arrays import shard_file
 from storage.errors import DamageError
@@ -13,6 +13,7 @@ from storage.errors import DamageError
 FORMAT = 1
 ARRAYS = ("z", "x", "labels")
 FACTS, INDEX, COMPLETE = "facts.json", "bank.json", "complete"
+MANTISSA = {"float32": 23, "float16": 10}  # bits that the type itself holds
 REMEDY = "Remove the bank and run the same command again: its stage writes it anew."
 
 
@@ -36,6 +37,7 @@ class BankFacts(_Model):
     draws: int = Field(gt=0, description="pairs for each row")
     shape: tuple[int, int, int] = Field(description="(C, H, W) of one image")
     dtype: Literal["float32", "float16"] = Field(description="of z and x")
+    mantissa_bits: int | None = Field(None, gt=0, description="z and x are rounded to so many bits, then compressed")
     shard: int = Field(gt=0, description="flat indices in one file")
     seed: int = Field(ge=0, lt=2**64, description="of the noise added to images, or of z")
     noise_std: float | None = Field(None, ge=0, description="eta: what was added to the images before encoding")
@@ -43,6 +45,12 @@ class BankFacts(_Model):
     producer: str = Field(min_length=1, description="fingerprint of the teacher or student")
     solver: str | None = Field(None, description="how x was computed from z: solver, grid, steps, guidance")
     flips: bool = Field(False, description="mirrored images are among the draws")
+
+    @model_validator(mode="after")
+    def _rounding_rounds(self) -> BankFacts:
+        if self.mantissa_bits is not None and self.mantissa_bits >= MANTISSA[self.dtype]:
+            raise ValueError(f"{self.dtype} has {MANTISSA[self.dtype]} mantissa bits: keep fewer, or leave it out")
+        return self
 
     @property
     def pairs(self) -> int:
@@ -66,8 +74,11 @@ class BankFacts(_Model):
 
 
 class FileFact(_Model):
+    """One of the two digests: of the chunks' checksums, or of all bytes, as older banks have it."""
+
     size: int
-    sha256: str
+    checksums: str | None = None
+    sha256: str | None = None
 
 
 class ShardRecord(_Model):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,13 @@ import numpy as np
 
 from storage.arrays import reading
 from storage.atomic import sha256_file
-from storage.bank.facts import COMPLETE, FACTS, INDEX, REMEDY, BankFacts, Identity, Index, Shard, read_json
-from storage.bank.shuffle import Window, windows
+from storage.bank.batches import BatchReader
+from storage.bank.facts import COMPLETE, FACTS, INDEX, REMEDY, BankFacts, FileFact, Identity, Index, Shard, read_json
+from storage.bank.layout import Layout
+from storage.bank.shardfile import ShardFile
 from storage.errors import DamageError, InputError
+
+THREADS = 2  # that read a whole bank: decoding and fresh memory cost more than the copying
 
 
 class Problem(NamedTuple):
@@ -32,6 +37,7 @@ class Bank:
         self.facts: BankFacts = index.facts
         self.arrays = index.arrays
         self._index = index
+        self._files: dict[tuple[str, int], ShardFile] = {}  # by array and shard
 
     @classmethod
     def open(cls, path: Path) -> Bank:
@@ -57,97 +63,88 @@ class Bank:
             raise DamageError(f"bank {path}, {where}", what + more, REMEDY)
         return bank
 
+    @property
+    def row_bytes(self) -> dict[str, int]:
+        """By array, the bytes of one pair in memory."""
+        return {name: rows.nbytes for name, rows in self.empty(1).items()}
+
+    @property
+    def chunk(self) -> int:
+        """Rows that are read and checked at once."""
+        return self._layouts["z"].chunk
+
+    def empty(self, pairs: int) -> dict[str, np.ndarray]:
+        """Arrays for so many pairs, (pairs, ...) of the bank's types, not filled."""
+        facts = self.facts
+        return {name: np.empty(facts.array_shape(name, pairs), facts.array_dtype(name)) for name in self.arrays}
+
     def load(self) -> dict[str, np.ndarray]:
         """All of the bank in memory: z and x (draws, rows, C, H, W) in the bank's type, labels (draws, rows) int64."""
-        facts, loaded = self.facts, {}
-        for name in self.arrays:
-            values = np.empty(facts.array_shape(name, facts.pairs), facts.array_dtype(name))
-            for shard in facts.shards:
-                values[shard.start : shard.stop] = self._read(name, shard, shard.start, shard.stop)
-            loaded[name] = values.reshape(facts.draws, facts.rows, *values.shape[1:])
-        return loaded
+        loaded = self.empty(self.facts.pairs)
+
+        def fill(part: tuple[str, Shard]) -> None:
+            name, (_, start, stop) = part
+            self.read(name, start, loaded[name][start:stop])
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(fill, itertools.product(self.arrays, self.facts.shards)))
+        return {name: rows.reshape(self.facts.draws, self.facts.rows, *rows.shape[1:]) for name, rows in loaded.items()}
 
     def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The pairs of flat `indices` (N,), in their order: arrays (N, ...). Reads whole shards, so for a few."""
+        """The pairs of flat `indices` (N,), in their order: arrays (N, ...). Reads whole chunks, so for a few."""
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not (indices.min() >= 0 and indices.max() < self.facts.pairs):
             raise IndexError(f"flat indices are 0 to {self.facts.pairs - 1}, got {indices.min()} to {indices.max()}")
-        gathered = {
-            n: np.empty(self.facts.array_shape(n, len(indices)), self.facts.array_dtype(n)) for n in self.arrays
-        }
-        shards = self.facts.shards
-        for number in np.unique(indices // self.facts.shard):
-            here = np.flatnonzero(indices // self.facts.shard == number)
-            shard = shards[number]
-            for name, values in gathered.items():
-                values[here] = self._read(name, shard, shard.start, shard.stop)[indices[here] - shard.start]
+        gathered = self.empty(len(indices))
+        for number in np.unique(indices // self.chunk):
+            here = np.flatnonzero(indices // self.chunk == number)
+            start = int(number) * self.chunk
+            for name, rows in self.empty(min(self.chunk, self.facts.pairs - start)).items():
+                self.read(name, start, rows)
+                gathered[name][here] = rows[indices[here] - start]
         return gathered
 
-    def batches(self, batch: int, world: int = 1) -> int:
-        """Batches in an epoch of `shuffled`, the same number for each rank."""
-        return self.facts.pairs // world // batch
+    def reader(self, batch: int, seed: int, *, rank: int = 0, world: int = 1, buffer_bytes: int = 2**30) -> BatchReader:
+        """Epochs of shuffled batches: `for batch in bank.reader(256, seed).epoch(0)`.
 
-    def shuffled(
-        self,
-        seed: int,
-        epoch: int,
-        batch: int,
-        start_batch: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        buffer_shards: int = 2,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """One epoch in random order: flat indices "index" (B,) and the arrays (B, ...) of each batch.
+        The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` goes on at batch k as if
+        it had given the batches before. In an epoch ranks have disjoint pairs and together all of them, once each; but
+        where `world` does not divide them, at most world - 1 are used twice, so that all ranks have equally many.
 
-        The order follows from (seed, epoch, rank, world, buffer_shards); `start_batch` skips ahead without reading.
-        Ranks have disjoint pairs and equally many batches, so fewer than `batch` pairs per rank, and fewer than `world`
-        besides, are left out of an epoch. Shards come in random order; as many rows as `buffer_shards` of them hold are
-        in memory, and are shuffled.
+        A bank of at most `buffer_bytes` is held in memory and shuffled as a whole. Of a larger one, chunks of about a
+        MiB come in random order from all over the bank; half of `buffer_bytes` of them are shuffled among each other,
+        while a thread reads the next into the other half.
+
+        Raises InputError for a batch, rank or buffer that cannot be.
         """
-        per_rank = self.facts.pairs // world
-        size = buffer_shards * self.facts.shard  # rows of a window
-        position, end = start_batch * batch, per_rank // batch * batch
-        plan = windows(self.facts, seed, epoch, rank, per_rank, size)
-        held: tuple[int, Window, dict[str, np.ndarray]] | None = None
-        while position < end:
-            parts = []
-            until = position + batch
-            while position < until:
-                number, offset = divmod(position, size)
-                if held is None or held[0] != number:
-                    held = None  # free the old window before the next is read
-                    held = (number, plan(number), self._read_window(plan(number)))
-                _, window, rows = held
-                chosen = window.order[offset : offset + until - position]
-                parts.append({"index": window.index[chosen], **{n: values[chosen] for n, values in rows.items()}})
-                position += len(chosen)
-            yield parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
+        return BatchReader(self, batch, seed, rank, world, buffer_bytes)
 
     def verify(self) -> list[Problem]:
-        """Hash every file: all that is missing or not as written, in order of shards. Empty when the bank is sound."""
+        """Read every byte: all that is missing or not as written, in order of shards. Empty when the bank is sound."""
         return self._metadata_problems() + [p for s in self.facts.shards for p in self._problems(s, deep=True)]
 
+    def read(self, name: str, start: int, out: np.ndarray) -> None:
+        """Read the rows of array `name` from flat index `start` on, all within one shard, into `out` (n, ...).
+
+        A chunk's CRC is checked when it is first read, and again once its file has changed. Raises DamageError.
+        """
+        number, first = divmod(start, self.facts.shard)
+        file = self._file(name, number)
+        with reading(f"bank {self.path}, shard {number}, {name}/{file.path.name}", REMEDY):
+            file.read(first, out)
+
+    def _file(self, name: str, shard: int) -> ShardFile:
+        found = self._files.get((name, shard))
+        if found is None:
+            path = self.facts.file(self.path, name, shard)
+            found = ShardFile(path, self._layouts[name], self._index.shards[shard].files[name].size)
+            self._files[name, shard] = found
+        return found
+
     @cached_property
-    def _zarr(self) -> dict:
-        import zarr
-
-        with reading(f"bank {self.path}", REMEDY):
-            return {name: zarr.open_array(str(self.path / name), mode="r") for name in self.arrays}
-
-    def _read(self, name: str, shard: Shard, start: int, stop: int) -> np.ndarray:
-        """Rows start to stop - 1 of an array, all within `shard`. Zarr checks the CRC of each chunk that it decodes."""
-        problem = self._problem(shard, name, deep=False)  # a missing or empty file would read as fill_value
-        if problem:
-            raise DamageError(f"bank {self.path}, shard {shard.index}, {problem.file}", problem.found, REMEDY)
-        with reading(f"bank {self.path}, shard {shard.index} of {name}", REMEDY):
-            return self._zarr[name][start:stop]
-
-    def _read_window(self, window: Window) -> dict[str, np.ndarray]:
-        shards = self.facts.shards
-        return {
-            name: np.concatenate([self._read(name, shards[s], start, stop) for s, start, stop in window.pieces])
-            for name in self.arrays
-        }
+    def _layouts(self) -> dict[str, Layout]:
+        with reading(f"bank {self.path}, zarr.json", REMEDY):
+            return {name: Layout.read(self.path / name) for name in self.arrays}
 
     def _problems(self, shard: Shard, deep: bool) -> list[Problem]:
         return [p for name in self.arrays if (p := self._problem(shard, name, deep))]
@@ -159,9 +156,18 @@ class Bank:
             found = "is missing"
         elif (size := file.stat().st_size) != fact.size:
             found = f"has {size} bytes instead of {fact.size}"
-        elif deep and sha256_file(file) != fact.sha256:
-            found = "its bytes are not those written (SHA-256)"
+        elif deep and not self._as_written(file, name, shard.index, fact):
+            found = "its bytes are not those written"
         return Problem(shard.index, file.relative_to(self.path).as_posix(), found) if found else None
+
+    def _as_written(self, file: Path, name: str, shard: int, fact: FileFact) -> bool:
+        """Read every byte of a file."""
+        if fact.checksums is None:
+            return sha256_file(file) == fact.sha256
+        try:
+            return self._file(name, shard).digest() == fact.checksums
+        except (ValueError, RuntimeError):  # a checksum, or what a decompressor makes of bad bytes
+            return False
 
     def _metadata_problems(self) -> list[Problem]:
         problems = []
@@ -169,5 +175,5 @@ class Bank:
             if not (self.path / file).is_file():
                 problems.append(Problem(None, file, "is missing"))
             elif sha256_file(self.path / file) != digest:
-                problems.append(Problem(None, file, "its bytes are not those written (SHA-256)"))
+                problems.append(Problem(None, file, "its bytes are not those written"))
         return problems

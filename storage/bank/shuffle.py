@@ -1,45 +1,90 @@
-"""The order of an epoch, without reading: shards shuffled, shared out to ranks, cut into windows, each shuffled."""
+"""The order of an epoch, without reading: chunks shuffled, shared out to ranks, cut into windows, each shuffled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from storage.bank.facts import BankFacts
 from storage.permutation import permutation
 
 
-class Window(NamedTuple):
-    """What is in memory at once: `pieces` (shard, start, stop) in flat indices, read one after another.
+@dataclass(frozen=True)
+class Share:
+    """What rank `rank` of `world` uses of each epoch of `pairs` pairs: as many as every other rank.
 
-    `index` (n,) is the flat index of each row so read, and `order` (n,) the order in which the rows are used.
+    An epoch is a line of all pairs in random order, of which rank r has the ceil(pairs / world) places from
+    r * ceil(pairs / world) on. Where that is more than there are, the line begins anew: of an epoch at most world - 1
+    pairs are used twice, and none is left out.
     """
 
-    pieces: list[tuple[int, int, int]]
-    index: np.ndarray
+    pairs: int
+    rank: int
+    world: int
+
+    @property
+    def size(self) -> int:
+        return -(-self.pairs // self.world)
+
+    def segments(self) -> list[tuple[int, int]]:
+        """Runs (start, stop) of places of the line, in order."""
+        start = self.rank * self.size % self.pairs
+        stop = start + self.size
+        return [(start, stop)] if stop <= self.pairs else [(start, self.pairs), (0, stop - self.pairs)]
+
+
+class Window(NamedTuple):
+    """What is in memory at once: runs (start, stop) of flat indices, each within a chunk, read one after another.
+
+    `order` (n,) is the order in which the rows so read are used.
+    """
+
+    runs: list[tuple[int, int]]
     order: np.ndarray
 
+    @property
+    def index(self) -> np.ndarray:
+        """The flat index of each row, in the order of reading."""
+        return np.concatenate([np.arange(start, stop) for start, stop in self.runs])
 
-def windows(facts: BankFacts, seed: int, epoch: int, rank: int, per_rank: int, size: int) -> Callable[[int], Window]:
-    """A function from the number of a window of `size` rows to the window, for one rank that uses `per_rank` pairs.
 
-    The shards in random order make one line of all pairs, of which rank r owns per_rank places from r * per_rank on.
+def resident_order(share: Share, seed: int, epoch: int) -> np.ndarray:
+    """Flat indices (share.size,) in their order of use, where any pair is at hand."""
+    line = permutation(share.pairs, "pairs", seed, epoch)
+    return np.concatenate([line[start:stop] for start, stop in share.segments()])
+
+
+class Windows:
+    """A rank's share of an epoch where `chunks` chunks of `chunk` rows are held at a time.
+
+    The line of the epoch is all chunks in random order: what lies together in the data set, such as a class, is thus
+    spread over the epoch, and a window mixes what comes from as many places as it has chunks.
     """
-    line = [facts.shards[i] for i in permutation(len(facts.shards), "shards", seed, epoch)]
-    ends = np.cumsum([s.stop - s.start for s in line])  # place at which each shard of the line ends
 
-    def window(number: int) -> Window:
-        first = rank * per_rank + number * size
-        last = min(first + size, (rank + 1) * per_rank)
-        pieces = []
-        for shard, end in zip(line, ends, strict=True):
-            begin = end - (shard.stop - shard.start)
-            low, high = max(first, begin), min(last, end)
-            if low < high:
-                pieces.append((shard.index, int(shard.start + low - begin), int(shard.start + high - begin)))
-        index = np.concatenate([np.arange(start, stop) for _, start, stop in pieces])
-        return Window(pieces, index, permutation(last - first, "rows", seed, epoch, rank, number))
+    def __init__(self, share: Share, chunk: int, chunks: int, seed: int, epoch: int) -> None:
+        self._share, self._chunks, self._key = share, chunks, (seed, epoch, share.rank)
+        begin = permutation(-(-share.pairs // chunk), "chunks", seed, epoch) * chunk  # first flat index of each chunk
+        ends = np.cumsum(np.minimum(chunk, share.pairs - begin))  # places of the line at which they end ...
+        places = np.concatenate([[0], ends[:-1]])  # ... and begin
+        runs = []
+        for low, high in share.segments():
+            some = slice(np.searchsorted(ends, low, "right"), np.searchsorted(places, high, "left"))
+            bounds = np.stack([places[some], ends[some]], axis=1).clip(low, high)
+            runs.append(bounds + (begin - places)[some, None])
+        self._runs = np.concatenate(runs)  # (runs, 2)
+        self._ends = np.cumsum(self._runs[:, 1] - self._runs[:, 0])
 
-    return window
+    def __len__(self) -> int:
+        return -(-len(self._runs) // self._chunks)
+
+    def __getitem__(self, number: int) -> Window:
+        runs = self._runs[number * self._chunks : (number + 1) * self._chunks]
+        size = int((runs[:, 1] - runs[:, 0]).sum())
+        return Window([tuple(run) for run in runs.tolist()], permutation(size, "rows", *self._key, number))
+
+    def find(self, position: int) -> tuple[int, int]:
+        """The window that holds the rank's row number `position`, and how many of its rows come before."""
+        number = int(np.searchsorted(self._ends, position, "right")) // self._chunks
+        before = self._ends[number * self._chunks - 1] if number else 0
+        return number, position - int(before)

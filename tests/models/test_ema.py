@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.ema import EMA
+from models.ema import EMA, HalfLife, Power
 
 
 class Net(nn.Module):
@@ -32,7 +32,7 @@ def drift(model: nn.Module, seed: int) -> None:
 def trained(updates: int = 5, batch: int = 8) -> tuple[Net, EMA]:
     torch.manual_seed(0)
     model = Net()
-    ema = EMA(model, half_life_images=100)
+    ema = EMA(model, HalfLife(100))
     for i in range(1, updates + 1):
         drift(model, i)
         ema.update(i * batch)
@@ -42,7 +42,7 @@ def trained(updates: int = 5, batch: int = 8) -> tuple[Net, EMA]:
 def test_half_life_is_the_half_life():
     model = Net(torch.float64)
     nn.init.zeros_(model.linear.weight)
-    ema = EMA(model, half_life_images=1000, ramp=math.inf)
+    ema = EMA(model, HalfLife(1000, ramp=math.inf))
     nn.init.ones_(model.linear.weight)
     for seen in range(50, 3001, 50):  # three half-lives: the initial zeros keep an eighth
         ema.update(seen)
@@ -51,7 +51,7 @@ def test_half_life_is_the_half_life():
 
 def test_half_life_does_not_depend_on_the_batch_size():
     model = Net(torch.float64)
-    emas = [EMA(model, half_life_images=1000, ramp=math.inf) for _ in range(2)]
+    emas = [EMA(model, HalfLife(1000, ramp=math.inf)) for _ in range(2)]
     drift(model, 0)
     emas[0].update(300)
     for seen in (1, 100, 300):
@@ -62,7 +62,7 @@ def test_half_life_does_not_depend_on_the_batch_size():
 def test_ramp_follows_the_closed_form():
     """Average = sum of w_i (1 - beta_i) times the later betas, plus w_0 times all betas."""
     model = Net(torch.float64)
-    ema = EMA(model, half_life_images=40, ramp=0.5)
+    ema = EMA(model, HalfLife(40, ramp=0.5))
     history = [model.linear.weight.detach().clone()]
     betas = []
     for i in range(1, 21):
@@ -85,7 +85,7 @@ def test_default_ramp_forgets_the_initial_weights_at_once():
 def test_averages_half_precision_weights_in_float32():
     model = Net(torch.bfloat16)
     nn.init.ones_(model.linear.weight)
-    ema = EMA(model, half_life_images=1e6, ramp=math.inf)
+    ema = EMA(model, HalfLife(1e6, ramp=math.inf))
     nn.init.constant_(model.linear.weight, 2.0)
     for seen in range(1000, 101_000, 1000):  # steps of 7e-4, below the spacing of bfloat16 at 1
         ema.update(seen)
@@ -131,7 +131,7 @@ def test_state_round_trip_continues_bitwise():
     model, ema = trained()
     state = {n: v.clone() for n, v in ema.state_dict().items()}
     assert all(isinstance(v, torch.Tensor) and v.is_contiguous() for v in state.values())
-    resumed = EMA(model, half_life_images=100)
+    resumed = EMA(model, HalfLife(100))
     resumed.load_state_dict(state)
     for i in range(6, 9):
         drift(model, i)
@@ -151,10 +151,47 @@ def test_state_is_a_snapshot():
     assert torch.equal(state["average.linear.weight"], before)
 
 
-@pytest.mark.parametrize("arguments", [{"half_life_images": 0}, {"half_life_images": 1, "ramp": 0}])
+@pytest.mark.parametrize("arguments", [(0,), (1, 0)])
 def test_rejects_a_memory_that_is_not_positive(arguments):
     with pytest.raises(ValueError, match="must be positive, got 0"):
-        EMA(Net(), **arguments)
+        HalfLife(*arguments)
+
+
+def test_power_function_is_the_weighted_mean_of_the_paper():
+    """beta_t = (1 - 1/t)^(gamma + 1) keeps sum_i w_i theta_i with w_i the increments of (i / n)^(gamma + 1)."""
+    model, memory = Net(torch.float64), Power(0.1)
+    ema, history = EMA(model, memory), []
+    for i in range(1, 31):
+        drift(model, i)
+        ema.update(8 * i)
+        history.append(model.linear.weight.detach().clone())
+    power = memory.gamma + 1
+    shares = [(i / 30) ** power - ((i - 1) / 30) ** power for i in range(1, 31)]
+    expected = sum(share * weight for share, weight in zip(shares, history, strict=True))
+    torch.testing.assert_close(ema.module().linear.weight, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("width", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
+def test_gamma_of_the_paper_and_width_of_the_profile(width, gamma):
+    """Karras et al. 2024 state gamma = 16.97 and 6.94; the standard deviation of the density t^gamma is the width."""
+    assert Power(width).gamma == pytest.approx(gamma, abs=0.005)
+    t = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    weights = t ** Power(width).gamma
+    mean = (weights * t).sum() / weights.sum()
+    spread = ((weights * (t - mean) ** 2).sum() / weights.sum()).sqrt()
+    assert spread.item() == pytest.approx(width, rel=1e-4)
+
+
+@pytest.mark.parametrize("width", [0, 0.29, -1])
+def test_rejects_a_width_without_a_profile(width):
+    with pytest.raises(ValueError, match="width must lie in"):
+        Power(width)
+
+
+def test_state_of_a_half_life_is_refused_by_a_power():
+    model, ema = trained()
+    with pytest.raises(ValueError, match="load it into the EMA"):
+        EMA(model, Power(0.1)).load_state_dict(ema.state_dict())
 
 
 def test_rejects_a_clock_that_stands_still():
@@ -166,8 +203,8 @@ def test_rejects_a_clock_that_stands_still():
 def test_rejects_the_state_of_another_average():
     model, ema = trained()
     before = ema.state_dict()
-    with pytest.raises(ValueError, match=r"half_life_images.*100.*got.*50"):
-        ema.load_state_dict(EMA(model, half_life_images=50).state_dict())
+    with pytest.raises(ValueError, match=r"images=100.*got.*50"):
+        ema.load_state_dict(EMA(model, HalfLife(50)).state_dict())
     with pytest.raises(ValueError, match="load it into the EMA that saved it"):
         ema.load_state_dict({})
     smaller = {n: v for n, v in before.items() if n != "average.linear.bias"}

@@ -142,6 +142,48 @@ def test_gradients_reach_every_parameter():
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+def test_condition_is_seen_by_its_own_row_and_through_the_first_layer_alone():
+    config = replace(TINY, condition_channels=3)
+    net, plain = randomised(config).eval(), randomised().eval()
+    x, t, labels = inputs()
+    condition = torch.randn(4, 3, 8, 8)
+    changed = condition.clone()
+    changed[1, 0, 0, 0] += 1
+    change = (net(x, t, labels, condition) - net(x, t, labels, changed)).abs().amax((1, 2, 3))
+    assert (change > 1e-4).tolist() == [False, True, False, False]
+    # The same weights with zeros for the condition: the network without one.
+    weights = plain.state_dict()
+    assert {n for n, v in net.state_dict().items() if v.shape != weights[n].shape} == {"enter.weight"}
+    net.load_state_dict(weights | {"enter.weight": torch.cat([weights["enter.weight"], torch.zeros(8, 3, 3, 3)], 1)})
+    torch.testing.assert_close(net(x, t, labels, condition), plain(x, t, labels), atol=1e-5, rtol=0)
+
+
+def test_gradients_reach_the_weights_of_the_condition():
+    net = randomised(replace(TINY, condition_channels=1))
+    x, t, labels = inputs()
+    (net(x, t, labels, torch.randn(4, 1, 8, 8)) - x).square().mean().backward()
+    assert net.enter.weight.grad[:, -1].abs().amax((1, 2)).min() > 0
+
+
+def test_conditioned_network_traces_without_graph_breaks():
+    torch._dynamo.reset()
+    net = randomised(replace(TINY, condition_channels=1)).eval()
+    x, t, labels = inputs()
+    condition = torch.randn(4, 1, 8, 8)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, t, labels, condition), net(x, t, labels, condition))
+
+
+def test_a_seed_goes_on_giving_the_weights_it_always_gave():
+    torch.manual_seed(0)
+    weights = UNet(TINY).state_dict()
+    assert len(weights) == 129 and next(iter(weights)) == "embed_time.0.weight"
+    # From before there were conditions. The second was drawn after nearly all others.
+    first, late = weights["enter.weight"].flatten()[:3], weights["up.3.0.shortcut.weight"].flatten()[-3:]
+    assert first.tolist() == pytest.approx([0.23528236, 0.21604787, -0.12198523], abs=1e-7)
+    assert late.tolist() == pytest.approx([0.09185678, -0.19617298, -0.16042337], abs=1e-7)
+
+
 def test_unconditional_network_refuses_labels():
     x, t, labels = inputs()
     net = UNet(replace(TINY, classes=0))
@@ -162,6 +204,7 @@ def test_unconditional_network_refuses_labels():
         ({"dropout": 1.0}, "dropout must lie in"),
         ({"classes": -1}, "classes must be at least 0"),
         ({"blocks": 0}, "blocks must be at least 1"),
+        ({"condition_channels": -1}, "condition_channels must be at least 0"),
     ],
 )
 def test_config_states_the_broken_rule(change, rule):
@@ -180,9 +223,23 @@ def test_config_states_the_broken_rule(change, rule):
         ({"labels": torch.tensor([0, -2, 0, 0])}, r"labels must lie in \[-1, 3\), got -2"),
         ({"labels": torch.zeros(4)}, "labels must be int64"),
         ({"labels": torch.zeros(1, dtype=torch.int64)}, "labels must be int64"),
+        ({"condition": torch.zeros(4, 1, 8, 8)}, "condition must be None"),
     ],
 )
 def test_forward_states_the_broken_rule(change, rule):
     x, t, labels = inputs()
     with pytest.raises(ValueError, match=rule):
         UNet(TINY)(**({"x": x, "t": t, "labels": labels} | change))
+
+
+@pytest.mark.parametrize(
+    ("condition", "rule"),
+    [
+        (None, r"condition must be given, \(4, 1, 8, 8\)"),
+        (torch.zeros(4, 1, 4, 4), r"condition must be .* \(4, 1, 8, 8\), got torch.float32 \(4, 1, 4, 4\)"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.int64), r"condition must be torch.float32 .* got torch.int64"),
+    ],
+)
+def test_conditioned_network_states_the_broken_rule(condition, rule):
+    with pytest.raises(ValueError, match=rule):
+        UNet(replace(TINY, condition_channels=1))(*inputs(), condition)

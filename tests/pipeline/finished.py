@@ -33,7 +33,7 @@ INPUTS = {"reference": ("data",), "teacher": ("data",), "couplings": ("data", "t
 
 
 def score(model, nfe, value, solver="euler", seconds=1.5, **protocol):
-    facts = {"guidance": 1.0, "images_seen": 153600, "ema_half_life": 10000}
+    facts = {"guidance": 1.0, "images_seen": 153600, "ema": "half-life-10000"}
     if model != "teacher":
         facts = {"grid": "uniform", **facts}
     return Score(model=model, solver=solver, nfe=nfe, metric="FD-classifier", value=value, seconds=seconds,

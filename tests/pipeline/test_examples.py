@@ -47,3 +47,10 @@ def test_labels_are_dropped_image_by_image():
     dropped = drop_labels(torch.zeros(10_000, dtype=torch.int64), 0.1, generator(1))
     assert (dropped == -1).double().mean() == pytest.approx(0.1, abs=0.015)
     assert drop_labels(None, 0.5, generator(1)) is None
+
+
+def test_latents_bring_their_mirror_images_along():
+    images = np.random.default_rng(0).normal(size=(6, 4, 2, 2)).astype(np.float32)
+    both = Examples(images, LABELS[:6], None, flips=True)
+    assert len(both) == 6
+    assert torch.equal(both.pixels(torch.arange(6)), torch.from_numpy(images))

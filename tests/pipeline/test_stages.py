@@ -68,7 +68,7 @@ def test_sigma_makes_the_bank_of_unit_size(made):
 
 def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
     from pipeline.job import Job, Progress
-    from pipeline.stages.student import choose_coupling
+    from pipeline.pairing import teacher_bank
 
     bank = Bank.open(made["couplings"].path(couplings.BANK))
     assert bank.facts.producer == made["teacher"].fingerprint
@@ -78,7 +78,7 @@ def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
     job = Job("student", config, {"couplings": other}, made["student"].root, load("nfm-digits").compute,
               Progress("student", made["student"].root))
     with pytest.raises(DamageError, match="another teacher"):
-        choose_coupling(job)
+        teacher_bank(job)
 
 
 def test_inference_batch_and_process_change_no_bit_of_the_bank(made, tmp_path):
@@ -107,7 +107,7 @@ def test_scores_count_calls_and_carry_their_protocol(made):
     for score in scores:
         assert score["metric"] == "FD-classifier"
         assert {"extractor", "reference", "n_real", "n_fake", "quantised", "split", "seed", "images_seen",
-                "ema_half_life"} <= set(score["protocol"])
+                "ema"} <= set(score["protocol"])
 
 
 def test_pictures_and_page_are_there(made):

@@ -1,10 +1,15 @@
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 from scipy import stats
 from scipy.special import logit
 
-from pipeline.times import At, LogitNormal, Uniform, time_distribution, time_grid
+from pipeline.solvers import RK4, Dopri5, Euler, Heun, Midpoint, sample, trajectory
+from pipeline.times import GRIDS, At, LogitNormal, Uniform, time_distribution, time_grid
 from storage.errors import InputError
+from tests.pipeline.solvers.test_order import rotation, start, turned
 
 
 def draw(distribution, n=20_000, seed=0):
@@ -60,19 +65,85 @@ def test_bad_numbers(make):
         make()
 
 
-@pytest.mark.parametrize("kind", ["uniform", "quadratic"])
-@pytest.mark.parametrize("steps", [1, 2, 16, 128])
-def test_grid_falls_from_one_to_zero(kind, steps):
-    grid = time_grid(kind, steps)
-    assert grid.shape == (steps + 1,) and grid[0] == 1 and grid[-1] == 0
-    assert (grid.diff() < 0).all()
+# --- grids
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_grid_falls_strictly_from_exactly_one_to_exactly_zero(kind):
+    for steps in range(1, 201):
+        grid = time_grid(kind, steps)
+        assert grid.shape == (steps + 1,) and grid.dtype == torch.float64
+        assert grid[0] == 1 and grid[-1] == 0 and (grid.diff() < 0).all()
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_one_step_is_the_whole_way(kind):
+    assert time_grid(kind, 1).tolist() == [1, 0]
 
 
 def test_quadratic_grid_by_hand():
     assert time_grid("quadratic", 4).tolist() == [1, 0.5625, 0.25, 0.0625, 0]
 
 
+def test_edm_grid_has_the_noise_levels_of_edm():
+    # By hand: the seventh roots run evenly from 80^(1/7) = 1.8701 to 0.002^(1/7) = 0.4116.
+    grid = time_grid("edm", 3)
+    assert (grid / (1 - grid))[1:].tolist() == pytest.approx([((1.8701 + 0.4116) / 2) ** 7, 0.002, 0], rel=1e-3)
+    # The 18 steps of EDM on CIFAR-10; ours start at infinity in place of 80.
+    grid = time_grid("edm", 18)
+    sigma = (grid / (1 - grid)).tolist()
+    assert sigma[0] == math.inf and sigma[-1] == 0
+    assert sigma[1:4] == pytest.approx([57.586, 40.786, 28.375], rel=1e-4)
+    assert sigma[-4:-1] == pytest.approx([0.022935, 0.0075280, 0.002], rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [2, 7, 64])
+def test_logit_grid_gives_each_step_its_share_of_training_times(steps):
+    grid = time_grid("logit", steps)
+    share = stats.norm(-0.2, 1.0).cdf(logit(grid.numpy()))
+    assert share.tolist() == pytest.approx([i / steps for i in range(steps, -1, -1)], abs=1e-12)
+    drawn = torch.histogram(draw(LogitNormal()).double(), grid.flip(0)).hist / 20_000
+    assert drawn.tolist() == pytest.approx([1 / steps] * steps, abs=5 * (1 / steps / 20_000) ** 0.5)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "quadratic", "logit"])
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_twice_the_steps_keep_the_times(kind, steps):
+    torch.testing.assert_close(time_grid(kind, 2 * steps)[::2], time_grid(kind, steps), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 50])
+def test_edm_keeps_its_inner_times(steps):
+    torch.testing.assert_close(time_grid("edm", 2 * steps - 1)[2:-1:2], time_grid("edm", steps)[1:-1])
+
+
 @pytest.mark.parametrize("kind, steps", [("cosine", 4), ("uniform", 0)])
 def test_bad_grid(kind, steps):
     with pytest.raises(InputError):
         time_grid(kind, steps)
+
+
+@pytest.mark.parametrize("kind", ["edm", "logit"])  # the others: tests/pipeline/solvers/test_order.py
+@pytest.mark.parametrize("solver", [Euler(), Midpoint(), Heun(), Heun(euler_last=True), RK4()], ids=repr)
+def test_the_error_falls_with_the_longest_step_to_the_order(kind, solver):
+    # Stiff nowhere, and not exact for any method: dx/dt = (1 + t) J x turns by 3/2 on the way.
+    z, counts = start(), [16, 32, 64, 128]
+    errors = [(sample(rotation, z, solver, n, kind) - turned(z, 1.0, 0.0)).abs().max().item() for n in counts]
+    longest = [-time_grid(kind, n).diff().min().item() for n in counts]
+    falls = [[math.log(a / b) for a, b in pairwise(numbers)] for numbers in (errors, longest)]
+    orders = [error / step for error, step in zip(*falls, strict=True)]
+    # One step of length h errs by h^(order + 1), which is all of the error where the longest are the ends' alone.
+    assert all(solver.order - 0.15 < order < solver.order + 1.2 for order in orders)
+    if kind == "edm":
+        assert orders == pytest.approx([solver.order] * 3, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("solver", [RK4(), Dopri5(1e-7, 1e-7)], ids=repr)
+def test_states_at_every_time_of_every_grid_both_ways(kind, solver):
+    z, grid = start(), time_grid(kind, 64)
+    for times in (grid, grid.flip(0)):
+        states = trajectory(rotation, z, times, solver)
+        assert len(states) == 65 and torch.equal(states[0], z)
+        for t, state in zip(times.tolist(), states, strict=True):
+            torch.testing.assert_close(state, turned(z, times[0].item(), t), atol=2e-5, rtol=0)

@@ -208,7 +208,7 @@ def test_a_damaged_shard_is_named_and_never_read(copied, file, damage):
     else:
         (copied / file).write_bytes(b"" if damage == "empty" else data[:-1])
     name = file.split("/")[0]
-    for read in (bank.load, lambda: bank.rows(np.arange(250)), lambda: list(bank.shuffled(0, 0, 50))):
+    for read in (bank.load, lambda: bank.rows(np.arange(250)), lambda: list(bank.reader(50, 0).epoch(0))):
         with pytest.raises(DamageError, match=rf"shard {shard}.*{name}.*Remove the bank"):
             read()
     assert [(p.shard, p.file) for p in bank.verify()] == [(shard, file)]
@@ -223,49 +223,3 @@ def test_damaged_metadata_is_named(copied, file):
     (copied / file).write_bytes(data.replace(b'"', b"'", 1))
     with pytest.raises(DamageError, match=file):
         Bank.open(copied)
-
-
-def epoch(bank: Bank, *args, **kwargs) -> np.ndarray:
-    """Flat indices (batches, B) of an epoch; the values must be those of the indices."""
-    batches = list(bank.shuffled(*args, **kwargs))
-    for batch in batches:
-        np.testing.assert_array_equal(batch["z"][:, 0, 0, 0], batch["index"])
-        np.testing.assert_array_equal(batch["labels"], batch["index"] % 50 % 3)
-    return np.stack([b["index"] for b in batches])
-
-
-@pytest.mark.parametrize("batch", [1, 24, 250])
-def test_an_epoch_holds_every_pair_once_in_a_new_order(pristine, batch):
-    bank = Bank.open(pristine)
-    first, second = epoch(bank, 1, 0, batch), epoch(bank, 1, 1, batch)
-    assert first.shape == (bank.batches(batch), batch)
-    assert len(np.unique(first)) == first.size > 250 - batch
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(first, epoch(bank, 2, 0, batch))
-    np.testing.assert_array_equal(first, epoch(bank, 1, 0, batch))
-
-
-def test_an_epoch_restarts_at_any_batch(pristine):
-    bank = Bank.open(pristine)
-    whole = epoch(bank, 3, 4, 24, buffer_shards=1)
-    for start in range(len(whole)):
-        np.testing.assert_array_equal(whole[start:], epoch(bank, 3, 4, 24, start_batch=start, buffer_shards=1))
-    assert list(bank.shuffled(3, 4, 24, start_batch=len(whole))) == []
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_an_epoch(pristine, world):
-    bank = Bank.open(pristine)
-    parts = [epoch(bank, 3, 4, 16, rank=rank, world=world) for rank in range(world)]
-    assert {p.shape for p in parts} == {(bank.batches(16, world), 16)}
-    every = np.concatenate([p.flatten() for p in parts])
-    assert len(np.unique(every)) == every.size
-
-
-def test_shuffling_mixes_within_the_buffer(tmp_path):
-    """Neighbours on disk are not neighbours in a batch: the mean distance is that of random pairs of the window."""
-    facts = FACTS.model_copy(update={"rows": 64, "draws": 64, "shard": 256})
-    bank = Bank.open(write(tmp_path / "bank", facts, ("z",)))
-    order = np.concatenate([b["index"] for b in bank.shuffled(0, 0, 64, buffer_shards=4)])
-    assert np.abs(np.diff(order)).mean() > 300
-    assert len(np.unique(order[:1024] // 256)) == 4

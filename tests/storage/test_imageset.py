@@ -142,3 +142,80 @@ def test_a_consistent_forgery_is_still_validated(tmp_path):
     (path / "zarr.json").write_text(json.dumps(root))
     with pytest.raises(DamageError, match="attributes were changed"):
         ImageSet.open(path)
+
+
+def latents(n: int, size: int = 2, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 4, size, size)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows", [30, 60])
+def test_latents_are_what_networks_see_and_images_stay(tmp_path, rows):
+    encoded = latents(rows), latents(10)
+    found = ImageSet.open(write(tmp_path / "set", latents=encoded))
+    assert found.shape == (4, 2, 2) and found.levels is None and found.classes == ["a", "b"]
+    np.testing.assert_array_equal(found.train.images, encoded[0])
+    np.testing.assert_array_equal(found.train.labels, np.tile(split(30).labels, rows // 30))
+    np.testing.assert_array_equal(found.test.images, encoded[1])
+    np.testing.assert_array_equal(found.test.labels, split(10).labels)
+    real = found.originals
+    assert real.shape == (1, 4, 4) and real.levels == 17 and real.classes == ["a", "b"]
+    np.testing.assert_array_equal(real.train.images, split(30).images)
+    np.testing.assert_array_equal(real.train.labels, split(30).labels)
+
+
+def test_classes_that_networks_are_not_told(tmp_path):
+    found = ImageSet.open(write(tmp_path / "set", conditional=False, latents=(latents(60), latents(10))))
+    assert found.classes is None and found.train.labels is None and len(found.train.images) == 60
+    assert found.originals.classes == ["a", "b"]
+    np.testing.assert_array_equal(found.originals.test.labels, split(10).labels)
+
+
+def test_a_set_without_either_is_its_own_original(tmp_path):
+    found = ImageSet.open(write(tmp_path / "set"))
+    np.testing.assert_array_equal(found.originals.train.images, found.train.images)
+    assert (found.originals.levels, found.originals.classes) == (found.levels, found.classes)
+
+
+@pytest.mark.parametrize(
+    ("pair", "rule"),
+    [
+        ((latents(29), latents(10)), "as many as its images"),
+        ((latents(90), latents(10)), "as many as its images"),
+        ((latents(30), latents(20)), "latents of test.*as many as its images"),
+        ((latents(30).astype(np.float64), latents(10)), "float32"),
+        ((latents(30)[..., :1], latents(10)), "float32"),
+        ((latents(30), latents(10, size=4)), "one shape"),
+        ((np.where(latents(30) > 3, np.nan, latents(30)), latents(10)), "finite"),
+    ],
+)
+def test_latents_that_do_not_fit_are_refused(tmp_path, pair, rule):
+    assert latents(30).max() > 3
+    with pytest.raises(InputError, match=rule):
+        write(tmp_path / "set", latents=pair)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_latents_are_named(tmp_path):
+    path = write(tmp_path / "set", latents=(latents(30), latents(10)))
+    target = path / "train/latents/c.0.0.0.0"
+    data = bytearray(target.read_bytes())
+    data[len(data) // 2] ^= 1
+    target.write_bytes(data)
+    found = ImageSet.open(path)
+    assert len(found.test.images) == 10 and len(found.originals.train.images) == 30
+    with pytest.raises(DamageError, match="train/latents"):
+        _ = found.train
+
+
+def test_sets_of_before_open_as_they_were(tmp_path):
+    """They say nothing of conditions."""
+    import zarr
+
+    from storage.imageset import _digest
+
+    path = write(tmp_path / "set")
+    group = zarr.open_group(str(path))
+    facts = {key: value for key, value in group.attrs.items() if key not in ("conditional", "digest")}
+    group.attrs.put({**facts, "digest": _digest(facts)})
+    found = ImageSet.open(path)
+    assert found.classes == ["a", "b"] and found.levels == 17 and len(found.train.labels) == 30

@@ -32,6 +32,10 @@ def test_moments_survive_saving():
     assert again.count == moments.count and np.array_equal(again.mean, moments.mean)
     assert np.array_equal(again.covariance, moments.covariance)
     assert frechet_distance(again.update(features(seed=1)), moments) > 0  # its arrays are its own
+    both = np.concatenate([features(), features(seed=1)])
+    np.testing.assert_allclose(again.covariance, np.cov(both.T), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(moments.merge(Moments.of(features(seed=1))).covariance, again.covariance, rtol=1e-9)
+    np.testing.assert_array_equal(moments.covariance, moments.covariance.T)
 
 
 def test_distance_of_known_gaussians():

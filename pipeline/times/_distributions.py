@@ -1,4 +1,4 @@
-"""When: the times a student is trained at, and the grids it is sampled on. t = 0 is data, t = 1 is noise."""
+"""The distributions that training times are drawn from."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ class LogitNormal:
     def sample(self, n: int, generator: Generator) -> Tensor:
         normal = torch.randn(n, generator=generator, dtype=torch.float64)
         return _inside(torch.sigmoid(self.mean + self.std * normal))
+
+    def quantile(self, p: Tensor) -> Tensor:
+        """The times below which a share p of all draws lies: (N,) float64 for p (N,) in [0, 1]; exact at 0 and 1."""
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(p.double()))
 
 
 @dataclass(frozen=True)
@@ -93,25 +97,6 @@ def time_distribution(spec: Mapping[str, object]) -> TimeDistribution:
         rule = f"{spec['kind']} times have the settings {', '.join(known) or 'none'}"
         raise InputError(rule, unknown, "Remove the others.")
     return kind(**settings)
-
-
-def time_grid(kind: str, steps: int) -> Tensor:
-    """Times to sample on, from noise to data: (steps + 1,) float64, falling strictly from 1 to 0.
-
-    `uniform` is t_i = i/n. `quadratic` is t_i = (i/n)^2, whose steps shorten near the data, as in the NFM paper. Flip a
-    grid to go from data to noise.
-
-    Raises:
-        InputError: unknown kind, or fewer than one step.
-    """
-    if steps < 1:
-        raise InputError("A time grid has at least one step", steps, "Ask for 1 or more.")
-    even = torch.arange(steps, -1, -1, dtype=torch.float64) / steps  # i/n for i = n ... 0
-    if kind == "uniform":
-        return even
-    if kind == "quadratic":
-        return even.square()
-    raise InputError("A time grid has a known kind", kind, "Choose uniform or quadratic.")
 
 
 def _inside(t: Tensor) -> Tensor:

@@ -1,0 +1,33 @@
+"""The sections of a recipe: one frozen, validated model for each stage. Lengths of training are in images seen."""
+
+from pipeline.configs._base import Config as Config
+from pipeline.configs._base import Grid as Grid
+from pipeline.configs._base import Name as Name
+from pipeline.configs._base import Seeded as Seeded
+from pipeline.configs._base import Solver as Solver
+from pipeline.configs._compute import Compute as Compute
+from pipeline.configs._data import Data as Data
+from pipeline.configs._data import Reference as Reference
+from pipeline.configs._evaluation import Evaluation as Evaluation
+from pipeline.configs._evaluation import Sweep as Sweep
+from pipeline.configs._networks import DiT as DiT
+from pipeline.configs._networks import Network as Network
+from pipeline.configs._networks import UNet as UNet
+from pipeline.configs._pairing import NFM as NFM
+from pipeline.configs._pairing import Coupling as Coupling
+from pipeline.configs._pairing import Entropic as Entropic
+from pipeline.configs._pairing import Independent as Independent
+from pipeline.configs._pairing import Loom as Loom
+from pipeline.configs._pairing import MinibatchOT as MinibatchOT
+from pipeline.configs._pairing import Potentials as Potentials
+from pipeline.configs._pairing import Semidiscrete as Semidiscrete
+from pipeline.configs._student import LogitNormalTime as LogitNormalTime
+from pipeline.configs._student import OneStep as OneStep
+from pipeline.configs._student import Pairs as Pairs
+from pipeline.configs._student import Student as Student
+from pipeline.configs._student import UniformTime as UniformTime
+from pipeline.configs._teacher import Couplings as Couplings
+from pipeline.configs._teacher import Teacher as Teacher
+from pipeline.configs._training import HalfLife as HalfLife
+from pipeline.configs._training import Power as Power
+from pipeline.configs._training import Training as Training

@@ -1,0 +1,24 @@
+"""What every section of a recipe is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
+Grid = Literal["uniform", "quadratic", "edm", "logit"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+class Config(BaseModel):
+    """A section: unknown keys are refused, and nothing changes after validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Seeded(Config):
+    seed: int | None = Field(None, ge=0, lt=2**32, description="the recipe's seed unless given")

@@ -1,0 +1,91 @@
+"""Students: velocity networks, the pairs that they induce, and what is trained on those."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.configs._base import Config, Fraction, Grid, Positive, Seeded, Solver
+from pipeline.configs._networks import Network
+from pipeline.configs._pairing import Coupling
+from pipeline.configs._training import Training
+
+
+class LogitNormalTime(Config):
+    """logit(t) ~ N(mean, std^2)."""
+
+    kind: Literal["logit-normal"] = "logit-normal"
+    mean: float = -0.2
+    std: float = Field(1.0, gt=0)
+
+
+class UniformTime(Config):
+    kind: Literal["uniform"] = "uniform"
+
+
+Time = Annotated[LogitNormalTime | UniformTime, Field(discriminator="kind")]
+
+
+class LinearPath(Config):
+    """x_t = (1 - t) x + t z."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class OptimalTransportPath(Config):
+    """The straight path that ends in data with a little noise (Lipman et al. 2023, arXiv 2210.02747, eq. 20)."""
+
+    kind: Literal["ot"] = "ot"
+    sigma_min: float = Field(1e-4, ge=0, lt=1)
+
+
+class VariancePreservingPath(Config):
+    """The diffusion path of DDPM."""
+
+    kind: Literal["vp"] = "vp"
+    beta_min: float = Field(0.1, gt=0)
+    beta_max: float = Field(20.0, gt=0)
+
+
+class VarianceExplodingPath(Config):
+    """The diffusion path of score matching with ever larger noise."""
+
+    kind: Literal["ve"] = "ve"
+    sigma_min: float = Field(0.01, gt=0)
+    sigma_max: float = Field(50.0, gt=0)
+
+
+Path = Annotated[LinearPath | OptimalTransportPath | VariancePreservingPath | VarianceExplodingPath,
+                 Field(discriminator="kind")]
+
+
+class Student(Seeded):
+    """A velocity network on the path from x to z; the coupling chooses z for x."""
+
+    coupling: Coupling
+    network: Network
+    path: Path = LinearPath()
+    time: Time = LogitNormalTime()
+    label_drop: Fraction = 0.1
+    training: Training
+
+
+class Pairs(Seeded):
+    """(z, ODE(z)) from the student."""
+
+    count: Positive
+    solver: Solver = "euler"
+    grid: Grid = "quadratic"
+    nfe: Positive = 8
+    guidance: float = Field(1.0, ge=0)
+    dtype: Literal["float32", "float16"] = "float32"
+    shard: Positive = 4096
+
+
+class OneStep(Seeded):
+    """A student trained on pairs from the first one's weights: over all t (reflow) or at t = 1 (distil)."""
+
+    mode: Literal["reflow", "distil"]
+    time: Time = UniformTime()
+    training: Training

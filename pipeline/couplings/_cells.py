@@ -1,0 +1,89 @@
+"""Which point of a finite set a noise falls to: a Laguerre (power) diagram, one for each class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from storage.errors import InputError
+
+_AT_ONCE = 2**24  # scores in memory at a time: 64 MiB
+
+
+class Cells:
+    """Points (N, D), classes apart, and the cells that potentials g (N,) cut the noise into.
+
+    A noise z falls to the point i of its class with the least |z - x_i|^2 - g_i, which has the greatest
+    <z, x_i> + (g_i - |x_i|^2) / 2: a maximum inner product search.
+
+    Args:
+        points: (N, ...) float32, flattened to (N, D). Kept in the order of the classes, so with classes this is a copy.
+        labels: (N,) int64, or None for one class of all, named 0.
+
+    Raises:
+        InputError: no points, points that are not finite float32, or labels that are not one class, 0 or more, each.
+    """
+
+    def __init__(self, points: Tensor, labels: Tensor | None) -> None:
+        if points.ndim < 2 or 0 in points.shape or points.dtype != torch.float32 or not points.isfinite().all():
+            raise InputError("Semidiscrete transport needs points (N, D), finite float32",
+                             (tuple(points.shape), str(points.dtype)), "Give the training images in [-1, 1].")
+        if labels is None:
+            labels = torch.zeros(len(points), dtype=torch.long)
+        labels = labels.cpu()
+        if labels.shape != points.shape[:1] or labels.dtype != torch.long or labels.min() < 0:
+            raise InputError("Each point has a class, int64, 0 or more", (tuple(labels.shape), str(labels.dtype)),
+                             "Give labels (N,), or None where there are no classes.")
+        self.classes, sizes = labels.unique(return_counts=True)  # (C,) ascending
+        self.sizes = sizes.tolist()
+        self.order = labels.argsort(stable=True)  # (N,): row of each point in the order of the classes
+        flat = points.flatten(1)
+        self._points = flat if len(self.classes) == 1 else flat[self.order.to(flat.device)]
+        self._first = [0, *sizes.cumsum(0).tolist()]
+
+    @property
+    def device(self) -> torch.device:
+        return self._points.device
+
+    @property
+    def dimension(self) -> int:
+        return self._points.shape[1]
+
+    def rows(self, index: int) -> Tensor:
+        """(N_c,) int64 on the CPU: where the points of the class number `index` stand among all."""
+        return self.order[self._first[index]:self._first[index + 1]]
+
+    def points(self, index: int) -> Tensor:
+        """(N_c, D), in the order of `rows`. A view."""
+        return self._points[self._first[index]:self._first[index + 1]]
+
+    def half_squares(self, index: int) -> Tensor:
+        """|x_i|^2 / 2, (N_c,) float64, in the order of `rows`."""
+        parts = self.points(index).split(max(1, _AT_ONCE // self.dimension))
+        return torch.cat([part.double().square().sum(1) for part in parts]) / 2
+
+    def fall(self, z: Tensor, index: int, offsets: Tensor) -> Tensor:
+        """The place in `rows` of the point that each noise falls to, (n,) int64 on the device of the points.
+
+        At most 2^24 scores are in memory at a time, whatever N and D.
+
+        Args:
+            z: (n, D) float32 on the device of the points.
+            index: number of the class.
+            offsets: (g_i - |x_i|^2) / 2, (N_c,) on the device of the points, up to a number added to all.
+        """
+        # Centred in float64: what is the same for all points must not cost digits of the float32 scores.
+        offsets = (offsets - offsets.mean()).float()
+        best = place = None
+        start = 0
+        for part in self.points(index).split(max(1, _AT_ONCE // max(1, len(z)))):
+            scores = torch.addmm(offsets[start:start + len(part)], z, part.T)  # (n, part)
+            value, found = scores.max(dim=1)
+            found += start
+            if best is None:
+                best, place = value, found
+            else:
+                better = value > best
+                best, place = torch.where(better, value, best), torch.where(better, found, place)
+            start += len(part)
+        return place

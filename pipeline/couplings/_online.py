@@ -1,0 +1,42 @@
+"""The teacher's coupling without a bank: noise made anew for each visit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from models.tarflow import TarFlow
+
+
+@dataclass(frozen=True)
+class Online:
+    """z = f(x + eta eps, c) / sigma_f with a fresh eps at each visit (NFM, arXiv 2603.09014), where a bank has K.
+
+    Args:
+        flow: the teacher, on the device that computes.
+        noise: eta, which it was trained with.
+        sigma: sigma_f, as measured over the training set.
+        rank, world: of several ranks each encodes the part of the batch that it trains on. The other rows stay zero:
+            they are never looked at.
+    """
+
+    flow: TarFlow
+    noise: float
+    sigma: float
+    rank: int = 0
+    world: int = 1
+
+    @torch.no_grad()
+    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """See `Coupling.pair`."""
+        del rows
+        eps = torch.randn(x.shape, generator=generator)
+        z = torch.zeros_like(x)
+        share = len(x) // self.world
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        device = next(self.flow.parameters()).device
+        y = (x[mine] + self.noise * eps[mine].to(x.device)).to(device)
+        z[mine] = (self.flow.encode(y, None if labels is None else labels[mine].to(device)) / self.sigma).to(x.device)
+        return z

@@ -1,0 +1,81 @@
+"""Semidiscrete optimal transport: noise chooses its image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from pipeline.couplings._cells import Cells
+from pipeline.couplings._potentials import Potentials
+from storage.errors import InputError
+
+
+class Semidiscrete:
+    """The optimal transport of N(0, I) to the finite training set: a noise z belongs to one image, whatever the batch.
+
+    Mousavi-Hosseini et al. 2025 (arXiv 2509.25519), without entropic regularisation: z goes to the image x_i with the
+    least |z - x_i|^2 - g_i. z is exactly N(0, I); images come up equally often as far as the potentials g were fitted
+    (`Potentials.divergence`). With labels, transport is within each class, so that a class's noise is N(0, I) too.
+
+    Unlike a `Coupling`, which is given images, this one draws them: it has `draw` and no `pair`. There are no epochs,
+    for images come with replacement.
+
+    A draw costs 2 B N D flops, within classes 2 B N D / C: on CIFAR-10 a batch of 128 takes 4e10, or 4e9 in its
+    classes. The images are kept as (N, D) float32, and with labels a copy of them by class.
+
+    Args:
+        points: (N, C, H, W) float32, on the device to compute on: those that the potentials were fitted to. Where a
+            data set has flipped copies, they are points of their own.
+        labels: (N,) int64 or None, as for the fit.
+        potentials: from `fit_potentials`.
+
+    Raises:
+        InputError: points or labels as `Cells` says, or potentials of other ones.
+    """
+
+    def __init__(self, points: Tensor, labels: Tensor | None, potentials: Potentials) -> None:
+        self.cells = Cells(points, labels)
+        self.shape = tuple(points.shape[1:])
+        fitted = (len(potentials.values), potentials.classes.tolist())
+        if fitted != (len(points), self.cells.classes.tolist()):
+            raise InputError(f"Potentials belong to {len(points)} points of the classes {self.cells.classes.tolist()}",
+                             fitted, "Fit them to these points.")
+        self._offsets = [potentials.values[self.cells.rows(index)].to(self.cells.device) / 2
+                         - self.cells.half_squares(index) for index in range(len(self.cells.sizes))]
+
+    def draw(self, count: int, generator: Generator, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pairs of images and noise.
+
+        Args:
+            count: of pairs, B.
+            generator: on the CPU, so that the same draws are made whatever the device.
+            labels: (B,) the classes wanted; None for classes as frequent as among the points.
+
+        Returns:
+            rows (B,) int64 on the CPU, of the images among the points; and z (B, C, H, W) float32 on the device of the
+            points. z[i] belongs to the image rows[i].
+
+        Raises:
+            InputError: labels of another number, or of a class without points.
+        """
+        if labels is None:
+            wanted = torch.randint(len(self.cells.order), (count,), generator=generator)
+            numbers = torch.bucketize(wanted, torch.tensor(self.cells.sizes).cumsum(0), right=True)
+        else:
+            numbers = self._numbers(labels.cpu(), count)
+        z = torch.randn(count, *self.shape, generator=generator).to(self.cells.device)
+        flat, rows = z.flatten(1), torch.empty(count, dtype=torch.long)
+        for index in numbers.unique().tolist():
+            own = (numbers == index).nonzero().squeeze(1)
+            place = self.cells.fall(flat[own.to(z.device)], index, self._offsets[index])
+            rows[own] = self.cells.rows(index)[place.cpu()]
+        return rows, z
+
+    def _numbers(self, labels: Tensor, count: int) -> Tensor:
+        """The numbers of classes (B,) within `Cells.classes`."""
+        known = self.cells.classes
+        numbers = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
+        if labels.shape != (count,) or not torch.equal(known[numbers], labels):
+            raise InputError(f"Draws need a class for each of {count} pairs, among {known.tolist()}",
+                             sorted(set(labels.tolist())), "Ask for classes of the training set, or give None.")
+        return numbers

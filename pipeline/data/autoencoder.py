@@ -1,0 +1,106 @@
+"""Into a latent space and back, by an autoencoder in diffusers' format (Rombach et al. 2022, arXiv 2112.10752).
+
+    z = (m(x) - shift) * scale        x = D(z / scale + shift)
+
+m is the mean of q(z | x): what an image's latent is, without the sampling noise that training the autoencoder needed.
+Scale and shift are the autoencoder's own; they make latents of about unit variance (section 4.3.2 and appendix D.1).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.data.digest import AUTOENCODER
+from storage.errors import InputError
+
+# Pixels of the images encoded or decoded at once. The shape of a product decides how it rounds, so this follows from
+# the images alone; at a network's full resolution of 128 channels it is 0.27 GB.
+TOGETHER = 2**19
+
+
+class Autoencoder:
+    """A frozen AutoencoderKL with its scale and shift.
+
+    Attributes:
+        channels: of images.
+        factor: how many times smaller a latent is, to a side.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        config = network.config
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.channels = config.in_channels
+        self.factor = 2 ** (len(config.block_out_channels) - 1)
+        self._latent_channels = config.latent_channels
+        # Some have one number for all channels, some one for each.
+        per_channel = config.get("latents_mean"), config.get("latents_std")
+        mean = config.get("shift_factor") or 0.0 if per_channel[0] is None else per_channel[0]
+        std = 1.0 if per_channel[1] is None else per_channel[1]
+        self._shift = torch.tensor(mean, device=device).view(-1, 1, 1)
+        self._scale = config.scaling_factor / torch.tensor(std, device=device).view(-1, 1, 1)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Autoencoder:
+        """Read config.json and the weights, in float32. Nothing is fetched, and nothing is unpickled.
+
+        Raises InputError if diffusers is not installed, or the folder holds something else or not all of it.
+        """
+        require_library()
+        from diffusers import AutoencoderKL
+
+        rule, remedy = "data.autoencoder holds an AutoencoderKL of diffusers", "Give another folder, or save it anew."
+        try:
+            kind = json.loads((Path(folder) / AUTOENCODER[0]).read_bytes())["_class_name"]
+            if kind != "AutoencoderKL":
+                raise InputError(rule, f"{folder}: {kind}", remedy)
+            network, info = AutoencoderKL.from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False,
+                torch_dtype=torch.float32, output_loading_info=True)  # fmt: skip
+        except InputError:
+            raise
+        except Exception as error:  # whatever diffusers, safetensors and json raise
+            raise InputError(rule, f"{folder}: {type(error).__name__}: {error}", remedy) from error
+        wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+        if wrong:  # diffusers would go on with random weights
+            raise InputError(rule, f"{folder}: weights that do not fit: {wrong[:3]} of {len(wrong)}", remedy)
+        return cls(network, torch.device(device))
+
+    def latent_shape(self, channels: int, size: int) -> tuple[int, int, int]:
+        """(c, s, s) of the latent of an image (C, S, S). Raises InputError if it takes no such images."""
+        if channels != self.channels:
+            found = f"{channels} channel{'s' if channels > 1 else ''}"
+            raise InputError(f"this autoencoder takes images of {self.channels} channels", found, "Choose another.")
+        if size % self.factor:
+            rule = f"this autoencoder takes images of a multiple of {self.factor} pixels to a side"
+            raise InputError(rule, size, "Set data.size.")
+        return self._latent_channels, size // self.factor, size // self.factor
+
+    def together(self, size: int) -> int:
+        """How many images of `size` pixels to a side are encoded or decoded at once."""
+        return max(1, TOGETHER // size**2)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, C, S, S) in [-1, 1] to latents (B, c, s, s), both float32, the latter on the autoencoder's device."""
+        pieces = x.split(self.together(x.shape[-1]))
+        means = [self.network.encode(piece.to(self.device)).latent_dist.mean for piece in pieces]
+        return (torch.cat(means) - self._shift) * self._scale
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, c, s, s) to (B, C, S, S), nominally in [-1, 1], both float32, the latter on the autoencoder's device."""
+        pieces = (z.to(self.device) / self._scale + self._shift).split(self.together(z.shape[-1] * self.factor))
+        return torch.cat([self.network.decode(piece).sample for piece in pieces])
+
+
+def require_library() -> None:
+    """Raise InputError unless diffusers can be imported."""
+    if importlib.util.find_spec("diffusers") is None:
+        remedy = "Install the extra: pip install 'flowctl[latents]'."
+        raise InputError("data.autoencoder is read by the package diffusers", "which is not installed", remedy)

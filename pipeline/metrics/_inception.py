@@ -1,0 +1,161 @@
+"""The Inception network as an extractor of features, its weights fetched once or given as a file."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from models.inception import FEATURES, SIDE, InceptionV3
+from pipeline.metrics._quantise import quantise
+from storage.atomic import sha256_file
+from storage.errors import InputError
+
+URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+PUBLISHED = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+RETRIES = 3  # pooch waits 1, 2, 3 ... seconds before each
+_AT_ONCE = 64  # images, of which the widest layer holds 5.5 MB each
+
+
+class Inception(nn.Module):
+    """Inception v3 of the Frechet Inception Distance, see `models.inception.InceptionV3`, for images in [-1, 1].
+
+    A distance in its features is the FID only with the published weights. The checksum of the file that the weights
+    came from is part of the state, so that a saved extractor still knows.
+    """
+
+    accuracy = None  # there are no held-out classes to measure it on
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = InceptionV3()
+        self.register_buffer("digest", torch.zeros(32, dtype=torch.uint8))  # SHA-256, zeros before weights are loaded
+        self.eval().requires_grad_(False)
+
+    @property
+    def checksum(self) -> str:
+        """Of the file that the weights came from: "sha256:" and 64 digits."""
+        return f"sha256:{bytes(self.digest.tolist()).hex()}"
+
+    @property
+    def metric(self) -> str:
+        """What a Frechet distance in these features may be called."""
+        return "FID" if self.checksum == PUBLISHED else "FD-inception"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a protocol must say of the extractor."""
+        return {
+            "weights": self.checksum,
+            "layer": f"pool3, {FEATURES} features",
+            "input": "256 levels, rounded half up; grey as three equal channels",
+            "resized": f"{SIDE}x{SIDE}, bilinear as in TensorFlow 1 (no half-pixel centres, no smoothing)",
+            "precision": "float32 without TF32",
+        }
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1], C being 3 or, for grey images, 1, to (B, 2048). Rounds to 256 levels first.
+
+        Raises:
+            InputError: another number of channels, or x holds NaN.
+        """
+        if x.shape[1] not in (1, 3):
+            raise InputError("Inception looks at images of one or three channels", x.shape[1], "Use another extractor.")
+        levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
+        with _full_precision(x.device):
+            return torch.cat([self.network(part) for part in levels.split(_AT_ONCE)])
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, 2048) features, on any device, to (n, 1008) logits on the CPU, for `inception_score`."""
+        return self.network.logits(features.to(self.digest.device)).cpu()
+
+
+def load_inception(path: Path | None = None, checksum: str | None = None, cache_dir: Path | None = None) -> Inception:
+    """The network with its weights, on the CPU, frozen, in evaluation mode.
+
+    Args:
+        path: the weights, .safetensors or else .pth, with the names and shapes of the published ones; None fetches
+            those, 96 MB.
+        checksum: "sha256:" and 64 digits of the file at `path`, if it is another than the published one.
+        cache_dir: where a fetched file is kept; by default the user's cache.
+
+    Raises:
+        InputError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is
+            executed: it is read as tensors only.
+    """
+    path = _fetch(cache_dir) if path is None else Path(path)
+    expected = checksum or PUBLISHED
+    if not path.is_file():
+        raise InputError("Inception's weights are a file", str(path), f"Check the path, or fetch it from {URL}.")
+    found = f"sha256:{sha256_file(path)}"
+    if found != expected:
+        remedy = f"It is truncated or another file: fetch it again from {URL}, or state its own checksum."
+        raise InputError(f"{path} has the checksum {expected}", found, remedy)
+    extractor = Inception()
+    _load(extractor.network, path)
+    extractor.digest.copy_(torch.tensor(list(bytes.fromhex(found.removeprefix("sha256:")))))
+    return extractor
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    """Set all weights; no name may be missing, none left over."""
+    remedy = f"Use the file that {URL} gives."
+    try:
+        safe = path.suffix == ".safetensors"
+        tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"{path} holds tensors and nothing else", f"{type(error).__name__}: {error}", remedy) from None
+    if not isinstance(tensors, dict):
+        raise InputError(f"{path} holds tensors by name", type(tensors).__name__, remedy)
+    # Batch norm's counters are of no use here, and only some versions of torch have saved them.
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items() if not _counter(name)}
+    given = {name: value for name, value in tensors.items() if not _counter(name)}
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in given.items()}
+    if shapes != own:
+        name = min((name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name)), key=str)
+        rule = f"{path} has the tensors of Inception v3 as published: {name} {own.get(name, 'is none of them')}"
+        raise InputError(rule, shapes.get(name, "nothing of this name"), remedy)
+    network.load_state_dict(given, strict=False)
+
+
+def _counter(name: object) -> bool:
+    return str(name).endswith("num_batches_tracked")
+
+
+def _fetch(cache_dir: Path | None) -> Path:
+    """The published file in `cache_dir`, downloaded unless it is there with the right checksum."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    base, name = URL.rsplit("/", 1)
+    folder = cache_dir or pooch.os_cache("flowctl")
+    registry = pooch.create(folder, f"{base}/", registry={name: PUBLISHED}, retry_if_failed=RETRIES)
+    try:
+        return Path(registry.fetch(name, downloader=pooch.HTTPDownloader(timeout=60)))
+    except (OSError, ValueError) as error:  # no network, no space; wrong checksum
+        remedy = "Try again, or fetch it by other means and give its path."
+        raise InputError(f"Inception's weights are fetched from {URL}", f"{type(error).__name__}: {error}",
+                         remedy) from error
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Without autocast and TF32, which cuDNN's convolutions use unless told otherwise."""
+    backends = (torch.backends.cudnn.conv, torch.backends.mkldnn.conv)
+    settings = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, setting in zip(backends, settings, strict=True):
+            backend.fp32_precision = setting

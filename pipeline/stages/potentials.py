@@ -1,0 +1,64 @@
+"""The potentials of semidiscrete optimal transport: which training image each noise belongs to."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load, save
+
+from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.configs import Potentials as Config
+from pipeline.couplings import Potentials, fit_potentials
+from pipeline.examples import Examples
+from pipeline.job import Job
+from pipeline.results import PotentialsResult
+from pipeline.runtime import derive, prepare
+from pipeline.stages.data import IMAGES
+from pipeline.training import Clock
+from storage.artifact import Artifact
+from storage.atomic import write_bytes
+from storage.errors import DamageError
+from storage.imageset import ImageSet
+
+POTENTIALS = "potentials.safetensors"
+
+
+def run(job: Job) -> PotentialsResult:
+    device = prepare(job.compute)
+    config: Config = job.config
+    data = job.inputs["data"]
+    images = ImageSet.open(data.path(IMAGES))
+    examples = Examples(images.train.images, images.train.labels, images.levels, data.config["flips"])
+    rows = torch.arange(len(examples))
+    points, labels = examples.pixels(rows).to(device), examples.classes(rows)
+    folder, saving = job.work / "checkpoints", Clock(job.compute.checkpoint_seconds)
+    found = load_checkpoint(folder)
+    classes = 1 if labels is None else len(labels.unique())
+
+    def on_step(ascent) -> None:
+        finished, steps = int(ascent.done.sum()), int(ascent.steps.sum())
+        chi2 = ascent.divergence[ascent.divergence.isfinite()]
+        job.progress(finished, classes, "classes", steps=steps, divergence=float(chi2[-1]) if len(chi2) else None)
+        if saving.due() or job.stop:
+            with saving:
+                save_checkpoint(folder, steps, ascent.tensors(), {})
+                job.saved(finished, classes, "classes")
+        job.pause_point()
+
+    potentials = fit_potentials(points, labels, seed=derive(config.seed, "potentials"), batch=config.batch,
+                                passes=config.passes, tolerance=config.tolerance, on_step=on_step,
+                                state=None if found is None else found[0])
+    write_bytes(job.out / POTENTIALS, save(potentials.tensors()))
+    divergence = float(potentials.divergence.max())
+    missed = (f"chi^2 of the masses is {divergence:.3g} after {config.passes:g} passes, above {config.tolerance:g}: "
+              "images come up unevenly; allow more passes")
+    return PotentialsResult(points=len(points), steps=int(potentials.steps.sum()), divergence=divergence,
+                            warnings=(missed,) if divergence > config.tolerance else ())
+
+
+def load_potentials(artifact: Artifact) -> Potentials:
+    """What the stage wrote. Raises DamageError where it cannot be read."""
+    try:
+        return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
+    except Exception as error:
+        raise DamageError(str(artifact.path(POTENTIALS)), f"it cannot be read: {error}",
+                          "Run with --force potentials to make it anew") from None

@@ -1,0 +1,11 @@
+"""The one training loop: teachers, students and one-step students differ in network, batch and loss only.
+
+The clock is images seen. Every random draw of a step follows from (seed, step), so any step can be replayed and a run
+that was killed and taken up again is the same run, bit for bit.
+"""
+
+from pipeline.training._clocks import Clock as Clock
+from pipeline.training._fit import Fitted as Fitted
+from pipeline.training._fit import fit as fit
+from pipeline.training._memory import Memory as Memory
+from pipeline.training._rate import learning_rate as learning_rate

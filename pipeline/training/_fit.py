@@ -1,0 +1,96 @@
+"""Train a network: the loop over steps, and what happens between them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from pipeline import ranks
+from pipeline.configs import Training
+from pipeline.job import Job
+from pipeline.training._clocks import Clock
+from pipeline.training._data import Stream
+from pipeline.training._loop import Loop
+from pipeline.training._memory import Memory, Nothing
+from pipeline.training._monitor import Monitor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network: averaged weights in eval mode, further averages by name, and how the loss went."""
+
+    network: nn.Module
+    averages: dict[str, nn.Module]
+    history: list[dict[str, float]]
+    loss: float
+    totals: dict[str, float]
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+
+def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callable[[nn.Module, Any], Tensor],
+        training: Training, device: torch.device, measure: Callable[[Any], dict[str, float]] = lambda batch: {},
+        picture: Callable[[nn.Module], Image] | None = None, memory: Memory | None = None) -> Fitted:
+    """Train `network` to `training.images`, from the newest checkpoint in the work directory if there is one.
+
+    Several ranks train one network on disjoint parts of each batch (DDP); every rank calls this alike.
+
+    Args:
+        batch: the whole batch of a step, over all ranks: a function of the step, and of `memory` if there is one.
+        loss: the mean loss of one part of a batch, a scalar. It calls the network that it is given.
+        measure: sums to keep over the training, such as the transport cost of a coupling; the same keys each time.
+        picture: samples from the averaged network, always of the same noise, to be looked at during training.
+        memory: what `batch` remembers from step to step.
+
+    Raises:
+        StageFailed: the loss or the gradient is not finite; the message names the step and the last good checkpoint.
+        Interrupted: a stop was asked for; a checkpoint was written first.
+    """
+    loop = Loop(job, network.to(device), loss, training, device, memory or Nothing())
+    loop.restore()
+    monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
+    data, saving, drawing = Stream(batch, device), Clock(job.compute.checkpoint_seconds), Clock(60.0)
+    began, first = time.monotonic(), loop.step
+    for step, part in data.steps(range(first, training.steps)):
+        stop, save = loop.take(step, part, measure(part), wishes=(bool(job.stop), saving.due()))
+        elapsed = time.monotonic() - began
+        facts = {"loss": loop.recent, "lr": loop.rate, "data_wait": data.waited / elapsed,
+                 "saving": saving.spent / elapsed}
+        job.progress(loop.images, training.images, "images", **facts)
+        if loop.line:
+            monitor.line(loop.line | {"images_per_second": (loop.step - first) * training.batch / elapsed,
+                                      "data_wait": facts["data_wait"], "saving": facts["saving"]})
+        if save or stop:
+            with saving:
+                loop.save()
+            if picture and ranks.first() and drawing.due():
+                with drawing:
+                    monitor.picture(loop.images, picture(loop.averaged()))
+        if stop:
+            job.stop.request(job.stop.reason or "another rank was asked to")
+        job.pause_point()
+    if picture and ranks.first():
+        monitor.picture(training.images, picture(loop.averaged()))
+    monitor.close()
+    log.info("%s: %s of the time waiting for data, %s writing checkpoints", job.stage,
+             *(f"{spent / max(time.monotonic() - began, 1e-9):.1%}" for spent in (data.waited, saving.spent)))
+    return _finish(loop)
+
+
+def _finish(loop: Loop) -> Fitted:
+    """The averaged network; the history is written beside it."""
+    loop.finish()
+    tail = loop.history[-max(1, len(loop.history) // 20):]
+    averages = {name: average.module() for name, average in loop.averages.items()}
+    return Fitted(loop.averaged(), averages, loop.history, sum(line["loss"] for line in tail) / len(tail), loop.totals)

@@ -1,0 +1,195 @@
+"""The state that a checkpoint holds, and the step that advances it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.ema import EMA, HalfLife, Power
+from pipeline import configs, ranks
+from pipeline.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.configs import Training
+from pipeline.job import Job
+from pipeline.runtime import derive
+from pipeline.training._memory import Memory
+from pipeline.training._rate import learning_rate
+from storage.atomic import write_text
+from storage.errors import StageFailed
+
+log = logging.getLogger(__name__)
+LINES = 200  # lines of history over a whole training
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+SMALLEST_SCALE = 2.0**-10  # of a loss in float16: below it the gradients are not small, they are broken
+
+
+class Loop:
+    """Network, optimizer, averages and history. All ranks hold the same and take the same steps."""
+
+    def __init__(self, job: Job, network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], training: Training,
+                 device: torch.device, memory: Memory) -> None:
+        # Convolutions are faster with the channels last, on CPUs and on GPUs; other layers are left as they are.
+        network = network.to(memory_format=torch.channels_last)
+        self.job, self.network, self.loss, self.training, self.device = job, network, loss, training, device
+        self.memory = memory
+        self.shared = network if ranks.world() == 1 else nn.parallel.DistributedDataParallel(
+            network, device_ids=[device] if device.type == "cuda" else None)
+        self.called = torch.compile(self.shared) if job.compute.compile else self.shared
+        self.optimizer = _OPTIMIZERS[training.optimizer](network.parameters(), lr=training.lr, betas=training.betas,
+                                                         weight_decay=training.weight_decay, fused=True)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
+        self.ema = EMA(network, HalfLife(training.ema))
+        self.averages = {average.name: EMA(network, _memory(average)) for average in training.averages}
+        self.step, self.rate, self.recent = 0, 0.0, 0.0
+        self.line: dict[str, float] | None = None
+        self.window: list[float] = []
+        self.history: list[dict[str, float]] = []
+        self.totals: dict[str, float] = {}
+        self.folder = job.work / "checkpoints"
+
+    @property
+    def images(self) -> int:
+        """Images seen so far, over all ranks."""
+        return min(self.step * self.training.batch, self.training.images)
+
+    def averaged(self) -> nn.Module:
+        """A copy of the network with the averaged weights."""
+        return self.ema.module()
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def take(self, step: int, data: Any, sums: dict[str, float], wishes: tuple[bool, bool]) -> tuple[bool, bool]:
+        """Gradient, finite check, clipping, optimizer, averages. Leaves the state as after step + 1 steps.
+
+        `sums` are this rank's, to be added up. `wishes`, to stop and to save, are one rank's; what comes back is what
+        all do: stop if any of them was asked to, save if the first one wants to.
+        """
+        torch.manual_seed(derive(self.job.config.seed, self.job.stage, "step", step, *self._own()))  # for dropout
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._gradient(data.parts(self.training.accumulate))
+        stop, save = wishes[0], wishes[1] and ranks.first()
+        loss, stopping, saving, *added = ranks.total([loss / ranks.world(), stop, save, *sums.values()])
+        self._check(step, "loss", loss)
+        self.scaler.unscale_(self.optimizer)
+        parameters = list(self.network.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.clip or math.inf, foreach=True).item()
+        if not self.scaler.is_enabled():  # else a gradient beyond float16 skips its step and lowers the scale
+            self._check(step, "norm of the gradient", norm)
+        # The rate of the step's end: the first step of a warm-up already moves.
+        images = (step + 1) * self.training.batch
+        self.rate = learning_rate(self.training, images)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._check_scale(step)
+        for average in (self.ema, *self.averages.values()):
+            average.update(images)
+        for name, value in zip(sums, added, strict=True):
+            self.totals[name] = self.totals.get(name, 0.0) + value
+        self.step = step + 1
+        self._record(loss, norm, images)
+        return stopping > 0, saving > 0
+
+    def _own(self) -> tuple[int, ...]:
+        """Ranks drop out different units; the first one's are those of a rank alone."""
+        return (ranks.rank(),) if ranks.rank() else ()
+
+    def _gradient(self, parts: list[Any]) -> float:
+        """The gradient of the mean loss over the parts, averaged over the ranks by DDP; this rank's mean loss."""
+        kind, total = _TYPES[self.training.precision], 0.0
+        for number, part in enumerate(parts, 1):
+            with self._unsynchronised(number < len(parts)):
+                with torch.autocast(self.device.type, kind, enabled=kind is not torch.float32):
+                    value = self.loss(self.called, part) / len(parts)
+                self.scaler.scale(value).backward()
+            total += value.item()
+        return total
+
+    @contextmanager
+    def _unsynchronised(self, wanted: bool) -> Iterator[None]:
+        """Gradients travel once a step, with its last part."""
+        if wanted and self.shared is not self.network:
+            with self.shared.no_sync():
+                yield
+        else:
+            yield
+
+    def _check(self, step: int, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise StageFailed(
+                f"Stage {self.job.stage}: the {what} is {value} at step {step} "
+                f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,}); "
+                f"the weights before it are kept in {self.folder}. "
+                f"Lower {self.job.stage}.training.lr or lengthen its warmup")
+
+    def _check_scale(self, step: int) -> None:
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            self._check(step, "gradient in float16, at any scale of the loss,", math.inf)
+
+    def _record(self, loss: float, norm: float, images: int) -> None:
+        self.window.append(loss)
+        self.recent, self.line = loss, None
+        every = max(1, self.training.steps // LINES)
+        if self.step % every == 0 or self.step == self.training.steps:
+            self.line = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate,
+                         "gradient_norm": norm}
+            self.history.append(self.line)
+            self.window = []
+
+    # -- what outlives a crash -----------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """A checkpoint, written by the first rank; the others wait, so that none leaves before it is there."""
+        if ranks.first():
+            tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+            tensors |= {f"memory.{name}": value for name, value in self.memory.state(self.step).items()}
+            for name, average in {"ema": self.ema, **self._named()}.items():
+                tensors |= {f"{name}.{key}": value for key, value in average.state_dict().items()}
+            tensors |= flatten_optimizer(self.optimizer)
+            save_checkpoint(self.folder, self.step, tensors, {
+                "step": self.step, "window": self.window, "history": self.history, "totals": self.totals,
+                "scaler": self.scaler.state_dict()})
+            self.job.saved(self.images, self.training.images, "images")
+        ranks.barrier()
+
+    def restore(self) -> None:
+        """Go on from the newest sound checkpoint, if there is one."""
+        found = load_checkpoint(self.folder)
+        if found is None:
+            return
+        tensors, state = found
+        self.network.load_state_dict(_below("network.", tensors))
+        self.memory.load_state(_below("memory.", tensors))
+        for name, average in {"ema": self.ema, **self._named()}.items():
+            average.load_state_dict(_below(f"{name}.", tensors))
+        restore_optimizer(self.optimizer, tensors)
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.window = state["step"], state["window"]
+        self.history, self.totals = state["history"], state["totals"]
+        log.info("%s goes on from step %d of %d", self.job.stage, self.step, self.training.steps)
+
+    def finish(self) -> None:
+        """The last checkpoint, and the history for the artifact."""
+        self.save()
+        if ranks.first():
+            write_text(self.job.out / "history.jsonl", "".join(json.dumps(line) + "\n" for line in self.history))
+
+    def _named(self) -> dict[str, EMA]:
+        return {f"average[{name}]": average for name, average in self.averages.items()}
+
+
+def _memory(average: configs.HalfLife | configs.Power) -> HalfLife | Power:
+    return HalfLife(average.images) if isinstance(average, configs.HalfLife) else Power(average.width)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

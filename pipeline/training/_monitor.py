@@ -1,0 +1,60 @@
+"""What a person watches during a training: curves (TensorBoard and JSON lines) and samples of fixed noise.
+
+    tensorboard --logdir .flowctl/monitor
+
+Nothing here is read again by a stage, and none of it is part of the artifact: a lost line costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL.Image import Image
+
+LINES = "metrics.jsonl"
+
+
+class Monitor:
+    """Writes below `folder`; nowhere if that is None. Lines of an earlier run beyond `images` are dropped."""
+
+    def __init__(self, folder: Path | None, images: int) -> None:
+        self.folder = folder
+        if folder is None:
+            return
+        from tensorboardX import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._forget(images)
+        self._events = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
+
+    def line(self, line: dict[str, float]) -> None:
+        """A point of every curve, at `line["images"]`."""
+        if self.folder is None:
+            return
+        images = int(line["images"])
+        with open(self.folder / LINES, "a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name != "images":
+                self._events.add_scalar(name, value, images)
+
+    def picture(self, images: int, picture: Image) -> None:
+        """Samples after so many images."""
+        if self.folder is None:
+            return
+        (self.folder / "samples").mkdir(exist_ok=True)
+        picture.save(self.folder / "samples" / f"images-{images:012d}.png")
+        self._events.add_image("samples", np.asarray(picture.convert("RGB")), images, dataformats="HWC")
+
+    def close(self) -> None:
+        if self.folder is not None:
+            self._events.close()
+
+    def _forget(self, images: int) -> None:
+        """Drop what came after the checkpoint that the training goes on from, and a line that was cut short."""
+        path = self.folder / LINES
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines(True) if line.endswith("\n")]
+            path.write_text("".join(line for line in kept if json.loads(line)["images"] <= images))

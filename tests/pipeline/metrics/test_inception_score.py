@@ -1,0 +1,61 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.metrics import inception_score
+from storage.errors import InputError
+
+
+def sure(classes):
+    """Logits of a classifier that is sure of these classes, of 10."""
+    return torch.nn.functional.one_hot(torch.as_tensor(classes), 10) * 1e4
+
+
+def test_sure_of_all_classes_alike_is_their_number():
+    for splits in (1, 10):
+        score = inception_score(sure(np.arange(4000) % 10), splits)
+        assert score.value == pytest.approx(10, rel=0.02 if splits > 1 else 1e-12)
+    assert inception_score(sure(np.arange(4000) % 10), 1).std == 0
+
+
+def test_all_alike_or_unsure_is_one():
+    assert inception_score(sure([3] * 50)).value == 1
+    assert inception_score(torch.zeros(50, 10)).value == pytest.approx(1)
+
+
+def test_by_hand():
+    # p = (.8, .2) and (.4, .6), mean (.6, .4).
+    p = torch.tensor([[0.8, 0.2], [0.4, 0.6]], dtype=torch.float64)
+    first = 0.8 * math.log(0.8 / 0.6) + 0.2 * math.log(0.2 / 0.4)
+    second = 0.4 * math.log(0.4 / 0.6) + 0.6 * math.log(0.6 / 0.4)
+    assert inception_score(p.log() + 5, splits=1).value == pytest.approx(math.exp((first + second) / 2), rel=1e-12)
+
+
+def test_splits_against_a_loop():
+    logits = torch.randn(103, 10, generator=torch.Generator().manual_seed(0)) * 3
+    order = np.random.default_rng(4).permutation(103)
+    scores = []
+    for rows in np.array_split(order, 5):
+        p = logits[rows].double().softmax(1).numpy()
+        scores.append(math.exp(np.mean([sum(q * math.log(q / m) for q, m in zip(row, p.mean(0), strict=True))
+                                        for row in p])))
+    found = inception_score(logits, splits=5, seed=4)
+    assert (found.value, found.std) == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-9)
+    assert found.std > 0 and found.splits == 5
+
+
+@pytest.mark.parametrize("classes", [np.repeat(np.arange(10), 100), np.tile(np.arange(10), 100)])
+def test_order_of_the_images_does_not_matter(classes):
+    # Dealt as they come or round the splits, one of these would leave each split with a single class: a score of 1.
+    assert inception_score(sure(classes)).value > 9
+
+
+def test_bad_input():
+    with pytest.raises(InputError, match="one split or more"):
+        inception_score(torch.zeros(3, 10), splits=4)
+    with pytest.raises(InputError, match="one split or more"):
+        inception_score(torch.zeros(3, 10), splits=0)
+    with pytest.raises(InputError, match="finite"):
+        inception_score(torch.full((3, 10), torch.nan), splits=1)

@@ -1,0 +1,156 @@
+"""Several ranks do what one does: the same bytes in banks, the same network to rounding, and one may die."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import elastic, networks
+from pipeline.configs import Compute
+from pipeline.dag import build
+from pipeline.execute import execute
+from pipeline.job import StopSignal
+from pipeline.load import load
+from storage.errors import Interrupted, StageFailed
+from storage.store import Store
+from tests.tiny import TINY
+
+ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, nproc=2)
+SETTINGS = [*TINY, "couplings.shard=64", "student.network.dropout=0"]
+
+
+def nodes(*more: str):
+    return build(load("nfm-digits", [*SETTINGS, *more]))
+
+
+def make(store: Store, upto: str, compute: Compute, *more: str, **options):
+    """Everything up to a stage; its outcome."""
+    for node in nodes(*more).values():
+        inputs = {role: store.find(role, source.fingerprint) for role, source in node.inputs.items()}
+        last = node.name == upto
+        outcome = execute(node, inputs, store, compute, **(options if last else {}))
+        if last:
+            return outcome
+
+
+def remade(store: Store, stage: str, compute: Compute, *more: str, **options):
+    """The stage again, of the same inputs."""
+    node = nodes(*more)[stage]
+    shutil.rmtree(store.find(stage, node.fingerprint).root)
+    inputs = {role: store.find(role, source.fingerprint) for role, source in node.inputs.items()}
+    return execute(node, inputs, store, compute, **options).artifact
+
+
+def digests(artifact) -> dict[str, str]:
+    return {record.path: record.sha256 for record in artifact.files}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """All stages by one rank."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    store.prepare()
+    make(store, "evaluation", ALONE)
+    return store
+
+
+@pytest.mark.parametrize("stage", ["couplings", "pairs"])
+def test_any_number_of_ranks_writes_the_same_bytes(store, stage):
+    alone = store.find(stage, nodes()[stage].fingerprint)
+    assert digests(remade(store, stage, TWO)) == digests(alone)
+
+
+def test_two_ranks_train_the_network_of_one(store):
+    alone = networks.load_network(store.find("student", nodes()["student"].fingerprint)).state_dict()
+    two = networks.load_network(remade(store, "student", TWO)).state_dict()
+    assert any(not torch.equal(two[name], alone[name]) for name in alone)  # it was not simply found
+    for name, value in alone.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_two_ranks_measure_the_same(store):
+    alone = store.find("evaluation", nodes()["evaluation"].fingerprint).metrics["scores"]
+    two = remade(store, "evaluation", TWO).metrics["scores"]
+    assert [score["value"] for score in two] == pytest.approx([score["value"] for score in alone], rel=1e-6)
+    assert [score["nfe"] for score in two] == [score["nfe"] for score in alone]
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(child) for child in found]
+
+
+def kill_a_rank_once_saved(work: Path, killed: list[int]) -> None:
+    """kill -9 one of the ranks of this process's agent as soon as the stage has saved something."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        agents = [child for child in children(os.getpid()) if children(child)]
+        if list(work.glob("*/saved.json")) and agents:
+            killed.append(children(agents[0])[-1])
+            os.kill(killed[0], signal.SIGKILL)
+            return
+        time.sleep(0.02)
+
+
+def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store):
+    longer = ("student.training.images=6400", "student.training.batch=64")
+    quick = TWO.model_copy(update={"checkpoint_seconds": 0.05})
+    undisturbed = digests(make(store, "student", TWO, *longer).artifact)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_rank_once_saved, args=(store.home / "work" / "student", killed))
+    killer.start()
+    disturbed = digests(remade(store, "student", quick, *longer))
+    killer.join()
+    assert killed
+    assert disturbed == undisturbed
+
+
+def test_an_error_of_the_ranks_is_the_error_of_the_stage_and_is_not_tried_again(store):
+    with pytest.raises(StageFailed, match=r"the loss is (nan|inf) at step"):
+        make(store, "student", TWO, "student.training.lr=1e30", "student.training.clip=1e30")
+
+
+def test_a_stop_reaches_the_ranks_which_save_first(store):
+    stop = StopSignal()
+    stop.request("Ctrl-C")
+    more = ("student.training.images=64000", "student.seed=5")
+    with pytest.raises(Interrupted, match=r"Stopped in stage student \(Ctrl-C\)"):
+        make(store, "student", TWO, *more, stop=stop)
+    work = store.work("student", nodes(*more)["student"].fingerprint)
+    assert list((work / "checkpoints").glob("step-*.safetensors"))
+    assert not (work / elastic.OUTCOME).exists() or "Interrupted" in (work / elastic.OUTCOME).read_text()
+
+
+def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_path):
+    """A launcher that is killed cannot end its ranks; they notice by themselves."""
+    code = ("import fcntl, os, sys, time; from pathlib import Path; from pipeline.worker import _leave_with\n"
+            "stream = open(sys.argv[1], 'a'); fcntl.flock(stream, fcntl.LOCK_SH)\n"
+            "_leave_with(int(sys.argv[2])); print('up', flush=True); time.sleep(60)")
+    launcher = subprocess.Popen(["sleep", "60"])
+    orphan = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / elastic.ALIVE), str(launcher.pid)],
+                              stdout=subprocess.PIPE, text=True)
+    assert orphan.stdout.readline() == "up\n"
+    with pytest.raises(StageFailed, match="still work in"):
+        elastic.await_orphans(tmp_path, patience=0.3)
+    launcher.kill()
+    launcher.wait()
+    elastic.await_orphans(tmp_path)
+    assert orphan.wait(10) == 1
+    elastic.await_orphans(tmp_path / "nothing-there")
+
+
+def test_errors_travel_with_their_words():
+    from storage.errors import DamageError, InputError
+    for error in (InputError("A rule", 5, "Do this"), DamageError("a file", "torn", "Run again"), StageFailed("no")):
+        back = elastic.error_from(elastic.outcome_of(error))
+        assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
+    full = elastic.error_from(elastic.outcome_of(OSError(28, "No space left on device", "x.bin")))
+    assert (full.errno, full.filename) == (28, "x.bin")
+    assert elastic.outcome_of(RuntimeError("CUDA error")) is None  # a restart may cure it
