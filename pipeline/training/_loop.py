@@ -140,8 +140,9 @@ class Loop:
         self.recent, self.line = loss, None
         every = max(1, self.training.steps // LINES)
         if self.step % every == 0 or self.step == self.training.steps:
-            self.line = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate,
-                         "gradient_norm": norm}
+            self.line = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate}
+            if math.isfinite(norm):  # a step skipped for float16 has none
+                self.line["gradient_norm"] = norm
             self.history.append(self.line)
             self.window = []
 

@@ -1,15 +1,18 @@
 import json
 import math
+import struct
 from dataclasses import dataclass
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from pipeline.batches import _Batch
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.runtime import generator
 from pipeline.training import fit, learning_rate
+from pipeline.training._monitor import Monitor
 from storage.errors import Interrupted, StageFailed
 from tests.pipeline.jobs import job, training
 
@@ -129,6 +132,109 @@ def test_the_rate_warms_up_falls_and_never_rises_again():
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100:] == [pytest.approx(1e-4)] * len(rates[100:])
+
+
+def test_several_averages_are_kept_resumed_and_differ(tmp_path):
+    settings = training(averages=[{"images": 20}, {"width": 0.1}, {"width": 0.25}])
+    names = ["half-life-20", "power-0.1", "power-0.25"]
+    whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
+    task = job(tmp_path / "b")
+    with pytest.raises(Interrupted):
+        fit(task, network(), stopped_at(task, 9), loss, settings, CPU)
+    resumed = fit(job(tmp_path / "b"), network(), batch, loss, settings, CPU)
+    assert list(whole.averages) == names
+    weights = {name: [p.flatten() for p in made.parameters()] for name, made in whole.averages.items()}
+    for name, made in resumed.averages.items():
+        assert all(torch.equal(p.flatten(), w) for p, w in zip(made.parameters(), weights[name], strict=True))
+    first = {name: torch.cat(parts) for name, parts in weights.items()}
+    assert len({tuple(value.tolist()) for value in first.values()}) == 3
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"precision": "float16"}])
+def test_other_optimizers_and_precisions_resume_bitwise(tmp_path, changes):
+    settings = training(weight_decay=0.1, **changes)
+    whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
+    task = job(tmp_path / "b")
+    with pytest.raises(Interrupted):
+        fit(task, network(), stopped_at(task, 9), loss, settings, CPU)
+    assert digest(fit(job(tmp_path / "b"), network(), batch, loss, settings, CPU)) == digest(whole)
+    plain = fit(job(tmp_path / "c"), network(), batch, loss, training(weight_decay=0.1), CPU)
+    assert digest(plain) != digest(whole)
+    assert whole.history[-1]["loss"] < 0.8 * whole.history[0]["loss"]
+
+
+def test_adam_is_torchs_adam(tmp_path):
+    """Step by step beside the textbook loop."""
+    settings = training(optimizer="adam", clip=None, images=160)
+    ours, theirs = nn.Linear(4, 4), nn.Linear(4, 4)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=1e-2)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss(theirs, batch(step)).backward()
+        optimizer.step()
+    fit(job(tmp_path), ours, batch, loss, settings, CPU)
+    torch.testing.assert_close(ours.weight, theirs.weight)
+
+
+def test_a_gradient_beyond_float16_skips_its_step_and_lowers_the_scale(tmp_path):
+    def steep(net, part):
+        return loss(net, part) * (1e6 if part.x[0, 0].item() == marked else 1.0)
+
+    marked = batch(5).x[0, 0].item()
+    fitted = fit(job(tmp_path), network(), batch, steep, training(precision="float16", clip=None), CPU)
+    _, state = load_checkpoint(tmp_path / "checkpoints")
+    assert state["scaler"]["scale"] < 2.0**16
+    assert math.isfinite(fitted.history[-1]["loss"])
+
+
+def test_samples_and_curves_can_be_watched(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    drawn = []
+
+    def picture(net):
+        drawn.append([p.clone() for p in net.parameters()])
+        return Image.new("L", (8, 8), len(drawn))
+
+    task = job(tmp_path / "w", checkpoint_seconds=1e-9)
+    task.monitor = tmp_path / "monitor"
+    fitted = fit(task, network(), batch, loss, training(), CPU, picture=picture)
+    lines = [json.loads(line) for line in (task.monitor / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == [line["loss"] for line in fitted.history]
+    assert {"images_per_second", "data_wait", "saving", "gradient_norm", "lr"} <= set(lines[-1])
+    assert list((task.monitor / "samples").glob("images-000000000640.png"))
+    assert all(torch.equal(a, b) for a, b in zip(drawn[-1], fitted.network.parameters(), strict=True))
+    [events] = task.monitor.glob("events.out.tfevents.*")
+    assert {value.tag for event in read_events(events, Event) for value in event.summary.value} >= {"loss", "samples"}
+
+
+def read_events(path, kind):
+    """TensorBoard's records: a length, its checksum, the bytes, their checksum."""
+    data, found, at = path.read_bytes(), [], 0
+    while at < len(data):
+        size = struct.unpack_from("<Q", data, at)[0]
+        event = kind()
+        event.ParseFromString(data[at + 12:at + 12 + size])
+        found.append(event)
+        at += 16 + size
+    return found
+
+
+def test_a_monitor_forgets_what_came_after_the_checkpoint(tmp_path):
+    monitor = Monitor(tmp_path, 0)
+    for images in (32, 64, 96):
+        monitor.line({"images": images, "loss": 1.0})
+    monitor.close()
+    with open(tmp_path / "metrics.jsonl", "a") as stream:
+        stream.write('{"images": 128, "lo')  # cut short by a crash
+    Monitor(tmp_path, 64).close()
+    assert [json.loads(line)["images"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [32, 64]
+
+
+def test_nothing_is_watched_where_nobody_asked(tmp_path):
+    fit(job(tmp_path), network(), batch, loss, training(), CPU)
+    assert not list(tmp_path.rglob("events.out*"))
 
 
 def test_bfloat16_trains_float32_weights(tmp_path):
