@@ -47,6 +47,8 @@ class Recipe(Config):
         if self.onestep and self.student.path.kind != "linear":
             raise ValueError(f"pairs lie on straight lines, so that a one-step student can go on from a student on the "
                              f"linear path only, not {self.student.path.kind!r}: leave pairs and onestep out")
+        if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
+            raise ValueError("evaluation.likelihood is of pixels, under a student on the linear path: leave it out")
         for sweep in (*self.evaluation.student, *self.evaluation.onestep):
             section = self.student if sweep in self.evaluation.student else self.onestep
             known = [average.name for average in section.training.averages] if section else []

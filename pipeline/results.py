@@ -85,11 +85,24 @@ class Score(Result):
     seconds: float = Field(description="sampling time of all images")
 
 
+class LikelihoodResult(Result):
+    """Bits per dimension of held-out images under the student's ODE, uniformly dequantised."""
+
+    bits_per_dim: float
+    standard_error: float = Field(description="of the mean, from the spread between images")
+    probe_error: float = Field(description="the part of it that comes from Hutchinson's probes")
+    images: int
+    probes: int
+    tolerance: float = Field(description="of dopri5, relative and absolute")
+    calls: float = Field(description="network calls, mean over batches")
+
+
 class EvaluationResult(Result):
     protocol: str = Field(description="digest of what all scores share: extractor, reference, counts, quantisation")
     floor: float
     scores: tuple[Score, ...]
     curvature: float
+    likelihood: LikelihoodResult | None = None
     warnings: tuple[str, ...]
 
 

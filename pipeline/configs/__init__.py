@@ -9,6 +9,7 @@ from pipeline.configs._compute import Compute as Compute
 from pipeline.configs._data import Data as Data
 from pipeline.configs._data import Reference as Reference
 from pipeline.configs._evaluation import Evaluation as Evaluation
+from pipeline.configs._evaluation import Likelihood as Likelihood
 from pipeline.configs._evaluation import Sweep as Sweep
 from pipeline.configs._networks import DiT as DiT
 from pipeline.configs._networks import Network as Network
@@ -22,6 +23,7 @@ from pipeline.configs._pairing import MinibatchOT as MinibatchOT
 from pipeline.configs._pairing import Potentials as Potentials
 from pipeline.configs._pairing import Semidiscrete as Semidiscrete
 from pipeline.configs._student import LogitNormalTime as LogitNormalTime
+from pipeline.configs._student import LowResolution as LowResolution
 from pipeline.configs._student import OneStep as OneStep
 from pipeline.configs._student import Pairs as Pairs
 from pipeline.configs._student import Student as Student

@@ -27,6 +27,14 @@ class Sweep(Config):
         return self
 
 
+class Likelihood(Config):
+    """Bits per dimension of held-out images under the student's ODE."""
+
+    images: Positive = Field(256, description="of the test split, or all there are")
+    probes: Positive = Field(4, description="of Hutchinson's estimate of the divergence")
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="of dopri5, relative and absolute")
+
+
 class Evaluation(Seeded):
     """Frechet distance against network calls."""
 
@@ -34,3 +42,4 @@ class Evaluation(Seeded):
     student: tuple[Sweep, ...] = Field(min_length=1)
     onestep: tuple[Sweep, ...] = ()
     teacher: bool = True
+    likelihood: Annotated[Likelihood | None, Added(None)] = Field(None, description="left out unless given")

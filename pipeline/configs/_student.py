@@ -10,6 +10,7 @@ from pipeline.configs._base import Config, Fraction, Grid, Positive, Seeded, Sol
 from pipeline.configs._networks import Network
 from pipeline.configs._pairing import Coupling
 from pipeline.configs._training import Training
+from pipeline.fingerprint import Added
 
 
 class LogitNormalTime(Config):
@@ -60,12 +61,21 @@ Path = Annotated[LinearPath | OptimalTransportPath | VariancePreservingPath | Va
                  Field(discriminator="kind")]
 
 
+class LowResolution(Config):
+    """The image itself, so many times smaller: super-resolution (SR3, Saharia et al. 2021, arXiv 2104.07636)."""
+
+    kind: Literal["low-resolution"] = "low-resolution"
+    factor: int = Field(2, ge=2, description="how many times smaller, to a side; must divide the images' side")
+
+
 class Student(Seeded):
     """A velocity network on the path from x to z; the coupling chooses z for x."""
 
     coupling: Coupling
     network: Network
     path: Path = LinearPath()
+    condition: Annotated[LowResolution | None, Added(None)] = Field(
+        None, description="what the network is told of the image it shall make, as further input channels")
     time: Time = LogitNormalTime()
     label_drop: Fraction = 0.1
     training: Training

@@ -17,3 +17,4 @@ from pipeline.couplings._potentials import Ascent as Ascent
 from pipeline.couplings._potentials import Potentials as Potentials
 from pipeline.couplings._potentials import fit_potentials as fit_potentials
 from pipeline.couplings._semidiscrete import Semidiscrete as Semidiscrete
+from pipeline.couplings._source import Source as Source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -23,6 +24,10 @@ class Coupling(Protocol):
         Returns:
             (B, C, H, W) float32 on the device of x. z[i] belongs to x[i].
         """
+
+
+#: What draws z, one for each of x (B, C, H, W), with a generator on the CPU: `gaussian_like`, or a `Source` of images.
+Draw = Callable[[Tensor, Generator], Tensor]
 
 
 def gaussian_like(x: Tensor, generator: Generator) -> Tensor:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from pipeline.couplings._base import gaussian_like
+from pipeline.couplings._base import Draw, gaussian_like
 
 
 @dataclass(frozen=True)
 class Independent:
-    """z ~ N(0, I) whatever x is (Lipman et al. 2023, arXiv 2210.02747)."""
+    """z ~ N(0, I), or as `draw` gives it, whatever x is (Lipman et al. 2023, arXiv 2210.02747)."""
+
+    draw: Draw = gaussian_like
 
     def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         del labels, rows
-        return gaussian_like(x, generator)
+        return self.draw(x, generator)

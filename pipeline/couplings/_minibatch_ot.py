@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
-from pipeline.couplings._base import gaussian_like
+from pipeline.couplings._base import Draw, gaussian_like
 
 _SMOOTHING = (0.3, 0.1)  # of the Sinkhorn steps that prepare a cost, in standard deviations of what is to be gained
 _PREPARED = 64  # smaller problems are solved sooner than prepared
@@ -22,12 +22,17 @@ class MinibatchOT:
     Pooladian et al. 2023 (arXiv 2304.14772) and Tong et al. 2023 (arXiv 2302.00482), with the exact assignment: every z
     is used once, where sampling from a transport plan repeats some and loses others. With labels, noise is exchanged
     only between images of one class: otherwise each class would be trained on noise of its own, yet sampled from all.
+
+    Images that `draw` gives in place of noise are exchanged in the same way: between images x of one class, if labels
+    are given, and whatever their own classes are.
     """
+
+    draw: Draw = gaussian_like
 
     def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.pair`."""
         del rows
-        z = gaussian_like(x, generator)
+        z = self.draw(x, generator)
         return z[assignment(x, z, labels)]
 
 

@@ -14,7 +14,9 @@ from storage.artifact import Artifact
 
 Facts = tuple[tuple[str, str], ...]
 COUPLINGS = {"nfm": "NFM: the teacher’s own noise", "independent": "independent noise",
-             "ot": "minibatch optimal transport", "reflow": "pairs of the student, over all t",
+             "ot": "minibatch optimal transport", "entropic": "entropic minibatch transport",
+             "loom": "LOOM-CFM: one assignment, refined in minibatches",
+             "semidiscrete": "semidiscrete optimal transport", "reflow": "pairs of the student, over all t",
              "distil": "pairs of the student, at t = 1 alone"}
 
 
@@ -76,6 +78,10 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
         facts.append(("Transport cost per dimension, E (z − x)²", fixed(found["transport_cost"], 3)))
         if role == "student":
             facts.append(("Curvature of its paths", significant(inputs["evaluation"].metrics["curvature"])))
+            bits = inputs["evaluation"].metrics.get("likelihood")
+            if bits:
+                facts.append((f"Bits per dimension of {bits['images']} held-out images, uniformly dequantised",
+                              f"{fixed(bits['bits_per_dim'], 3)} ± {fixed(bits['standard_error'], 3)}"))
             if "pairs" in inputs:
                 facts.append(("Straightness of its paths, 0 is straight",
                               significant(inputs["pairs"].metrics["straightness"])))

@@ -24,13 +24,14 @@ from pipeline.metrics import curvature as curvature_of
 from pipeline.metrics import frechet_warnings
 from pipeline.paths import velocity_of
 from pipeline.pictures import labelled_rows
-from pipeline.results import EvaluationResult, Score
+from pipeline.results import EvaluationResult, LikelihoodResult, Score
 from pipeline.runtime import derive, prepare
 from pipeline.sampling import class_labels, path_of, starting_noise, student_samples, teacher_samples
 from pipeline.scoring import Entry, Ruler
 from pipeline.solvers import guided
 from pipeline.stages.data import IMAGES, autoencoder_of, decoder
 from pipeline.stages.reference import load_reference
+from pipeline.student_likelihood import student_bits
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.imageset import ImageSet
@@ -62,6 +63,7 @@ def run(job: Job) -> EvaluationResult | None:
         job.progress(number + 1, len(entries), "scores")
         job.pause_point()
 
+    likelihood = _likelihood(job, images, device)
     if not ranks.first():
         return None
     _draw(job, entries, images, decode, device)
@@ -71,9 +73,10 @@ def run(job: Job) -> EvaluationResult | None:
     rows = torch.arange(min(PROBED, config.samples))
     probe = class_labels(rows, len(images.classes or ()), device)
     z = path.start(starting_noise(derive(config.seed, "evaluation"), rows, images.shape, device))
+    warnings = frechet_warnings(min(config.samples, real.count), len(real.mean))
     return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(scores),
                             curvature=curvature_of(guided(velocity_of(network, path), probe), z),
-                            warnings=tuple(frechet_warnings(min(config.samples, real.count), len(real.mean))))
+                            likelihood=likelihood, warnings=tuple(warnings))
 
 
 def _entries(job: Job, images: ImageSet, device: torch.device) -> Iterator[Entry]:
@@ -115,6 +118,13 @@ def _teacher_entry(job: Job, seed: int, device: torch.device) -> Entry:
 
 def _trained(training: dict[str, Any], average: str | None = None) -> dict[str, Any]:
     return {"images_seen": training["images"], "ema": average or f"half-life-{training['ema']}"}
+
+
+def _likelihood(job: Job, images: ImageSet, device: torch.device) -> LikelihoodResult | None:
+    if job.config.likelihood is None:
+        return None
+    network = networks.load_network(job.inputs["student"], device)
+    return student_bits(network, images, job.config.likelihood, job, device)
 
 
 def _path(artifact: Artifact) -> dict[str, Any]:

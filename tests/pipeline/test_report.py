@@ -164,7 +164,7 @@ def test_a_table_refuses_mixed_protocols():
 
 def test_ema_tells_rows_apart_where_it_differs():
     made = made_table([finished.score("student", 1, 9.0, ema=f"half-life-{n}") for n in (10, 20)])
-    assert [row.way for row in made.rows] == [f"euler, uniform grid, ema half life {n}" for n in (10, 20)]
+    assert [row.way for row in made.rows] == [f"euler, uniform grid, ema half-life-{n}" for n in (10, 20)]
 
 
 def test_the_best_is_marked_as_it_is_printed():

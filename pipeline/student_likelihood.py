@@ -1,0 +1,47 @@
+"""Bits per dimension of a student, as the continuous normalizing flow that it is, on held-out images."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline import ranks
+from pipeline.configs import Likelihood
+from pipeline.examples import Examples
+from pipeline.job import Job
+from pipeline.likelihood import bits_per_dimension, dequantise, log_density
+from pipeline.noise import uniform
+from pipeline.results import LikelihoodResult
+from pipeline.runtime import derive, generator
+from pipeline.solvers import guided
+from storage.imageset import ImageSet
+
+TOGETHER = 64  # images in one integration: they share its steps, so this is part of the number
+
+
+def student_bits(network: nn.Module, images: ImageSet, wish: Likelihood, job: Job,
+                 device: torch.device) -> LikelihoodResult:
+    """Mean over the first test images, each dequantised uniformly once; the ranks share the batches.
+
+    The network predicts the velocity of a straight path, given the class where there are any.
+    """
+    held_out = Examples(images.test.images, images.test.labels, images.levels)
+    chosen = torch.arange(min(wish.images, len(held_out)))
+    densities, errors, calls = [], [], []
+    for rows in ranks.mine(chosen.split(TOGETHER)):
+        u = uniform(derive(job.config.seed, "likelihood"), rows, torch.zeros_like(rows), held_out.shape)
+        x = dequantise(held_out.pixels(rows), images.levels, u).to(device)
+        labels = held_out.classes(rows)
+        found = log_density(guided(network, None if labels is None else labels.to(device)), x, divergence="hutchinson",
+                            probes=wish.probes, generator=generator(job.config.seed, "probes", int(rows[0])),
+                            rtol=wish.tolerance, atol=wish.tolerance)
+        densities.append(found.log_density.cpu())
+        errors.append(found.probe_error.cpu())
+        calls.append(found.calls)
+        job.pause_point()
+    parts = ranks.gathered((densities, errors, calls))
+    densities, errors, calls = ([item for part in column for item in part] for column in zip(*parts, strict=True))
+    bits = bits_per_dimension(torch.cat(densities), held_out.shape, images.levels, torch.cat(errors))
+    return LikelihoodResult(bits_per_dim=bits.mean, standard_error=bits.standard_error, probe_error=bits.probe_error,
+                            images=bits.images, probes=wish.probes, tolerance=wish.tolerance,
+                            calls=sum(calls) / len(calls))
