@@ -1,9 +1,10 @@
 """The bank against the disk and against a memory map, in one run; and what fewer bits cost and save.
 
-    python -m benchmarks.bank                    # writes benchmarks/results/bank.json and the table of docs/bank.md
+    python -m benchmarks.bank                    # writes benchmarks/results/bank.json and the tables of docs/bank.md
     python -m benchmarks.bank --dir /mnt/disk    # on another disk
 
-Times are minima of alternating rounds, as a busy machine only ever adds to them. Files are read from the page cache.
+Times are the least of several rounds that take turns, for a busy machine only ever adds to them. Files are read from
+the page cache, as they are from the second epoch on wherever memory holds them.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import Rows, processor
-from storage.bank import Bank, BankFacts, BankWriter
+from storage.bank import Bank, BankFacts, BankWriter, BatchReader
 
 CIFAR, DIGITS = (3, 32, 32), (1, 8, 8)
 TYPES: tuple[tuple[str, int | None], ...] = (
-    ("float32", None), ("float16", None), ("float32", 10), ("float32", 8), ("float32", 6), ("float16", 8), ("float16", 6)
+    ("float32", None), ("float16", None),
+    ("float32", 10), ("float32", 8), ("float32", 6), ("float16", 8), ("float16", 6),
 )  # fmt: skip
-DOCS = Path("docs/bank.md")
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+SHARD = 4096
+RESULTS, DOCS = Path("benchmarks/results/bank.json"), Path("docs/bank.md")
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->"
 
 
-def minima(rounds: int, *works: Callable[[], object]) -> list[float]:
-    """Least seconds of each, after one warm-up, taking turns."""
+def minima(rounds: int, *works: Callable[[], object], before: Callable[[], object] = lambda: None) -> list[float]:
+    """Least seconds of each, after one warm-up, taking turns; `before` is called before each and not timed."""
     best = [float("inf")] * len(works)
     for number in range(rounds + 1):
         for place, work in enumerate(works):
+            before()
             begin = time.perf_counter()
             work()
             if number:
@@ -44,103 +48,174 @@ def minima(rounds: int, *works: Callable[[], object]) -> list[float]:
     return best
 
 
-def gaussian(rows: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """(rows, C, H, W) float32, what z is made of."""
-    return np.random.default_rng(0).standard_normal((rows, *shape), dtype=np.float32)
+def gaussian(rows: int, shape: tuple[int, int, int], dtype: str = "float32") -> np.ndarray:
+    """(rows, C, H, W), what z is made of."""
+    return np.random.default_rng(0).standard_normal((rows, *shape), dtype=np.float32).astype(dtype)
 
 
-def facts_of(z: np.ndarray, dtype: str = "float32", mantissa_bits: int | None = None, shard: int = 4096) -> BankFacts:
-    return BankFacts(kind="encoded", rows=len(z), draws=1, shape=z.shape[1:], dtype=dtype, mantissa_bits=mantissa_bits,
-                     shard=shard, seed=0, noise_std=0.05, sigma_f=1.0, producer="benchmark")  # fmt: skip
-
-
-def write_bank(path: Path, z: np.ndarray, facts: BankFacts) -> Path:
-    """A bank from nothing to finished."""
-    shutil.rmtree(path, ignore_errors=True)
+def write_bank(path: Path, z: np.ndarray, rows: int, dtype: str = "float32", mantissa_bits: int | None = None) -> Path:
+    """A bank of so many rows from nothing to finished; each shard holds the first rows of z."""
+    facts = BankFacts(kind="encoded", rows=rows, draws=1, shape=z.shape[1:], dtype=dtype, mantissa_bits=mantissa_bits,
+                      shard=SHARD, seed=0, noise_std=0.05, sigma_f=1.0, producer="benchmark")  # fmt: skip
     writer = BankWriter(path, facts)
     for index, start, stop in writer.shards:
-        writer.write(index, z=z[start:stop])
+        writer.write(index, z=z[: stop - start])
     writer.finish()
     return path
 
 
-def write_raw(path: Path, z: np.ndarray, shard: int) -> None:
+def write_raw(path: Path, z: np.ndarray, rows: int) -> None:
     """The same bytes in as many files, each forced to the disk: what the disk gives."""
-    shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
-    for start in range(0, len(z), shard):
+    for start in range(0, rows, SHARD):
         with open(path / str(start), "wb") as stream:
-            stream.write(z[start : start + shard])
+            stream.write(z[: rows - start])
             stream.flush()
             os.fsync(stream.fileno())
 
 
-def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, rows: int = 16384, dtype: str = "float32",
-            rounds: int = 5) -> dict[str, Any]:  # fmt: skip
-    """Seconds and MB/s of a whole bank, durable, beside a raw write and fsync of the same bytes."""
-    z = gaussian(rows, shape).astype(dtype)
-    facts = facts_of(z, dtype)
+def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, given: str = "float32", dtype: str = "float32",
+            shards: int = 8, rounds: int = 5) -> dict[str, Any]:  # fmt: skip
+    """A whole bank of `dtype` from rows of type `given`, durable, beside a raw write and fsync of the same bytes."""
+    z, rows = gaussian(SHARD, shape, given), shards * SHARD
+    same = z.astype(dtype)
+
+    def clear() -> None:
+        for name in ("bank", "raw"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
     ours, raw = minima(
         rounds,
-        lambda: write_bank(folder / "bank", z, facts),
-        lambda: write_raw(folder / "raw", z, facts.shard),
+        lambda: write_bank(folder / "bank", z, rows, dtype),
+        lambda: write_raw(folder / "raw", same, rows),
+        before=clear,
     )
-    row = {"what": "write", "shape": shape, "dtype": dtype, "bytes": z.nbytes, "bank_s": ours, "raw_s": raw}
-    return _printed({**row, "bank_mb_s": z.nbytes / ours / 1e6, "raw_mb_s": z.nbytes / raw / 1e6, "ratio": ours / raw})
+    clear()
+    size = shards * same.nbytes
+    return _printed({"what": "write", "shape": shape, "given": given, "dtype": dtype, "bytes": size,
+                     "bank_mb_s": size / ours / 1e6, "raw_mb_s": size / raw / 1e6, "ratio": ours / raw})  # fmt: skip
 
 
-def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, rows: int = 32768, dtype: str = "float32",
+def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, dtype: str = "float32", shards: int = 8,
             batch: int = 256, rounds: int = 5) -> Rows:  # fmt: skip
-    """Milliseconds a batch of one shuffled epoch, resident and with a buffer of a quarter of the bank, beside a
-    random gather of the same rows from a NumPy memory map."""
-    z = gaussian(rows, shape).astype(dtype)
-    bank = Bank.open(write_bank(folder / "bank", z, facts_of(z, dtype)))
-    z.tofile(folder / "map")
-    mapped = np.memmap(folder / "map", dtype=dtype, mode="r", shape=z.shape)
-    del z
-    resident = bank.reader(batch, 0)
-    streaming = bank.reader(batch, 0, buffer_bytes=mapped.nbytes // 4)
-    assert resident.resident and not streaming.resident
+    """A shuffled epoch, milliseconds a batch, beside a random gather of as many rows from a NumPy memory map.
 
-    def gather() -> None:
+    From memory; with a buffer of a quarter of the bank; and so in the first epoch of a process, which also checks what
+    it reads, beside a memory map that is new as well.
+    """
+    z, rows = gaussian(SHARD, shape, dtype), shards * SHARD
+    bank = Bank.open(write_bank(folder / "bank", z, rows, dtype))
+    np.concatenate([z] * shards).tofile(folder / "map")
+    size = shards * z.nbytes
+
+    def mapping() -> np.ndarray:
+        return np.memmap(folder / "map", dtype=dtype, mode="r", shape=(rows, *shape))
+
+    def gather(rows_of: np.ndarray) -> None:
         order = np.random.default_rng(1).permutation(rows)
         for start in range(0, rows, batch):
-            mapped[order[start : start + batch]]
+            rows_of[order[start : start + batch]]
 
-    def read(reader: Any) -> Callable[[], None]:
-        def epoch() -> None:
-            for _ in reader.epoch(1):
-                pass
+    def epoch(reader: BatchReader) -> None:
+        for _ in reader.epoch(1):
+            pass
 
-        return epoch
-
-    *ours, theirs = minima(rounds, read(resident), read(streaming), gather)
+    old, resident, streaming = mapping(), bank.reader(batch, 0), bank.reader(batch, 0, buffer_bytes=size // 4)
+    memory, later, first, old_map, new_map = minima(
+        rounds,
+        lambda: epoch(resident),
+        lambda: epoch(streaming),
+        lambda: epoch(Bank.open(bank.path).reader(batch, 0, buffer_bytes=size // 4)),
+        lambda: gather(old),
+        lambda: gather(mapping()),
+    )
+    shutil.rmtree(folder / "bank")
+    (folder / "map").unlink()
     batches = -(-rows // batch)
     return [
-        _printed({"what": f"read, {mode}", "shape": shape, "dtype": dtype, "batch": batch, "bytes": mapped.nbytes,
-                  "bank_ms": 1e3 * seconds / batches, "memmap_ms": 1e3 * theirs / batches, "rate": theirs / seconds})
-        for mode, seconds in zip(("resident", "streaming"), ours, strict=True)
+        _printed({"what": f"read, {mode}", "shape": shape, "dtype": dtype, "batch": batch, "bytes": size,
+                  "bank_ms": 1e3 * ours / batches, "memmap_ms": 1e3 * theirs / batches, "rate": theirs / ours})
+        for mode, ours, theirs in (("resident", memory, old_map), ("streaming", later, old_map),
+                                   ("streaming, first epoch", first, new_map))
     ]  # fmt: skip
 
 
-def precision(folder: Path, rows: int = 4096, rounds: int = 3) -> Rows:
-    """Error and size of Gaussian z in each type, with the rates of writing and loading it."""
-    z, found = gaussian(rows, CIFAR), []
+def precision(folder: Path, rounds: int = 3) -> Rows:
+    """Error and size of Gaussian z of CIFAR's shape in each type, and the rates of writing and loading it."""
+    z, found = gaussian(SHARD, CIFAR), []
     for dtype, bits in TYPES:
-        facts = facts_of(z, dtype, bits)
-        path = folder / "bank"
-        bank = Bank.open(write_bank(path, z, facts))
-        kept = bank.load()["z"][0].astype(np.float64)
-        error = np.abs(kept - z)
-        normal = np.abs(z) > 2.0**-14  # float16 has fewer bits below
-        write, load = minima(rounds, lambda f=facts: write_bank(path, z, f), lambda b=bank: b.load())
-        size = sum(f.stat().st_size for f in (path / "z").glob("c.*"))
+
+        def write(dtype: str = dtype, bits: int | None = bits) -> Path:
+            return write_bank(folder / "bank", z, SHARD, dtype, bits)
+
+        def clear() -> None:
+            shutil.rmtree(folder / "bank", ignore_errors=True)
+
+        (written,) = minima(rounds, write, before=clear)
+        bank = Bank.open(folder / "bank")
+        (loaded,) = minima(rounds, bank.load)
+        error = np.abs(bank.load()["z"][0].astype(np.float64) - z)
+        normal = np.abs(z) > 2.0**-14  # below, float16 has fewer bits
+        size = sum(file.stat().st_size for file in bank.path.glob("z/c.*"))
+        clear()
         found.append(_printed({
             "what": "precision", "dtype": dtype, "mantissa_bits": bits, "bytes_per_value": size / z.size,
-            "smaller": z.nbytes / size, "max_relative": float((error[normal] / np.abs(z[normal])).max()),
-            "rms": float(np.sqrt((error**2).mean())), "write_mb_s": z.nbytes / write / 1e6,
-            "load_mb_s": z.nbytes / load / 1e6}))  # fmt: skip
+            "smaller": z.nbytes / size, "max_relative_error": float((error[normal] / np.abs(z[normal])).max()),
+            "rms_error": float(np.sqrt((error**2).mean())), "write_mb_s": z.nbytes / written / 1e6,
+            "load_mb_s": z.nbytes / loaded / 1e6}))  # fmt: skip
     return found
+
+
+def measure(parent: Path | None = None, rounds: int = 5) -> dict[str, Any]:
+    """All of it, in a folder below `parent` that is removed."""
+    with scratch(parent) as folder:
+        types = (("float32", "float32"), ("float16", "float16"), ("float32", "float16"))
+        return {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "writing": [writing(folder, given=given, dtype=dtype, rounds=rounds) for given, dtype in types],
+            "reading": [*reading(folder, CIFAR, "float32", rounds=rounds),
+                        *reading(folder, CIFAR, "float16", rounds=rounds),
+                        *reading(folder, DIGITS, "float32", shards=64, rounds=rounds)],
+            "precision": precision(folder),
+        }  # fmt: skip
+
+
+@contextmanager
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """A folder that is removed."""
+    with tempfile.TemporaryDirectory(prefix="bank-", dir=parent) as name:
+        yield Path(name)
+
+
+def tables(found: dict[str, Any]) -> str:
+    """What docs/bank.md shows."""
+    kept = {f"{row['dtype']}, {row['mantissa_bits'] or 'all'} bits": row for row in found["precision"]}
+    lines = [
+        "| type and mantissa bits | bytes a value | smaller than float32 | largest relative error | RMS error of z | "
+        "write, MB/s | load, MB/s |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+        *(f"| {name} | {row['bytes_per_value']:.2f} | {row['smaller']:.2f} × | {row['max_relative_error']:.2g} "
+          f"| {row['rms_error']:.2g} | {row['write_mb_s']:,.0f} | {row['load_mb_s']:,.0f} |"
+          for name, row in kept.items()),
+        "",
+        "Gaussian z of 3 × 32 × 32, one shard; rates in MB of float32, durable writing included. "
+        f"{found['processor']}, {found['cores']} cores.",
+        "",
+        "## Speed",
+        "",
+        "| a bank of 8 shards, durable | bank, MB/s | raw write and fsync, MB/s | time, bank : raw |",
+        "|---|---:|---:|---:|",
+        *(f"| {row['dtype']}" + ("" if row["given"] == row["dtype"] else f", given as {row['given']}") +
+          f" | {row['bank_mb_s']:,.0f} | {row['raw_mb_s']:,.0f} | {row['ratio']:.2f} |" for row in found["writing"]),
+        "",
+        "| shuffled batches of 256 | shape, type | bank, ms | memory map, ms | rate, bank : map |",
+        "|---|---|---:|---:|---:|",
+        *(f"| {row['what'].removeprefix('read, ')} | {' × '.join(map(str, row['shape']))}, {row['dtype']} "
+          f"| {row['bank_ms']:.3f} | {row['memmap_ms']:.3f} | {row['rate']:.0%} |" for row in found["reading"]),
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def _printed(row: dict[str, Any]) -> dict[str, Any]:
@@ -148,19 +223,18 @@ def _printed(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-@contextmanager
-def scratch(parent: Path | None) -> Iterator[Path]:
-    """A folder that is removed."""
-    with tempfile.TemporaryDirectory(prefix="bank-", dir=parent) as name:
-        yield Path(name)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, help="a folder on the disk to measure")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    found = measure(args.dir, args.rounds)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    text = DOCS.read_text()
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    DOCS.write_text(before + tables(found) + after)
 
 
-def measure(parent: Path | None = None, rounds: int = 5) -> dict[str, Any]:
-    """All of it, in a folder below `parent`."""
-    with scratch(parent) as folder:
-        written = [writing(folder, CIFAR, dtype=dtype, rounds=rounds) for dtype in ("float32", "float16")]
-        read = [row for shape, dtype, rows in ((CIFAR, "float32", 32768), (CIFAR, "float16", 32768),
-                                               (DIGITS, "float32", 400_000))
-                for row in reading(folder, shape, rows, dtype, rounds=rounds)]  # fmt: skip
-        return {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "writing": written, "reading": read,
-                "precision": precision(folder)}  # fmt: skip
+if __name__ == "__main__":
+    main()

@@ -1,75 +1,125 @@
-"""What the couplings are worth on digits, and what the teacher's noise eta does: the tables of README and results.
+"""What couplings are worth on digits, and what the teacher's noise eta does.
 
-    python -m benchmarks.digits
+    python -m benchmarks.digits             # six couplings at three seeds: 18 students, a few minutes each
+    python -m benchmarks.digits eta         # NFM with teachers of different noise, one seed
 
-runs the shipped recipes, reusing what the store has, and writes benchmarks/results/digits.json and .md. One seed each.
+makes what the store does not have yet, so that the same command goes on after any stop, and several processes may share
+the work (`--seeds 0`, `--only nfm-digits,ot-digits`). Once a comparison is whole it writes
+benchmarks/results/NAME.json and .md; that of couplings also docs/compare-digits.png and the table in README.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
+import statistics
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.timing import processor
-from pipeline.compare import compare
-from pipeline.dag import Node, build
-from pipeline.load import load
-from storage.artifact import Artifact
+from flows.compared import collect, wanted
+from pipeline.compare import Comparison, compare
+from storage.errors import FlowctlError
 from storage.store import Store
 
-TABLES = {"Couplings": ("nfm-digits", "fm-digits", "ot-digits"),
-          "The teacher's noise": ("nfm-digits-eta005", "nfm-digits-eta01", "nfm-digits-eta02", "nfm-digits-eta04")}
-OUT = Path("benchmarks/results")
+RESULTS, README, PLOT = Path("benchmarks/results"), Path("README.md"), Path("docs/compare-digits.png")
+BEGIN, END = "<!-- compare-digits:begin -->", "<!-- compare-digits:end -->"
 
 
-def main() -> None:
-    store, page, facts = Store(), ["# Digits", "", f"`python -m benchmarks.digits` on {processor()}, 2 threads."], {}
-    for title, recipes in TABLES.items():
-        made = {}
-        for recipe in recipes:
-            subprocess.run([sys.executable, "-m", "flows.cli", "run", recipe], check=True)
-            made[recipe] = {name: store.find(name, node.fingerprint) for name, node in nodes(recipe, store).items()}
-        comparison = compare({recipe: artifacts["evaluation"] for recipe, artifacts in made.items()})
-        page += ["", f"## {title}", "", comparison.markdown(), "", *stages(made)]
-        facts[title] = comparison.to_json() | {"stages": {recipe: figures(parts) for recipe, parts in made.items()}}
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "digits.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (OUT / "digits.md").write_text("\n".join(page) + "\n")
+@dataclass(frozen=True)
+class Contest:
+    """Recipes that are compared, and at which seeds it counts."""
+
+    title: str
+    name: str  # of the files in results/
+    recipes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    shown: bool  # in the README
 
 
-def nodes(recipe: str, store: Store) -> dict[str, Node]:
-    return build(load(recipe), store.home / "cache")
+CONTESTS = {
+    "couplings": Contest("Couplings on digits", "digits", (
+        "nfm-digits", "fm-digits", "ot-digits", "loom-digits", "sd-digits", "vp-digits"), (0, 1, 2), True),
+    "eta": Contest("The teacher's noise on digits", "digits-eta", (
+        "nfm-digits-eta005", "nfm-digits-eta01", "nfm-digits-eta02", "nfm-digits-eta04"), (0,), False),
+}
 
 
-def figures(artifacts: dict[str, Artifact]) -> dict[str, object]:
-    """Of one recipe: seconds by stage, the teacher's bits, how Gaussian its noise is, how far it carries."""
-    found: dict[str, object] = {"seconds": {name: part.provenance.wall_seconds for name, part in artifacts.items()}}
-    if "teacher" in artifacts:
-        teacher, noise = artifacts["teacher"].metrics, artifacts["couplings"].metrics
-        found |= {"bits_per_dim": teacher["bits_per_dim"], "bits_per_dim_train": teacher["bits_per_dim_train"],
-                  "sigma_f": noise["sigma_f"], "sliced_w2_train": noise["gaussianity"]["train"]["sliced_w2"],
-                  "sliced_w2_held_out": noise["gaussianity"]["held_out"]["sliced_w2"], "warnings": noise["warnings"]}
-    return found | {"transport_cost": artifacts["student"].metrics["transport_cost"],
-                    "curvature": artifacts["evaluation"].metrics["curvature"],
-                    "teacher": next((score["value"] for score in artifacts["evaluation"].metrics["scores"]
-                                     if score["model"] == "teacher"), None)}
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contest", nargs="?", choices=CONTESTS, default="couplings")
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], metavar="0,1,2",
+                        help="the contest's own unless given")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="RECIPE,...", help="some of its recipes")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each run; all unless given")
+    asked = parser.parse_args(words)
+    contest = CONTESTS[asked.contest]
+    recipes, seeds = asked.only or contest.recipes, asked.seeds or contest.seeds
+    threads = [] if asked.threads is None else [f"compute.threads={asked.threads}"]
+    runs = collect(wanted(recipes, seeds, threads), Store(), make=True,
+                   tell=lambda text: print(text, file=sys.stderr, flush=True))
+    comparison = compare(runs)
+    print(comparison.text())
+    if set(contest.recipes) <= set(recipes) and set(contest.seeds) <= set(seeds):
+        write(contest, comparison)
+    else:
+        print("\nA part of the comparison: nothing written.")
 
 
-def stages(made: dict[str, dict[str, Artifact]]) -> list[str]:
-    """A table of the figures beside the scores, and of the seconds that each stage took."""
-    columns = {"teacher": "teacher's FD", "bits_per_dim": "held-out bits/dim", "bits_per_dim_train": "training",
-               "sliced_w2_train": "sliced W2, training", "sliced_w2_held_out": "sliced W2, held-out",
-               "transport_cost": "transport cost/dim", "curvature": "curvature (32 steps)"}
-    lines = [f"| recipe | {' | '.join(columns.values())} | seconds by stage |", f"|---|{'---:|' * len(columns)}---|"]
-    for recipe, artifacts in made.items():
-        found = figures(artifacts)
-        numbers = [f"{found[key]:.3g}" if found.get(key) is not None else "–" for key in columns]
-        seconds = ", ".join(f"{name} {spent:.0f}" for name, spent in found["seconds"].items() if spent >= 1)
-        lines.append(f"| {recipe} | " + " | ".join(numbers) + f" | {seconds} |")
+def write(contest: Contest, comparison: Comparison) -> None:
+    """Everything that is kept in the repository."""
+    command = " ".join(["python -m benchmarks.digits", *[key for key, found in CONTESTS.items()
+                                                         if found is contest and key != "couplings"]])
+    tree = {"command": command, "processor": processor(), **comparison.to_json()}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{contest.name}.json").write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / f"{contest.name}.md").write_text(page(contest, comparison, command, tree["processor"]))
+    if contest.shown:
+        comparison.plot(PLOT)
+        README.write_text(with_table(README.read_text(), comparison))
+
+
+def page(contest: Contest, comparison: Comparison, command: str, processor: str) -> str:
+    """The results in full, for people."""
+    machines = ", ".join(dict.fromkeys(run.machine for run in comparison.runs))
+    return "\n".join([f"# {contest.title}", "", f"`{command}` on {processor}: {machines}.", "", comparison.markdown(),
+                      "", "## Seconds by stage", "", *seconds(comparison), *teachers(comparison)]) + "\n"
+
+
+def seconds(comparison: Comparison) -> list[str]:
+    """A table of the mean seconds that each stage took, over the seeds."""
+    stages = list(dict.fromkeys(stage for run in comparison.runs for stage in run.seconds))
+    lines = ["| recipe | " + " | ".join(stages) + " |", "|---|" + "---:|" * len(stages)]
+    for recipe in dict.fromkeys(run.recipe for run in comparison.runs):
+        runs = [run for run in comparison.runs if run.recipe == recipe]
+        taken = [[run.seconds[stage] for run in runs if stage in run.seconds] for stage in stages]
+        lines.append(f"| {recipe} | " + " | ".join(f"{statistics.fmean(some):.0f}" if some else "–" for some in taken)
+                     + " |")
     return lines
 
 
+def teachers(comparison: Comparison) -> list[str]:
+    """A table of the teachers' mean bits per dimension, over the seeds; nothing without teachers."""
+    found = {recipe: [run.teacher_bits for run in comparison.runs if run.recipe == recipe and run.teacher_bits]
+             for recipe in dict.fromkeys(run.recipe for run in comparison.runs)}
+    lines = [f"| {recipe} | {statistics.fmean(bits.train for bits in some):.2f} "
+             f"| {statistics.fmean(bits.held_out for bits in some):.2f} |" for recipe, some in found.items() if some]
+    return ["", "## Teachers", "", "| recipe | bits per dimension, training images | held-out images |",
+            "|---|---:|---:|", *lines] if lines else []
+
+
+def with_table(readme: str, comparison: Comparison) -> str:
+    """README.md with the comparison between its marks. Raises ValueError where the marks are not there once each."""
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
+        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each, in this order")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{comparison.markdown()}\n\n{END}{rest.split(END)[1]}"
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FlowctlError as error:
+        sys.exit(f"error: {error}")

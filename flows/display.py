@@ -1,7 +1,8 @@
-"""What a person sees of a run: bars on a terminal, one line per stage elsewhere. All of it on stderr."""
+"""What a person sees of a run: bars on a terminal, one line per stage elsewhere, both on stderr; a log in a worker."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,13 @@ class Display:
 
     def note(self, text: str) -> None:
         """Something to know that is no progress."""
+
+
+class Logged(Display):
+    """What a person should know goes into the run's log: nobody watches the output of a worker's process."""
+
+    def note(self, text: str) -> None:
+        logging.getLogger("flowctl").info(text)
 
 
 class Lines(Display):

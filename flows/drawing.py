@@ -12,15 +12,16 @@ import torch
 from flows.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline import networks
+from pipeline.conditions import HeldOut
 from pipeline.metrics import quantise
 from pipeline.pictures import grid, png
 from pipeline.plan import sound
 from pipeline.recipe import Recipe
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import class_labels, starting_noise, teacher_samples
-from pipeline.solvers import guided, make_solver
-from pipeline.solvers import sample as integrate
+from pipeline.sampling import class_labels, path_of, start_of, student_velocity, teacher_samples
+from pipeline.solvers import integrate, make_solver
 from pipeline.stages.data import IMAGES, decoder
+from pipeline.times import time_grid
 from storage.artifact import Artifact
 from storage.atomic import replacing
 from storage.errors import InputError
@@ -41,17 +42,27 @@ class Wish:
 
 
 def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Grey levels (N, C, H, W) uint8, labels (N,) or None, and the number of levels."""
+    """Grey levels (N, C, H, W) uint8, labels (N,) or None, and the number of levels.
+
+    A student with a condition is asked for the test images in turn, those of the class wished for; one with a source
+    starts from the source's test images, in an order that follows from the seed.
+    """
     session = Session.open(recipe)
     artifact, data = _finished(wish.model, session), _finished("data", session)
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.levels
     network = networks.load_network(artifact, device)
+    held_out = _held_out(recipe, images, wish.class_)
+    source = None if recipe.source is None else _finished("source", session)
+    start = start_of(derive(wish.seed, "sample"), images, source, "test", device)  # row i's is the same in every model
     made, used = [], []
     for rows in torch.arange(wish.count).split(recipe.compute.batch):
-        labels = _labels(rows, wish.class_, images.classes, device)
-        x = decode(_images(network, artifact, recipe, wish, rows, labels, device))
+        if held_out is None:
+            labels, condition = _labels(rows, wish.class_, images.classes, device), None
+        else:
+            labels, condition = held_out.labels(rows, device), held_out.conditions(rows, device)
+        x = decode(_images(network, artifact, recipe, wish, rows, start, labels, condition, device))
         made.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
     labels = None if used[0] is None else torch.cat(used).cpu().numpy()
@@ -59,18 +70,18 @@ def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int
 
 
 @torch.no_grad()
-def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, labels, device) -> torch.Tensor:
-    seed = derive(wish.seed, "sample")  # row i starts from the same noise in every model
+def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, start, labels, condition,
+            device) -> torch.Tensor:
     if wish.model == "teacher":
         config = recipe.teacher
         if wish.guidance is not None:
             config = config.model_copy(update={"guidance": wish.guidance})
         schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
-        return teacher_samples(network, rows, labels, seed, config, schedules, device)
-    velocity = guided(network, labels, 1.0 if wish.guidance is None else wish.guidance)
-    spacing = (recipe.pairs or recipe.evaluation.student[0]).grid
-    z = starting_noise(seed, rows, network.config.shape, device)
-    return integrate(velocity, z, make_solver(wish.solver), wish.steps, spacing)
+        return teacher_samples(network, rows, labels, derive(wish.seed, "sample"), config, schedules, device)
+    path = path_of(artifact)
+    velocity = student_velocity(network, path, labels, 1.0 if wish.guidance is None else wish.guidance, condition)
+    grid = path.times(time_grid((recipe.pairs or recipe.evaluation.student[0]).grid, wish.steps))
+    return integrate(velocity, path.start(start(rows)), grid, make_solver(wish.solver))
 
 
 def _finished(stage: str, session: Session) -> Artifact:
@@ -85,16 +96,26 @@ def _finished(stage: str, session: Session) -> Artifact:
     return artifact
 
 
+def _held_out(recipe: Recipe, images: ImageSet, wanted: str | None) -> HeldOut | None:
+    """The test images that a student with a condition is asked for."""
+    condition = recipe.student.condition
+    found = HeldOut.of(images, None if condition is None else condition.model_dump())
+    return found if found is None or wanted is None else found.of_class(_class(wanted, images.classes))
+
+
 def _labels(rows, wanted: str | None, classes: list[str] | None, device) -> torch.Tensor | None:
-    if wanted is None or not classes:
-        if wanted is not None:
-            raise InputError("--class needs a network that knows classes", wanted, "Leave it out")
+    if wanted is None:
         return class_labels(rows, len(classes or ()), device)
+    return torch.full_like(rows, _class(wanted, classes)).to(device)
+
+
+def _class(wanted: str, classes: list[str] | None) -> int:
+    if not classes:
+        raise InputError("--class needs a network that knows classes", wanted, "Leave it out")
     numbers = [str(number) for number in range(len(classes))]
     if wanted not in classes and wanted not in numbers:
         raise InputError("--class is one of the data's classes", wanted, f"They are {', '.join(classes)}")
-    number = classes.index(wanted) if wanted in classes else int(wanted)
-    return torch.full_like(rows, number).to(device)
+    return classes.index(wanted) if wanted in classes else int(wanted)
 
 
 def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int) -> None:

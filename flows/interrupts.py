@@ -14,16 +14,25 @@ REASONS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 @contextmanager
-def stopping_gently(stop: StopSignal, tell: Callable[[str], None]) -> Iterator[None]:
+def stopping_gently(stop: StopSignal, tell: Callable[[str], None], insistent: bool = True) -> Iterator[None]:
     """Handle both signals inside the block; what handled them before does so again after it.
 
-    To be entered inside the flow, for Prefect installs a SIGTERM handler of its own around it.
+    To be entered inside the flow, for Prefect installs a SIGTERM handler of its own around it. A worker may send
+    SIGTERM twice for one cancellation; under one, where `insistent` is false, further signals say nothing new.
     """
+    heard = False
+
     def handle(number: int, frame: Any) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.request(REASONS[signal.Signals(number)])
-        tell(f"{stop.reason}: saving at the next possible point, then stopping. Once more stops at once")
+        nonlocal heard
+        if heard:
+            if insistent:
+                raise KeyboardInterrupt
+            return
+        heard = True
+        if not stop:  # the UI may have asked before
+            stop.request(REASONS[signal.Signals(number)])
+        tell(f"{stop.reason}: saving at the next possible point, then stopping"
+             + (". Once more stops at once" if insistent else ""))
 
     if threading.current_thread() is not threading.main_thread():  # a worker's thread gets no signals
         yield

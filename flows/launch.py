@@ -47,27 +47,34 @@ def outline(steps: list[Step]) -> list[dict[str, str]]:
 def _connect(session: Session, debug: bool) -> None:
     """A server that answers: the user's, or one of our own."""
     settings.configure(debug)
+    if settings.server_url() is not None:
+        check_server()
+        return
+    server = EmbeddedServer(session.store.home / "prefect")
+    import flows.pipeline_flow  # noqa: F401 - slow, while the server starts
+    server.wait()
+
+
+def check_server() -> None:
+    """Raises ServerFailed where the server that the user has named does not answer."""
     url = settings.server_url()
-    if url is None:
-        server = EmbeddedServer(session.store.home / "prefect")
-        import flows.pipeline_flow  # noqa: F401 - slow, while the server starts
-        server.wait()
-    elif not answers(url):
+    if not answers(url):
         raise ServerFailed(f"No Prefect server answers at PREFECT_API_URL={url}. "
                            "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one")
 
 
 def _orchestrate(session: Session, server: str | None) -> str:
     from prefect import tags
+    from prefect.exceptions import Abort
 
     from flows.pipeline_flow import pipeline
-    from flows.zombies import mark_crashed
+    from flows.zombies import settle_killed
 
-    mark_crashed(session.store.home, server)
+    settle_killed(session.store.home, server)
     try:
         with current(session), tags(session.record.id):
             state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
-    except Exception as error:  # the stages' errors come as states; this is Prefect's own trouble
+    except (Exception, Abort) as error:  # the stages' errors come as states; this is Prefect's own trouble
         raise ServerFailed(f"The Prefect server went away during the run ({type(error).__name__}: {error}). What is "
                            "finished is kept: run the same command again") from error
     if not state.is_completed():

@@ -22,16 +22,21 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def heard(display: Display) -> Iterator[None]:
-    """Prefect attaches its handler to our loggers but no level, and the root's would drop INFO."""
-    notes, loggers = _Notes(display), [logging.getLogger(name) for name in LOGGERS.split(",")]
-    levels = [logger.level for logger in loggers]
+def heard(display: Display | None = None) -> Iterator[None]:
+    """Prefect attaches its handler to our loggers but no level, and the root's would drop INFO.
+
+    Warnings become notes on the display, if there is one that is not the log itself.
+    """
+    loggers = [logging.getLogger(name) for name in LOGGERS.split(",")]
+    levels, notes = [logger.level for logger in loggers], _Notes(display) if display is not None else None
     for logger in loggers:
         logger.setLevel(logging.INFO)
-        logger.addHandler(notes)
+        if notes:
+            logger.addHandler(notes)
     try:
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-            logger.removeHandler(notes)
+            if notes:
+                logger.removeHandler(notes)

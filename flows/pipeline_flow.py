@@ -11,24 +11,23 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelled, Completed, Failed
 
+from flows import deployed, gpus, words
 from flows import session as sessions
-from flows import words
 from flows.interrupts import stopping_gently
-from flows.prefect_progress import ProgressArtifact
+from flows.listening import listening
+from flows.prefect_progress import ProgressArtifact, artifact_key
 from flows.retries import ATTEMPTS, BACKOFF, may_retry
 from flows.session import Session
-from flows.waiting import wait_for
 from pipeline.dag import Node
 from pipeline.execute import execute
-from pipeline.recipe import Recipe
 from storage.artifact import Artifact
-from storage.errors import Interrupted, StageFailed
+from storage.errors import FlowctlError, Interrupted, StageFailed
 
 STATE_NAMES = {"reused": "Reused", "resumed": "Resumed", "run": "Completed"}
 
@@ -36,11 +35,20 @@ STATE_NAMES = {"reused": "Reused", "resumed": "Resumed", "run": "Completed"}
 @flow(name="flowctl", flow_run_name="{recipe[name]}", persist_result=False, validate_parameters=False)
 def pipeline(recipe: dict[str, Any], force: list[str] | None = None, until: str | None = None) -> State:
     """Make every artifact of the recipe that the store does not have yet."""
-    session = sessions.find() or Session.open(Recipe.model_validate(recipe), force or (), until)
-    if session.record is not None:
+    session = sessions.find()
+    if session is not None:
         session.record.joined(flow_run.id)
+        return _run(session)
+    with deployed.session_of(flow_run.id, recipe, force or (), until) as session:
+        return _run(session)
+
+
+def _run(session: Session) -> State:
+    """All stages up to the first that is not made; the state of the flow run that follows."""
     states: dict[str, State] = {}
-    with sessions.current(session), stopping_gently(session.stop, session.display.note):
+    tell = session.display.note
+    with (sessions.current(session), stopping_gently(session.stop, tell, insistent=not session.deployed),
+          listening(flow_run.id, session.stop, tell) as line):
         for node in session.nodes.values():
             before = [states[role] for role in node.inputs]
             inputs = {role: source.fingerprint for role, source in node.inputs.items()}
@@ -48,12 +56,17 @@ def pipeline(recipe: dict[str, Any], force: list[str] | None = None, until: str 
             state = named(node.name, node.fingerprint, inputs, node.name in session.force,
                           wait_for=before, return_state=True)
             states[node.name] = state
+            line.hold()
             if not state.is_completed():
                 break
         create_table_artifact(table(session), key="stages", description=f"Stages of {session.recipe.name}")
+        _link_report(session)
     if state.is_completed():
         return Completed(message=summary(session))
-    return (Cancelled if state.is_cancelled() else Failed)(message=f"Stage {node.name}: {state.message}")
+    message = f"Stage {node.name}: {state.message}"
+    if state.is_cancelled() and session.deployed:
+        deployed.hand_back(flow_run.id, message)
+    return (Cancelled if state.is_cancelled() else Failed)(message=message)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=ATTEMPTS, retry_delay_seconds=BACKOFF,
@@ -62,18 +75,23 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> S
     """Make one artifact, or find it; the state's name says which. Everything else about it is in the store."""
     session = sessions.find()
     node, display = session.nodes[stage], session.display
+    force = force and task_run.run_count == 1  # a retry goes on from what the first attempt has saved
     display.begin(stage)
     try:
-        outcome = execute(
-            node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop,
-            force=force and task_run.run_count == 1,  # a retry goes on from what the first attempt has saved
-            listeners=(display.report, ProgressArtifact(session.recipe.name, stage)),
-            waiting=lambda holder: wait_for(holder, node, session))
+        if session.stop:
+            raise Interrupted(f"Stopped ({session.stop.reason}) before stage {stage}. Run the same command again to "
+                              "go on")
+        listeners = (display.report, ProgressArtifact(session.recipe.name, stage))
+        outcome = gpus.alone(node, session, force, lambda waiting: execute(
+            node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop, force=force,
+            listeners=listeners, waiting=waiting))
     except Interrupted as interrupted:
         session.error = interrupted
         return Cancelled(message=str(interrupted))
     except Exception as error:
         session.error = error
+        if not isinstance(error, FlowctlError):  # Prefect shows no more than its words
+            get_run_logger().error("Stage %s failed", stage, exc_info=True)
         raise
     session.error = None  # of an earlier attempt
     session.outcomes[stage] = outcome
@@ -96,6 +114,15 @@ def table(session: Session) -> list[dict[str, str]]:
     """Each stage's outcome, for the UI."""
     return [{"stage": name, "outcome": outcome.action, "time": words.duration(outcome.seconds),
              "artifact": str(outcome.artifact.root)} for name, outcome in session.outcomes.items()]
+
+
+def _link_report(session: Session) -> None:
+    """Where the finished report lies; a browser opens it on the machine that has the store."""
+    if "report" in session.outcomes:
+        artifact = session.outcomes["report"].artifact
+        page = artifact.path(artifact.metrics["page"])
+        create_link_artifact(page.as_uri(), link_text=str(page), key=artifact_key(session.recipe.name, "report-page"),
+                             description=f"Report of {session.recipe.name}: {page}")
 
 
 def summary(session: Session) -> str:

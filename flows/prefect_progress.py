@@ -7,22 +7,26 @@ import re
 import time
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import temporary_settings
 
 from flows import words
+from flows.listening import IMPATIENT
 from pipeline.job import Report
 
 EVERY = 3.0  # seconds between updates; each is a request
 PAUSE = 60.0  # seconds of silence after a request that failed: the work matters more than its picture
-# Prefect would hold up the stage for half a minute before it gives up on a server that is gone.
-IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
+
+
+def artifact_key(recipe: str, stage: str) -> str:
+    """What Prefect lists an artifact of a stage under: lower case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{recipe}-{stage}".lower()).strip("-")
 
 
 class ProgressArtifact:
     """A listener for one stage. It is made with the first report, so that a reused stage has none."""
 
     def __init__(self, recipe: str, stage: str) -> None:
-        self._key = re.sub(r"[^a-z0-9]+", "-", f"{recipe}-{stage}".lower()).strip("-")
+        self._key = artifact_key(recipe, stage)
         self._id = None
         self._next = 0.0
 

@@ -19,7 +19,7 @@ from storage.atomic import write_json
 
 
 class RunRecord:
-    """One run of this process. Its `id` is also the tag of its flow run in Prefect."""
+    """One run of this process. Its `id` is also the tag of its flow run in Prefect, if this process creates that."""
 
     def __init__(self, home: Path, recipe: Mapping[str, Any], plan: list[dict[str, str]], server: str | None) -> None:
         self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
@@ -29,9 +29,9 @@ class RunRecord:
             "began": time.time(), "ended": None, "outcome": None, "plan": plan, "recipe": recipe}
         self._write()
 
-    def joined(self, flow_run: str) -> None:
+    def joined(self, flow_run: object) -> None:
         """Prefect has given the run this id."""
-        self.facts["flow_run"] = flow_run
+        self.facts["flow_run"] = str(flow_run)
         self._write()
 
     def end(self, outcome: str) -> None:

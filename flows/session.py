@@ -21,7 +21,7 @@ from storage.store import Store
 
 @dataclass
 class Session:
-    """One run of one recipe in this process."""
+    """One run of one recipe in this process; `deployed` says that a worker of Prefect started it."""
 
     recipe: Recipe
     store: Store
@@ -32,6 +32,7 @@ class Session:
     record: RunRecord | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     error: BaseException | None = None
+    deployed: bool = False
 
     @classmethod
     def open(cls, recipe: Recipe, force: Collection[str] = (), until: str | None = None, home: Path | None = None,

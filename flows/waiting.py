@@ -16,12 +16,17 @@ INTERVAL = 0.5  # seconds
 
 
 def wait_for(holder: str, node: Node, session: Session) -> None:
-    """Return once nobody holds the node's lock. Raises Interrupted where the user does not want to wait."""
-    session.display.note(f"{node.name}: waiting for {holder}, which is making it")
+    """Return once nobody holds the node's lock. Raises Interrupted where the user does not want to wait.
+
+    The lock may be gone again when one tries to take it: then this is called again, with the next holder.
+    """
     lock = session.store.lock_path(node.name, node.fingerprint)
-    while held(lock):
+    session.display.note(f"{node.name}: waiting for {holder}, which is making it")
+    while True:
         if session.stop:
             raise Interrupted(f"Stopped ({session.stop.reason}) while waiting for {holder} to make {node.name}")
+        if not held(lock):
+            return
         report = read_progress(session.store.work(node.name, node.fingerprint))
         if report is not None:
             session.display.report(report)

@@ -1,11 +1,12 @@
 """Checkpoints of training: safetensors plus a JSON record that vouches for it; the last two are kept.
 
-The record is written after the tensors and holds their SHA-256, so that a torn or flipped file is noticed and the one
-before it is used.
+The record is written after the tensors and holds their SHA-256 and its own, so that a torn or flipped file is noticed
+and the one before it is used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -27,10 +28,17 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
     """Publish a checkpoint, then drop all but the newest KEPT."""
     path = folder / f"step-{step:09d}.safetensors"
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": sha256_file(path), "state": dict(state)})
-    for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    facts = {"step": step, "sha256": sha256_file(path), "state": dict(state)}
+    write_json(path.with_suffix(".json"), {**facts, "checksum": _checksum(facts)})
+    # Later ones were damaged, or training would have gone on from them: they must not push out what is sound.
+    records = sorted(folder.glob("step-*.json"))
+    kept = [record for record in records if record.stem <= path.stem][-KEPT:]
+    for record in records:
+        if record not in kept:
+            record.unlink()
+    for file in folder.glob("step-*.safetensors"):  # those of killed processes too, which have no record
+        if file.with_suffix(".json") not in kept:
+            file.unlink()
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -38,13 +46,20 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     for record in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             facts = json.loads(record.read_bytes())
+            if facts.pop("checksum", None) not in (None, _checksum(facts)):  # None: of before records had one
+                raise ValueError("its record has another checksum")
             tensors = record.with_suffix(".safetensors")
             if sha256_file(tensors) != facts["sha256"]:
                 raise ValueError("SHA-256 differs from the recorded one")
             return load(tensors.read_bytes()), facts["state"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s): going back to the one before", record.stem, error)
     return None
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    """Of a record as it is read back. A flipped digit of a step or a loss is still valid JSON."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -47,6 +47,11 @@ class HeldOut:
         test = Examples(images.test.images, images.test.labels, images.levels)
         return cls(test, spec, torch.arange(len(test)))
 
+    @property
+    def words(self) -> str:
+        """The condition as a protocol states it."""
+        return f"{self.spec['kind']} {self.spec['factor']} of the test split, {len(self.order)} images in turn"
+
     def of_class(self, label: int) -> HeldOut:
         """The images of one class alone. Raises InputError where the test split has none."""
         labels = self.examples.classes(self.order)
@@ -60,22 +65,22 @@ class HeldOut:
         """(n, C, H, W) float32 in [-1, 1]: what samples number `rows` (n,) should come near."""
         return self.examples.pixels(self._places(rows))
 
-    def labels(self, rows: Tensor) -> Tensor | None:
+    def labels(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor | None:
         """(n,) their classes; None where networks are told none."""
-        return self.examples.classes(self._places(rows))
+        labels = self.examples.classes(self._places(rows))
+        return None if labels is None else labels.to(device)
 
-    def conditions(self, rows: Tensor) -> Tensor:
+    def conditions(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """(n, C, H, W) float32: what the network is told of them."""
-        return condition_of(self.spec, self.examples.levels)(self.images(rows))
+        return condition_of(self.spec, self.examples.levels)(self.images(rows)).to(device)
 
     def bicubic(self, rows: Tensor) -> Tensor:
-        """(n, C, H, W) float32: the small images enlarged by bicubic interpolation (Keys 1981, with a = -0.75).
-
-        What needs no network, to hold samples against.
-        """
+        """(n, C, H, W) float32: the small images enlarged without a network, by bicubic interpolation (Keys 1981, IEEE
+        TASSP 29(6), with its a = -1/2)."""
         factor = self.spec["factor"]
         small = self.conditions(rows)[:, :, ::factor, ::factor]
-        return F.interpolate(small, scale_factor=factor, mode="bicubic", align_corners=False)
+        # In enlarging, antialiasing changes nothing but a: without it torch has -3/4, which bends straight lines.
+        return F.interpolate(small, scale_factor=factor, mode="bicubic", align_corners=False, antialias=True)
 
     def _places(self, rows: Tensor) -> Tensor:
         return self.order[rows % len(self.order)]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import Couples
+from pipeline.conditions import Condition
 from pipeline.couplings import Coupling, Loom, Semidiscrete
 from pipeline.examples import Examples, drop_labels
 from pipeline.paths import GaussianPath
@@ -38,12 +39,15 @@ class CoupleStream:
     Args:
         batch: images in a step, over all ranks.
         block: images that the coupling is asked about at once.
+        condition: what the network is told of an image, mirrored ones included; None for nothing.
     """
 
     def __init__(self, examples: Examples, coupling: Coupling | Semidiscrete, time: TimeDistribution,
-                 path: GaussianPath, label_drop: float, seed: int, batch: int, block: int | None = None) -> None:
+                 path: GaussianPath, label_drop: float, seed: int, batch: int, block: int | None = None,
+                 condition: Condition | None = None) -> None:
         self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
-        self.label_drop, self.seed, self.batch, self.block = label_drop, seed, batch, block or batch
+        self.condition, self.label_drop, self.seed = condition, label_drop, seed
+        self.batch, self.block = batch, block or batch
         self._next = 0  # the first block that is not made yet
         self._blocks: dict[int, Block] = {}  # those that the step in hand may still need
         self._epochs: list[tuple[int, list[float]]] = []  # the block after each epoch's last, and sums until then
@@ -59,7 +63,8 @@ class CoupleStream:
                             for parts in zip(*self._blocks.values(), strict=True))
         draws = generator(self.seed, "student", step)
         t = self.path.times(self.time.sample(self.batch, draws))
-        return Couples(x, z, t, drop_labels(labels, self.label_drop, draws))
+        told = None if self.condition is None else self.condition(x)
+        return Couples(x, z, t, drop_labels(labels, self.label_drop, draws), told)
 
     def _make(self, number: int) -> Block:
         draws = generator(self.seed, "coupling", number)

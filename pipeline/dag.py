@@ -1,7 +1,8 @@
 """The DAG: which stages a recipe has, what each reads, and the fingerprint that follows.
 
     data ──► teacher ──► couplings ──► student ──► pairs ──► onestep ──► evaluation ──► report
-      ├────► potentials ─────────────────┘                                    │
+      ├────► potentials ─────────────────┤                                    │
+      │                      source ─────┘  (and to pairs and evaluation)     │
       └────► reference ───────────────────────────────────────────────────────┘
 """
 
@@ -40,19 +41,21 @@ class Stage:
 
 STAGES = (
     Stage("data", 1, (), results.DataResult),
-    Stage("reference", 1, ("data",), results.ReferenceResult),
+    Stage("source", 1, (), results.DataResult),
+    Stage("reference", 2, ("data",), results.ReferenceResult),
     Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
     Stage("couplings", 1, ("data", "teacher"), results.CouplingsResult, parallel=True),
     Stage("potentials", 1, ("data",), results.PotentialsResult),
-    Stage("student", 2, ("data", "teacher", "couplings", "potentials"), results.StudentResult, parallel=True),
-    Stage("pairs", 1, ("data", "student"), results.PairsResult, parallel=True),
+    Stage("student", 2, ("data", "source", "teacher", "couplings", "potentials"), results.StudentResult, parallel=True),
+    Stage("pairs", 1, ("data", "source", "student"), results.PairsResult, parallel=True),
     Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult, parallel=True),
-    Stage("evaluation", 1, ("data", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
+    Stage("evaluation", 1, ("data", "source", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
           parallel=True),
-    Stage("report", 1, ("data", "reference", "teacher", "couplings", "student", "pairs", "onestep", "evaluation"),
-          results.ReportResult),
+    Stage("report", 1, ("data", "source", "reference", "teacher", "couplings", "student", "pairs", "onestep",
+                        "evaluation"), results.ReportResult),
 )
 NAMES = tuple(stage.name for stage in STAGES)
+IMAGES = ("data", "source")  # stages that read images from outside the store
 
 
 class NoConfig(Config):
@@ -84,10 +87,12 @@ def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
         if config is None:
             continue
         inputs = {role: nodes[role] for role in stage.inputs if role in nodes and _reads(stage, role, recipe)}
-        external = source_digest(config, cache) if stage.name == "data" else None
+        external = source_digest(config, cache) if stage.name in IMAGES else None
         identity = fingerprint(stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()},
                                external)
-        label = recipe.data.source if stage.name in ("data", "reference", "potentials") else recipe.name
+        label = recipe.name
+        if stage.name in ("data", "reference", "potentials", "source"):  # shared by all recipes on these images
+            label = (recipe.source if stage.name == "source" else recipe.data).source
         nodes[stage.name] = Node(stage, config, inputs, identity, label)
     return nodes
 

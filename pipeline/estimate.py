@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pipeline import configs
 from pipeline.batches import Couples, NoisyImages
 from pipeline.configs import Training
-from pipeline.dag import Node
+from pipeline.dag import IMAGES, Node
 from pipeline.flow_matching import velocity_error
 from pipeline.networks import build, student_shape, teacher_shape
 
@@ -51,12 +51,12 @@ class _Shape:
 
 def estimate(node: Node, measured: dict | None = None) -> Estimate:
     """Figures for one node. `measured` are the metrics of its data artifact, where that is there already."""
-    data = node if node.name == "data" else node.inputs["data"]
-    shape = _images(data.config, measured)
+    data = node if node.name in IMAGES else node.inputs["data"]
+    shape = _images(data.config, None if node.name == "source" else measured)
     if shape is None:
         return Estimate()
-    return {"data": _data, "teacher": _teacher, "couplings": _couplings, "student": _student, "pairs": _pairs,
-            "onestep": _onestep}.get(node.name, lambda node, shape: Estimate())(node, shape)
+    return {"data": _data, "source": _data, "teacher": _teacher, "couplings": _couplings, "student": _student,
+            "pairs": _pairs, "onestep": _onestep}.get(node.name, lambda node, shape: Estimate())(node, shape)
 
 
 def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
@@ -88,18 +88,20 @@ def _teacher(node: Node, shape: _Shape) -> Estimate:
 
 
 def _student(node: Node, shape: _Shape) -> Estimate:
-    return _flow_matching(node.config.network, node.config.training, shape)
+    return _flow_matching(node.config.network, node.config.training, shape, node.config.condition is not None)
 
 
 def _onestep(node: Node, shape: _Shape) -> Estimate:
     return _flow_matching(node.inputs["student"].config.network, node.config.training, shape)
 
 
-def _flow_matching(config: configs.Network, training: Training, shape: _Shape) -> Estimate:
+def _flow_matching(config: configs.Network, training: Training, shape: _Shape, told: bool = False) -> Estimate:
+    """`told`: whether the network sees a condition of the images' shape."""
     with FakeTensorMode():
         x = _images_of(shape, training)
-        network = build(student_shape(config, shape), 0)
-        return _training(network, velocity_error, Couples(x, x.clone(), torch.empty(len(x)), None), training)
+        network = build(student_shape(config, shape, shape.channels if told else 0), 0)
+        couples = Couples(x, x.clone(), torch.empty(len(x)), None, x.clone() if told else None)
+        return _training(network, velocity_error, couples, training)
 
 
 def _images_of(shape: _Shape, training: Training) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from pipeline.configs import Compute
@@ -21,7 +21,7 @@ from pipeline.provenance import provenance
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
 from storage.errors import DamageError, StageFailed
-from storage.store import Store
+from storage.store import Store, remove_tree
 
 ATTEMPTS = "attempts.json"
 
@@ -44,18 +44,20 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
     """
     started = time.monotonic()
     work = store.work(node.name, node.fingerprint)
-    with store.lock(node.name, node.fingerprint, waiting):
-        await_orphans(work)
-        if force:
-            shutil.rmtree(work, ignore_errors=True)
-        else:
-            found = _reusable(node, store)
+    try:
+        with store.lock(node.name, node.fingerprint, waiting):
+            await_orphans(work)
+            found = None if force else _reusable(node, store)
+            if force or found is not None:
+                remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
             if found is not None:
                 return Outcome("reused", found, time.monotonic() - started)
-        resumed = read_saved(work) is not None
-        try:
+            resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
+            _clear(work)
             attempts = _count_attempt(work)
+            for artifact in inputs.values():
+                artifact.require_sound()
             job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
                       StopSignal() if stop is None else stop, store.monitor(node.name, node.fingerprint))
             shared = node.stage.parallel and compute.world > 1
@@ -68,9 +70,12 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
                 files=record_files(job.out),
                 provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1))
             published = store.publish(artifact, job.out)
-        except OSError as error:
-            raise _disk_error(error, node) from error
-        return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
+            return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
+    except (OSError, MemoryError, RuntimeError) as error:
+        told = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
+        if told is None:
+            raise
+        raise told from error
 
 
 def _reusable(node: Node, store: Store) -> Artifact | None:
@@ -80,7 +85,7 @@ def _reusable(node: Node, store: Store) -> Artifact | None:
         return None  # the plan has named the damage; it is made anew and replaces it
 
 
-def _count_attempt(work) -> int:
+def _count_attempt(work: Path) -> int:
     """How many times this work directory has been taken up, this one included."""
     try:
         attempts = int(json.loads((work / ATTEMPTS).read_bytes())["attempts"]) + 1
@@ -90,11 +95,33 @@ def _count_attempt(work) -> int:
     return attempts
 
 
-def _disk_error(error: OSError, node: Node) -> Exception:
-    """The full, read-only or vanished disk in words; anything else as it came."""
+def _clear(work: Path) -> None:
+    """Remove what killed processes were writing: else it would be litter in the artifact, and never go."""
+    for leftover in list(work.rglob("*.partial")):
+        remove_tree(leftover)
+
+
+def _disk_error(error: OSError, node: Node, store: Store) -> StageFailed | None:
+    """The full, read-only or vanished disk in words; None for anything else."""
     remedies = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of your quota",
                 errno.EROFS: "make the store writable", errno.EACCES: "make the store writable"}
-    if error.errno in remedies:
+    ours = str(error.filename or store.home).startswith(str(store.home))
+    if error.errno in remedies and (ours or error.errno != errno.EACCES):  # else the user's images may not be read
         return StageFailed(f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
                            f"What was saved before is kept: {remedies[error.errno]} and run the same command again")
-    return error
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and ours:
+        return StageFailed(f"Stage {node.name}: {error.filename or store.home} has vanished while it was in use. Does "
+                           f"anything remove files from {store.home}, or has its disk gone? Once it is back, run the "
+                           "same command again")
+    return None
+
+
+def _memory_error(error: MemoryError | RuntimeError, node: Node) -> StageFailed | None:
+    """Memory that ran out, of the machine or of a GPU, in words; None for anything else."""
+    text = str(error)
+    out = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not out and "can't allocate memory" not in text and "not enough memory" not in text:  # torch's own, on a CPU
+        return None
+    training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
+    return StageFailed(f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
+                       f"What was saved before is kept: lower compute.batch{training}, and run the same command again")

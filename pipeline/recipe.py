@@ -15,6 +15,7 @@ class Recipe(Config):
     description: str = Field("", description="one line for lists")
     seed: int = Field(0, ge=0, lt=2**32)
     data: configs.Data
+    source: configs.Data | None = Field(None, description="a second image set, in the place of noise")
     reference: configs.Reference = configs.Reference()
     teacher: configs.Teacher | None = None
     couplings: configs.Couplings | None = None
@@ -63,6 +64,32 @@ class Recipe(Config):
                 raise ValueError(
                     f"{stage}.training.batch ({section.training.batch}) is split over {self.compute.world} processes "
                     f"and {section.training.accumulate} parts, and must be divisible by their product")
+        return self
+
+    @model_validator(mode="after")
+    def _image_to_image_fits(self) -> Recipe:
+        coupling, condition = self.student.coupling.kind, self.student.condition
+        if condition and coupling != "independent":
+            raise ValueError(f"a condition tells each image from all others, and given it the noise of the coupling "
+                             f"{coupling!r} is not N(0, I), which samples start from: set student.coupling to "
+                             "independent")
+        if condition and self.data.autoencoder:
+            raise ValueError(f"the condition {condition.kind!r} is made of pixels, not of latents: leave "
+                             "data.autoencoder out")
+        if condition and self.pairs:
+            raise ValueError("pairs hold no conditions: leave pairs and onestep out, or student.condition")
+        if self.source and coupling not in ("independent", "ot"):
+            raise ValueError(f"the coupling {coupling!r} makes noise of its own, where a source gives images: set "
+                             "student.coupling to independent or ot, or leave the section source out")
+        if self.source and self.student.path.kind != "linear":
+            raise ValueError(f"the path {self.student.path.kind!r} starts from noise, and a source gives images: set "
+                             "student.path to linear, or leave the section source out")
+        if self.source and (self.source.autoencoder or self.data.autoencoder):
+            raise ValueError("a source is carried to data in pixels: leave autoencoder out of both sections")
+        if self.source and condition:
+            raise ValueError("images come from a source or from a condition: leave source or student.condition out")
+        if self.evaluation.likelihood and (self.source or condition):
+            raise ValueError("evaluation.likelihood is that of images made from noise alone: leave it out")
         return self
 
     def section(self, stage: str) -> Config | None:

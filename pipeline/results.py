@@ -23,6 +23,8 @@ class DataResult(Result):
 
 
 class ReferenceResult(Result):
+    metric: str = Field(description="what a Frechet distance in these features may be called")
+    facts: dict[str, str] = Field(description="what a protocol must say of the extractor")
     extractor: str = Field(description="name and digest of the network that gives the features")
     features: int
     accuracy: float | None = Field(description="of the extractor on held-out images")
@@ -61,9 +63,21 @@ class PotentialsResult(Result):
     warnings: tuple[str, ...]
 
 
+class VelocityVariance(Result):
+    """E Var(v | x_t, t) per dimension of a student's couples, estimated from pairs and their neighbours."""
+
+    mean: float = Field(description="over t")
+    times: tuple[float, ...]
+    values: tuple[float, ...] = Field(description="at these times")
+    pairs: int = Field(description="that it was estimated from; compare at equal numbers")
+    within_classes: bool = Field(description="given the class, as the network is")
+
+
 class StudentResult(Trained):
     coupling: str
     transport_cost: float = Field(description="mean squared distance of z and x per dimension, over training")
+    velocity_variance: VelocityVariance | None = Field(None, description="of the couples that come after training")
+    noise_gaussianity: dict[str, Any] | None = Field(None, description="of their z; `pipeline.metrics.gaussianity`")
 
 
 class PairsResult(Result):

@@ -1,21 +1,39 @@
-"""Samples from finished networks. Sample number i starts from the same noise in every model."""
+"""Samples from finished networks. Sample number i starts from the same noise, or source image, in every model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.tarflow import Guidance, Schedule, TarFlow, decode, denoise, full_precision
+from pipeline.conditions import HeldOut
 from pipeline.configs import Sweep, Teacher
+from pipeline.examples import Examples
 from pipeline.noise import noise
 from pipeline.paths import LINEAR, GaussianPath, gaussian_path, velocity_of
-from pipeline.solvers import CountedField, calls_per_evaluation, guided, integrate, make_solver, plan_for_nfe
+from pipeline.runtime import generator
+from pipeline.solvers import (
+    CountedField,
+    Velocity,
+    calls_per_evaluation,
+    guided,
+    integrate,
+    make_solver,
+    plan_for_nfe,
+)
+from pipeline.stages.source import source_examples
 from pipeline.times import time_grid
 from storage.artifact import Artifact
+from storage.imageset import ImageSet
 
 TOLERANCE = 1e-5  # of dopri5, relative and absolute: the literature's
+
+#: Numbers of samples (n,) int64 -> the z (n, C, H, W) that they start from, at t = 1.
+Start = Callable[[Tensor], Tensor]
 
 
 def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu") -> Tensor | None:
@@ -23,19 +41,56 @@ def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu")
     return (rows % classes).to(device) if classes else None
 
 
+def told(rows: Tensor, images: ImageSet, held_out: HeldOut | None,
+         device: torch.device | str = "cpu") -> tuple[Tensor | None, Tensor | None]:
+    """Classes (N,) and conditions (N, C, H, W) of samples that are looked at one by one: all classes in turn, or those
+    of the test images that they should be."""
+    if held_out is None:
+        return class_labels(rows, len(images.classes or ()), device), None
+    return held_out.labels(rows, device), held_out.conditions(rows, device)
+
+
 def starting_noise(seed: int, rows: Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """(N, *shape) float32: the noise of samples number `rows`, whatever else is in the batch."""
     return noise(seed, rows, torch.zeros_like(rows), shape).to(device)
 
 
+def starting_images(seed: int, rows: Tensor, source: Examples, device: torch.device | str = "cpu") -> Tensor:
+    """(N, C, H, W) float32: the source images of samples number `rows`, all of them in turn, in an order of the seed's.
+
+    Sample number i and sample number i + len(source) start from the same one.
+    """
+    order = torch.randperm(len(source), generator=generator(seed, "source"))
+    return source.pixels(order[rows % len(source)]).to(device)
+
+
+def start_of(seed: int, images: ImageSet, source: Artifact | None, split: Literal["train", "test"],
+             device: torch.device | str = "cpu") -> Start:
+    """Noise of the images' shape, or the images in a split of the source where there is one.
+
+    Raises InputError where source and images differ in shape.
+    """
+    if source is None:
+        return lambda rows: starting_noise(seed, rows, images.shape, device)
+    return partial(starting_images, seed, source=source_examples(source, images, split), device=device)
+
+
+def student_velocity(network: nn.Module, path: GaussianPath, labels: Tensor | None, guidance: float = 1.0,
+                     condition: Tensor | None = None) -> Velocity:
+    """The velocity (x_t, t) -> v that a student is sampled with. Guidance is about classes: both of its calls are told
+    the condition, (B, C, H, W), of a student that has one."""
+    field = velocity_of(network, path)
+    return guided(field if condition is None else partial(field, condition=condition), labels, guidance)
+
+
 @torch.no_grad()
 def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: Sweep, nfe: int,
-                    path: GaussianPath = LINEAR) -> tuple[Tensor, float]:
-    """Images (N, C, H, W) float32 from noise z, and the network calls that were really made.
+                    path: GaussianPath = LINEAR, condition: Tensor | None = None) -> tuple[Tensor, float]:
+    """Images (N, C, H, W) float32 from z, noise or images of a source, and the network calls that were really made.
 
     The grid runs from t = 1, where the path starts from z, to path.t_end.
     """
-    velocity = CountedField(guided(velocity_of(network, path), labels, how.guidance))
+    velocity = CountedField(student_velocity(network, path, labels, how.guidance, condition))
     if how.solver == "dopri5":
         solver, steps = make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
     else:

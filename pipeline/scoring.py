@@ -1,4 +1,5 @@
-"""One number: images from noise, quantised as they would be stored, their features, the distance to the real ones."""
+"""The numbers of one way to make images: quantised as they would be stored, their features' distance to the real ones,
+and, where each sample should be one certain image, how near it comes."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline import ranks
 from pipeline.job import Job
+from pipeline.likeness import Likeness
 from pipeline.metrics import Moments, features, frechet_distance, quantise, to_unit
 from pipeline.results import Score
 
@@ -44,24 +46,31 @@ class Ruler:
     device: torch.device
     protocol: dict[str, Any]
     decode: Callable[[Tensor], Tensor]  # samples to images: see pipeline.stages.data.decoder
+    targets: Callable[[Tensor], Tensor] | None = None  # the images that samples should be, by number
 
-    def score(self, entry: Entry, samples: int, job: Job) -> Score:
+    def score(self, entry: Entry, samples: int, job: Job) -> tuple[Score, ...]:
         """Generate, quantise and measure in one pass, each rank its batches; no image is kept.
 
-        Network calls are the mean over batches, seconds the sum over ranks.
+        The Frechet distance comes first, then PSNR and SSIM where there are targets. Network calls are the mean over
+        batches, seconds the sum over ranks.
         """
-        made, calls, seconds = Moments(len(self.real.mean)), [], 0.0
+        made, near, calls, seconds = Moments(len(self.real.mean)), Likeness(self.levels), [], 0.0
         for rows in ranks.mine(torch.arange(samples).split(self.batch)):
             began = time.monotonic()
             x, count = entry.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
             grey = quantise(self.decode(x).cpu().numpy(), self.levels)
             seconds += time.monotonic() - began
-            made.update(features(self.extractor, torch.from_numpy(to_unit(grey, self.levels)).to(self.device)))
+            images = torch.from_numpy(to_unit(grey, self.levels))
+            made.update(features(self.extractor, images.to(self.device)))
+            if self.targets is not None:
+                near.update(images, self.targets(rows))
             calls.append(count)
             job.pause_point()
-        parts = ranks.gathered((made, calls, seconds))
-        made = reduce(Moments.merge, (moments for moments, _, _ in parts))
-        calls, seconds = [count for _, some, _ in parts for count in some], sum(spent for _, _, spent in parts)
-        return Score(model=entry.model, solver=entry.solver, nfe=entry.nfe or sum(calls) / len(calls),
-                     metric=self.protocol["metric"], value=frechet_distance(self.real, made),
-                     protocol=self.protocol | entry.facts, seconds=seconds)
+        moments, likeness, some_calls, spent = zip(*ranks.gathered((made, near, calls, seconds)), strict=True)
+        calls = [count for part in some_calls for count in part]
+        distance = frechet_distance(self.real, reduce(Moments.merge, moments))
+        figures = [(self.protocol["metric"], distance, {}), *reduce(Likeness.merge, likeness).figures()]
+        return tuple(Score(model=entry.model, solver=entry.solver, nfe=entry.nfe or sum(calls) / len(calls),
+                           metric=metric, value=value, seconds=sum(spent),
+                           protocol=self.protocol | entry.facts | {"metric": metric} | facts)
+                     for metric, value, facts in figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from pipeline import ranks
 from pipeline.job import Job
 from storage.bank import BankWriter
+from storage.bank.reopen import reopen
+
+log = logging.getLogger(__name__)
 
 
 def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor]]) -> None:
@@ -17,6 +21,9 @@ def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor
 
     `make` takes flat indices (n,) and gives the bank's arrays of those rows.
     """
+    if ranks.first() and len(writer.missing()) < len(writer.shards):
+        for index in reopen(writer.path):  # of what an earlier run has left, only what is as it was written counts
+            log.warning("%s: shard %d is not as it was written, and is made anew", job.stage, index)
     missing = ranks.agreed(writer.missing())  # as one rank saw it, before any began
     total, before = len(writer.shards), len(writer.shards) - len(missing)
     for number, (index, start, stop) in enumerate(ranks.mine(missing), 1):

@@ -60,8 +60,9 @@ def write_imageset(
     path = Path(path)
     if path.exists() and not (path / "zarr.json").is_file():
         raise InputError("an image set replaces nothing but an image set", str(path), "Choose another directory.")
-    aside = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old.partial")
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     root = zarr.create_group(str(aside))
     for split, (images, labels) in splits.items():
         create_array(root, f"{split}/images", images.shape, "uint8", SHARD_ROWS, 0, zstd=True)[:] = images
@@ -82,9 +83,10 @@ def write_imageset(
     root.update_attributes({**facts, "digest": _digest(facts)})
     fsync_tree(aside)
     if path.exists():
-        shutil.rmtree(path)
+        os.rename(path, old)  # whole: what is half removed could not be told from what is no image set
     os.rename(aside, path)
     fsync_path(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass(frozen=True)

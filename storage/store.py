@@ -2,27 +2,37 @@
 
 <home>/artifacts/<stage>/<readable-name>-<fingerprint prefix>/    published, never changed again
 <home>/work/<stage>/<fingerprint prefix>/                         what lets a stage continue after a crash
+<home>/work/.discarded-<id>-<name>/                               on its way out: nothing looks into it any more
 <home>/monitor/<stage>-<fingerprint prefix>/                      a training's curves and samples, for people
 <home>/locks/<stage>-<fingerprint prefix>.lock                    held by the one process that makes it
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
 import socket
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import fsync_path, fsync_tree, write_json
 from storage.errors import DamageError, InputError
 
+Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
+DISCARDED = ".discarded-"
+# Seconds that a lock is tried for before anyone is told: to look whether it is held is to hold it for an instant.
+PATIENCE = 0.3
+POLL = 0.02  # seconds
 
 
 def default_home() -> Path:
@@ -53,6 +63,8 @@ class Store:
 
     # -- names ---------------------------------------------------------------------------------------------------
 
+    # Wherever a fingerprint is asked for, its first PREFIX digits will do: they are all that names have.
+
     def _prefix(self, fingerprint: str) -> str:
         return fingerprint[:PREFIX]
 
@@ -67,7 +79,8 @@ class Store:
     def lock_path(self, stage: str, fingerprint: str) -> Path:
         return self.home / "locks" / f"{stage}-{self._prefix(fingerprint)}.lock"
 
-    def _directories(self, stage: str, fingerprint: str) -> list[Path]:
+    def directories(self, stage: str, fingerprint: str) -> list[Path]:
+        """What stands under this fingerprint, sound or damaged."""
         folder = self.home / "artifacts" / stage
         return sorted(folder.glob(f"*-{self._prefix(fingerprint)}")) if folder.is_dir() else []
 
@@ -78,7 +91,7 @@ class Store:
 
         Raises DamageError where its directory is there and its manifest or a file's size does not hold.
         """
-        for directory in self._directories(stage, fingerprint):
+        for directory in self.directories(stage, fingerprint):
             artifact = Artifact.read(directory)
             if (artifact.stage, artifact.fingerprint) != (stage, fingerprint):
                 raise DamageError(
@@ -91,60 +104,129 @@ class Store:
 
     def artifacts(self) -> Iterator[Artifact | DamageError]:
         """Every published artifact, by stage and name; a damaged one comes as the error that says how."""
-        for manifest in sorted((self.home / "artifacts").glob("*/*/")):
-            if not re.search(rf"-[0-9a-f]{{{PREFIX}}}$", manifest.name):
-                continue
+        for root in self.roots():
             try:
-                yield Artifact.read(manifest)
+                yield Artifact.read(root)
             except DamageError as error:
                 yield error
+
+    def roots(self) -> list[Path]:
+        """The directories of all artifacts, sound or damaged, by stage and name."""
+        folders = sorted((self.home / "artifacts").glob("*/*/"))
+        return [folder for folder in folders if re.search(rf"-[0-9a-f]{{{PREFIX}}}$", folder.name)]
+
+    def works(self) -> list[Path]:
+        """The work directories of all stages, by stage and fingerprint."""
+        folders = sorted((self.home / "work").glob("*/*/"))
+        return [folder for folder in folders if re.fullmatch(rf"[0-9a-f]{{{PREFIX}}}", folder.name)]
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def lock(self, stage: str, fingerprint: str, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the stage's lock; `waiting` is told who holds it if that is another process.
+        """Hold the stage's lock. While another process does, `waiting` is called with its name, again and again.
 
-        The kernel drops the lock with its holder, so that a killed process never blocks the next.
+        `waiting` returns when it is worth another try, or raises what ends the wait; nothing here blocks beyond a
+        moment, so that whoever waits hears a wish to stop. The kernel drops the lock with its holder, on the machine
+        that it runs on or on another that shares the disk: a killed process never blocks the next.
+
+        Raises InputError where the file system has no locks.
         """
         path = self.lock_path(stage, fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting(self.holder(path))
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            stream.truncate()
-            json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)
-            stream.flush()
+        while (stream := _taken(path)) is None:
+            waiting(self.holder(path))
+        with stream:
+            with suppress(OSError):  # on a full disk the holder has no name; the lock is the kernel's
+                os.ftruncate(stream.fileno(), 0)
+                os.write(stream.fileno(), json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
             yield
 
     @staticmethod
     def holder(path: Path) -> str:
-        """Who wrote the lock file, in words."""
+        """Who wrote the lock file, in words. Somebody holds it: if not the writer, then a child that outlived it."""
         try:
             facts = json.loads(path.read_text())
-            return f"process {facts['pid']} on {facts['host']}"
-        except (OSError, ValueError, KeyError):
+            pid, host = int(facts["pid"]), str(facts["host"])
+        except (OSError, ValueError, KeyError, TypeError):
             return "another process"
+        name = f"process {pid} on {host}"
+        if host != socket.gethostname():  # a lock goes with its process, unless the whole machine vanishes from a disk
+            return f"{name} (should that machine be lost for good, delete {path})"
+        return f"a process that was started by {name}, which is gone" if _gone(pid) else name
+
+    # -- removing ------------------------------------------------------------------------------------------------
+
+    def set_aside(self, path: Path) -> Path:
+        """Take a directory or file of the store out of use, in one rename; where it is now. `flowctl gc` removes it.
+
+        A crash at any time leaves it either as it was or gone from where it was believed.
+        """
+        aside = self.home / "work" / f"{DISCARDED}{uuid.uuid4().hex[:8]}-{path.name}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, aside)
+        fsync_path(path.parent)
+        return aside
+
+    def discard(self, path: Path) -> None:
+        """Remove a directory or file of the store: out of use in one rename, and then from the disk."""
+        remove_tree(self.set_aside(path))
 
     def publish(self, artifact: Artifact, payload: Path) -> Artifact:
         """Make `payload` (a directory inside the work directory) the artifact, manifest last, in one rename.
 
-        Whatever stood under the same fingerprint, a damaged one, is put aside and removed after.
+        Whatever stood under the same fingerprint, a damaged one, is set aside and removed after.
         """
         write_json(payload / MANIFEST, artifact.model_dump(mode="json"))
         fsync_tree(payload)
         final = self.home / "artifacts" / artifact.stage / f"{artifact.name}-{self._prefix(artifact.fingerprint)}"
         final.parent.mkdir(parents=True, exist_ok=True)
-        discarded = self.home / "work" / f".discarded-{os.getpid()}-{final.name}"
-        for old in self._directories(artifact.stage, artifact.fingerprint):
-            shutil.rmtree(discarded, ignore_errors=True)
-            os.rename(old, discarded)
+        aside = [self.set_aside(old) for old in self.directories(artifact.stage, artifact.fingerprint)]
         os.rename(payload, final)
         fsync_path(final.parent)
-        shutil.rmtree(discarded, ignore_errors=True)
-        shutil.rmtree(self.work(artifact.stage, artifact.fingerprint), ignore_errors=True)
+        for old in (*aside, self.work(artifact.stage, artifact.fingerprint)):
+            remove_tree(old)
         return Artifact.read(final)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory or file as far as that is possible; nothing depends on what stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _taken(path: Path) -> IO[str] | None:
+    """The lock file, locked; None if another process holds it. It is opened for each try, for it may be deleted."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        stream = open(path, "a+")  # noqa: SIM115
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(stream.fileno()).st_ino == os.stat(path).st_ino:
+                return stream
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError as error:
+            stream.close()
+            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise InputError("The store must be on a file system with locks (flock)", f"{path}: {error.strerror}",
+                                 "Set FLOWCTL_HOME to another disk, or mount this one with locks") from None
+            raise
+        stream.close()
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL)
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process of this machine has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # another user's
+    return False

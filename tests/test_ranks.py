@@ -75,6 +75,20 @@ def test_two_ranks_train_the_network_of_one(store):
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
 
 
+LOOM = ("student.coupling={kind: loom, caches: 2}", "teacher=null", "couplings=null", "pairs=null", "onestep=null",
+        "evaluation.onestep=[]")
+
+
+def test_two_ranks_refine_one_assignment(store):
+    alone = make(store, "student", ALONE, *LOOM).artifact
+    epochs, weights = alone.path("epochs.json").read_bytes(), networks.load_network(alone).state_dict()
+    two = remade(store, "student", TWO, *LOOM)
+    assert two.path("epochs.json").read_bytes() == epochs
+    assert b'"reassigned": 0.0' not in epochs.splitlines()[0]
+    for name, value in networks.load_network(two).state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
+
+
 def test_two_ranks_measure_the_same(store):
     alone = store.find("evaluation", nodes()["evaluation"].fingerprint).metrics["scores"]
     two = remade(store, "evaluation", TWO).metrics["scores"]

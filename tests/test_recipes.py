@@ -1,12 +1,15 @@
 """What the shipped recipes promise to one another, and that the large one is sound before days are spent on it."""
 
 import pytest
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from pipeline.dag import build
 from pipeline.estimate import estimate
 from pipeline.load import load, shipped
+from storage.atomic import sha256_file
+from tests.models.inception_weights import random_weights
 from tests.pipeline.data.formats import make_cifar10_archive
 
 
@@ -39,11 +42,16 @@ def test_cifar10_is_the_network_of_the_literature_and_fits_a_24_gb_card():
     assert figures["couplings"].disk_bytes == 8 * 100_000 * 3 * 32 * 32 * 2
 
 
+@pytest.mark.slow
 def test_every_network_of_cifar10_takes_a_step_at_full_size(tmp_path, monkeypatch):
     archive = tmp_path / "cifar-10-python.tar.gz"
     checksum = make_cifar10_archive(archive, per_batch=20)
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path / "home"))
+    weights = tmp_path / "inception.safetensors"
+    save_file(random_weights(), weights)
     result = CliRunner().invoke(app, ["run", "nfm-cifar10", "--dry-run", "--set", f"data.path={archive}",
+                                      "--set", f"reference.weights={weights}",
+                                      "--set", f"reference.checksum=sha256:{sha256_file(weights)}",
                                       "--set", f"data.checksum={checksum}", "--set", "compute.device=cpu"])
     assert result.exit_code == 0, result.output
     for stage in build(load("nfm-cifar10")):

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import browse, comparing, coupling_banks, looking, running, sampling, serving, verifying
+from flows.cli import (
+    browse,
+    cleaning,
+    comparing,
+    coupling_banks,
+    deploying,
+    differing,
+    exporting,
+    looking,
+    running,
+    sampling,
+    serving,
+    verifying,
+)
 from flows.cli.errors import OPTIONS, reports_errors
 
 
@@ -45,7 +58,8 @@ def flowctl(
 
 
 for _command in (running.run, running.plan, browse.list_, browse.show, looking.status, looking.results,
-                 comparing.compare, sampling.sample, verifying.verify, serving.ui):
+                 comparing.compare, differing.diff, sampling.sample, exporting.export, verifying.verify, cleaning.gc,
+                 cleaning.rm, deploying.deploy, serving.ui):
     app.command(_command.__name__.rstrip("_"))(reports_errors(_command))
 
 couplings = typer.Typer(no_args_is_help=True, help="Banks of couplings.")

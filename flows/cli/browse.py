@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,29 +15,67 @@ if TYPE_CHECKING:
 
 
 def list_() -> None:
-    """The recipes that can be run, and the artifacts in the store with their sizes."""
+    """The recipes that can be run, what is made and being made in the store, and the room that it takes."""
     from flows import words
     from pipeline.load import load, shipped
-    from storage.errors import DamageError
+    from storage.garbage import room
     from storage.store import Store
 
     print_table(("RECIPE", "DESCRIPTION"), [(name, load(name).description) for name in shipped()])
     store = Store()
-    rows, total = [], 0
-    for found in store.artifacts():
-        if isinstance(found, DamageError):
-            rows.append((str(Path(found.what)), "", "", f"damaged: {found.found}"))
-            continue
-        size = sum(record.size for record in found.files)
-        total += size
-        created = found.provenance.created[:16].replace("T", " ")
-        rows.append((_name(found), words.size(size), created, words.duration(found.provenance.wall_seconds)))
+    made, working = _artifacts(store), _work(store)
     typer.echo()
-    if rows:
-        print_table(("ARTIFACT", "SIZE", "MADE", "IN"), rows)
-        typer.echo(f"{words.size(total)} in {len(rows)} artifacts in {store.home}")
+    if made:
+        print_table(("ARTIFACT", "SIZE", "MADE", "IN"), [(name, words.size(size), *rest) for name, size, *rest in made])
     else:
         typer.echo(f"No artifacts yet in {store.home}")
+    if working:
+        typer.echo()
+        print_table(("WORK IN PROGRESS", "SIZE", "STATE"), [(name, words.size(size), state)
+                                                            for name, size, state in working])
+    if made or working:
+        parts = [sum(row[1] for row in rows) for rows in (made, working)]
+        every = room(store.home).size
+        typer.echo(f"\n{words.size(parts[0])} in {len(made)} artifacts, {words.size(parts[1])} in work, "
+                   f"{words.size(every - sum(parts))} in records, monitors and caches: {words.size(every)} in "
+                   f"{store.home}")
+
+
+def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
+    """Name, bytes, when it was made, and in what time or why it cannot be used."""
+    from flows import words
+    from flows.keeping import title
+    from storage.artifact import Artifact
+    from storage.errors import DamageError
+    from storage.garbage import room
+
+    rows = []
+    for root in store.roots():
+        try:
+            facts = Artifact.read(root).provenance
+            rest = facts.created[:16].replace("T", " "), words.duration(facts.wall_seconds)
+        except DamageError as damage:
+            rest = "", f"damaged: {damage.what}: {damage.found}"
+        rows.append((title(root), room(root).size, *rest))
+    return rows
+
+
+def _work(store: Store) -> list[tuple[str, int, str]]:
+    """Name, bytes, and how far it is."""
+    from flows.keeping import title
+    from flows.status import unfinished
+    from storage.garbage import room
+
+    told = {(item["stage"], item["fingerprint"]): item for item in unfinished(store)}
+    rows = []
+    for work in store.works():
+        item, state = told.get((work.parent.name, work.name)), "nothing to go on from: `flowctl gc` removes it in time"
+        if item is not None:
+            saved, state = item["saved"], item["state"]
+            if saved is not None:
+                state += f", {saved['done']:,} of {saved['total']:,} {saved['unit']} saved"
+        rows.append((title(work), room(work).size, state))
+    return rows
 
 
 def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe, or an artifact's name or the "

@@ -7,35 +7,46 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json
+from flows.cli.options import Json, Sets
 from flows.cli.output import print_json
 
 
 def compare(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE RECIPE ...", help="Recipes that have been run.")],
-    out: Annotated[Path, typer.Option("--out", help="The plot: .png, .svg or .pdf.")] = Path("compare.png"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE RECIPE ...", help="Shipped names or YAML files.")],
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="Compare each recipe at these seeds, by "
+                                              "mean and spread; else at its own.")] = None,
+    run: Annotated[bool, typer.Option("--run", help="First make what is missing, one recipe and seed after "
+                                      "another.")] = False,
+    set_: Sets = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="The plot: .png, .svg or .pdf; "
+                                              "compare.png unless --json is given.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_: Json = False,
 ) -> None:
-    """One table and plot of the Fréchet distance against network calls for several recipes of one protocol."""
+    """Fréchet distance against network calls for several recipes of one protocol: table, plot, costs, diagnostics."""
+    from flows import compared
     from pipeline.compare import compare as side_by_side
-    from pipeline.dag import build
-    from pipeline.load import load
-    from pipeline.plan import sound
     from storage.errors import InputError
     from storage.store import Store
 
-    store, evaluations = Store(), {}
-    for name in recipes:
-        recipe = load(name)
-        artifact = sound(build(recipe, store.home / "cache")["evaluation"], store)
-        if artifact is None:
-            raise InputError("compare takes recipes that have been run", name, f"Run it: flowctl run {name}")
-        evaluations[recipe.name] = artifact
-    comparison = side_by_side(evaluations)
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError("--plot ends in .png, .svg or .pdf", str(plot), "Choose such a name")
+    items = compared.wanted(recipes, _numbers(seeds), set_ or ())
+    comparison = side_by_side(compared.collect(items, Store(), run, lambda text: typer.echo(text, err=True)))
     if json_:
         print_json(comparison.to_json())
-        return
-    typer.echo(comparison.markdown() if markdown else comparison.text())
-    comparison.plot(out)
-    typer.echo(f"Plot: {out}")
+    else:
+        typer.echo(comparison.markdown() if markdown else comparison.text())
+    if plot is not None or not json_:
+        drawn = comparison.plot(plot or Path("compare.png"))
+        typer.echo(f"Plot: {drawn}", err=json_)
+
+
+def _numbers(text: str | None) -> list[int]:
+    """0,1,2 as numbers, each once."""
+    from storage.errors import InputError
+
+    parts = [] if text is None else text.split(",")
+    if text is not None and (len(set(parts)) < len(parts) or not all(part.strip().isdecimal() for part in parts)):
+        raise InputError("--seeds lists different whole numbers", text, "Example: --seeds 0,1,2")
+    return [int(part) for part in parts]

@@ -1,57 +1,102 @@
-"""`verify`: read every byte of every artifact and hold it against its recorded digest."""
+"""`verify`: read every byte in the store, name what is damaged, and make it sound again."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from storage.artifact import Artifact
-    from storage.errors import DamageError
+    from flows.repairing import Repairs
+    from pipeline.recipe import Recipe
+    from storage.inspection import Finding
+    from storage.store import Store
 
 
-def verify(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only what this recipe uses.")] = None,
-           ) -> None:
-    """Check every file of every artifact. Exit code 1 if any is damaged; each is named."""
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE|ARTIFACT]", help="Only what this recipe uses, or this "
+                                               "artifact.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged anew: of a bank the bad shards alone, "
+                                         "anything else by its stage.")] = False,
+) -> None:
+    """Check every file of every artifact, and what unfinished stages have saved. Exit code 1 if damage is left."""
+    from flows.display import display
+    from flows.keeping import recipes, runs, users
+    from flows.repairing import Repairs
+    from flows.waiting import held
+    from storage.errors import FlowctlError
+    from storage.inspection import inspect_work
+    from storage.store import Store
+
+    store = Store()
+    recipe, roots, works = _targets(name, store)
+    repairs = Repairs(store, [], {}, display())
+    found = [repairs.look(root) for root in _watched(roots)]
+    saved = [inspect_work(work) for work in works if not held(store.lock_path(work.parent.name, work.name))]
+    damaged = [finding for finding in (*saved, *found) if finding.flaws]
+    for finding in damaged:
+        for path, flaw in finding.flaws.items():
+            typer.echo(f"damaged: {finding.root}: {path}: {flaw}")
+    if not damaged:
+        files = sum(len(finding.artifact.files) for finding in found)
+        typer.echo(f"{len(found)} artifacts, {files} files: every digest holds."
+                   + f" What {len(saved)} unfinished stages have saved holds too." * bool(saved))
+        return
+    what = f"{len(damaged)} of {len(found) + len(saved)} artifacts" + " and work directories" * bool(saved)
+    if not repair:
+        raise FlowctlError(f"{what} damaged. `flowctl verify --repair` makes sound what it can")
+    repairs.recipes = [*([recipe] if recipe else []), *recipes(store)]
+    repairs.used = users(store, runs(store)[0])
+    left = [finding for finding in damaged if not _mended(finding, repairs, in_work=finding in saved)]
+    if left:
+        raise FlowctlError(f"{len(left)} of {what} still damaged")
+
+
+def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
+    """Repair one, and say what came of it."""
+    from flows.keeping import title
+    from storage.errors import FlowctlError, Interrupted
+
+    name = title(finding.root)
+    if not in_work and not repairs.looked[finding.key].flaws:
+        return True  # before something that is made from it
+    try:
+        typer.echo(f"repaired: {name}: {repairs.mend_work(finding) if in_work else repairs.mend(finding)}")
+    except Interrupted:
+        raise
+    except FlowctlError as error:
+        typer.echo(f"left: {name}: {error}")
+        return False
+    return True
+
+
+def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
+    """The recipe if one is named, and the directories of artifacts and of unfinished work to look at."""
+    from flows.keeping import named, title
+    from flows.session import Session
+    from pipeline.load import load, nearest, shipped
+    from storage.errors import InputError
+
+    if name is None:
+        return None, store.roots(), store.works()
+    if name in shipped() or name.endswith((".yaml", ".yml")):
+        session = Session.open(load(name))
+        nodes = session.nodes.values()
+        roots = [root for node in nodes for root in store.directories(node.name, node.fingerprint)]
+        works = [store.work(node.name, node.fingerprint) for node in nodes]
+        return session.recipe, roots, [work for work in works if work.is_dir()]
+    root = named(name, store)
+    if root is None:
+        raise InputError("verify takes a recipe, an artifact's name or six digits of its fingerprint", name,
+                         nearest(name, [*shipped(), *map(title, store.roots())]))
+    return None, [root], []
+
+
+def _watched(roots: list[Path]) -> list[Path]:
+    """The same, with a bar for whoever watches."""
     from rich.console import Console
     from rich.progress import track
 
-    from storage.errors import DamageError, FlowctlError
-
-    artifacts = _artifacts(recipe)
-    damaged = 0
-    for found in track(artifacts, "verifying", console=Console(stderr=True), transient=True,
-                       disable=not sys.stderr.isatty()):
-        problems = [str(found)] if isinstance(found, DamageError) else [
-            f"{found.root}: {problem}" for problem in found.problems()]
-        damaged += bool(problems)
-        for problem in problems:
-            typer.echo(f"damaged: {problem}")
-    if damaged:
-        raise FlowctlError(f"{damaged} of {len(artifacts)} artifacts damaged. Remove them and run the same command "
-                           "again: they are made anew from their inputs")
-    files = sum(len(found.files) for found in artifacts)
-    typer.echo(f"{len(artifacts)} artifacts, {files} files: every digest holds.")
-
-
-def _artifacts(recipe: str | None) -> list[Artifact | DamageError]:
-    from flows.session import Session
-    from pipeline.load import load
-    from pipeline.plan import sound
-    from storage.errors import DamageError
-    from storage.store import Store
-
-    if recipe is None:
-        return list(Store().artifacts())
-    session = Session.open(load(recipe))
-    found = []
-    for node in session.nodes.values():
-        try:
-            artifact = sound(node, session.store)
-        except DamageError as damage:
-            artifact = damage
-        if artifact is not None:
-            found.append(artifact)
-    return found
+    return track(roots, "verifying", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -2,8 +2,11 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.unet import _cpu
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -23,8 +26,18 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(32, channels // 4), channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Autocast computes the norm in float32, as it should be, but must not widen all that follows.
-        return super().forward(x).to(x.dtype)
+        # In float32, the precision of its weights, also under autocast; but all that follows must not be widened. (On
+        # CPUs autocast leaves it in bfloat16, whose backward pass takes four times as long with the channels last.)
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class Dropout(nn.Dropout):
+    """Zeroes each element by chance while training: (B, C, H, W) -> (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cpu and self.training and self.p and not torch.compiler.is_compiling():
+            return _cpu.dropout(x, self.p)
+        return super().forward(x)
 
 
 class ResidualBlock(nn.Module):
@@ -36,16 +49,16 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.shift = nn.Linear(embedding, outputs)
         self.norm2 = GroupNorm(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map x (B, inputs, H, W), under the activated embedding emb (B, E), to (B, outputs, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))  # (B, outputs, H, W)
-        h = h + self.shift(emb)[:, :, None, None]
+        h = h.add_(self.shift(emb)[:, :, None, None])  # in place, for nothing else needs what convolutions return
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.shortcut(x) + h
+        return h.add_(self.shortcut(x))
 
 
 class SelfAttention(nn.Module):
@@ -60,11 +73,18 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(b, h * w, c)  # (B, T, C), no copy if channels-last
-        qkv = self.qkv(tokens).view(b, h * w, 3, -1, self.head_channels)  # (B, T, 3, heads, D)
+        pointwise = _cpu.pointwise if x.is_cpu else _pointwise
+        attend = _cpu.attend if x.is_cpu else F.scaled_dot_product_attention
+        qkv = pointwise(self.norm(x), self.qkv).permute(0, 2, 3, 1)  # (B, H, W, 3 C)
+        qkv = qkv.reshape(b, h * w, 3, -1, self.head_channels)  # (B, T, 3, heads, D), no copy if channels-last
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)  # (B, T, C)
-        return x + self.project(mixed).view(b, h, w, c).permute(0, 3, 1, 2)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h, w, c)
+        return pointwise(mixed.permute(0, 3, 1, 2), self.project).add_(x)
+
+
+def _pointwise(x: Tensor, layer: nn.Linear) -> Tensor:
+    """The layer applied to each pixel's channels: (B, C, H, W) -> (B, C', H, W)."""
+    return layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Downsample(nn.Conv2d):
@@ -81,6 +101,8 @@ class Upsample(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_cpu:
+            return _cpu.repeated_convolution(x, self.weight, self.bias)
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 

@@ -52,5 +52,16 @@ class Data(Config):
 class Reference(Config):
     """The feature space and the real statistics that every Frechet distance of a data set is measured in."""
 
-    extractor: Literal["classifier", "pixels"] = Field("classifier", description="pixels where there are no classes")
+    extractor: Literal["classifier", "inception", "pixels"] = Field(
+        "classifier", description="inception is FID's; classifier is trained on the data; pixels need neither")
+    weights: Annotated[Path | None, Incidental] = Field(
+        None, description="file of Inception's weights; the published ones are fetched unless given")
+    checksum: Annotated[str | None, Added(None)] = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of `weights`, where they are not the published ones")
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _weights_are_inceptions(self) -> Reference:
+        if self.extractor != "inception" and (self.weights or self.checksum):
+            raise ValueError("weights and checksum are of the extractor inception: leave them out, or choose it")
+        return self

@@ -1,4 +1,7 @@
-"""Which noise belongs to which image: `pair(x, labels, rows, generator) -> z`. `Semidiscrete` draws images too."""
+"""Which noise belongs to which image: `pair(x, labels, rows, generator) -> z`. `Semidiscrete` draws images too.
+
+`Independent` and `MinibatchOT` take images of a `Source` in place of noise.
+"""
 
 from pipeline.couplings._banked import Banked as Banked
 from pipeline.couplings._base import Coupling as Coupling

@@ -12,13 +12,13 @@ from pipeline.data.digest import CIFAR10
 from pipeline.data.members import names, read
 from pipeline.data.split import limited, named, numbers_of, only_classes, require_enough
 from pipeline.data.unpickle import unpickle
+from pipeline.fetching import fetch
 from storage.atomic import sha256_file
 from storage.errors import InputError
 from storage.imageset import Split
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 _AGAIN = "Use the archive for Python, cifar-10-python.tar.gz, as it was published."
-RETRIES = 3  # pooch waits 1, 2, 3 ... seconds before each
 _TRAIN, _TEST = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
 
 
@@ -30,7 +30,10 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     if config.size not in (None, 32):
         raise InputError("CIFAR-10 images are 32 pixels wide", config.size, "Leave data.size out.")
     expected = config.checksum or CIFAR10
-    path = _fetch(expected, cache_dir) if config.path is None else _local(Path(config.path), expected)
+    if config.path is None:
+        path = fetch(URL, expected, "CIFAR-10 is", "data.path", cache_dir)
+    else:
+        path = _local(Path(config.path), expected)
     batches = _batches(path)
     classes = [_text(name) for name in _field(batches, "batches.meta", b"label_names", list)]
     wanted = numbers_of(config.only, classes, "cifar10")
@@ -48,22 +51,6 @@ def _local(path: Path, expected: str) -> Path:
         remedy = "It is truncated or another file: fetch it again, or state its own data.checksum."
         raise InputError(f"{path} has the checksum {expected}", found, remedy)
     return path
-
-
-def _fetch(expected: str, cache_dir: Path | None) -> Path:
-    """The archive in `cache_dir`, downloaded unless it is there with the right checksum."""
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    base, name = URL.rsplit("/", 1)
-    registry = pooch.create(
-        cache_dir or pooch.os_cache("flowctl"), f"{base}/", registry={name: expected}, retry_if_failed=RETRIES
-    )
-    try:
-        return Path(registry.fetch(name, downloader=pooch.HTTPDownloader(timeout=60)))
-    except (OSError, ValueError) as error:  # no network, no space; wrong checksum
-        remedy = "Try again, or fetch it by other means and set data.path."
-        raise InputError(f"CIFAR-10 is fetched from {URL}", f"{type(error).__name__}: {error}", remedy) from error
 
 
 def _batches(path: Path) -> dict[str, dict[bytes, Any]]:

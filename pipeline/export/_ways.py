@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.paths import GaussianPath, preconditioning
-from pipeline.report.scores import lower_is_better
+from pipeline.report.scores import ADAPTIVE, lower_is_better
 from pipeline.results import Score
 from pipeline.solvers import Heun, calls_per_evaluation, plan_for_nfe
 from pipeline.times import time_grid
@@ -35,16 +35,17 @@ def measured_ways(scores: Sequence[Score]) -> list[Way]:
 
     Only the evaluation's first metric counts. An adaptive solver is left out: its calls follow from the batch.
     """
-    first = scores[0].metric if scores else None
-    sign = 1 if first is None or lower_is_better(first) else -1
+    if not scores:
+        return []
+    first = scores[0].metric
     found = [Way(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value)
-             for s in scores if s.metric == first and s.solver != "dopri5"]
-    return sorted(found, key=lambda way: (way.nfe, sign * way.value))
+             for s in scores if s.metric == first and s.solver != ADAPTIVE]
+    return sorted(found, key=lambda way: (way.nfe, way.value if lower_is_better(first) else -way.value))
 
 
 def recommended(ways: Sequence[Way], metric: str | None) -> int:
-    """Index of the fewest calls whose score is within 10 % of the best; of the last way where none was measured."""
-    if metric is None or any(way.value is None for way in ways):
+    """Index of the fewest calls whose score is within 10 % of the best; of the most calls where none was measured."""
+    if metric is None:
         return len(ways) - 1
     if lower_is_better(metric):
         limit = NEAR * min(way.value for way in ways)

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.inception import FEATURES, SIDE, InceptionV3
+from pipeline.fetching import fetch
 from pipeline.metrics._quantise import quantise
 from storage.atomic import sha256_file
 from storage.errors import InputError
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-RETRIES = 3  # pooch waits 1, 2, 3 ... seconds before each
 _AT_ONCE = 64  # images, of which the widest layer holds 5.5 MB each
 
 
@@ -91,7 +91,9 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
         InputError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is
             executed: it is read as tensors only.
     """
-    path = _fetch(cache_dir) if path is None else Path(path)
+    if path is None:
+        path = fetch(URL, PUBLISHED, "Inception's weights are", "reference.weights", cache_dir)
+    path = Path(path)
     expected = checksum or PUBLISHED
     if not path.is_file():
         raise InputError("Inception's weights are a file", str(path), f"Check the path, or fetch it from {URL}.")
@@ -128,22 +130,6 @@ def _load(network: nn.Module, path: Path) -> None:
 
 def _counter(name: object) -> bool:
     return str(name).endswith("num_batches_tracked")
-
-
-def _fetch(cache_dir: Path | None) -> Path:
-    """The published file in `cache_dir`, downloaded unless it is there with the right checksum."""
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    base, name = URL.rsplit("/", 1)
-    folder = cache_dir or pooch.os_cache("flowctl")
-    registry = pooch.create(folder, f"{base}/", registry={name: PUBLISHED}, retry_if_failed=RETRIES)
-    try:
-        return Path(registry.fetch(name, downloader=pooch.HTTPDownloader(timeout=60)))
-    except (OSError, ValueError) as error:  # no network, no space; wrong checksum
-        remedy = "Try again, or fetch it by other means and give its path."
-        raise InputError(f"Inception's weights are fetched from {URL}", f"{type(error).__name__}: {error}",
-                         remedy) from error
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from pipeline.results import Score
 from storage.errors import InputError
 
 TEACHER = "teacher"
+ADAPTIVE = "dopri5"  # chooses its steps itself, whatever the grid
 # What tells one row from another; every other field of a protocol belongs to the table as a whole.
 OF_A_ROW = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised", "noise", "images_seen",
-            "ema")
+            "ema", "path")
 OF_THE_TABLE = ("extractor", "reference", "data", "split", "n_real", "n_fake", "quantised", "resized", "labels", "seed")
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "inception")
 
@@ -71,7 +72,11 @@ class Table:
 
     @property
     def lower_is_better(self) -> bool:
-        return not self.metric.lower().split("-")[0].startswith(HIGHER_IS_BETTER)
+        return lower_is_better(self.metric)
+
+
+def lower_is_better(metric: str) -> bool:
+    return not metric.lower().split("-")[0].startswith(HIGHER_IS_BETTER)
 
 
 def metrics_of(scores: Iterable[Score]) -> list[str]:
@@ -106,7 +111,7 @@ def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str) -
     nfe = tuple(sorted({score.nfe for score in swept}))
     rows, teachers = [], []
     for recipe, scores in chosen.items():
-        for model, way, group in _ways(scores):
+        for model, way, group in ways(scores):
             if model == TEACHER:
                 teachers += [Level(recipe, model, way, s.value, fixed(s.value, digits)) for s in group]
             else:
@@ -116,7 +121,7 @@ def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str) -
     return _marked(made)
 
 
-def _ways(scores: Sequence[Score]) -> list[tuple[str, str, list[Score]]]:
+def ways(scores: Sequence[Score]) -> list[tuple[str, str, list[Score]]]:
     """Scores grouped by how they were sampled, each with its words: 'euler, uniform grid, guidance 1.5'."""
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
@@ -128,7 +133,7 @@ def _ways(scores: Sequence[Score]) -> list[tuple[str, str, list[Score]]]:
 def _way(score: Score, siblings: Sequence[Score]) -> str:
     facts = score.protocol
     words = [score.solver]
-    if facts.get("grid"):
+    if facts.get("grid") and score.solver != ADAPTIVE:
         words.append(f"{facts['grid']} grid")
     if facts.get("guidance") not in (None, 0, 1):  # 1 leaves a velocity as it is, 0 a teacher
         words.append(f"guidance {plain(facts['guidance'])}")

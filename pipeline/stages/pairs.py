@@ -1,4 +1,7 @@
-"""The pairs that a trained flow itself induces: (z, ODE(z)) (rectified flow, Liu et al. 2023, arXiv 2209.03003)."""
+"""The pairs that a trained flow itself induces: (z, ODE(z)) (rectified flow, Liu et al. 2023, arXiv 2209.03003).
+
+z is noise, or the training images of the source in turn, where there is one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pipeline.metrics.straightness import straightness
 from pipeline.paths import velocity_of
 from pipeline.results import PairsResult
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import path_of, starting_noise, student_samples
+from pipeline.sampling import path_of, start_of, student_samples
 from pipeline.shards import fill
 from pipeline.solvers import guided
 from pipeline.stages.couplings import TOGETHER
@@ -33,6 +36,7 @@ def run(job: Job) -> PairsResult | None:
     network = networks.load_network(student, device)
     path = path_of(student)
     seed = derive(config.seed, "pairs")
+    start = start_of(seed, images, job.inputs.get("source"), "train", device)
     labels = like_training(images, config.count, seed)
     how = Sweep(solver=config.solver, grid=config.grid, nfe=(config.nfe,), guidance=config.guidance)
     facts = BankFacts(kind="generated", rows=config.count, draws=1, shape=images.shape, dtype=config.dtype,
@@ -43,7 +47,7 @@ def run(job: Job) -> PairsResult | None:
     def generate(rows: Tensor) -> dict[str, Tensor]:
         made = []
         for part in rows.split(TOGETHER):
-            z = starting_noise(seed, part, images.shape, device)
+            z = start(part)
             chosen = None if labels is None else labels[part].to(device)
             made.append((z.cpu(), student_samples(network, z, chosen, how, config.nfe, path)[0].cpu()))
         z, x = (torch.cat(column) for column in zip(*made, strict=True))
@@ -55,6 +59,6 @@ def run(job: Job) -> PairsResult | None:
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    z = path.start(starting_noise(seed, probe, images.shape, device))
+    z = path.start(start(probe))
     return PairsResult(count=config.count, nfe=config.nfe, solver=facts.solver,
                        straightness=straightness(guided(velocity_of(network, path), chosen), z))

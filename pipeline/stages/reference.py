@@ -5,28 +5,41 @@ One reference serves all recipes on the same data, so that their numbers can sha
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pipeline.configs import Reference
 from pipeline.examples import Examples
 from pipeline.job import Job
-from pipeline.metrics import Moments, Pixels, build_classifier, features, frechet_distance, split_half, train_classifier
+from pipeline.metrics import (
+    Features,
+    Inception,
+    Moments,
+    Pixels,
+    build_classifier,
+    features,
+    frechet_distance,
+    load_inception,
+    split_half,
+    train_classifier,
+)
 from pipeline.results import ReferenceResult
 from pipeline.runtime import derive, prepare
 from pipeline.stages.data import IMAGES
 from storage.artifact import Artifact
-from storage.atomic import sha256_file, write_bytes, write_json
+from storage.atomic import sha256_file, write_bytes
 from storage.errors import DamageError
 from storage.imageset import ImageSet, Split
 
 EXTRACTOR = "extractor.safetensors"
-MOMENTS = "moments.json"
-SPLITS = 10  # random halvings that the floor is a mean of: one alone moves with its mix of classes
+REAL = "real.safetensors"
+KEPT = 10_000  # feature rows, for metrics that need more than means and covariances
+# Random halvings that the floor is a mean of. A few thousand images of a few classes need ten, for one alone moves with
+# its mix of classes; in Inception's 2,048 features one takes seconds, and its tens of thousands of images need no more.
+SPLITS, WIDE = 10, 512
+TOGETHER = 512  # images between two looks at the wish to stop
 
 
 def run(job: Job) -> ReferenceResult:
@@ -34,20 +47,38 @@ def run(job: Job) -> ReferenceResult:
     config: Reference = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES)).originals
     train, test = _pixels(images.train, images.levels), _pixels(images.test, images.levels)
-    if config.extractor == "pixels":
-        network: nn.Module = Pixels()
-    else:
-        network = train_classifier(train, images.train.labels, test, images.test.labels,
-                                   seed=derive(config.seed, "reference"), device=device)
+    network = _extractor(config, images, train, test, device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
-    real, held_out = features(network, train), features(network, test)
-    moments = Moments.of(real)
-    write_json(job.out / MOMENTS, {key: np.asarray(value).tolist() for key, value in moments.arrays().items()})
-    floor = split_half(real, config.seed, splits=SPLITS)
     name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
-    return ReferenceResult(extractor=name, features=real.shape[1], accuracy=network.accuracy, images=len(real),
-                           split_half=floor,
-                           held_out=frechet_distance(moments, Moments.of(held_out)))
+
+    real, held_out = (_measured(network, part, job, what) for part, what in ((train, "train"), (test, "test")))
+    moments = Moments.of(real)
+    arrays = {key: torch.as_tensor(value).contiguous() for key, value in moments.arrays().items()}
+    write_bytes(job.out / REAL, save(arrays | {"rows": Features(KEPT, config.seed).update(real).rows.contiguous()}))
+    return ReferenceResult(
+        extractor=name, metric=getattr(network, "metric", f"FD-{config.extractor}"),
+        facts=getattr(network, "facts", {"resized": "no"}), features=real.shape[1], accuracy=network.accuracy,
+        images=len(real), split_half=split_half(real, config.seed, splits=1 if real.shape[1] > WIDE else SPLITS),
+        held_out=frechet_distance(moments, Moments.of(held_out)))
+
+
+def _extractor(config: Reference, images: ImageSet, train: Tensor, test: Tensor, device: torch.device) -> nn.Module:
+    if config.extractor == "pixels":
+        return Pixels()
+    if config.extractor == "inception":
+        return load_inception(config.weights, config.checksum).to(device)
+    return train_classifier(train, images.train.labels, test, images.test.labels,
+                            seed=derive(config.seed, "reference"), device=device)
+
+
+def _measured(network: nn.Module, images: Tensor, job: Job, what: str) -> Tensor:
+    """(N, F) features of all images."""
+    parts = []
+    for part in images.split(TOGETHER):
+        parts.append(features(network, part))
+        job.progress(sum(map(len, parts)), len(images), f"{what} images")
+        job.pause_point()
+    return torch.cat(parts)
 
 
 def _pixels(split: Split, levels: int) -> Tensor:
@@ -56,13 +87,26 @@ def _pixels(split: Split, levels: int) -> Tensor:
 
 def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:
     """The extractor, and the moments of the real training images in its features. `images` are the originals."""
+    kind = artifact.config["extractor"]
     try:
-        plain = artifact.config["extractor"] == "pixels"
-        network = Pixels() if plain else build_classifier(images.channels, images.size, len(images.classes or ()))
+        network: nn.Module = Inception() if kind == "inception" else Pixels() if kind == "pixels" else \
+            build_classifier(images.channels, images.size, len(images.classes or ()))
         network.load_state_dict(load(artifact.path(EXTRACTOR).read_bytes()))
-        moments = Moments.from_arrays({key: np.asarray(value) for key, value in
-                                       json.loads(artifact.path(MOMENTS).read_bytes()).items()})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DamageError(str(artifact.root), f"the reference cannot be read: {error}",
-                          "Run with --force reference to make it anew") from None
+        arrays = load(artifact.path(REAL).read_bytes())
+        moments = Moments.from_arrays({name: arrays[name].numpy() for name in ("count", "mean", "scatter")})
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _damaged(artifact, error) from None
     return network.to(device).eval(), moments
+
+
+def load_rows(artifact: Artifact) -> Tensor:
+    """(n, F) float32: features of real training images, at most `KEPT` of them, chosen at random."""
+    try:
+        return load(artifact.path(REAL).read_bytes())["rows"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise _damaged(artifact, error) from None
+
+
+def _damaged(artifact: Artifact, error: Exception) -> DamageError:
+    return DamageError(str(artifact.root), f"the reference cannot be read: {error}",
+                       "Run with --force reference to make it anew")

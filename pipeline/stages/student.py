@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from PIL.Image import Image
 from torch import nn
 
 from pipeline import flow_matching, networks, ranks
+from pipeline.conditions import HeldOut, condition_of
 from pipeline.configs import Student, Sweep
 from pipeline.couples import CoupleStream
+from pipeline.coupling_diagnostics import diagnose
+from pipeline.couplings import Source
 from pipeline.examples import Examples
 from pipeline.job import Job
 from pipeline.pairing import choose_coupling
@@ -18,8 +22,9 @@ from pipeline.paths import GaussianPath, gaussian_path
 from pipeline.pictures import labelled_rows
 from pipeline.results import StudentResult
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import class_labels, starting_noise, student_samples
+from pipeline.sampling import start_of, student_samples, told
 from pipeline.stages.data import IMAGES, decoder
+from pipeline.stages.source import source_examples
 from pipeline.times import time_distribution
 from pipeline.training import Fitted
 from storage.atomic import write_json
@@ -35,27 +40,36 @@ def run(job: Job) -> StudentResult | None:
     data = job.inputs["data"]
     images = ImageSet.open(data.path(IMAGES))
     examples = Examples(images.train.images, images.train.labels, images.levels, data.config["flips"])
-    network = networks.build(networks.student_shape(config.network, images), derive(config.seed, "student", "weights"))
+    wish = None if config.condition is None else config.condition.model_dump()
+    shape = networks.student_shape(config.network, images, 0 if wish is None else images.channels)
+    network = networks.build(shape, derive(config.seed, "student", "weights"))
     path = gaussian_path(config.path.model_dump())
-    couples = CoupleStream(examples, choose_coupling(job, examples, device), time_distribution(dict(config.time)), path,
-                           config.label_drop, config.seed, config.training.batch,
-                           getattr(config.coupling, "batch", None))
+    coupling = choose_coupling(job, examples, device)
+    if "source" in job.inputs:
+        coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
+    couples = CoupleStream(examples, coupling, time_distribution(dict(config.time)), path, config.label_drop,
+                           config.seed, config.training.batch, getattr(config.coupling, "batch", None),
+                           condition_of(wish, images.levels))
     fitted = flow_matching.train(job, network, couples, config.training, device, glance(job, images, path, device))
     if ranks.first() and couples.epochs:
         write_json(job.out / "epochs.json", couples.epochs)
-    return finish(job, fitted, config.coupling.kind)
+    result = finish(job, fitted, config.coupling.kind)
+    return result and result.model_copy(update=diagnose(couples, config.training.steps, device))
 
 
 def glance(job: Job, images: ImageSet, path: GaussianPath, device: torch.device) -> Callable[[nn.Module], Image]:
-    """A function that draws samples of a network in training, always of the same noise."""
+    """A function that draws samples of a network in training, always of the same noise or held-out images."""
     decode = decoder(job.inputs["data"], device)
     rows = torch.arange(SHOWN)
-    labels = class_labels(rows, len(images.classes or ()), device)
-    z = starting_noise(derive(job.config.seed, "glance"), rows, images.shape, device)
+    wish = job.config.condition
+    held_out = HeldOut.of(images, None if wish is None else wish.model_dump())
+    labels, condition = told(rows, images, held_out, device)
+    z = start_of(derive(job.config.seed, "glance"), images, job.inputs.get("source"), "test", device)(rows)
     how = GLANCE
 
     def picture(network: nn.Module) -> Image:
-        return labelled_rows([(job.stage, decode(student_samples(network, z, labels, how, how.nfe[0], path)[0]).cpu())])
+        made, _ = student_samples(network, z, labels, how, how.nfe[0], path, condition)
+        return labelled_rows([(job.stage, decode(made).cpu())])
 
     return picture
 

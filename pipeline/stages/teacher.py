@@ -18,6 +18,7 @@ from pipeline.configs import Teacher
 from pipeline.examples import Examples, drop_labels
 from pipeline.job import Job
 from pipeline.labels import rows_like
+from pipeline.likelihood import bin_width, dequantise
 from pipeline.noise import noise, uniform
 from pipeline.pictures import labelled_rows
 from pipeline.results import TeacherResult
@@ -83,13 +84,8 @@ def blur(x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], 
          uniform: Callable[[], Tensor]) -> Tensor:
     """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
     if config.dequantisation == "uniform":
-        return x + (uniform() - 0.5) * bin_width(levels)
+        return dequantise(x, levels, uniform())
     return x + config.noise * gaussian()
-
-
-def bin_width(levels: int | None) -> float:
-    """Distance of neighbouring grey levels on [-1, 1]; 1 for latents, whose entropy is differential."""
-    return 1.0 if levels is None else 2 / (levels - 1)
 
 
 @torch.no_grad()
@@ -103,7 +99,9 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job, device: torch.dev
         y = blur(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
         with full_precision(flow):
             nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))
-        total += bits_per_dimension(nats, flow.config.dims, bin_width(examples.levels)).double().sum().cpu()
+        # Latents have no grey levels: their entropy is differential.
+        width = 1.0 if examples.levels is None else bin_width(examples.levels)
+        total += bits_per_dimension(nats, flow.config.dims, width).double().sum().cpu()
     return ranks.total([float(total)])[0] / len(examples)
 
 

@@ -79,8 +79,7 @@ class Loop:
         loss, stopping, saving, *added = ranks.total([loss / ranks.world(), stop, save, *sums.values()])
         self._check(step, "loss", loss)
         self.scaler.unscale_(self.optimizer)
-        parameters = list(self.network.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.clip or math.inf, foreach=True).item()
+        norm = self._clipped()
         if not self.scaler.is_enabled():  # else a gradient beyond float16 skips its step and lowers the scale
             self._check(step, "norm of the gradient", norm)
         # The rate of the step's end: the first step of a warm-up already moves.
@@ -98,6 +97,16 @@ class Loop:
         self.step = step + 1
         self._record(loss, norm, images)
         return stopping > 0, saving > 0
+
+    def _clipped(self) -> float:
+        """Shorten the gradient to `clip` where it is longer; its norm before that."""
+        parameters, limit = list(self.network.parameters()), self.training.clip or math.inf
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        norm = total.item()
+        if norm > limit:  # else the gradient is left alone, where clip_grad_norm_ would multiply all of it by one
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, total, foreach=True)
+        return norm
 
     def _own(self) -> tuple[int, ...]:
         """Ranks drop out different units; the first one's are those of a rank alone."""

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.bank.shuffle import Share, Window, Windows, resident_order
+from storage.bank.loading import BLOCK_BYTES, Arrays, Blocks, Loading
+from storage.bank.shuffle import Share, Windows, resident_order
 from storage.errors import InputError
 
 if TYPE_CHECKING:
     from storage.bank.reader import Bank
 
-Arrays = dict[str, np.ndarray]
-THREADS = 2  # that read ahead: to read and check takes twice as long as to gather
-
-
-class _Held(NamedTuple):
-    """Rows that are in memory: their flat `index`, and the `order` in which they are used, from number `first` on."""
-
-    index: np.ndarray
-    values: Arrays
-    order: np.ndarray
-    first: int
+THREADS = 2  # that read ahead
 
 
 class BatchReader:
@@ -47,8 +38,8 @@ class BatchReader:
         if not self.resident and not self._chunks:
             rule = f"a buffer holds two chunks of this bank, {2 * bank.chunk * row_bytes} bytes"
             raise InputError(rule, buffer_bytes, "Give buffer_bytes more.")
-        # Buffers are kept from one epoch to the next: memory that is fresh costs more than the reading.
-        self._spare: list[tuple[Arrays, Arrays]] = []
+        self._limit = buffer_bytes + 2 * BLOCK_BYTES  # the caller may still hold what the window before gave last
+        self._spare: list[Blocks] = []  # kept from one epoch to the next
 
     def __len__(self) -> int:
         """Batches of an epoch, the same number for each rank."""
@@ -60,16 +51,15 @@ class BatchReader:
         The last one may be shorter. What comes before `start` is not read. Raises DamageError for what is not as it
         was written.
         """
-        parts: list[Arrays] = []  # of a batch that the last window ended in
-        missing = self.batch
-        for index, values, order, first in self._held(epoch, start * self.batch):
-            while first < len(order):
-                chosen = order[first : first + missing]
-                first, missing = first + len(chosen), missing - len(chosen)
-                parts.append({"index": index[chosen], **{name: rows.take(chosen, 0) for name, rows in values.items()}})
-                if not missing:
-                    yield _joined(parts)
-                    parts, missing = [], self.batch
+        if start >= len(self):
+            return
+        position = start * self.batch
+        parts: list[Arrays] = []  # of a batch that a window ended in
+        for part in self._from_memory(epoch, position) if self.resident else self._from_disk(epoch, position):
+            parts.append(part)
+            if sum(len(part["index"]) for part in parts) == self.batch:
+                yield _joined(parts)
+                parts = []
         if parts:
             yield _joined(parts)
 
@@ -88,48 +78,31 @@ class BatchReader:
         """All of the bank by flat index: arrays (M, ...)."""
         return {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in self.bank.load().items()}
 
-    def _plan(self, epoch: int) -> Windows:
-        return Windows(self._share, self.bank.chunk, self._chunks, self.seed, epoch)
+    def _from_memory(self, epoch: int, position: int) -> Iterator[Arrays]:
+        order = resident_order(self._share, self.seed, epoch)
+        for first in range(position, len(order), self.batch):
+            chosen = order[first : first + self.batch]
+            yield {"index": chosen, **{name: rows.take(chosen, 0) for name, rows in self.whole.items()}}
 
-    def _held(self, epoch: int, position: int) -> Iterator[_Held]:
-        if position >= self._share.size:
-            return
-        if self.resident:
-            index = np.arange(self._share.pairs)
-            yield _Held(index, self.whole, resident_order(self._share, self.seed, epoch), position)
-            return
+    def _from_disk(self, epoch: int, position: int) -> Iterator[Arrays]:
+        """Parts of batches, which end where batches and windows end."""
         plan = self._plan(epoch)
         begin, first = plan.find(position)
-        buffers = self._spare.pop() if self._spare else (self._buffer(), self._buffer())
+        blocks = self._spare.pop() if self._spare else Blocks(self._limit)
         try:
             with ThreadPoolExecutor(THREADS, "bank") as pool:
-                window, values, reading = self._read(plan[begin], buffers[0], pool)
-                for number in range(begin, len(plan)):
-                    for part in reading:
-                        part.result()
-                    held = _Held(window.index, values, window.order, first)
-                    buffers, first = buffers[::-1], 0
-                    if number + 1 < len(plan):
-                        window, values, reading = self._read(plan[number + 1], buffers[0], pool)
-                    yield held
+                ahead = Loading(self.bank, plan[begin], first, self.batch, self.batch).begin(blocks, pool, THREADS)
+                for number in range(begin + 1, len(plan) + 1):
+                    held = ahead
+                    if number < len(plan):
+                        ahead = Loading(self.bank, plan[number], 0, held.missing, self.batch)
+                        ahead.begin(blocks, pool, THREADS)
+                    yield from held
         finally:
-            self._spare.append(buffers)
+            self._spare.append(blocks)
 
-    def _buffer(self) -> Arrays:
-        return self.bank.empty(self._chunks * self.bank.chunk)
-
-    def _read(self, window: Window, buffer: Arrays, pool: ThreadPoolExecutor) -> tuple[Window, Arrays, list[Future]]:
-        """Begin to read a window: its rows are there once the futures have a result."""
-        ends = np.cumsum([stop - start for start, stop in window.runs]).tolist()
-        places = list(zip(window.runs, ends, strict=True))
-
-        def read(part: int) -> None:
-            for (start, stop), end in places[part::THREADS]:
-                for name, rows in buffer.items():
-                    self.bank.read(name, start, rows[end - (stop - start) : end])
-
-        values = {name: rows[: ends[-1]] for name, rows in buffer.items()}
-        return window, values, [pool.submit(read, part) for part in range(THREADS)]
+    def _plan(self, epoch: int) -> Windows:
+        return Windows(self._share, self.bank.chunk, self._chunks, self.seed, epoch)
 
 
 def _joined(parts: list[Arrays]) -> Arrays:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**20  # about: large enough that its own cost vanishes, small enough to stay in a core's cache
 CRC_BYTES = 4
+_SCATTERED = 1000  # rows; systems read into up to 1024 places at once
 _ABSENT = 2**64 - 1  # both numbers of a chunk that lies beyond the array's end
 
 
@@ -91,11 +92,6 @@ class Layout:
         dtype = np.dtype(facts["data_type"]).newbyteorder("<")
         return cls(dtype, tuple(facts["shape"][1:]), shard, chunk, indexed, fill, compressor)
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Of one decoded chunk."""
-        return self.chunk * math.prod(self.row) * self.dtype.itemsize
-
     def encode(self, rows: np.ndarray) -> tuple[np.ndarray | bytes, bytes]:
         """A chunk of contiguous `rows` (n, ...) of our type as its bytes and their checksum; n < `chunk` is padded."""
         if len(rows) < self.chunk:
@@ -137,6 +133,20 @@ class Layout:
         if self.compressor is not None:
             self.compressor.decode(data, target)
         return bytes(checksum)
+
+    @property
+    def scatters(self) -> bool:
+        """Whether a chunk has so few rows, then large ones, that each may be read to a place of its own."""
+        return bool(self.row) and self.chunk <= _SCATTERED
+
+    def read_rows(self, file: int, offset: int, first: int, rows: list[memoryview]) -> None:
+        """Read the bytes of rows from number `first` of a chunk on, each to where it belongs. Not of compressed ones.
+
+        Raises ValueError for a file that ends early.
+        """
+        size = len(rows[0])
+        if os.preadv(file, rows, offset + first * size) != len(rows) * size:
+            raise ValueError(f"the chunk at byte {offset} ends early")
 
 
 def as_bytes(rows: np.ndarray) -> np.ndarray:

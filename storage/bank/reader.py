@@ -133,6 +133,17 @@ class Bank:
         with reading(f"bank {self.path}, shard {number}, {name}/{file.path.name}", REMEDY):
             file.read(first, out)
 
+    def scatter(self, name: str, start: int, rows: list[memoryview]) -> None:
+        """As `read`, the bytes of each row to a place of their own. For arrays that scatter."""
+        number, first = divmod(start, self.facts.shard)
+        file = self._file(name, number)
+        with reading(f"bank {self.path}, shard {number}, {name}/{file.path.name}", REMEDY):
+            file.scatter(first, rows)
+
+    def scatters(self, name: str) -> bool:
+        """Whether rows of an array are large enough to be read each to its own place, which saves a copy."""
+        return self._layouts[name].scatters
+
     def _file(self, name: str, shard: int) -> ShardFile:
         found = self._files.get((name, shard))
         if found is None:

@@ -50,6 +50,7 @@ class BankWriter:
         self.path = Path(path)
         self.facts = facts
         self.arrays = tuple(name for name in ARRAYS if name in arrays)
+        self._behind: list[Path] = []  # the last record and its directory, not yet forced to the disk
         identity = Identity(facts=facts, arrays=self.arrays)
         if not (self.path / FACTS).is_file():
             self._create(identity)
@@ -70,7 +71,7 @@ class BankWriter:
         return [shard for shard in self.shards if self._record(shard) is None]
 
     def write(self, index: int, **values: np.ndarray) -> None:
-        """Write shard `index`: for each array its rows start to stop - 1. On return they are on the disk and recorded.
+        """Write shard `index`: for each array its rows start to stop - 1. On return they are on the disk, and recorded.
 
         Raises ValueError for a wrong array or shape, StageFailed for values that are not finite in the bank's type.
         """
@@ -89,9 +90,10 @@ class BankWriter:
                 record_path(self.path, index).unlink(missing_ok=True)
                 for path, aside in asides.items():
                     os.replace(aside, path)
-                _fsync([*asides, *(path.parent for path in asides)], pool)
-                # The record follows what it vouches for. It may itself be torn by a power cut: then it does not count.
-                self._publish(index, ShardRecord(start=shard.start, stop=shard.stop, files=files), pool)
+                self._fsync([*asides, *(path.parent for path in asides)], pool)
+            # The record follows what it vouches for. It is itself forced to the disk with the next shard: if a power
+            # cut takes or tears it, then it does not count.
+            self._publish(index, ShardRecord(start=shard.start, stop=shard.stop, files=files))
         finally:
             for aside in asides.values():
                 aside.unlink(missing_ok=True)
@@ -160,12 +162,17 @@ class BankWriter:
         whole = fits and all(f.is_file() and f.stat().st_size == record.files[n].size for n, f in files.items())
         return record if whole else None
 
-    def _publish(self, index: int, record: ShardRecord, pool: ThreadPoolExecutor) -> None:
+    def _publish(self, index: int, record: ShardRecord) -> None:
         path = record_path(self.path, index)
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         aside.write_text(record.model_dump_json(indent=2, exclude_none=True) + "\n")
         os.replace(aside, path)
-        _fsync([path, path.parent], pool)
+        self._behind = [path, path.parent]
+
+    def _fsync(self, paths: list[Path], pool: ThreadPoolExecutor) -> None:
+        """Force these and the last record to the disk, all at once: the file system then writes its journal once."""
+        list(pool.map(fsync_path, dict.fromkeys([*paths, *self._behind])))
+        self._behind = []
 
     def _write(self, path: Path, name: str, values: np.ndarray, shard: Shard, pool: ThreadPoolExecutor) -> FileFact:
         """Write the file of an array, once shape and labels are known to fit; each chunk is checked on its way."""
@@ -177,10 +184,12 @@ class BankWriter:
             raise ValueError(f"labels are whole numbers from 0, got {values.dtype} from {values.min()}")
         ready = self._whole_numbers if name == "labels" else self._numbers
         try:
-            size, checksums = shardfile.write(path, self._layouts[name], values, ready, pool)
+            layout = self._layouts[name]
+            work = values.dtype != layout.dtype or layout.compressor is not None
+            size, checksums = shardfile.write(path, layout, values, ready, pool if work else None)
         except _NotFiniteError:
-            finite = np.array([np.isfinite(self._rounded(row)).all() for row in values])
-            where = f"{(~finite).sum()} of rows {shard.start} to {shard.stop - 1}, first {shard.start + finite.argmin()}"
+            bad = [start for start, row in enumerate(values, shard.start) if not self._holds(row)]
+            where = f"{len(bad)} of rows {shard.start} to {shard.stop - 1}, first {bad[0]}"
             remedy = "The network that produced them has diverged, or they exceed the bank's type."
             found = f"{name} is not finite in {self.facts.dtype} in {where}"
             raise StageFailed(f"bank {self.path}: {found}. {remedy}") from None
@@ -191,27 +200,30 @@ class BankWriter:
 
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         """z or x of a chunk in the bank's type, rounded; raises _NotFiniteError."""
-        rounded = self._rounded(rows)
-        # By the exponent, whose bits are all set in infinities and NaN: ten times as fast as isfinite for float16.
-        bits = rounded.view(f"u{rounded.itemsize}")
-        exponent = bits.dtype.type(2 ** (8 * rounded.itemsize - 1) - 2 ** MANTISSA[self.facts.dtype])
-        if (bits & exponent).max() == exponent:
-            raise _NotFiniteError
-        return rounded
-
-    def _rounded(self, rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # float16 ends at 65504; what lies beyond becomes infinite, and is found
             rows = np.ascontiguousarray(rows, dtype=self.facts.dtype)
-        if self.facts.mantissa_bits is None:
-            return rows
-        from numcodecs.bitround import BitRound
+        _require_finite(rows)
+        if self.facts.mantissa_bits is not None:
+            from numcodecs.bitround import BitRound
 
-        return BitRound(self.facts.mantissa_bits).encode(rows).view(self.facts.dtype)
+            rows = BitRound(self.facts.mantissa_bits).encode(rows).view(self.facts.dtype)
+            _require_finite(rows)  # the largest numbers are rounded to infinity
+        return rows
+
+    def _holds(self, row: np.ndarray) -> bool:
+        try:
+            self._numbers(row)
+        except _NotFiniteError:
+            return False
+        return True
 
 
-def _fsync(paths: list[Path], pool: ThreadPoolExecutor) -> None:
-    """Force files and directories to the disk all at once, for the file system writes its journal once then."""
-    list(pool.map(fsync_path, dict.fromkeys(paths)))
+def _require_finite(rows: np.ndarray) -> None:
+    # By the exponent, whose bits are all set in infinities and NaN: ten times as fast as isfinite for float16.
+    bits = rows.view(f"u{rows.itemsize}")
+    exponent = bits.dtype.type(2 ** (8 * rows.itemsize - 1) - 2 ** MANTISSA[rows.dtype.name])
+    if (bits & exponent).max() == exponent:
+        raise _NotFiniteError
 
 
 class _NotFiniteError(ValueError):

@@ -25,7 +25,8 @@ _TRAINED = {"images_seen": 10, "steps": 10, "loss": 0.5, "parameters": 7}
 _PROTOCOL = {"metric": "FD-classifier", "n_real": 10, "n_fake": 16}
 RESULTS = {
     "data": results.DataResult(name="digits", train=10, test=4, channels=1, size=8, levels=17, classes=("0", "1")),
-    "reference": results.ReferenceResult(extractor="fake", features=4, accuracy=0.9, images=10, split_half=1.5,
+    "reference": results.ReferenceResult(extractor="fake", metric="FD-classifier",
+                                         facts={"resized": "no"}, features=4, accuracy=0.9, images=10, split_half=1.5,
                                          held_out=2.0),
     "teacher": results.TeacherResult(**_TRAINED, bits_per_dim=3.0, bits_per_dim_train=2.9, dequantisation="gaussian",
                                      schedule=[]),

@@ -1,13 +1,9 @@
-"""Commands that do something without Prefect: rehearse, serve, sample, compare."""
+"""Commands that do something without Prefect: rehearse, serve, sample."""
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
-
-from pipeline.load import load
-from tests.flows.conftest import make_all
 
 
 def test_a_rehearsal_runs_every_stage_and_keeps_nothing(flowctl, home, tiny):
@@ -61,20 +57,3 @@ def test_sample_hands_over_what_is_asked(flowctl, finished, tiny, monkeypatch, t
     assert result.exit_code == 0, result.output
     from flows.drawing import Wish
     assert seen == {"wish": Wish("student", 4, "heun", "3", 1.5, 9, 5), "out": tmp_path / "a.npz"}
-
-
-def test_compare_joins_the_evaluations(flowctl, finished, tiny, monkeypatch, tmp_path):
-    from types import SimpleNamespace
-
-    other = tmp_path / "other.yaml"
-    other.write_text(Path(tiny).read_text().replace("name: tiny", "name: other\nseed: 3"))
-    make_all(load(str(other)))
-    seen = {}
-
-    def compare(evaluations):
-        seen.update(evaluations)
-        return SimpleNamespace(text=lambda: "the table", plot=lambda path: path)
-    monkeypatch.setattr("pipeline.compare.compare", compare)
-    result = flowctl("compare", tiny, other, "--out", "x.png")
-    assert result.stdout == "the table\nPlot: x.png\n"
-    assert list(seen) == ["tiny", "other"] and {artifact.stage for artifact in seen.values()} == {"evaluation"}

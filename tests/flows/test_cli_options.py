@@ -12,10 +12,12 @@ OPTIONS = {
     "show": {"RECIPE|ARTIFACT", "--set", "--json"},
     "status": {"--json"},
     "results": {"[RECIPE]", "--set", "--json"},
-    "compare": {"RECIPE RECIPE ...", "--out", "--markdown", "--json"},
+    "compare": {"RECIPE RECIPE ...", "--seeds", "--run", "--set", "--plot", "--markdown", "--json"},
     "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",
                "--out"},
-    "verify": {"[RECIPE]"},
+    "verify": {"[RECIPE|ARTIFACT]", "--repair"},
+    "gc": {"--yes", "--older-than"},
+    "rm": {"RECIPE|ARTIFACT", "--yes"},
     "ui": {"--port"},
 }
 

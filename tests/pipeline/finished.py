@@ -103,7 +103,8 @@ def recipe(root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), no
                "onestep": history(0.2, 0.05, 102400)}
     results = {
         "data": DataResult(name="digits", train=1437, test=360, channels=1, size=8, levels=17, classes=classes),
-        "reference": ReferenceResult(extractor=SHARED["extractor"], features=64, accuracy=0.9835, images=1437,
+        "reference": ReferenceResult(extractor=SHARED["extractor"], metric=SHARED["metric"],
+                                     facts={"resized": "no"}, features=64, accuracy=0.9835, images=1437,
                                      split_half=8.52, held_out=5.315),
         "teacher": TeacherResult(images_seen=179200, steps=700, loss=-0.8812, parameters=412_345, bits_per_dim=2.8145,
                                  bits_per_dim_train=2.6925, schedule=[],

@@ -137,3 +137,16 @@ def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_p
 def test_what_cannot_go_together_is_refused_before_any_work(override, words):
     with pytest.raises(InputError, match=words):
         load("nfm-digits", [override])
+
+
+def test_a_transformer_with_several_averages_is_trained_and_measured(home):
+    made = run(home, *ALONE, "student.coupling=independent", "evaluation.likelihood=null",
+               "student.network={kind: dit, patch: 2, width: 16, depth: 2, heads: 2}",
+               "student.training.averages=[{width: 0.1}, {images: 20}]",
+               "evaluation.student=[{nfe: [2]}, {nfe: [2], ema: power-0.1}, {nfe: [2], ema: half-life-20}]")
+    student, scores = made["student"], made["evaluation"].metrics["scores"]
+    assert networks.load_network(student).config.depth == 2
+    assert [score["protocol"]["ema"] for score in scores] == ["half-life-128", "power-0.1", "half-life-20"]
+    assert len({score["value"] for score in scores}) == 3
+    with pytest.raises(InputError, match=r"There are: half-life-20, power-0\.1"):
+        networks.load_network(student, average="power-0.2")

@@ -97,8 +97,13 @@ def test_rounding_may_not_leave_the_type(tmp_path):
     facts = FACTS.model_copy(update={"dtype": "float16", "mantissa_bits": 2, "shard": 250})
     z = np.zeros((250, 3, 4, 4), np.float32)
     z[7, 0, 0, 0] = 65000  # finite in float16; the next number of two mantissa bits is not
+    writer = BankWriter(tmp_path / "bank", facts)
     with pytest.raises(StageFailed, match="1 of rows 0 to 249, first 7"):
-        BankWriter(tmp_path / "bank", facts).write(0, z=z)
+        writer.write(0, z=z)
+    z[7] = np.array(0x7FFFFFFF, np.uint32).view(np.float32)  # a NaN whose bits, rounded up, are those of -0
+    with pytest.raises(StageFailed, match="1 of rows 0 to 249, first 7"):
+        writer.write(0, z=z)
+    assert not list(writer.path.rglob("*.partial")) and len(writer.missing()) == 1
 
 
 def test_rounding_is_part_of_what_a_bank_is(tmp_path, monkeypatch):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from storage.bank import Bank, BankFacts, BankWriter, layout
+from storage.bank import Bank, BankFacts, BankWriter, batches, layout, loading
 from storage.errors import DamageError, InputError
 
 ROWS, DRAWS, SHARD = 50, 5, 48
@@ -40,10 +40,10 @@ def bank(path):
     return Bank.open(path)
 
 
-def flat(batches) -> np.ndarray:
+def flat(given) -> np.ndarray:
     """Flat indices of batches, whose arrays must be those of the indices."""
     found = []
-    for batch in batches:
+    for batch in given:
         index = batch["index"]
         np.testing.assert_array_equal(batch["z"], np.broadcast_to(index[:, None, None, None], batch["z"].shape))
         np.testing.assert_array_equal(batch["x"], -batch["z"])
@@ -65,10 +65,10 @@ def test_a_chunk_is_as_small_as_meant(bank, buffer):
 @pytest.mark.parametrize("batch", [1, 24, 100, 250, 999])
 def test_an_epoch_holds_every_pair_once_in_a_new_order(bank, buffer, batch):
     reader = bank.reader(batch, 1, buffer_bytes=buffer)
-    batches = list(reader.epoch(0))
-    assert len(batches) == len(reader) == -(-PAIRS // batch)
-    assert {len(b["index"]) for b in batches[:-1]} <= {batch}
-    first = flat(batches)
+    whole = list(reader.epoch(0))
+    assert len(whole) == len(reader) == -(-PAIRS // batch)
+    assert {len(b["index"]) for b in whole[:-1]} <= {batch}
+    first = flat(whole)
     np.testing.assert_array_equal(np.sort(first), np.arange(PAIRS))
     np.testing.assert_array_equal(first, flat(bank.reader(batch, 1, buffer_bytes=buffer).epoch(0)))
     for other in (reader.epoch(1), bank.reader(batch, 2, buffer_bytes=buffer).epoch(0)):
@@ -118,16 +118,51 @@ def test_a_window_mixes_chunks_from_all_over_the_bank(bank):
     assert len(np.unique(order[:64] // SHARD)) > 2
 
 
-def test_what_is_in_memory_is_bounded(bank, monkeypatch):
-    """Two windows, whatever the length of the epoch, and they are used again in the next one."""
-    made = []
-    empty = Bank.empty
-    monkeypatch.setattr(Bank, "empty", lambda bank, pairs: made.append(pairs) or empty(bank, pairs))
-    reader = bank.reader(24, 0, buffer_bytes=STREAM)
-    made.clear()
-    flat(itertools.chain(reader.epoch(0), reader.epoch(1)))
-    assert made == [64, 64]
-    assert sum(made) * ROW_BYTES <= STREAM
+def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
+    """By the buffer and what the caller holds, whatever the length of the epoch; later epochs use the same memory."""
+    monkeypatch.setattr(layout, "CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(loading, "BLOCK_BYTES", 2**17)
+    monkeypatch.setattr(batches, "BLOCK_BYTES", 2**17)
+    z = np.random.default_rng(0).standard_normal((2048, 16, 8, 8), dtype=np.float32)  # 8 MiB
+    facts = BankFacts(kind="encoded", rows=2048, draws=1, shape=(16, 8, 8), dtype="float32", shard=512, seed=0,
+                      producer="0123abcd")  # fmt: skip
+    writer = BankWriter(tmp_path / "bank", facts)
+    for index, start, stop in writer.shards:
+        writer.write(index, z=z[start:stop])
+    writer.finish()
+    reader = Bank.open(tmp_path / "bank").reader(32, 0, buffer_bytes=2**20)
+    next(reader.epoch(0))
+    tracemalloc.start()
+    try:
+        for epoch in range(3):
+            for batch in reader.epoch(epoch):
+                np.testing.assert_array_equal(batch["z"][::9], z[batch["index"][::9]])
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 2**20
+        (blocks,) = reader._spare
+        before = {id(block) for block in blocks._blocks}
+        sum(1 for _ in reader.epoch(3))
+        assert before and before <= {id(block) for block in blocks._blocks}
+        assert sum(block.memory.nbytes for block in blocks._blocks) <= 2**20 + 2**18
+    finally:
+        tracemalloc.stop()
+
+
+def test_batches_that_are_kept_stay_as_they_were(bank, buffer, monkeypatch):
+    """Memory is used again only once nobody holds an array in it, be it through another one."""
+    monkeypatch.setattr(loading, "BLOCK_BYTES", 1)
+    reader = bank.reader(24, 0, buffer_bytes=buffer)
+    kept, views = [], []
+    for epoch in range(4):
+        for number, batch in enumerate(reader.epoch(epoch)):
+            if number % 3 == 0:
+                kept.append(batch)
+                views.append((memoryview(batch["x"]), batch["index"]))
+            del batch
+    flat(kept)
+    del kept
+    flat(reader.epoch(9))
+    for view, index in views:
+        np.testing.assert_array_equal(np.asarray(view)[:, 0, 0, 0], -index)
 
 
 def test_epochs_may_be_read_side_by_side_and_left(bank, buffer):

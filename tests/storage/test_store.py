@@ -1,4 +1,13 @@
+import errno
+import fcntl
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +17,7 @@ from storage.errors import DamageError, InputError
 from storage.store import Store
 
 FINGERPRINT = "ab" * 32
+ROOT = Path(__file__).parents[2]
 PROVENANCE = Provenance(created="2026-01-01T00:00:00", wall_seconds=1, command=["x"], python="3", platform="p",
                         packages={}, git_revision=None, device="cpu", threads=1)
 
@@ -15,7 +25,7 @@ PROVENANCE = Provenance(created="2026-01-01T00:00:00", wall_seconds=1, command=[
 def publish(store: Store, content: bytes = b"weights", fingerprint: str = FINGERPRINT) -> Artifact:
     store.prepare()
     out = store.work("teacher", fingerprint) / "out"
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     (out / "w.bin").write_bytes(content)
     return store.publish(Artifact(stage="teacher", stage_version=1, name="mine", fingerprint=fingerprint, config={},
                                   inputs={}, metrics={}, files=record_files(out), provenance=PROVENANCE), out)
@@ -88,3 +98,118 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
 def test_write_bytes_makes_its_folder(tmp_path):
     write_bytes(tmp_path / "a" / "b", b"x")
     assert (tmp_path / "a" / "b").read_bytes() == b"x"
+
+
+def test_what_is_discarded_goes_by_one_rename(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    root = publish(store).root
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # killed before it was removed from the disk
+    store.discard(root)
+    assert store.find("teacher", FINGERPRINT) is None and store.roots() == [] and store.works() == []
+    (left,) = (tmp_path / "work").glob(".discarded-*")
+    assert left.name.endswith(root.name) and (left / "w.bin").read_bytes() == b"weights"
+    (tmp_path / "note").write_text("a file goes as well")
+    store.discard(tmp_path / "note")
+    assert not (tmp_path / "note").exists()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from storage.store import Store
+with Store(Path(sys.argv[1])).lock("teacher", "ab" * 32, lambda holder: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the teacher's lock."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+class Stop(Exception):
+    """What a wait ends with when the user does not want to wait."""
+
+
+def test_whoever_waits_hears_the_wish_to_stop_at_any_time(tmp_path, holder):
+    """`waiting` comes back again and again, so that nothing blocks beyond it, also if it returned too early."""
+    told = []
+
+    def waiting(name):
+        told.append(name)
+        if len(told) == 2:
+            raise Stop
+    with pytest.raises(Stop), Store(tmp_path).lock("teacher", FINGERPRINT, waiting):
+        raise AssertionError("two processes hold one lock")
+    assert told == [f"process {holder.pid} on {socket.gethostname()}"] * 2
+
+
+def test_a_killed_holder_leaves_no_lock_but_its_name(tmp_path, holder):
+    store = Store(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert json.loads(store.lock_path("teacher", FINGERPRINT).read_text())["pid"] == holder.pid
+    with store.lock("teacher", FINGERPRINT, pytest.fail):
+        path = store.lock_path("teacher", FINGERPRINT)
+        assert store.holder(path) == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+@pytest.mark.parametrize("left", ['{"pid": 5, "host": "elsewhere"}', '{"pid": 5', "", '{"pid": null}'])
+def test_what_a_dead_process_of_any_host_wrote_blocks_nobody(tmp_path, left):
+    store = Store(tmp_path)
+    path = store.lock_path("teacher", FINGERPRINT)
+    path.parent.mkdir(parents=True)
+    path.write_text(left)
+    with store.lock("teacher", FINGERPRINT, pytest.fail):
+        assert json.loads(path.read_text()) == {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def test_the_holder_in_words(tmp_path):
+    path, here = tmp_path / "teacher.lock", socket.gethostname()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    def holder(**facts):
+        path.write_text(json.dumps(facts))
+        return Store.holder(path)
+    assert holder(pid=os.getpid(), host=here) == f"process {os.getpid()} on {here}"
+    orphan = f"a process that was started by process {ended.pid} on {here}, which is gone"
+    assert holder(pid=ended.pid, host=here) == orphan
+    elsewhere = f"process 5 on elsewhere (should that machine be lost for good, delete {path})"
+    assert holder(pid=5, host="elsewhere") == elsewhere
+    assert holder() == "another process"
+
+
+def test_a_deleted_lock_file_is_no_lock(tmp_path, holder):
+    """The remedy for a lock that a lost machine left on a shared disk: the holder's file is gone, the next is new."""
+    store = Store(tmp_path)
+    store.lock_path("teacher", FINGERPRINT).unlink()
+    with store.lock("teacher", FINGERPRINT, pytest.fail):
+        assert holder.poll() is None
+
+
+def test_to_look_at_a_lock_is_not_to_be_waited_for(tmp_path):
+    """`status` holds each lock for an instant to see whether it is free."""
+    store = Store(tmp_path)
+    path = store.lock_path("teacher", FINGERPRINT)
+    path.parent.mkdir(parents=True)
+    with open(path, "w") as probe:
+        fcntl.flock(probe, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (probe, fcntl.LOCK_UN)).start()
+        with store.lock("teacher", FINGERPRINT, pytest.fail):
+            pass
+
+
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    lock = Store(tmp_path).lock("teacher", FINGERPRINT, pytest.fail)
+    with pytest.raises(InputError, match=r"file system with locks.*No locks available"), lock:
+        pass

@@ -170,7 +170,7 @@ def server(tmp_path, monkeypatch):
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "served"))
     Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(cifar10, "URL", f"http://127.0.0.1:{httpd.server_port}/cifar-10-python.tar.gz")
-    monkeypatch.setattr(cifar10, "RETRIES", 0)
+    monkeypatch.setattr("pipeline.fetching.RETRIES", 0)
     monkeypatch.setenv("NO_PROXY", "*")
     yield requests
     httpd.shutdown()

@@ -1,0 +1,142 @@
+"""`gc` and `rm`: remove what nobody needs, or what one no longer wants. Without --yes they only say what would go."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.output import print_table
+
+if TYPE_CHECKING:
+    from flows.keeping import Run
+    from storage.garbage import Item
+    from storage.store import Key, Store
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this nothing is removed.")]
+
+
+def gc(yes: Yes = False,
+       older_than: Annotated[float, typer.Option("--older-than", metavar="DAYS", min=0, help="Leave what was touched "
+                                                 "in so many days.")] = 30.0) -> None:
+    """Remove what no run refers to, stopped work that nobody went on with, and leftovers. `rm` makes a run go."""
+    from flows.keeping import every_run, users
+    from storage.errors import FlowctlError
+    from storage.garbage import garbage
+    from storage.store import Store
+
+    store, known, kept = Store(), [], None
+    try:
+        known = every_run(store)
+        kept = {key for run in known for key in run.keys}
+    except FlowctlError as error:
+        typer.echo(f"note: {error}. Until then every artifact is kept")
+    _remove(store, list(garbage(store, kept, older_than)), users(store, known), yes)
+
+
+def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe's name, or STAGE/NAME of one "
+                                           "artifact.")],
+       yes: Yes = False) -> None:
+    """Remove a recipe's artifacts that no other run refers to, and its runs; or one artifact."""
+    from flows.keeping import every_run, named, users
+    from storage.errors import InputError
+    from storage.garbage import belongings, reachable
+    from storage.store import PREFIX, Store
+
+    store = Store()
+    known = every_run(store)
+    own, keys = _of_recipe(name, known, store)
+    if not own and not keys:
+        root = named(name, store)
+        if root is None:
+            raise InputError("rm takes a recipe that was run, an artifact's name or six digits of its fingerprint",
+                             name, _known_names(name, known, store))
+        keys = {(root.parent.name, root.name[-PREFIX:])}
+        for recipe in sorted({run.name for run in known if run.keys & keys}):
+            typer.echo(f"note: runs of {recipe} refer to it; the next one makes it again")
+    else:
+        others = [run for run in known if run not in own]
+        shared = reachable(store, {key for run in others for key in run.keys}) & keys
+        for item in belongings(store, shared, ""):
+            names = sorted({run.name for run in others if item.key in run.keys})
+            typer.echo(f"kept: {_place(store, item)}: {', '.join(names) or 'what others were made from'} needs it too")
+        keys -= shared
+    _require_unused(own, keys, users(store, known), store)
+    whole = _remove(store, list(belongings(store, keys, f"of {name}")), {}, yes)
+    if yes and whole:
+        for run in own:
+            run.path.unlink(missing_ok=True)
+    if own:
+        done = "forgotten" if yes and whole else "kept on record" if yes else "would be forgotten"
+        typer.echo(f"{len(own)} run{'s' * (len(own) > 1)} of {name} {done}")
+
+
+def _remove(store: Store, items: list[Item], used: dict[Key, str], yes: bool) -> bool:
+    """List the items and, if that is wished, remove them, all but what is in use. Whether that was all of them."""
+    from flows import words
+    from flows.keeping import Busy
+    from storage.garbage import remove
+
+    def refuse(holder: str) -> None:
+        raise Busy(holder)
+
+    rows, freed, skipped = [], 0, []
+    for item in items:
+        try:
+            if item.key in used:
+                refuse(used[item.key])
+            if yes:
+                remove(store, item, refuse)
+        except Busy as busy:
+            skipped.append(f"in use: {_place(store, item)}: by {busy}")
+            continue
+        rows.append((_place(store, item), words.size(item.size), item.why))
+        freed += item.size
+    if rows:
+        print_table(("REMOVED" if yes else "WOULD GO", "SIZE", "WHY"), rows)
+    for line in skipped:
+        typer.echo(line)
+    if not rows:
+        typer.echo(f"Nothing to remove in {store.home}")
+    elif yes:
+        typer.echo(f"{words.size(freed)} freed in {store.home}")
+    else:
+        typer.echo(f"{words.size(freed)} in {store.home}. Nothing was removed: add --yes")
+    return not skipped
+
+
+def _of_recipe(name: str, known: list[Run], store: Store) -> tuple[list[Run], set[Key]]:
+    """The runs of a recipe, and the keys of all that they and the recipe as it is now refer to."""
+    from flows.session import Session
+    from pipeline.load import load, shipped
+    from storage.errors import InputError
+    from storage.store import PREFIX
+
+    keys: set[Key] = set()
+    if name in shipped() or name.endswith((".yaml", ".yml")):
+        recipe = load(name)
+        name = recipe.name
+        with suppress(InputError):  # its images are no longer there: what its runs have recorded remains
+            keys = {(n.name, n.fingerprint[:PREFIX]) for n in Session.open(recipe, home=store.home).nodes.values()}
+    own = [run for run in known if run.name == name]
+    return own, keys.union(*(run.keys for run in own))
+
+
+def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:
+    from flows.keeping import Busy, going_on
+
+    busy = [run.process for run in own if going_on(run, store)] + [used[key] for key in sorted(keys & set(used))]
+    if busy:
+        raise Busy(f"It is in use by {busy[0]}. Stop that first")
+
+
+def _known_names(name: str, known: list[Run], store: Store) -> str:
+    from flows.keeping import title
+    from pipeline.load import nearest
+
+    return nearest(name, [*(run.name for run in known), *map(title, store.roots())])
+
+
+def _place(store: Store, item: Item) -> str:
+    return item.path.relative_to(store.home).as_posix()

@@ -1,0 +1,50 @@
+"""`deploy`: recipes as deployments on a Prefect server, for its workers, schedules and UI."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.errors import OPTIONS
+from flows.cli.options import Sets
+
+
+def deploy(
+    recipes: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE ...]", help="Recipes' names or YAML files; "
+                                                        "all that are shipped unless given.")] = None,
+    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="The work pool; made if it is not there.",
+                                      )] = "flowctl",
+    schedule: Annotated[str | None, typer.Option("--schedule", metavar="CRON", help="When to run, as a cron line in "
+                                                 "UTC; by default only when asked to.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Register recipes as deployments with the Prefect server that PREFECT_API_URL names."""
+    from flows import settings
+    from flows.launch import check_server
+    from pipeline.load import load, shipped
+    from storage.errors import InputError
+    from storage.store import Store
+
+    resolved = [load(recipe, set_ or ()) for recipe in recipes or shipped()]
+    names = [recipe.name for recipe in resolved]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError("Each deployment has a name of its own", ", ".join(twice), "Set `name` in one of the recipes")
+    if settings.server_url() is None:
+        raise InputError("deploy needs a Prefect server", "no PREFECT_API_URL",
+                         "Start one with `flowctl ui`, and export PREFECT_API_URL as it says")
+    settings.configure(OPTIONS.debug)
+    check_server()
+    store = Store()
+    store.prepare()
+    from flows import deployments
+    from flows.zombies import settle_killed
+
+    settle_killed(store.home, settings.server_url())
+    done = deployments.deploy(resolved, pool, schedule, store.home)
+    typer.echo(f"Deployed on the work pool {pool}: {', '.join(done)}\n"
+               "A worker runs them, started from any directory, in a terminal of its own:\n"
+               f"  export PREFECT_API_URL={settings.server_url()}\n"
+               f"  prefect worker start --pool {pool}\n"
+               f"Start a run in the UI, or: prefect deployment run {done[0]}")

@@ -1,0 +1,51 @@
+"""A model that `flowctl export` wrote, loaded with torch and safetensors alone.
+
+    weights.safetensors   the weights, float32
+    network.json          kind and shape of the network
+    sampler.json          shape and classes, pixel range and levels, and how samples are made, number by number
+
+Nothing in these files is code, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from models._samplers import FlowSampler, VelocitySampler
+from models.dit import DiT, DiTConfig
+from models.tarflow import TarFlow, TarFlowConfig
+from models.unet import UNet, UNetConfig
+
+WEIGHTS, NETWORK, SAMPLER = "weights.safetensors", "network.json", "sampler.json"
+FORMAT = 1
+KINDS: dict[str, tuple[type[nn.Module], type]] = {
+    "tarflow": (TarFlow, TarFlowConfig), "unet": (UNet, UNetConfig), "dit": (DiT, DiTConfig)
+}
+
+
+def load(folder: str | Path, device: torch.device | str = "cpu") -> VelocitySampler | FlowSampler:
+    """The exported model in `folder`, ready to be called with noise (B, C, H, W) and labels (B,).
+
+    Raises:
+        ValueError: the folder is no export of this format, or its files do not fit each other.
+    """
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / SAMPLER).read_bytes())
+        shape = json.loads((folder / NETWORK).read_bytes())
+        if facts["format"] != FORMAT:
+            raise ValueError(f"format {facts['format']}, this code reads {FORMAT}")
+        network_type, shape_type = KINDS[shape.pop("kind")]
+        network = network_type(shape_type(**shape))
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:  # whatever json, safetensors and torch raise
+        found = " ".join(line.strip() for line in str(error).splitlines()[:2])  # torch names every tensor
+        raise ValueError(f"{folder} must hold what `flowctl export` wrote ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
+                         f"{type(error).__name__}: {found}; export the model again") from error
+    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(network, facts)

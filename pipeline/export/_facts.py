@@ -1,0 +1,78 @@
+"""sampler.json: how samples are made of noise, number by number, and what they are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from models.load import FORMAT
+from models.tarflow import Sequential
+from pipeline.configs import Teacher
+from pipeline.data.autoencoder import Autoencoder
+from pipeline.export._subject import Subject
+from pipeline.export._ways import recommended, written
+from pipeline.stages.data import AUTOENCODER
+
+
+def sampler_facts(subject: Subject) -> dict[str, Any]:
+    """What `models.load` reads beside the weights. Raises InputError where latents need a package that is missing."""
+    images = subject.images
+    originals = images.originals
+    facts = {
+        "format": FORMAT, "recipe": subject.recipe, "model": subject.model, "average": subject.ema,
+        "shape": list(images.shape), "classes": images.classes,
+        "images": {"shape": list(originals.shape), "range": [-1, 1], "levels": originals.levels,
+                   "rounding": "u = floor((x + 1) / 2 (levels - 1) + 1/2)"},
+        "latents": _latents(subject),
+    }
+    return facts | (_teacher(subject) if subject.model == "teacher" else _student(subject))
+
+
+def text(facts: dict[str, Any]) -> str:
+    """JSON with one line for each field, and one for each way of sampling."""
+    lines = []
+    for key, value in facts.items():
+        shown = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        if key == "ways":
+            shown = "[\n" + ",\n".join(f"    {json.dumps(way, allow_nan=False)}" for way in value) + "\n  ]"
+        lines.append(f"  {json.dumps(key)}: {shown}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _student(subject: Subject) -> dict[str, Any]:
+    path, ways, scores = subject.path, subject.ways, subject.scores
+    metric = scores[0].metric if any(way.value is not None for way in ways) else None
+    return {
+        "path": subject.artifact.config.get("path", {"kind": "linear"}),
+        "noise_scale": path.coefficients(torch.ones((), dtype=torch.float64)).s.item(), "metric": metric,
+        "recommended": recommended(ways, metric), "ways": [written(way, path) for way in ways],
+    }
+
+
+def _teacher(subject: Subject) -> dict[str, Any]:
+    config = Teacher.model_validate(subject.artifact.config)
+    schedules = subject.artifact.metrics["schedule"]
+    if subject.average is not None:  # schedules were chosen with the weights of the first average: be exact instead
+        schedules = [Sequential().to_dict() for _ in schedules]
+    bank = subject.made.get("couplings")
+    clean = config.denoise and config.dequantisation == "gaussian"
+    return {
+        "schedules": schedules, "guidance": config.guidance, "annealed": config.annealed,
+        "attention_temperature": config.attention_temperature, "temperature": config.temperature,
+        "noise": config.noise, "denoise": config.noise if clean else 0.0,
+        "sigma_f": None if bank is None else bank.metrics["sigma_f"],
+    }
+
+
+def _latents(subject: Subject) -> dict[str, Any] | None:
+    """x = D(z / scale + shift), with one number for all channels or one for each; None where images are the samples."""
+    folder = subject.made["data"].path(AUTOENCODER)
+    if not folder.is_dir():
+        return None
+    config = Autoencoder.load(folder).network.config
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    shift = [config.get("shift_factor") or 0.0] if mean is None else list(mean)
+    scale = [config.scaling_factor] if std is None else [config.scaling_factor / value for value in std]
+    return {"autoencoder": AUTOENCODER, "scale": scale, "shift": shift}

@@ -1,0 +1,53 @@
+"""The export's directory: published whole or not at all, and never in the place of anything else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.load import NETWORK, SAMPLER, WEIGHTS
+from pipeline.export._onnx import ONNX
+from pipeline.stages.data import AUTOENCODER
+from storage.atomic import fsync_path, fsync_tree
+from storage.errors import InputError
+
+CARD, PICTURE = "README.md", "samples.png"
+OURS = {WEIGHTS, NETWORK, SAMPLER, CARD, PICTURE, ONNX, f"{ONNX}.data", AUTOENCODER}
+
+
+def check_place(out: Path, force: bool) -> None:
+    """Raise InputError unless `out` is new or empty or, with `force`, holds an earlier export and nothing else."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise InputError("--out names a directory", str(out), "Choose another.")
+    there = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    if not there:
+        return
+    if not force:
+        raise InputError("--out names a new or empty directory", str(out), "Choose another, or replace it by --force.")
+    if not {SAMPLER, WEIGHTS} <= there or there - OURS:
+        raise InputError("--force replaces an earlier export and nothing else",
+                         f"{out} with {', '.join(sorted(there - OURS)[:3]) or 'no model'}", "Choose another.")
+
+
+@contextmanager
+def published(out: Path) -> Iterator[Path]:
+    """A directory beside `out` to write to; it takes that name if the block succeeds, and is removed if not."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    aside, old = (out.with_name(f".{out.name}.{mark}.{what}") for what in ("partial", "old"))
+    aside.mkdir()
+    try:
+        yield aside
+        fsync_tree(aside)
+        if out.exists():
+            os.rename(out, old)
+        os.rename(aside, out)
+        fsync_path(out.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

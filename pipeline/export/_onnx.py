@@ -1,0 +1,116 @@
+"""The velocity network in ONNX, held against the network itself before it is believed."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from storage.errors import FlowctlError, InputError
+
+ONNX = "network.onnx"
+TOLERANCE = 1e-4  # largest difference, in units of the largest velocity: far below a grey level of 8 bits
+BATCHES = (1, 3)
+INLINE = 2**31 - 2**24  # bytes; protobuf holds no file of 2 GiB, so larger weights go beside it
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How far ONNX is from the network: the largest difference in units of the largest velocity."""
+
+    difference: float
+    opset: int
+
+
+def require_onnx() -> None:
+    """Raise InputError unless the packages of the extra can be imported."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError("--onnx writes with onnx and onnxscript, and checks with onnxruntime",
+                         f"{', '.join(missing)}: not installed", "Install the extra: pip install 'flowctl[onnx]'.")
+
+
+def write_onnx(network: nn.Module, path: Path) -> Checked:
+    """Write v = g(x, t, labels) as `path` and check that ONNX Runtime answers what the network does.
+
+    Inputs x (batch, C, H, W) float32, t (batch,) float32 and, for a network that knows classes, labels (batch,) int64
+    in [-1, classes), -1 being the null class; output "velocity" (batch, C, H, W) float32. The batch is free. The check
+    is on batches of 1 and 3, at times from 1 to 0 and classes from the null class on.
+
+    Args:
+        network: in eval mode, on the CPU.
+        path: the file; weights of 2 GiB and more go beside it, into `path`.data.
+
+    Raises:
+        InputError: ONNX lacks an operation of the network.
+        FlowctlError: ONNX Runtime cannot run it, or answers differ by more than 1e-4 of the largest velocity. The
+            file is removed.
+    """
+    names, example = ("x", "t", "labels"), _inputs(network, 2)  # of a batch of 1 torch would take the 1 for fixed
+    try:
+        with _quiet():
+            program = torch.onnx.export(  # one name for all three: a shared torch.export.Dim silently fixes the batch
+                network, example, dynamo=True, verbose=False, input_names=names[:len(example)],
+                output_names=["velocity"], dynamic_shapes=tuple({0: "batch"} for _ in example))
+            size = sum(tensor.nbytes for tensor in network.state_dict().values())
+            program.save(path, external_data=size > INLINE)
+    except Exception as error:  # whatever torch's exporter and onnxscript raise
+        _remove(path)
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError("ONNX must know every operation of the network", f"{type(network).__name__}: {line}",
+                         "Leave --onnx out: weights.safetensors holds the same network.") from error
+    try:
+        difference = max(_difference(network, path, _inputs(network, rows)) for rows in BATCHES)
+    except Exception as error:  # ONNX Runtime's own
+        _remove(path)
+        raise FlowctlError(f"ONNX Runtime cannot run what torch wrote ({error}); {path.name} was removed. "
+                           "Leave --onnx out") from error
+    if not difference <= TOLERANCE:
+        _remove(path)
+        raise FlowctlError(f"ONNX Runtime differs from the network by {difference:.2g} of its largest velocity, and "
+                           f"{TOLERANCE:g} is allowed; {path.name} was removed. Leave --onnx out")
+    return Checked(difference, program.model.opset_imports[""])
+
+
+def _inputs(network: nn.Module, rows: int) -> tuple[Tensor, ...]:
+    config = network.config
+    x = torch.randn(rows, *config.shape, generator=torch.Generator().manual_seed(rows))
+    labels = (torch.arange(rows) % (config.classes + 1) - 1,) if config.classes else ()
+    return x, torch.linspace(1, 0, rows), *labels
+
+
+@torch.no_grad()
+def _difference(network: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {put.name: tensor.numpy() for put, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    (answer,) = session.run(["velocity"], feed)
+    expected = network(*inputs)
+    return ((torch.from_numpy(answer) - expected).abs().max() / expected.abs().max()).item()
+
+
+def _remove(path: Path) -> None:
+    for file in (path, path.with_name(path.name + ".data")):
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that have nothing to do with us."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

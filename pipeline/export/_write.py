@@ -1,0 +1,90 @@
+"""One finished network into one directory that needs neither the store nor the pipeline."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.load import NETWORK, SAMPLER, WEIGHTS, load
+from pipeline import networks
+from pipeline.export._card import card
+from pipeline.export._facts import sampler_facts, text
+from pipeline.export._folder import CARD, PICTURE, check_place, published
+from pipeline.export._onnx import ONNX, require_onnx, write_onnx
+from pipeline.export._subject import Subject
+from pipeline.pictures import grid, png
+from pipeline.runtime import derive
+from pipeline.sampling import class_labels, starting_noise
+from pipeline.stages.data import AUTOENCODER, decoder
+from storage.artifact import Artifact
+from storage.atomic import sha256_file, write_bytes, write_text
+from storage.errors import DamageError, InputError
+
+SHOWN = 64  # images in the picture
+
+
+def export(subject: Subject, out: Path, onnx: bool = False, force: bool = False,
+           device: torch.device | str = "cpu", batch: int = 64) -> Path:
+    """Write the network, how it is sampled, its card and a picture to `out`, whole or not at all.
+
+    The picture is drawn by what was written, read back with `models.load`: its images are those of `flowctl sample`.
+
+    Args:
+        subject: what to export.
+        out: the directory, new or empty.
+        onnx: write the velocity network in ONNX too, and check it.
+        force: replace an earlier export.
+        device: what draws the picture.
+        batch: images at once.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: a directory that must not be replaced, a teacher or a missing package for ONNX, no such average.
+        DamageError: the artifact's files are not what was written.
+        FlowctlError: ONNX differs from the network.
+    """
+    check_place(out, force)
+    if onnx:
+        if subject.model == "teacher":
+            raise InputError("--onnx writes a velocity network", "teacher", "Decoding a flow is a loop whose length "
+                             "depends on the values: export the student, or leave --onnx out.")
+        require_onnx()
+    network, facts = subject.network(), sampler_facts(subject)
+    with published(out) as folder:
+        _copy(subject.artifact, subject.weights, folder / WEIGHTS)
+        _copy(subject.artifact, networks.SHAPE, folder / NETWORK)
+        if facts["latents"]:
+            data = subject.made["data"]
+            for file in data.path(AUTOENCODER).iterdir():
+                _copy(data, f"{AUTOENCODER}/{file.name}", folder / AUTOENCODER / file.name)
+        write_text(folder / SAMPLER, text(facts))
+        checked = write_onnx(network, folder / ONNX) if onnx else None
+        kind = json.loads((folder / NETWORK).read_bytes())["kind"]
+        write_text(folder / CARD, card(subject, facts, kind, out.name, checked))
+        write_bytes(folder / PICTURE, png(grid(_samples(subject, folder, device, batch), 8)))
+    return out
+
+
+def _copy(artifact: Artifact, name: str, to: Path) -> None:
+    """A file of an artifact with the bytes that were recorded."""
+    to.parent.mkdir(exist_ok=True)
+    shutil.copyfile(artifact.path(name), to)
+    if sha256_file(to) != artifact.digest(name):
+        raise DamageError(str(artifact.path(name)), "its SHA-256 is not the recorded one",
+                          "Run the recipe again with --force for this stage: it is made anew from its inputs")
+
+
+def _samples(subject: Subject, folder: Path, device: torch.device | str, batch: int) -> Tensor:
+    """(64, C, H, W): the first images of `flowctl sample`, the classes in turn."""
+    sampler, decode = load(folder, device), decoder(subject.made["data"], device)
+    made = []
+    for rows in torch.arange(SHOWN).split(batch):
+        z = starting_noise(derive(0, "sample"), rows, sampler.shape, device)
+        made.append(decode(sampler(z, class_labels(rows, sampler.classes, device))).cpu())
+    return torch.cat(made)

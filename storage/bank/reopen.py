@@ -1,0 +1,205 @@
+"""A damaged bank becomes an unfinished one, without the shards that are not as written and with all others.
+
+A BankWriter then continues it, and writes those shards alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from storage.atomic import fsync_path, sha256_file, write_bytes
+from storage.bank.facts import (
+    COMPLETE,
+    FACTS,
+    INDEX,
+    REMEDY,
+    FileFact,
+    Identity,
+    Index,
+    Shard,
+    ShardRecord,
+    read_json,
+    record_path,
+)
+from storage.bank.layout import Layout
+from storage.bank.reader import Problem
+from storage.bank.shardfile import ShardFile
+from storage.bank.writer import BankWriter
+from storage.errors import DamageError
+
+_Read = TypeVar("_Read", Identity, Index, ShardRecord)
+
+
+def flaws(path: Path) -> list[Problem]:
+    """Read every byte of a bank, finished or not: all that is missing or not as it was written. Empty when sound.
+
+    A shard of an unfinished bank that has no record is not written yet, which is no flaw.
+    """
+    path = Path(path)
+    identity, index = _claims(path, ())
+    return [*_claim_flaws(path, identity, index), *_shard_flaws(path, identity or index, index)]
+
+
+def reopen(path: Path, damaged: Collection[str] = ()) -> list[int]:
+    """Take back that the bank is complete, drop the shards that are not as written, and give their numbers.
+
+    `damaged` names files below `path` that are known to be bad, beside those that the bank's own checksums tell of.
+    What is no file of a bank is removed. A crash at any time leaves a bank that is as it was, or known not to be whole.
+
+    Raises DamageError where the facts or Zarr's metadata are lost, and cannot be written with the bytes that they had.
+    """
+    path = Path(path)
+    identity, index = _claims(path, damaged)
+    known = identity or index
+    if known is None or (index is not None and not _alike(known, index)):
+        raise DamageError(f"bank {path}", f"{FACTS} and {INDEX} do not tell what it is", REMEDY)
+    lost = {problem.file for problem in _claim_flaws(path, identity, index)} | set(damaged)
+    _restore(path, known, lost & {FACTS, *_metadata(known)}, {} if index is None else index.metadata)
+    bad = {problem.shard for problem in _shard_flaws(path, known, index)}
+    bad |= {shard.index for shard in known.facts.shards if lost & set(_files(known, shard.index))}
+    _drop(path, known, bad)
+    return sorted(bad)
+
+
+def _drop(path: Path, known: Identity, shards: Collection[int]) -> None:
+    """The claim that the bank is complete goes first, then those of the shards, then what they vouched for."""
+    (path / INDEX).unlink(missing_ok=True)
+    fsync_path(path)
+    (path / COMPLETE).mkdir(exist_ok=True)
+    for shard in shards:
+        record_path(path, shard).unlink(missing_ok=True)
+    fsync_path(path / COMPLETE)
+    kept = {FACTS, *_metadata(known), *(f for s in known.facts.shards if s.index not in shards
+                                        for f in _files(known, s.index))}
+    for file in [file for file in path.rglob("*") if file.is_file()]:
+        if file.relative_to(path).as_posix() not in kept:
+            file.unlink()
+
+
+def _restore(path: Path, known: Identity, lost: Collection[str], digests: dict[str, str]) -> None:
+    """Write files that every bank of these facts begins with."""
+    if not lost:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = BankWriter(Path(folder, path.name), known.facts, known.arrays).path
+        for file in sorted(lost):
+            if digests.get(file) not in (None, sha256_file(fresh / file)):
+                raise DamageError(f"bank {path}, {file}", "is lost, and would now be written in another way", REMEDY)
+            write_bytes(path / file, (fresh / file).read_bytes())
+
+
+def _claims(path: Path, damaged: Collection[str]) -> tuple[Identity | None, Index | None]:
+    """What facts.json and bank.json say, as far as they can be read."""
+    return (None if FACTS in damaged else _readable(path / FACTS, Identity),
+            None if INDEX in damaged else _readable(path / INDEX, Index))
+
+
+def _claim_flaws(path: Path, identity: Identity | None, index: Index | None) -> Iterator[Problem]:
+    """What is wrong with the files that belong to no shard."""
+    if index is None and (path / INDEX).exists():
+        yield Problem(None, INDEX, "cannot be read")
+    if identity is None:
+        yield Problem(None, FACTS, "cannot be read" if (path / FACTS).exists() else "is missing")
+    elif index is not None and not _alike(identity, index):
+        yield Problem(None, FACTS, f"says something else than {INDEX}")
+    for file in _metadata(identity or index):
+        recorded = None if index is None else index.metadata.get(file)
+        if not (path / file).is_file():
+            yield Problem(None, file, "is missing")
+        elif recorded not in (None, sha256_file(path / file)):
+            yield Problem(None, file, "its bytes are not those written")
+        elif file != "zarr.json" and _layout(path / file) is None:
+            yield Problem(None, file, "cannot be read")
+
+
+def _shard_flaws(path: Path, known: Identity | None, index: Index | None) -> Iterator[Problem]:
+    """What is wrong with the shards; nothing is known of them where Zarr's metadata cannot be read."""
+    layouts = {name: _layout(path / name / "zarr.json") for name in known.arrays} if known else {}
+    if known is None or None in layouts.values():
+        return
+    for shard in known.facts.shards:
+        indexed = index.shards[shard.index] if index is not None and shard.index < len(index.shards) else None
+        yield from _flaws_of(path, known, layouts, shard, indexed)
+
+
+def _flaws_of(path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard,
+              indexed: ShardRecord | None) -> Iterator[Problem]:
+    """What is wrong with one shard: its record, its files, or what bank.json says of it. Two of the three are right."""
+    place = record_path(path, shard.index)
+    name, record = place.relative_to(path).as_posix(), _record(place, shard, known)
+    if record is None and place.is_file():
+        yield Problem(shard.index, name, "is not the record of this shard")
+    elif record is None and indexed is not None:
+        yield Problem(shard.index, name, "is missing")
+    elif indexed not in (None, record):
+        if not any(_file_flaws(path, known, layouts, shard, record)):
+            yield Problem(None, INDEX, f"says of shard {shard.index} what neither its record nor its files say")
+            return
+        yield Problem(shard.index, name, f"says something else than {INDEX}")
+    told = indexed or record
+    if told is not None:
+        yield from _file_flaws(path, known, layouts, shard, told)
+
+
+def _file_flaws(path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard,
+                told: ShardRecord) -> Iterator[Problem]:
+    for name, layout in layouts.items():
+        file = known.facts.file(path, name, shard.index)
+        found = _file_flaw(file, layout, told.files[name])
+        if found:
+            yield Problem(shard.index, file.relative_to(path).as_posix(), found)
+
+
+def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
+    if not file.is_file():
+        return "is missing"
+    if (size := file.stat().st_size) != fact.size:
+        return f"has {size} bytes instead of {fact.size}"
+    with suppress(ValueError, RuntimeError):  # a checksum, or what a decompressor makes of bad bytes
+        if fact.checksums is None:
+            sound = sha256_file(file) == fact.sha256
+        else:
+            sound = ShardFile(file, layout, fact.size).digest() == fact.checksums
+        if sound:
+            return None
+    return "its bytes are not those written"
+
+
+def _record(place: Path, shard: Shard, known: Identity) -> ShardRecord | None:
+    record = _readable(place, ShardRecord)
+    fits = record and (record.start, record.stop, set(record.files)) == (shard.start, shard.stop, set(known.arrays))
+    return record if fits else None
+
+
+def _layout(file: Path) -> Layout | None:
+    try:
+        return Layout.read(file.parent)
+    except Exception:  # Zarr's metadata may be wrong in any way
+        return None
+
+
+def _alike(identity: Identity, index: Index) -> bool:
+    return (identity.format, identity.facts, identity.arrays) == (index.format, index.facts, index.arrays)
+
+
+def _metadata(known: Identity | None) -> list[str]:
+    """Zarr's own files."""
+    return ["zarr.json", *(f"{name}/zarr.json" for name in known.arrays)] if known else []
+
+
+def _files(known: Identity, shard: int) -> list[str]:
+    """Record and files of a shard, below the bank."""
+    files = [known.facts.file(Path(), name, shard) for name in known.arrays]
+    return [file.as_posix() for file in (record_path(Path(), shard), *files)]
+
+
+def _readable(path: Path, model: type[_Read]) -> _Read | None:
+    """The content of one of the bank's JSON files; None if it is missing or is not one."""
+    try:
+        return read_json(path, model)
+    except DamageError:
+        return None

@@ -1,0 +1,132 @@
+"""What in a store nobody needs any more, how much room it takes, and how it goes: by one rename, then from the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.artifact import MANIFEST
+from storage.store import DISCARDED, PREFIX, Key, Store, remove_tree
+
+DAY = 86400.0  # seconds
+
+
+@dataclass(frozen=True)
+class Room:
+    """`size` bytes that files take; `touched` is when the newest of them was written, in seconds since 1970."""
+
+    size: int
+    touched: float
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to remove. `key` names the lock that guards it; None where nothing can be using it."""
+
+    path: Path
+    why: str
+    size: int
+    key: Key | None
+
+
+def room(path: Path) -> Room:
+    """What a directory or file takes. Files that vanish meanwhile do not count."""
+    size, touched = 0, 0.0
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
+    for file in files:
+        try:
+            facts = file.lstat()
+        except OSError:
+            continue
+        size, touched = size + facts.st_size, max(touched, facts.st_mtime)
+    return Room(size, touched)
+
+
+def reachable(store: Store, keys: Collection[Key]) -> set[Key]:
+    """These artifacts and all that they were made from, as their manifests tell."""
+    found, ahead = set(), list(keys)
+    while ahead:
+        key = ahead.pop()
+        if key in found:
+            continue
+        found.add(key)
+        for root in store.directories(*key):
+            try:
+                inputs = json.loads((root / MANIFEST).read_bytes())["inputs"]
+                ahead += [(role, fingerprint[:PREFIX]) for role, fingerprint in inputs.items()]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # damaged: what a run refers to is kept for that run's sake
+    return found
+
+
+def garbage(store: Store, kept: Collection[Key] | None, days: float) -> Iterator[Item]:
+    """All that may go: what no kept run needs, and what nobody has touched for `days`.
+
+    `kept` are the artifacts that kept runs refer to; None if that is not known, and then no artifact goes.
+    """
+    before = time.time() - days * DAY
+    needed = None if kept is None else reachable(store, kept)
+    artifacts, works = _by_key(store.roots()), _by_key(store.works())
+    for key, path in sorted(artifacts.items()) if needed is not None else ():
+        taken = room(path)
+        if key not in needed and taken.touched <= before:
+            del artifacts[key]
+            yield Item(path, "no run that is kept refers to it", taken.size, key)
+    for key, path in sorted(works.items()):
+        taken = room(path)
+        if taken.touched <= before:
+            del works[key]
+            why = f"its artifact is there, and it was not touched for {_days(taken)}"
+            yield Item(path, why if key in artifacts else f"not touched for {_days(taken)}", taken.size, key)
+    for path in sorted((store.home / "monitor").glob("*/")):
+        key, taken = (path.name[:-PREFIX - 1], path.name[-PREFIX:]), room(path)
+        if key not in artifacts and key not in works and taken.touched <= before:
+            yield Item(path, "its training is gone", taken.size, key)
+    yield from _leftovers(store, before)
+
+
+def _by_key(paths: Collection[Path]) -> dict[Key, Path]:
+    return {(path.parent.name, path.name[-PREFIX:]): path for path in paths}
+
+
+def belongings(store: Store, keys: Collection[Key], why: str) -> Iterator[Item]:
+    """All that lies in the store under these keys: artifacts, work and monitor."""
+    for key in sorted(keys):
+        for path in (*store.directories(*key), store.work(*key), store.monitor(*key)):
+            if path.exists():
+                yield Item(path, why, room(path).size, key)
+
+
+def remove(store: Store, item: Item, in_use: Callable[[str], None]) -> None:
+    """Remove an item, under its lock if it has one. `in_use` is told who holds that, and raises."""
+    if item.key is None:
+        remove_tree(item.path)
+        return
+    with store.lock(*item.key, in_use):
+        if item.path.exists():
+            store.discard(item.path)
+
+
+def _leftovers(store: Store, before: float) -> Iterator[Item]:
+    """What killed processes have left, and what is only remembered to save time."""
+    for path in sorted((store.home / "work").glob(".*")):
+        taken = room(path)
+        if path.name.startswith(DISCARDED) or taken.touched <= before:
+            yield Item(path, "left over by a process that has ended", taken.size, None)
+    for path in sorted(store.home.glob("*/.*.partial")):
+        taken = room(path)
+        if path.parent.name != "work" and taken.touched <= before:
+            yield Item(path, "left over by a process that has ended", taken.size, None)
+    for path in sorted((store.home / "cache").glob("[!.]*")):
+        taken = room(path)
+        if taken.touched <= before:
+            yield Item(path, f"remembered to save time, and not touched for {_days(taken)}", taken.size, None)
+
+
+def _days(taken: Room) -> str:
+    days = int((time.time() - taken.touched) / DAY)
+    return f"{days} day{'' if days == 1 else 's'}"

@@ -1,0 +1,105 @@
+"""A look at every byte of what lies in the store: what is torn, flipped, missing or foreign, file by file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.artifact import MANIFEST, Artifact
+from storage.atomic import sha256_file
+from storage.bank.facts import FACTS, INDEX
+from storage.bank.reopen import flaws as bank_flaws
+from storage.errors import DamageError
+from storage.store import PREFIX, Key
+
+FOREIGN, LINK = "not in the manifest", "a link to somewhere else"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found in a directory: of an artifact, whose manifest is `artifact` if it holds, or of unfinished work.
+
+    `flaws` says by file, below `root`, what is wrong with it; empty if all is sound.
+    """
+
+    root: Path
+    key: Key
+    artifact: Artifact | None = None
+    flaws: dict[str, str] = field(default_factory=dict)
+
+
+def inspect_artifact(root: Path) -> Finding:
+    """Hold an artifact against its manifest, and its banks against their own checksums.
+
+    A bank may be damaged although the manifest holds: where it was while its stage still worked on it.
+    """
+    key, artifact, flaws = (root.parent.name, root.name[-PREFIX:]), None, {}
+    try:
+        artifact = Artifact.read(root)
+    except DamageError as damage:
+        if damage.what in (str(root), str(root / MANIFEST)):
+            flaws[MANIFEST] = "is missing" if not (root / MANIFEST).exists() else damage.found
+        else:  # the manifest holds, and a file is not there or not of its size
+            artifact = Artifact.model_validate(json.loads((root / MANIFEST).read_bytes()))
+    if artifact and (artifact.stage, artifact.fingerprint[:PREFIX]) != key:
+        artifact, flaws[MANIFEST] = None, "it names another stage or fingerprint"
+    recorded = {record.path: record for record in artifact.files} if artifact else {}
+    for path, record in recorded.items():
+        file = root / path
+        if _is_link(file, root):
+            flaws[path] = LINK
+        elif not file.is_file():
+            flaws[path] = "is missing"
+        elif (size := file.stat().st_size) != record.size:
+            flaws[path] = f"{size} bytes, recorded {record.size}"
+        elif sha256_file(file) != record.sha256:
+            flaws[path] = "SHA-256 differs from the recorded one"
+    present = {file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()}
+    if artifact:
+        flaws |= {path: FOREIGN for path in sorted(present - set(recorded) - {MANIFEST})}
+    for bank in banks_in(root):
+        for problem in bank_flaws(bank):
+            flaws.setdefault((bank.relative_to(root) / problem.file).as_posix(), problem.found)
+    return Finding(root, key, artifact, flaws)
+
+
+def inspect_work(work: Path) -> Finding:
+    """Hold what a stage has saved against its own records: checkpoints, and shards of a bank. Nobody may work there."""
+    flaws = {}
+    for record in sorted(work.glob("checkpoints/*.json")):
+        if not _vouches(record):
+            flaws[record.relative_to(work).as_posix()] = "it does not vouch for its tensors: one of the two is damaged"
+    for bank in banks_in(work / "out"):
+        for problem in bank_flaws(bank):
+            flaws[(bank.relative_to(work) / problem.file).as_posix()] = problem.found
+    return Finding(work, (work.parent.name, work.name), None, flaws)
+
+
+def _vouches(record: Path) -> bool:
+    """Whether a checkpoint's record and tensors are as they were written."""
+    try:
+        facts = json.loads(record.read_bytes())
+        checksum = facts.pop("checksum", None)  # records were once written without
+        known = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return checksum in (None, known) and sha256_file(record.with_suffix(".safetensors")) == facts["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_link(file: Path, root: Path) -> bool:
+    """Whether something else, anywhere, may be read under this name."""
+    return file.is_symlink() or not file.parent.resolve().is_relative_to(root.resolve())
+
+
+def banks_in(root: Path) -> list[Path]:
+    """The banks in a directory, by either of the files that make one, for the other may be lost."""
+    return sorted({file.parent for name in (FACTS, INDEX) for file in root.glob(f"*/{name}")})
+
+
+def below(folder: Path, finding: Finding) -> Iterator[str]:
+    """The damaged files in `folder`, by their paths below it."""
+    start = folder.relative_to(finding.root).as_posix() + "/"
+    return (path.removeprefix(start) for path in finding.flaws if path.startswith(start))

@@ -1,0 +1,92 @@
+"""ONNX of the velocity network: equal to it at any batch, or not there."""
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from models.dit import DiT, DiTConfig
+from models.unet import UNet, UNetConfig
+from pipeline.export._onnx import TOLERANCE, require_onnx, write_onnx
+from storage.errors import FlowctlError, InputError
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def trained(network):
+    """Weights as if trained: fresh ones answer zero to everything."""
+    torch.manual_seed(0)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.15)
+    return network.eval().requires_grad_(False)
+
+
+def unet():
+    return trained(UNet(UNetConfig(channels=1, size=4, base=8, multipliers=(1,), blocks=1, attention=(),
+                                   head_channels=8, dropout=0.1, classes=3)))
+
+
+def dit():
+    return trained(DiT(DiTConfig(channels=2, size=4, patch=2, width=8, depth=1, heads=2)))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "network.onnx"
+    checked = write_onnx(dit(), path)
+    assert 0 <= checked.difference <= TOLERANCE and checked.opset >= 18
+    return path
+
+
+def test_an_unconditional_network_takes_any_batch(written):
+    answers_alike(dit(), written)
+
+
+def test_a_network_of_classes_takes_labels_too(tmp_path):
+    network = unet()
+    write_onnx(network, tmp_path / "network.onnx")
+    answers_alike(network, tmp_path / "network.onnx")
+
+
+def answers_alike(network, path):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    conditional = network.config.classes > 0
+    assert [put.name for put in session.get_inputs()] == ["x", "t", "labels"][:2 + conditional]
+    assert [put.shape[0] for put in session.get_inputs()] == ["batch"] * (2 + conditional)
+    x, t = torch.randn(7, *network.config.shape), torch.rand(7)
+    feed = {"x": x.numpy(), "t": t.numpy()} | ({"labels": (torch.arange(7) % 4 - 1).numpy()} if conditional else {})
+    (answer,) = session.run(["velocity"], feed)
+    expected = network(x, t, torch.from_numpy(feed["labels"])) if conditional else network(x, t)
+    torch.testing.assert_close(torch.from_numpy(answer), expected, rtol=0, atol=TOLERANCE * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    (lambda data, path: path.write_bytes(data), r"differs from the network by .* and 0\.0001 is allowed.*was removed"),
+    (lambda data, path: path.write_bytes(data[:-9]), "ONNX Runtime cannot run what torch wrote.*was removed")])
+def test_a_file_that_does_not_answer_as_the_network_is_removed(written, tmp_path, monkeypatch, wrong, told):
+    """The exporter is taken to have written another network's weights, or half a file."""
+    network, data = dit(), written.read_bytes()
+    network.enter.weight.mul_(1.01)
+    program = SimpleNamespace(save=lambda path, external_data: wrong(data, path))
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: program)
+    with pytest.raises(FlowctlError, match=told):
+        write_onnx(network, tmp_path / "network.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_operation_that_onnx_lacks_is_named(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("No decomposition for aten.newest\nmore")
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(InputError, match=r"DiT: No decomposition for aten\.newest'\. Leave --onnx out"):
+        write_onnx(dit(), tmp_path / "network.onnx")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    require_onnx()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(InputError, match=r"onnxscript: not installed.*flowctl\[onnx\]"):
+        require_onnx()

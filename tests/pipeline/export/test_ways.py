@@ -1,0 +1,62 @@
+"""Ways written down number by number make the samples that the pipeline makes."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from models._samplers import VelocitySampler
+from pipeline.configs import Sweep
+from pipeline.export._ways import Way, measured_ways, recommended, written
+from pipeline.paths import gaussian_path
+from pipeline.sampling import student_samples
+from tests.pipeline.finished import score
+
+PATHS = [{"kind": "linear"}, {"kind": "ot", "sigma_min": 1e-3}, {"kind": "vp", "beta_min": 0.1, "beta_max": 20.0},
+         {"kind": "ve", "sigma_min": 0.02, "sigma_max": 5.0}]
+WAYS = [Way("euler", "uniform", 3), Way("midpoint", "quadratic", 4), Way("heun", "quadratic", 5),
+        Way("heun", "edm", 4), Way("rk4", "uniform", 8), Way("euler", "logit", 4, 1.7), Way("heun", "uniform", 6, 2.0)]
+
+
+class Bent(nn.Module):
+    """A velocity that depends on everything, so that a wrong time or scale shows."""
+
+    def forward(self, x, t, labels=None):
+        t = t[:, None, None, None]
+        push = 0.0 if labels is None else 0.2 * (labels + 1)[:, None, None, None]
+        return torch.sin(2 * x + 3 * t) - t * x + push * torch.cos(5 * t)
+
+
+@pytest.mark.parametrize("spec", PATHS, ids=lambda spec: spec["kind"])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.solver}-{way.grid}-{way.nfe}-{way.guidance}")
+def test_samples_are_those_of_the_pipeline(way, spec):
+    path, network = gaussian_path(spec), Bent()
+    z = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 1])
+    how = Sweep(solver=way.solver, grid=way.grid, nfe=(way.nfe,), guidance=way.guidance)
+    expected, calls = student_samples(network, z, labels, how, way.nfe, path)
+    facts = {"shape": [1, 3, 3], "classes": ["a", "b", "c"], "recommended": 0, "ways": [written(way, path)],
+             "noise_scale": path.start(torch.ones(1, 1, 1, 1)).item()}
+    facts = json.loads(json.dumps(facts))
+    assert calls == way.nfe == len(facts["ways"][0]["evaluations"]) * (1 if way.guidance == 1 else 2)
+    made = VelocitySampler(network, facts)(z, labels)
+    assert (made - z).abs().max() > 0.1
+    torch.testing.assert_close(made, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_measured_ways_are_those_of_the_first_metric_with_a_choice_of_calls():
+    other = score("student", 1, 0.1).model_copy(update={"metric": "KID"})
+    found = [score("student", 4, 2.0), score("student", 1, 9.0), score("student", 4, 1.9, guidance=1.5),
+             score("student", 57.5, 1.0, solver="dopri5"), other]
+    assert measured_ways(found) == [Way("euler", "uniform", 1, 1.0, 9.0), Way("euler", "uniform", 4, 1.5, 1.9),
+                                    Way("euler", "uniform", 4, 1.0, 2.0)]
+    assert measured_ways([]) == []
+
+
+def test_recommended_is_the_fewest_calls_that_are_nearly_the_best():
+    values = {1: 9.0, 2: 3.0, 4: 2.1, 8: 2.0, 16: 2.05}
+    ways = [Way("euler", "uniform", nfe, 1.0, value) for nfe, value in values.items()]
+    assert ways[recommended(ways, "FD-classifier")].nfe == 4  # 2.1 <= 1.1 * 2.0
+    assert ways[recommended(ways, "precision")].nfe == 1
+    assert ways[recommended([Way("euler", "uniform", nfe) for nfe in values], None)].nfe == 16

@@ -1,0 +1,59 @@
+"""The command line with stages that need no training, as tests/flows has it, and a real store of a tiny recipe."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import crash
+from pipeline.execute import Outcome, execute
+from pipeline.load import load
+from storage.store import Store
+from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa: F401 - fixtures
+
+COMPUTE = load(*crash.RECIPES["NFM"]).compute
+NODES = crash.nodes()
+
+
+def make(store: Store, name: str, **options) -> Outcome:
+    """One stage, by `recipe: stage`, of inputs that are there."""
+    node = NODES[name]
+    inputs = {role: store.find(role, source.fingerprint) for role, source in node.inputs.items()}
+    return execute(node, inputs, store, COMPUTE, **options)
+
+
+def root_of(store: Store, name: str) -> Path:
+    return store.find(NODES[name].name, NODES[name].fingerprint).root
+
+
+def digests(store: Store, name: str) -> dict[str, str]:
+    """SHA-256 of each file of an artifact."""
+    return {record.path: record.sha256 for record in store.find(NODES[name].name, NODES[name].fingerprint).files}
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Every kind of payload that there is, by the real stages. Not to be changed."""
+    store = Store(tmp_path_factory.mktemp("real"))
+    store.prepare()
+    for name in ("NFM: data", "NFM: reference", "NFM: teacher", "NFM: couplings", "NFM: student", "NFM: pairs",
+                 "NFM: onestep", "LOOM: student", "semidiscrete: potentials"):
+        make(store, name)
+    return store
+
+
+@pytest.fixture
+def copied(real: Store, tmp_path: Path) -> Callable[..., Store]:
+    """A copy of the real store, without some artifacts. Its files are links: replace them, never write into them."""
+    def copy(*without: str) -> Store:
+        store = Store(tmp_path / f"copy-{len(list(tmp_path.iterdir()))}")
+        shutil.copytree(real.home / "artifacts", store.home / "artifacts", copy_function=os.link)
+        store.prepare()
+        for name in without:
+            shutil.rmtree(root_of(store, name))
+        return store
+    return copy

@@ -1,0 +1,149 @@
+"""Signals, exceptions and memory that runs out: in whole processes, and inside a stage."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+import types
+
+import pytest
+import torch
+
+from pipeline import dag
+from pipeline.dag import build
+from pipeline.execute import execute
+from pipeline.load import load
+from pipeline.plan import plan
+from storage.errors import StageFailed
+from storage.store import Store
+
+UNTIL = ("--until", "couplings")
+
+
+def behaviour(seconds: float) -> str:
+    """Couplings in 100 steps, each so long and then saved."""
+    return json.dumps({"couplings": {"steps": 100, "seconds": seconds}})
+
+
+def saved(home) -> int:
+    """How far the couplings would go on from; 0 for nothing."""
+    found = [json.loads(file.read_text())["done"] for file in (home / "work" / "couplings").glob("*/saved.json")]
+    return found[0] if found else 0
+
+
+def once_saved(home, process, beyond: int = 0) -> int:
+    """Wait until more steps than `beyond` are saved: how many."""
+    deadline = time.monotonic() + 180
+    while (done := saved(home)) <= beyond:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return done
+
+
+def states(home) -> list[str]:
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        return [name for (name,) in database.execute("select state_name from flow_run order by created")]
+
+
+@pytest.mark.slow
+def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
+    """Three processes in turn on one store; each goes on from what the one before had saved."""
+    first = program("run", tiny, *UNTIL, FAKES=behaviour(0.2))
+    once_saved(home, first)
+    first.send_signal(signal.SIGTERM)
+    _, err = first.communicate(timeout=180)
+    assert first.returncode == 1
+    assert err.splitlines()[-2:] == [
+        "SIGTERM: saving at the next possible point, then stopping. Once more stops at once",
+        "error: Stopped in stage couplings (SIGTERM). Progress is saved: run the same command again to go on"]
+
+    second = program("run", tiny, *UNTIL, FAKES=behaviour(10))
+    before = once_saved(home, second, saved(home))  # ten seconds to the next point where it could save
+    second.send_signal(signal.SIGINT)
+    while "Once more stops at once" not in second.stderr.readline():
+        assert second.poll() is None
+    second.send_signal(signal.SIGINT)
+    _, err = second.communicate(timeout=180)
+    assert second.returncode == 1 and "Traceback" not in err
+    assert err.splitlines()[-1] == ("error: Stopped at once; run the same command again to go on from what was saved "
+                                    "last")
+    assert saved(home) == before
+
+    third = program("run", tiny, *UNTIL)
+    _, err = third.communicate(timeout=180)
+    assert third.returncode == 0 and "couplings: resumed" in err, err
+    assert states(home) == ["Cancelled", "Crashed", "Completed"]
+
+
+@pytest.mark.slow
+def test_the_prefect_server_is_killed(program, home, tiny):
+    """The stage in hand ends and is kept; then one line says what happened; the next run has a server of its own."""
+    first = program("run", tiny, *UNTIL, FAKES=behaviour(0.05))
+    once_saved(home, first)
+    with open(f"/proc/{first.pid}/task/{first.pid}/children") as stream:
+        servers = [int(child) for child in stream.read().split()]
+    assert servers
+    for server in servers:
+        os.kill(server, signal.SIGKILL)
+    _, err = first.communicate(timeout=600)
+    assert first.returncode == 1 and "Traceback" not in err
+    assert "error: The Prefect server went away during the run" in err
+    second = program("run", tiny, *UNTIL)
+    out, err = second.communicate(timeout=180)
+    assert second.returncode == 0, err
+    assert "couplings: resumed" in err or "all 3 stages are there" in out
+
+
+# -- inside a stage ----------------------------------------------------------------------------------------------------
+
+
+def on_the_cpu() -> None:
+    torch.empty(2**46)
+
+
+def on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation")
+
+
+def of_python() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(("cause", "said"), [(on_the_cpu, "allocate"), (on_a_gpu, r"Tried to allocate 20\.00 GiB"),
+                                             (of_python, "MemoryError")])
+def test_memory_that_runs_out_names_what_to_lower_and_keeps_what_was_saved(tmp_path, monkeypatch, cause, said):
+    store, node = Store(tmp_path), build(load("fm-digits"))["student"]
+
+    def run(job):
+        job.saved(3, 10, "images")
+        cause()
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    words = rf"student ran out of memory \(.*{said}.*\).*compute\.batch.*accumulate"
+    with pytest.raises(StageFailed, match=words) as raised:
+        execute(node, {}, store, load("fm-digits").compute)
+    assert "\n" not in str(raised.value) and raised.value.__cause__ is not None
+    assert plan({"student": node}, store)[0].action == "resume"
+
+
+def test_other_errors_of_a_stage_stay_what_they_are(tmp_path, monkeypatch):
+    error = RuntimeError("a matrix that is singular")
+
+    def run(job):
+        raise error
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    with pytest.raises(RuntimeError) as raised:
+        execute(build(load("fm-digits"))["data"], {}, Store(tmp_path), load("fm-digits").compute)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("fail", ["ValueError", "StageFailed", "missing", "timeout"])
+def test_an_exception_in_a_rehearsed_stage_is_one_line(flowctl, tiny, monkeypatch, fail):
+    """Without Prefect; with it, see tests/flows/test_flow.py."""
+    monkeypatch.setenv("FAKES", json.dumps({"student": {"fail": fail}}))
+    result = flowctl("run", tiny, "--dry-run")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in result.output

@@ -1,0 +1,105 @@
+"""What an interrupted stage has saved, torn, flipped or gone: it goes on from what is sound to the same bytes.
+
+Or it refuses and names what to remove; after that it ends with the same bytes too. Each stage is stopped twice, so that
+there are two checkpoints.
+"""
+
+import shutil
+
+import pytest
+
+from pipeline.job import StopSignal
+from storage.errors import FlowctlError, Interrupted
+from tests.reliability import damage
+from tests.reliability.conftest import NODES, digests, make
+
+STAGES = ["NFM: teacher", "NFM: couplings", "LOOM: student", "semidiscrete: potentials", "NFM: pairs"]
+QUICK = ["NFM: couplings", "LOOM: student"]  # a bank, and a checkpoint with an assignment
+
+
+class After(StopSignal):
+    """Asks to stop when it is looked at for the n-th time."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def __bool__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture(scope="module")
+def interrupted(real, tmp_path_factory):
+    """A store in which a stage was stopped twice, by the stage."""
+    known = {}
+
+    def stopped(name):
+        if name not in known:
+            folder = tmp_path_factory.mktemp("interrupted")
+            store = type(real)(folder)
+            shutil.copytree(real.home / "artifacts", folder / "artifacts")
+            store.prepare()
+            shutil.rmtree(next((folder / "artifacts" / NODES[name].name).glob(f"*-{NODES[name].fingerprint[:12]}")))
+            for _ in range(2):
+                with pytest.raises(Interrupted):
+                    make(store, name, stop=After(5))
+            known[name] = store
+        return known[name]
+    return stopped
+
+
+def taken_up(interrupted, name, tmp_path, harm, path):
+    """A copy of the interrupted store in which one file below the work directory is harmed."""
+    source = interrupted(name)
+    store = type(source)(tmp_path / "store")
+    shutil.copytree(source.home, store.home)
+    file = store.work(NODES[name].name, NODES[name].fingerprint) / path
+    before = file.read_bytes()
+    harm(file)
+    return store, file, not file.exists() or file.read_bytes() != before
+
+
+def check(interrupted, real, tmp_path, name, harm, path):
+    store, file, harmed = taken_up(interrupted, name, tmp_path, harm, path)
+    try:
+        make(store, name)
+    except FlowctlError as refusal:
+        assert harmed and "emove" in str(refusal), refusal  # "Remove the bank ..."
+        bank = next(parent for parent in file.parents if parent.suffix == ".zarr")
+        assert str(bank) in str(refusal)
+        shutil.rmtree(bank)
+        make(store, name)
+    assert digests(store, name) == digests(real, name)
+    shutil.rmtree(store.home)
+
+
+def files_of(store, name):
+    work = store.work(NODES[name].name, NODES[name].fingerprint)
+    found = [file.relative_to(work) for file in sorted(work.rglob("*")) if file.is_file() and file.stat().st_size]
+    assert len(found) >= 5
+    return found
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_one_damage_to_each_file(interrupted, real, tmp_path, name):
+    """The kinds of damage take turns."""
+    for number, path in enumerate(files_of(interrupted(name), name)):
+        check(interrupted, real, tmp_path, name, damage.EVERY[number % len(damage.EVERY)], path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STAGES)
+def test_every_damage_to_every_file(interrupted, real, tmp_path, name):
+    for path in files_of(interrupted(name), name):
+        for harm in damage.EVERY:
+            check(interrupted, real, tmp_path, name, harm, path)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_all_that_was_saved_is_gone(interrupted, real, tmp_path, name):
+    """As on a new disk, or after `rm -rf` of the work directory."""
+    store, file, _ = taken_up(interrupted, name, tmp_path, damage.deleted, "saved.json")
+    shutil.rmtree(file.parent)
+    assert make(store, name).action == "run"
+    assert digests(store, name) == digests(real, name)

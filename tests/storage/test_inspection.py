@@ -1,0 +1,134 @@
+"""Every kind of file in the store, damaged in every way: named, by file."""
+
+import json
+
+import pytest
+
+from storage.artifact import MANIFEST
+from storage.atomic import sha256_file
+from storage.inspection import FOREIGN, LINK, inspect_artifact, inspect_work
+from storage.store import Store
+from tests.storage.test_bank import write
+from tests.storage.test_bank_reopen import DAMAGE, flip
+from tests.storage.test_store import FINGERPRINT, publish
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    """A published artifact with a bank beside its weights."""
+    store = Store(tmp_path)
+    out = store.work("teacher", FINGERPRINT) / "out"
+    write(out / "bank.zarr")
+    return publish(store)
+
+
+def test_a_sound_artifact(artifact):
+    finding = inspect_artifact(artifact.root)
+    assert finding.flaws == {} and finding.artifact == artifact and finding.key == ("teacher", FINGERPRINT[:12])
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("file", ["w.bin", "bank.zarr/z/c.1.0.0.0", "bank.zarr/bank.json", "bank.zarr/facts.json",
+                                  "bank.zarr/x/zarr.json", "bank.zarr/complete/000002.json"])
+def test_any_damaged_file_is_named_and_no_other(artifact, file, how):
+    DAMAGE[how](artifact.root / file)
+    finding = inspect_artifact(artifact.root)
+    assert list(finding.flaws) == [file]
+    assert {"flipped": "differs", "deleted": "missing", "torn": "recorded"}[how] in finding.flaws[file]
+    assert finding.artifact.files == artifact.files  # the manifest still tells what the bytes were
+
+
+def test_all_damaged_files_are_named(artifact):
+    (artifact.root / "w.bin").unlink()
+    flip(artifact.root / "bank.zarr/z/c.0.0.0.0")
+    (artifact.root / "bank.zarr/labels/c.3").write_bytes(b"")
+    (artifact.root / "notes.txt").write_text("not ours")
+    assert inspect_artifact(artifact.root).flaws == {
+        "bank.zarr/labels/c.3": f"0 bytes, recorded {next(f.size for f in artifact.files if 'labels/c.3' in f.path)}",
+        "bank.zarr/z/c.0.0.0.0": "SHA-256 differs from the recorded one", "notes.txt": FOREIGN, "w.bin": "is missing"}
+
+
+@pytest.mark.parametrize(("damage", "said"), [
+    (lambda path: path.unlink(), "is missing"), (lambda path: path.write_text("{"), "not a valid manifest"),
+    (lambda path: path.write_text(path.read_text().replace('"cpu"', '"cpv"')), "does not have its checksum"),
+])
+def test_a_bank_is_looked_into_though_the_manifest_is_lost(artifact, damage, said):
+    damage(artifact.root / MANIFEST)
+    flip(artifact.root / "bank.zarr/z/c.2.0.0.0")
+    finding = inspect_artifact(artifact.root)
+    assert finding.artifact is None and set(finding.flaws) == {MANIFEST, "bank.zarr/z/c.2.0.0.0"}
+    assert said in finding.flaws[MANIFEST]
+
+
+def test_a_manifest_under_another_name_is_not_believed(artifact):
+    other = artifact.root.rename(artifact.root.with_name("mine-" + "cd" * 6))
+    finding = inspect_artifact(other)
+    assert finding.artifact is None and finding.flaws == {MANIFEST: "it names another stage or fingerprint"}
+
+
+def test_a_link_is_not_the_file(artifact, tmp_path):
+    for name in ("w.bin", "bank.zarr/labels"):
+        (artifact.root / name).rename(tmp_path / "elsewhere")
+        (artifact.root / name).symlink_to(tmp_path / "elsewhere")
+        assert set(inspect_artifact(artifact.root).flaws.values()) == {LINK}
+        (artifact.root / name).unlink()
+        (tmp_path / "elsewhere").rename(artifact.root / name)
+    assert inspect_artifact(artifact.root).flaws == {}
+
+
+def test_a_bit_that_flipped_before_the_manifest_was_written(tmp_path):
+    """While the stage still worked: the manifest holds the flipped byte's digest, the bank's own checksum does not."""
+    store = Store(tmp_path)
+    out = store.work("teacher", FINGERPRINT) / "out"
+    write(out / "bank.zarr")
+    flip(out / "bank.zarr/z/c.1.0.0.0")
+    artifact = publish(store)
+    assert artifact.problems() == []
+    assert inspect_artifact(artifact.root).flaws == {"bank.zarr/z/c.1.0.0.0": "its bytes are not those written"}
+
+
+@pytest.fixture
+def work(tmp_path):
+    """What a stopped stage has saved: two checkpoints and half a bank."""
+    work = tmp_path / "work" / "student" / FINGERPRINT[:12]
+    write(work / "out/bank.zarr", order=slice(0, 2), finish=False)
+    (work / "checkpoints").mkdir()
+    for step in ("step-000000001", "step-000000002"):
+        tensors = work / "checkpoints" / f"{step}.safetensors"
+        tensors.write_bytes(step.encode() * 100)
+        tensors.with_suffix(".json").write_text(json.dumps({"step": 1, "sha256": sha256_file(tensors), "state": {}}))
+    return work
+
+
+def test_sound_work(work):
+    finding = inspect_work(work)
+    assert finding.flaws == {} and finding.key == ("student", FINGERPRINT[:12])
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_checkpoint_is_named(work, how):
+    DAMAGE[how](work / "checkpoints/step-000000002.safetensors")
+    assert list(inspect_work(work).flaws) == ["checkpoints/step-000000002.json"]
+
+
+@pytest.mark.parametrize("text", ['{"step": 1, "sha', "[]", '{"step": 2, "sha256": "0", "state": {}}'])
+def test_a_damaged_record_vouches_for_nothing(work, text):
+    (work / "checkpoints/step-000000001.json").write_text(text)
+    assert list(inspect_work(work).flaws) == ["checkpoints/step-000000001.json"]
+
+
+def test_checkpoints_as_training_writes_them(tmp_path):
+    import torch
+
+    from pipeline.checkpoint import save_checkpoint
+    work = tmp_path / "work" / "student" / FINGERPRINT[:12]
+    save_checkpoint(work / "checkpoints", 64, {"memory.tau": torch.arange(9)}, {"step": 64, "window": [0.5]})
+    assert inspect_work(work).flaws == {}
+    (record,) = work.glob("checkpoints/*.json")
+    record.write_text(record.read_text().replace("0.5", "0.6"))
+    assert list(inspect_work(work).flaws) == ["checkpoints/step-000000064.json"]
+
+
+def test_a_damaged_shard_of_unfinished_work_is_named(work):
+    flip(work / "out/bank.zarr/z/c.1.0.0.0")
+    assert list(inspect_work(work).flaws) == ["out/bank.zarr/z/c.1.0.0.0"]
