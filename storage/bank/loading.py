@@ -113,7 +113,7 @@ class Blocks:
         parts, rows = list[np.ndarray](), list[memoryview]()
         spans = list(itertools.pairwise(bounds))
         largest = max(high - low for low, high in spans)
-        together = max(1, BLOCK_BYTES // (largest * row.nbytes))
+        together = min(max(1, BLOCK_BYTES // (largest * row.nbytes)), len(spans))
         for number in range(0, len(spans), together):
             group = spans[number : number + together]
             begin, end = group[0][0], group[-1][1]

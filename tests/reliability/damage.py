@@ -38,7 +38,7 @@ def flipped(path: Path) -> None:
 
 
 def grown(path: Path) -> None:
-    _replace(path, path.read_bytes() + b"\n")
+    _replace(path, path.read_bytes() + b"\xff")
 
 
 def deleted(path: Path) -> None:
