@@ -31,7 +31,7 @@ from pipeline.times import Uniform
 from pipeline.training._data import Stream
 from pipeline.training._loop import Loop
 
-PEER = "torchcfm==1.0.7"
+INSTALL = "pip install --no-deps torchcfm==1.0.7"
 #: The CIFAR-10 network of the literature, and one of a quarter of its width. Attention heads have 64 channels in both.
 NETWORKS = {"cifar10": CONFIGS["cifar10"], "narrow": UNetConfig(channels=3, size=32, base=32)}
 COUNTS = {"cifar10": 35_746_307, "narrow": 2_245_763}  # weights

@@ -54,7 +54,7 @@ class Repairs:
         session = self._session(finding)
         self._mend_inputs(session)
         with self.store.lock(*finding.key, self._refuse):
-            done, aside = self._make_room(finding)
+            done, aside = self._make_room(finding) if finding.stands() else ("another process was faster", [])
         artifact = self._make(session, finding.key[0])
         for path in aside:
             remove_tree(path)
@@ -67,6 +67,8 @@ class Repairs:
         """Drop what is damaged of a stage's saved work: the stage goes on from what was saved before."""
         self._require_unused(finding.key)
         with self.store.lock(*finding.key, self._refuse):
+            if not finding.stands():
+                return "another process was faster"
             for path in finding.flaws:
                 if path.startswith("checkpoints/"):
                     (finding.root / path).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from flows.settings import confine
 from storage.errors import FlowctlError
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
-TIMEOUT = 120.0  # seconds; a cold database on a busy machine needs half a minute
+TIMEOUT = 300.0  # seconds; a cold database needs half a minute, and many times that on a machine that is busy
 
 
 class ServerFailed(FlowctlError):

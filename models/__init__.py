@@ -1,1 +1,1 @@
-"""Networks: tensors in, tensors out. This package imports torch and nothing of ours."""
+"""Networks: tensors in, tensors out. This package imports torch and safetensors, and nothing of ours."""

@@ -22,13 +22,19 @@ FOREIGN, LINK = "not in the manifest", "a link to somewhere else"
 class Finding:
     """What was found in a directory: of an artifact, whose manifest is `artifact` if it holds, or of unfinished work.
 
-    `flaws` says by file, below `root`, what is wrong with it; empty if all is sound.
+    `flaws` says by file, below `root`, what is wrong with it; empty if all is sound. `changed` is when the directory
+    was last renamed or given a file, in nanoseconds: what is made anew under its name is later.
     """
 
     root: Path
     key: Key
+    changed: int
     artifact: Artifact | None = None
     flaws: dict[str, str] = field(default_factory=dict)
+
+    def stands(self) -> bool:
+        """Whether what was looked at is still there."""
+        return self.root.is_dir() and _changed(self.root) == self.changed
 
 
 def inspect_artifact(root: Path) -> Finding:
@@ -36,7 +42,7 @@ def inspect_artifact(root: Path) -> Finding:
 
     A bank may be damaged although the manifest holds: where it was while its stage still worked on it.
     """
-    key, artifact, flaws = (root.parent.name, root.name[-PREFIX:]), None, {}
+    key, changed, artifact, flaws = (root.parent.name, root.name[-PREFIX:]), _changed(root), None, {}
     try:
         artifact = Artifact.read(root)
     except DamageError as damage:
@@ -63,19 +69,19 @@ def inspect_artifact(root: Path) -> Finding:
     for bank in banks_in(root):
         for problem in bank_flaws(bank):
             flaws.setdefault((bank.relative_to(root) / problem.file).as_posix(), problem.found)
-    return Finding(root, key, artifact, flaws)
+    return Finding(root, key, changed, artifact, flaws)
 
 
 def inspect_work(work: Path) -> Finding:
     """Hold what a stage has saved against its own records: checkpoints, and shards of a bank. Nobody may work there."""
-    flaws = {}
+    flaws, changed = {}, _changed(work)
     for record in sorted(work.glob("checkpoints/*.json")):
         if not _vouches(record):
             flaws[record.relative_to(work).as_posix()] = "it does not vouch for its tensors: one of the two is damaged"
     for bank in banks_in(work / "out"):
         for problem in bank_flaws(bank):
             flaws[(bank.relative_to(work) / problem.file).as_posix()] = problem.found
-    return Finding(work, (work.parent.name, work.name), None, flaws)
+    return Finding(work, (work.parent.name, work.name), changed, None, flaws)
 
 
 def _vouches(record: Path) -> bool:
@@ -92,6 +98,10 @@ def _vouches(record: Path) -> bool:
 def _is_link(file: Path, root: Path) -> bool:
     """Whether something else, anywhere, may be read under this name."""
     return file.is_symlink() or not file.parent.resolve().is_relative_to(root.resolve())
+
+
+def _changed(folder: Path) -> int:
+    return folder.stat().st_ctime_ns
 
 
 def banks_in(root: Path) -> list[Path]:

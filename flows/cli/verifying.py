@@ -74,23 +74,25 @@ def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
 
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
     """The recipe if one is named, and the directories of artifacts and of unfinished work to look at."""
-    from flows.keeping import named, title
+    from flows.keeping import named, runs, title
     from flows.session import Session
     from pipeline.load import load, nearest, shipped
     from storage.errors import InputError
 
     if name is None:
         return None, store.roots(), store.works()
+    known = runs(store)[0]
+    recipe, keys = None, sorted({key for run in known if run.name == name for key in run.keys})
     if name in shipped() or name.endswith((".yaml", ".yml")):
         session = Session.open(load(name))
-        nodes = session.nodes.values()
-        roots = [root for node in nodes for root in store.directories(node.name, node.fingerprint)]
-        works = [store.work(node.name, node.fingerprint) for node in nodes]
-        return session.recipe, roots, [work for work in works if work.is_dir()]
+        recipe, keys = session.recipe, [(node.name, node.fingerprint) for node in session.nodes.values()]
+    if keys:
+        works = [store.work(*key) for key in keys]
+        return recipe, [root for key in keys for root in store.directories(*key)], [w for w in works if w.is_dir()]
     root = named(name, store)
     if root is None:
         raise InputError("verify takes a recipe, an artifact's name or six digits of its fingerprint", name,
-                         nearest(name, [*shipped(), *map(title, store.roots())]))
+                         nearest(name, [*shipped(), *(run.name for run in known), *map(title, store.roots())]))
     return None, [root], []
 
 

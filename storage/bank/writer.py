@@ -34,7 +34,7 @@ from storage.bank.facts import (
 from storage.bank.layout import Layout, chunk_rows, create_array
 from storage.errors import DamageError, InputError, StageFailed
 
-THREADS = 4  # that convert, round and compress chunks, and wait for the disk
+THREADS = 4  # that convert, round and compress chunks
 
 
 class BankWriter:
@@ -50,7 +50,7 @@ class BankWriter:
         self.path = Path(path)
         self.facts = facts
         self.arrays = tuple(name for name in ARRAYS if name in arrays)
-        self._behind: list[Path] = []  # the last record and its directory, not yet forced to the disk
+        self._behind: set[Path] = set()  # the last record, not yet forced to the disk
         identity = Identity(facts=facts, arrays=self.arrays)
         if not (self.path / FACTS).is_file():
             self._create(identity)
@@ -73,6 +73,9 @@ class BankWriter:
     def write(self, index: int, **values: np.ndarray) -> None:
         """Write shard `index`: for each array its rows start to stop - 1. On return they are on the disk, and recorded.
 
+        A record follows what it vouches for, and is itself forced to the disk with the next shard. So a power cut may
+        take or tear the last one, or names of the last files: then that shard does not count, and is written again.
+
         Raises ValueError for a wrong array or shape, StageFailed for values that are not finite in the bank's type.
         """
         shard = self.shards[index]
@@ -87,13 +90,14 @@ class BankWriter:
                     asides[path] = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
                     files[name] = self._write(asides[path], name, values[name], shard, pool)
                 # Should the shard be written twice: no record of old bytes.
-                record_path(self.path, index).unlink(missing_ok=True)
+                record = record_path(self.path, index)
+                record.unlink(missing_ok=True)
                 for path, aside in asides.items():
                     os.replace(aside, path)
-                self._fsync([*asides, *(path.parent for path in asides)], pool)
-            # The record follows what it vouches for. It is itself forced to the disk with the next shard: if a power
-            # cut takes or tears it, then it does not count.
-            self._publish(index, ShardRecord(start=shard.start, stop=shard.stop, files=files))
+                # As few as will do: each costs more than a raw write's one where others use the disk too.
+                for path in [*asides, *(self._behind - {record})]:
+                    fsync_path(path)
+            self._publish(record, ShardRecord(start=shard.start, stop=shard.stop, files=files))
         finally:
             for aside in asides.values():
                 aside.unlink(missing_ok=True)
@@ -108,6 +112,8 @@ class BankWriter:
             )
         for leftover in self.path.glob("*/*.partial"):  # of writers that were killed
             leftover.unlink()
+        for directory in (COMPLETE, *self.arrays):  # the names of all files
+            fsync_path(self.path / directory)
         metadata = {f.relative_to(self.path).as_posix(): sha256_file(f) for f in sorted(self.path.rglob("zarr.json"))}
         index = Index(facts=self.facts, arrays=self.arrays, metadata=metadata, shards=tuple(r for r in records if r))
         write_json(self.path / INDEX, index.model_dump(exclude_none=True))
@@ -162,17 +168,11 @@ class BankWriter:
         whole = fits and all(f.is_file() and f.stat().st_size == record.files[n].size for n, f in files.items())
         return record if whole else None
 
-    def _publish(self, index: int, record: ShardRecord) -> None:
-        path = record_path(self.path, index)
+    def _publish(self, path: Path, record: ShardRecord) -> None:
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         aside.write_text(record.model_dump_json(indent=2, exclude_none=True) + "\n")
         os.replace(aside, path)
-        self._behind = [path, path.parent]
-
-    def _fsync(self, paths: list[Path], pool: ThreadPoolExecutor) -> None:
-        """Force these and the last record to the disk, all at once: the file system then writes its journal once."""
-        list(pool.map(fsync_path, dict.fromkeys([*paths, *self._behind])))
-        self._behind = []
+        self._behind = {path}
 
     def _write(self, path: Path, name: str, values: np.ndarray, shard: Shard, pool: ThreadPoolExecutor) -> FileFact:
         """Write the file of an array, once shape and labels are known to fit; each chunk is checked on its way."""

@@ -6,20 +6,27 @@ import typer.main
 from flows.cli import app
 
 OPTIONS = {
-    "run": {"RECIPE", "--set", "--force", "--until", "--dry-run"},
+    "run": {"RECIPE", "--set", "--force", "--until", "--dry-run", "--nproc", "--nnodes", "--node-rank",
+            "--rdzv-endpoint"},
     "plan": {"RECIPE", "--set", "--force", "--until", "--json"},
     "list": set(),
     "show": {"RECIPE|ARTIFACT", "--set", "--json"},
     "status": {"--json"},
     "results": {"[RECIPE]", "--set", "--json"},
     "compare": {"RECIPE RECIPE ...", "--seeds", "--run", "--set", "--plot", "--markdown", "--json"},
+    "diff": {"A", "B", "--json"},
     "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",
                "--out"},
+    "export": {"RECIPE", "--out", "--set", "--model", "--ema", "--onnx", "--force"},
     "verify": {"[RECIPE|ARTIFACT]", "--repair"},
     "gc": {"--yes", "--older-than"},
     "rm": {"RECIPE|ARTIFACT", "--yes"},
+    "deploy": {"[RECIPE ...]", "--pool", "--schedule", "--set"},
     "ui": {"--port"},
+    "couplings": set(),
 }
+
+INSPECT = {"--set", "--out", "--json"}
 
 
 def test_commands_and_options_are_frozen():
@@ -27,6 +34,8 @@ def test_commands_and_options_are_frozen():
     found = {name: {parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
                     for parameter in command.params} for name, command in group.commands.items()}
     assert found == OPTIONS
+    inspect = group.commands["couplings"].commands["inspect"]
+    assert {parameter.opts[0] for parameter in inspect.params if parameter.param_type_name == "option"} == INSPECT
     assert {parameter.opts[0] for parameter in group.params} == {"--debug", "--version"}
 
 

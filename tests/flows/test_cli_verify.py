@@ -252,3 +252,21 @@ def test_work_that_goes_on_is_not_looked_at(flowctl, store, tiny):
     with store.lock("couplings", prefix, pytest.fail):
         assert flowctl("verify").exit_code == 0
     assert flowctl("verify").exit_code == 1
+
+
+@pytest.mark.parametrize(("stage", "file", "made"), [
+    ("teacher", "payload.txt", ["teacher"]), ("couplings", "bank.zarr/z/c.2.0.0.0", ["couplings", 2])])
+def test_what_another_process_has_mended_meanwhile_is_not_made_twice(store, ran, tiny, stage, file, made):
+    from flows.display import Display
+    from flows.repairing import Repairs
+    flip(root(store, stage) / file)
+    first, second = (Repairs(store, [load(tiny)], {}, Display()) for _ in range(2))
+    findings = [repairs.look(root(store, stage)) for repairs in (first, second)]
+    assert "made anew, every byte as recorded before" in first.mend(findings[0])
+    assert second.mend(findings[1]) == "another process was faster, every byte as recorded before"
+    assert ran == made
+
+
+def test_a_recipe_on_record_is_known_by_its_name(flowctl, store):
+    assert flowctl("verify", "tiny").stdout.startswith("7 artifacts, ")
+    assert "Did you mean 'tiny'?" in flowctl("verify", "tinny").stderr

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,8 +79,15 @@ class Workshop:
     def api(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.ui}/api/{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.loads(reply.read() or b"null")
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:
+                    return json.loads(reply.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite is busy
+                    raise
+            time.sleep(1)
+        raise AssertionError(f"{path}: the server is busy")
 
     def start(self, deployment: str) -> str:
         """The id of a new flow run."""
@@ -129,17 +137,17 @@ class Workshop:
         return json.loads(max((self.home / "runs").glob("run-*.json"), key=os.path.getmtime).read_bytes())["pid"]
 
     @staticmethod
-    def until(condition, seconds: float = 180) -> None:
+    def until(condition, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, condition
-            time.sleep(0.3)
+            time.sleep(0.5)
 
-    def reaches(self, run: str, *states: str, seconds: float = 180) -> None:
+    def reaches(self, run: str, *states: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while self.state(run) not in states:
             assert time.monotonic() < deadline, (self.state(run), self.message(run))
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     def _answers(self) -> bool:
         try:

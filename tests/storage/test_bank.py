@@ -144,6 +144,14 @@ def test_a_shard_without_record_is_written_again(pristine, tmp_path, torn):
     assert content(write(path)) == content(pristine)
 
 
+def test_a_shard_may_be_written_again(pristine, tmp_path):
+    writer = BankWriter(tmp_path / "bank", FACTS, ARRAYS)
+    for index, start, stop in [*writer.shards, writer.shards[-1], writer.shards[0]]:
+        writer.write(index, **values(FACTS, start, stop))
+    writer.finish()
+    assert content(tmp_path / "bank") == content(pristine)
+
+
 def test_a_record_without_its_file_does_not_count(copied, pristine):
     (copied / "x/c.1.0.0.0").unlink()
     (copied / "z/c.2.0.0.0").write_bytes(b"short")

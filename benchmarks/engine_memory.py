@@ -1,0 +1,66 @@
+"""Memory of a training step: estimated beforehand, and measured in a process of its own."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.engine_sides import Ours, Peer, Setting
+from pipeline.dag import build
+from pipeline.estimate import estimate
+from pipeline.load import load
+
+MIB = 2**20
+
+
+def estimated(setting: Setting) -> float:
+    """MiB, as `flowctl plan` would say for the CIFAR-10 recipe without classes, with this network and batch."""
+    shape, section = setting.shape, "student.network"
+    recipe = load("fm-cifar10", ["data.labels=false", "reference.extractor=pixels", f"{section}.base={shape.base}",
+                                 f"{section}.head_channels={shape.head_channels}",
+                                 f"student.training.batch={setting.batch}",
+                                 f"student.training.precision={setting.precision}"])
+    return estimate(build(recipe)["student"]).memory_bytes / MIB
+
+
+def measured(side: str, setting: Setting) -> float:
+    """MiB that building a side and two of its steps take: on a GPU of its memory, else of a fresh process's."""
+    if setting.device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        _two_steps(side, setting)
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    command = [sys.executable, "-m", "benchmarks.engine_memory", side, setting.network, str(setting.batch),
+               setting.precision, str(torch.get_num_threads())]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _two_steps(side: str, setting: Setting) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trained = Ours(setting, Path(folder)) if side == "ours" else Peer(setting)
+        for _ in range(2):
+            trained.step()
+
+
+def _resident(which: str) -> int:
+    """Bytes that this process holds now (VmRSS) or held at most (VmHWM). Linux."""
+    return int(Path("/proc/self/status").read_text().split(f"{which}:")[1].split()[0]) * 1024
+
+
+def main() -> None:
+    side, network, batch, precision, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    before = _resident("VmRSS")
+    _two_steps(side, Setting(network, int(batch), precision, torch.device("cpu")))
+    print((_resident("VmHWM") - before) / MIB)
+
+
+if __name__ == "__main__":
+    main()

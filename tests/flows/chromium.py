@@ -1,0 +1,111 @@
+"""A headless Chromium to look at Prefect's pages with, over the DevTools protocol: no driver, no download."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import connect
+
+PROGRAM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+SIZE = (1200, 800)
+
+# The innermost visible element whose text is this one, clicked as a person does it.
+CLICK = """
+(words => {
+  const shown = element => element.getClientRects().length > 0;
+  const found = [...document.querySelectorAll("button, a, [role=menuitem], [role=tab], li, span, div")]
+    .filter(element => element.textContent.trim() === words && shown(element)).pop();
+  if (found) found.click();
+  return Boolean(found);
+})(%s)
+"""
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket, self._calls = socket, 0
+        self._call("Page.enable")
+        self._call("Emulation.setDeviceMetricsOverride", width=SIZE[0], height=SIZE[1], deviceScaleFactor=1,
+                   mobile=False)
+
+    def open(self, url: str) -> None:
+        self._call("Page.navigate", url=url)
+
+    def text(self) -> str:
+        """All words on the page."""
+        return self.value("document.body ? document.body.innerText : ''")
+
+    def value(self, script: str) -> Any:
+        result = self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def shows(self, *words: str, seconds: float = 60) -> None:
+        """Wait until all these words are there."""
+        self._until(lambda: all(word in self.text() for word in words), seconds, words)
+
+    def click(self, words: str, seconds: float = 60) -> None:
+        self._until(lambda: self.value(CLICK % json.dumps(words)), seconds, words)
+
+    def shoot(self, path: Path) -> None:
+        """A PNG of what is seen."""
+        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
+
+    def _until(self, condition, seconds: float, what: Any) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"no {what} on the page:\n{self.text()}"
+            time.sleep(0.5)
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._calls += 1
+        self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=60))
+            if message.get("id") == self._calls:
+                assert "error" not in message, message
+                return message["result"]
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Page]:
+    """A browser with one empty page; it ends with the block."""
+    process = subprocess.Popen(
+        [PROGRAM, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--remote-debugging-port=0",
+         "--use-angle=swiftshader", "--enable-unsafe-swiftshader",  # the graph of a run is drawn with WebGL
+         f"--user-data-dir={profile}", f"--window-size={SIZE[0]},{SIZE[1]}", "about:blank"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with connect(_page_address(profile / "DevToolsActivePort"), max_size=None, proxy=None) as socket:
+            yield Page(socket)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _page_address(file: Path) -> str:
+    """Where the empty page listens, once the browser has said on which port it does."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            port = int(file.read_text().splitlines()[0])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as reply:
+                return next(page["webSocketDebuggerUrl"] for page in json.loads(reply.read()) if page["type"] == "page")
+        except (OSError, IndexError, ValueError, StopIteration):
+            assert time.monotonic() < deadline, "Chromium did not start"
+            time.sleep(0.3)

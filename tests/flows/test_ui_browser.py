@@ -1,0 +1,93 @@
+"""Prefect's UI as a person uses it, in a real browser: run, watch, fail, retry, and find the report.
+
+With FLOWCTL_SHOTS=DIRECTORY it leaves pictures there: docs/prefect-*.png were made so.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.flows import chromium
+from tests.flows.conftest import RECIPE
+from tests.flows.worker import workshop
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium on this machine")]
+FAKES = json.dumps({"teacher": {"steps": 20, "seconds": 1.0},
+                    "student": {"steps": 12, "seconds": 1.0, "fail": "StageFailed", "times": 1}})
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workshop")
+    (folder / "tiny.yaml").write_text(RECIPE + "compute: {device: cpu}\n")
+    home = os.environ.get("FLOWCTL_SHOTS_HOME")
+    with workshop(folder, Path(home) if home else None) as made:
+        made.deploy(str(folder / "tiny.yaml"))
+        made.work(FAKES=FAKES)
+        yield made
+
+
+@pytest.fixture
+def page(tmp_path):
+    with chromium.chromium(tmp_path / "profile") as page:
+        yield page
+
+
+@pytest.fixture
+def shoot(page):
+    """Take a picture for the documentation, if asked to."""
+    folder = os.environ.get("FLOWCTL_SHOTS")
+    return (lambda name: page.shoot(Path(folder) / f"prefect-{name}.png")) if folder else (lambda name: None)
+
+
+def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
+    deployment = shop.api("deployments/name/flowctl/tiny")["id"]
+    page.open(f"{shop.ui}/deployments/deployment/{deployment}")
+    page.shows("tiny", "flowctl", "Parameters")
+    shoot("deployment")
+    page.click("Run")
+    page.click("Quick run")
+    page.shows("scheduled")
+    (run,) = (found["id"] for found in shop.api("flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}}))
+
+    page.open(f"{shop.ui}/runs/flow-run/{run}")
+    shop.until(lambda: "tiny-teacher" in shop.artifacts(run))
+    page.shows("Running")
+    page.click("Task Runs")
+    page.shows("teacher", "data", "Completed")
+    page.click("Artifacts")
+    page.shows("tiny-teacher")
+    shoot("running")
+    progress = shop.artifacts(run)["tiny-teacher"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{progress}")
+    page.shows("tiny-teacher", "of 20 images")
+    shoot("progress")
+
+    shop.reaches(run, "Failed")
+    page.open(f"{shop.ui}/runs/flow-run/{run}")
+    page.shows("Failed", "Retry")
+    page.click("Logs")
+    page.shows("The loss is not finite at image 640")
+    shoot("failed")
+    page.click("Retry")
+    page.shows("This will retry flow run")
+    page.value("[...document.querySelectorAll('[role=dialog] button, .p-modal button')]"
+               ".filter(button => button.textContent.trim() === 'Retry').pop().click()")
+    shop.until(lambda: shop.state(run) != "Failed", 30)
+
+    shop.reaches(run, "Completed")
+    page.open(f"{shop.ui}/runs/flow-run/{run}")
+    page.shows("Completed")
+    page.click("Task Runs")
+    page.shows("Reused", "Resumed", "report")
+    shoot("completed")
+    assert shop.tasks(run)[:5] == [("data", "Reused"), ("reference", "Reused"), ("teacher", "Reused"),
+                                   ("couplings", "Reused"), ("student", "Resumed")]
+    report = shop.artifacts(run)["tiny-report-page"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{report}")
+    page.shows("Report of tiny", "report.html")
+    shoot("report")
+    links = page.value("[...document.querySelectorAll('a')].map(link => link.getAttribute('href') || '')")
+    assert any("report.html" in link for link in links), links

@@ -1,0 +1,133 @@
+"""A disk that is full, cannot be written to, or is gone: one message with its remedy, and then the same bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.job import StopSignal
+from storage.errors import StageFailed
+from storage.store import Store
+from tests.flows.conftest import RECIPE
+from tests.reliability.conftest import NODES, digests, make
+
+ORDER = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: couplings", "NFM: student", "NFM: pairs", "NFM: onestep",
+         "LOOM: student", "semidiscrete: potentials"]
+START, STEP = 200, 350  # KiB
+
+
+def mount(*words: str | Path) -> None:
+    done = subprocess.run(["mount", *map(str, words)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk of memory cannot be mounted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount("-t", "tmpfs", "-o", f"size={START}k", "tmpfs", place)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disk_that_is_full_again_and_again(disk, real):
+    """It grows by little each time it was full: so it fills in every stage, and in every kind of file."""
+    store, size, full = Store(disk / "store"), START, []
+    for name in ORDER:
+        while True:
+            try:
+                store.prepare()
+                make(store, name)
+                break
+            except StageFailed as error:
+                assert "No space left on device" in str(error) and "free some space" in str(error)
+                full.append(name)
+                size += STEP
+                mount("-o", f"remount,size={size}k", disk)
+    assert len(full) >= 8 and len(set(full)) >= 5, full
+    for name in ORDER:
+        assert digests(store, name) == digests(real, name)
+
+
+def test_a_store_that_can_only_be_read_is_read(disk, flowctl, monkeypatch, tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    mount("-o", "remount,size=64m", disk)
+    monkeypatch.setenv("FLOWCTL_HOME", str(disk / "store"))
+    store = Store()
+    store.prepare()
+    make(store, "NFM: data")
+    mount("-o", "remount,ro", disk)
+    name = f"data/{store.find('data', NODES['NFM: data'].fingerprint).root.name}"
+    for words in (("list",), ("plan", recipe), ("show", name), ("status",), ("results",), ("verify",)):
+        result = flowctl(*words)
+        assert result.exit_code == 0, (words, result.output)
+    result = flowctl("run", recipe)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "Read-only file system" in result.stderr and "FLOWCTL_HOME" in result.stderr
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.EROFS, "make the store writable"),
+                                                (errno.ENOSPC, "free some space"),
+                                                (errno.EDQUOT, "free some of your quota")])
+@pytest.mark.parametrize("name", ["NFM: couplings", "LOOM: student"])
+def test_the_disk_turns_bad_in_the_middle(copied, real, monkeypatch, name, number, remedy):
+    """From some renaming on every other one fails, as on a disk that the kernel has made read-only after an error."""
+    store, replace, calls = copied(name), os.replace, []
+
+    def refused(source, place):
+        calls.append(place)
+        if len(calls) > 12:
+            raise OSError(number, os.strerror(number), str(source), None, str(place))
+        return replace(source, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", refused)
+        with pytest.raises(StageFailed, match=rf"{os.strerror(number)}.*{remedy}.*run the same command again"):
+            make(store, name)
+    assert len(calls) > 12
+    assert make(store, name).action == "resumed"
+    assert digests(store, name) == digests(real, name)
+
+
+class Then(StopSignal):
+    """Does something when it is looked at for the n-th time, and never asks to stop."""
+
+    def __init__(self, times: int, action: Callable[[], object]) -> None:
+        super().__init__()
+        self.left, self.action = times, action
+
+    def __bool__(self) -> bool:
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+        return False
+
+
+@pytest.mark.parametrize("name", ["NFM: couplings", "LOOM: student", "semidiscrete: potentials"])
+@pytest.mark.parametrize("what", ["all of the store", "the work directory"])
+def test_files_that_vanish_in_the_middle(copied, real, name, what):
+    """Either it is named, or nothing that was needed has gone; made again, it is what it was."""
+    store = copied(name)
+    gone = store.home if what == "all of the store" else store.work(NODES[name].name, NODES[name].fingerprint)
+    stop = Then(4, lambda: shutil.rmtree(gone))
+    try:
+        make(store, name, stop=stop)
+    except StageFailed as error:
+        assert "vanished" in str(error) and str(store.home) in str(error)
+        assert "run the same command again" in str(error)
+        shutil.rmtree(store.home, ignore_errors=True)
+        shutil.copytree(real.home / "artifacts", store.home / "artifacts", copy_function=os.link)
+        shutil.rmtree(store.find(NODES[name].name, NODES[name].fingerprint).root)
+        make(store, name)
+    assert stop.left < 0
+    assert digests(store, name) == digests(real, name)
