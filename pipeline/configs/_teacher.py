@@ -46,4 +46,12 @@ class Couplings(Seeded):
 
     draws: Positive = Field(description="K, noise draws per image")
     dtype: Literal["float32", "float16"] = "float32"
+    mantissa_bits: Annotated[int | None, Added(None)] = Field(
+        None, gt=0, lt=23, description="kept of each number, so that it compresses; what they cost: docs/bank.md")
     shard: Positive = Field(4096, description="rows in one shard file: what a crash can cost")
+
+    @model_validator(mode="after")
+    def _bits_are_fewer(self) -> Couplings:
+        if self.mantissa_bits and self.dtype == "float16" and self.mantissa_bits >= 10:
+            raise ValueError(f"float16 has 10 mantissa bits: keep fewer than these, not {self.mantissa_bits}")
+        return self

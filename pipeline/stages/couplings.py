@@ -46,6 +46,7 @@ def run(job: Job) -> CouplingsResult | None:
 
     sigma = measure_sigma(encode, len(examples), config.draws, math.prod(examples.shape), job)
     facts = BankFacts(kind="encoded", rows=len(examples), draws=config.draws, shape=examples.shape, dtype=config.dtype,
+                      mantissa_bits=config.mantissa_bits,
                       shard=config.shard, seed=derive(config.seed, "couplings"), noise_std=eta, sigma_f=sigma,
                       producer=teacher.fingerprint, flips=examples.flips)
     writer = BankWriter(job.out / BANK, facts)
