@@ -7,7 +7,7 @@ Every stage of three recipes (NFM with its one-step student, LOOM-CFM, semidiscr
 attempt is a process that makes what is not there yet; it is a fork of this one, which has imported torch and done
 nothing with it, so that an attempt costs what it computes. It is ended in one of three ways:
 
-    moment    SIGKILL after a random time
+    moment    SIGKILL from outside, a random time after a random number of calls
     call      SIGKILL just before or just after a random call of replace, rename, fsync, unlink, mkdir ...
     power     as `call`; then what was not forced to the disk is torn, and renames that were not are undone
 
@@ -91,11 +91,12 @@ def nodes() -> dict[str, Node]:
 
 @dataclass(frozen=True)
 class Fault:
-    """How an attempt ends: SIGKILL after `at` seconds (moment) or at call number `at`, before or after it."""
+    """How an attempt ends: SIGKILL at call number `at`, before or after it, or from outside so many seconds later."""
 
     kind: str
-    at: float
+    at: int
     after: bool = False
+    later: float = 0.0
 
 
 class Shared:
@@ -195,32 +196,35 @@ def attempt(home: Path, work: Mapping[str, Node], fault: Fault | None) -> Ended:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    timed = fault is not None and fault.kind == "moment"
-    status, ended = _wait(child, began + (fault.at if timed else LONGEST), talk=not timed)
+    status, hangs = _wait(child, shared, fault if fault and fault.kind == "moment" else None)
     stage, calls = shared.read()
     if not os.WIFSIGNALED(status):
         if os.WEXITSTATUS(status):
             raise RuntimeError(f"an attempt failed in {list(work)[stage]}: {log.read_text()[-4000:]}")
         return Ended(False, stage, False, calls, time.monotonic() - began)
-    if not ended and not timed:
+    if hangs:
         raise RuntimeError(f"an attempt hangs in {list(work)[stage]}: {log.read_text()[-4000:]}")
     node = list(work.values())[max(stage, 0)]
     saved = read_saved(Store(home).work(node.name, node.fingerprint)) is not None
     return Ended(True, max(stage, 0), saved, calls, time.monotonic() - began)
 
 
-def _wait(child: int, deadline: float, talk: bool) -> tuple[int, bool]:
-    """The child's status, and whether it ended by itself. At the deadline it is killed; before, it may `talk`."""
+def _wait(child: int, shared: Shared, moment: Fault | None) -> tuple[int, bool]:
+    """The child's status once it has ended or was killed, and whether that was because it hangs."""
+    deadline = time.monotonic() + LONGEST
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return status, True
-        time.sleep(0.002)
-    if talk:
-        os.kill(child, signal.SIGUSR1)  # where it hangs, into its log
-        time.sleep(1)
+            return status, False
+        if moment is not None and shared.read()[1] >= moment.at:
+            time.sleep(moment.later)
+            os.kill(child, signal.SIGKILL)
+            return os.waitpid(child, 0)[1], False
+        time.sleep(0.001)
+    os.kill(child, signal.SIGUSR1)  # where it hangs, into its log
+    time.sleep(1)
     os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1], False
+    return os.waitpid(child, 0)[1], True
 
 
 # -- a power cut -------------------------------------------------------------------------------------------------------
@@ -336,10 +340,8 @@ def _import_all(modules: list[str]) -> None:
 def _faults(kills: int, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
     """About thirty faults spread over a run, then none, so that it ends."""
     for _ in range(kills):
-        kind = draw.choice(KINDS)
-        share = draw.expovariate(30)
-        at = share * whole.seconds if kind == "moment" else 1 + int(share * whole.calls)
-        yield Fault(kind, at, draw.random() < 0.5)
+        at = 1 + int(draw.expovariate(30) * whole.calls)
+        yield Fault(draw.choice(KINDS), at, draw.random() < 0.5, draw.random() * 3 * whole.seconds / whole.calls)
     yield None
 
 

@@ -1,10 +1,10 @@
-"""How fast a student trains and samples, against torchcfm's U-Net in its own training loop; and what training waits for.
+"""How fast a student trains and samples, against torchcfm's U-Net in its training loop; and what training waits for.
 
     pip install --no-deps torchcfm==1.0.7      # the peer; without it the comparison is left out, and the page says so
     python -m benchmarks.engine [--quick] [--device cuda] [--threads 2]
 
-writes benchmarks/results/engine-<device>.{json,md}. Both sides have the CIFAR-10 network of 35,746,307 weights (checked:
-the same function, weights carried over), batch and precision; one process, taking turns.
+writes benchmarks/results/engine-<device>.{json,md}. Both sides have the CIFAR-10 network of 35,746,307 weights, which
+is checked to be the same function, or a narrow one; the same batch and precision; and take turns in one process.
 
 A training step is all of it: data, forward pass, loss, backward pass, clipping, Adam, averaged weights. Ours is the
 pipeline's own loop with deterministic kernels; the peer's is that of its CIFAR-10 example, its images handed to it.
@@ -43,51 +43,52 @@ from benchmarks.timing import Rows, processor
 from pipeline.training._clocks import SHARE
 
 RESULTS = Path("benchmarks/results")
-SAMPLES = 32
+SAMPLES = 32  # at least, where sampling is timed
 INTERVAL = 60.0  # seconds between checkpoints, as in the CIFAR-10 recipes
 
 
 # --- measuring
 
 
-def settings(device: torch.device, quick: bool) -> Iterator[tuple[Setting, int]]:
-    """What is compared, and in how many rounds."""
+def settings(device: torch.device, quick: bool) -> Iterator[tuple[Setting, int, int]]:
+    """What is compared, in how many rounds of training steps, and in how many of sampling."""
     if device.type == "cuda":
         for batch in (128,) if quick else (128, 256):
             for compiled in (False, True):
-                yield Setting("cifar10", batch, "bfloat16", device, compiled), 5 if quick else 20
+                yield Setting("cifar10", batch, "bfloat16", device, compiled), 10 if quick else 30, 5
         return
     for network, rounds in (("narrow", 5), *(() if quick else (("cifar10", 3),))):
         for precision in ("float32", "bfloat16"):
             for batch in (8, 32):
-                yield Setting(network, batch, precision, device), rounds * (2 if batch == 8 else 1)
+                yield Setting(network, batch, precision, device), rounds * (2 if batch == 8 else 1), 2
 
 
-def compare(setting: Setting, rounds: int) -> Rows:
-    """A row on the training step and, for batches of samples, one on sampling."""
+def compare(setting: Setting, rounds: int, sampling_rounds: int) -> Rows:
+    """A row on the training step and, for batches large enough, one on sampling."""
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(setting, Path(folder))
         sides: dict[str, Ours | Peer] = {"ours": ours} | ({"peer": Peer(setting)} if peer_is_here() else {})
         for side in sides.values():
             assert side.weights == COUNTS[setting.network], f"{side.weights} weights, not {COUNTS[setting.network]}"
         steps = {name: side.step for name, side in sides.items()}
-        rows = [_row("training step", setting, setting.batch, turns(steps, rounds, warmup=2))]
+        rows = [_row("training step", setting, turns(steps, rounds, warmup=2))]
         if setting.batch >= SAMPLES:
-            z = torch.randn(SAMPLES, *setting.shape.shape, generator=torch.Generator().manual_seed(0))
-            z = z.to(setting.device, memory_format=torch.contiguous_format)
+            z = torch.randn(setting.batch, *setting.shape.shape, device=setting.device)
             samplers = {name: side.sampler() for name, side in sides.items()}
             works = {name: lambda sampler=sampler: sampler(z) for name, sampler in samplers.items()}
-            # Two rounds of ten calls each; what a first call sets up is no part of a compiled network's time.
-            times = turns(works, 2, warmup=int(setting.compiled))
-            rows.append(_row(f"{SAMPLES} samples, Euler, {CALLS} calls", setting, SAMPLES, times))
+            # On a CPU the ten calls of a sample warm it up by themselves.
+            times = turns(works, sampling_rounds, warmup=int(setting.device.type == "cuda"))
+            rows.append(_row(f"samples, Euler, {CALLS} calls", setting, times))
     return rows
 
 
-def _row(what: str, setting: Setting, images: int, times: dict[str, Times]) -> dict[str, Any]:
-    row: dict[str, Any] = {"what": what, "network": setting.network, "batch": images, "precision": setting.precision,
-                           "compiled": setting.compiled, "rounds": len(times["ours"].wall)}
+def _row(what: str, setting: Setting, times: dict[str, Times]) -> dict[str, Any]:
+    row: dict[str, Any] = {"what": what, "network": setting.network, "batch": setting.batch,
+                           "precision": setting.precision, "compiled": setting.compiled,
+                           "rounds": len(times["ours"].wall)}
     for name, side in times.items():
-        row |= {f"{name}_s": side.best, f"{name}_median_s": side.median, f"{name}_images_per_second": images / side.best}
+        row |= {f"{name}_s": side.best, f"{name}_median_s": side.median,
+                f"{name}_images_per_second": setting.batch / side.best}
     if "peer" in times:
         row |= against(times["peer"], times["ours"])
     print({name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}, flush=True)
@@ -111,14 +112,14 @@ def checkpoint(setting: Setting) -> dict[str, float]:
 
 
 def memory(rows: Rows, device: torch.device) -> None:
-    """Add to each training row what memory it took, and what was expected."""
+    """Add to each training row of the largest network what memory it should take, and what it took."""
     for row in rows:
-        if row["what"] == "training step" and not row["compiled"]:
+        if row["what"] == "training step" and row["network"] == rows[-1]["network"] and not row["compiled"]:
             setting = Setting(row["network"], row["batch"], row["precision"], device)
             row |= {"estimate_mib": estimated(setting), "ours_mib": measured("ours", setting)}
             if peer_is_here():
                 row["peer_mib"] = measured("peer", setting)
-            print({name: row[name] for name in row if "mib" in name or name in ("network", "batch", "precision")},
+            print({name: row[name] for name in ("network", "batch", "precision", "estimate_mib", "ours_mib")},
                   flush=True)
 
 
@@ -143,7 +144,7 @@ def main() -> None:
         assert result["largest_difference"] < 1e-4, "ours and the peer's network must be the same function"
     else:
         print(f"torchcfm is not installed: ours alone is timed. To compare: {INSTALL}", file=sys.stderr, flush=True)
-    result["speed"] = [row for setting, rounds in settings(device, args.quick) for row in compare(setting, rounds)]
+    result["speed"] = [row for setting, *rounds in settings(device, args.quick) for row in compare(setting, *rounds)]
     memory(result["speed"], device)
     network, batch = result["speed"][-1]["network"], result["speed"][-1]["batch"]
     result["checkpoint"] = checkpoint(Setting(network, batch, "float32", device))

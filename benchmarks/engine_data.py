@@ -43,8 +43,8 @@ class Case:
 
 
 def cases(device: torch.device, quick: bool) -> list[Case]:
-    """A digits training, with a checkpoint each second, and one on CIFAR-10's number of images."""
-    digits = Case("digits", CONFIGS["digits"], 1437, 17, 10, 128, "float32", 128 * (40 if quick else 160), 1.0)
+    """A digits training, with a checkpoint every five seconds, and one on CIFAR-10's number of images."""
+    digits = Case("digits", CONFIGS["digits"], 1437, 17, 10, 128, "float32", 128 * (40 if quick else 160), 5.0)
     cuda = device.type == "cuda"
     steps = (50 if quick else 200) if cuda else (3 if quick else 6)
     batch = 128 if cuda else 32  # a CPU's step of the recipe's 128 takes a quarter of a minute

@@ -24,15 +24,15 @@ def _comparison(result: dict[str, Any]) -> list[str]:
         "## Against torchcfm 1.0.7", "",
         f"Both sides: the U-Net of {COUNTS['cifar10']:,} weights (cifar10), or one of a quarter of its width (narrow, "
         f"{COUNTS['narrow']:,} weights), dropout 0.1. With the weights carried over, outputs differ by "
-        f"{result['largest_difference']:.0e} of the largest. Best of the rounds, the sides taking turns; in brackets the "
-        "lowest and highest ratio of a round. CPU: the ratio by CPU time, which other work on the machine disturbs less.",
-        "", "| what | network | batch | precision | torchcfm, s | ours, s | ratio | median | CPU |",
+        f"{result['largest_difference']:.0e} of the largest. Best of the rounds, the sides taking turns; in brackets "
+        "the lowest and highest ratio of a round. CPU: the ratio by CPU time, which other work on the machine disturbs "
+        "less.", "",
+        "| what | network | batch | precision | torchcfm, s | ours, s | ratio | median | CPU |",
         "|---|---|---:|---|---:|---:|---:|---:|---:|"]
     for row in result["speed"]:
-        precision = row["precision"] + (", compiled" if row["compiled"] else "")
         lines.append(
-            f"| {row['what']} | {row['network']} | {row['batch']} | {precision} | {row['peer_s']:.3f} | {row['ours_s']:.3f} "
-            f"| **{row['ratio']:.2f}** ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) "
+            f"| {row['what']} | {row['network']} | {row['batch']} | {_precision(row)} | {row['peer_s']:.3f} "
+            f"| {row['ours_s']:.3f} | **{row['ratio']:.2f}** ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) "
             f"| {row['ratio_median']:.2f} | {row['ratio_cpu']:.2f} |")
     return [*lines, ""]
 
@@ -44,12 +44,11 @@ def _throughput(result: dict[str, Any]) -> list[str]:
         "GPU its allocations at their peak; else what a fresh process grew by, kernels and allocator included).", "",
         "| network | precision | batch | images/s | torchcfm | estimate | measured | torchcfm |",
         "|---|---|---:|---:|---:|---:|---:|---:|"]
+    names = ("ours_images_per_second", "peer_images_per_second", "estimate_mib", "ours_mib", "peer_mib")
     for row in result["speed"]:
         if row["what"] == "training step":
-            precision = row["precision"] + (", compiled" if row["compiled"] else "")
-            cells = [row["ours_images_per_second"], row.get("peer_images_per_second"), row.get("estimate_mib"),
-                     row.get("ours_mib"), row.get("peer_mib")]
-            lines.append(f"| {row['network']} | {precision} | {row['batch']} | " + " | ".join(map(_number, cells)) + " |")
+            cells = " | ".join(_number(row.get(name)) for name in names)
+            lines.append(f"| {row['network']} | {_precision(row)} | {row['batch']} | {cells} |")
     return [*lines, ""]
 
 
@@ -57,9 +56,9 @@ def _waiting(result: dict[str, Any]) -> list[str]:
     kept = result["checkpoint"]
     lines = [
         "## What training waits for", "",
-        "Shares of the time of real trainings (`pipeline.training.fit`), as they report them while they run: digits with "
-        "a checkpoint every second, the others with one a minute. The last column is the data path by itself: an image "
-        "with its noise, coupled, as a tensor.", "",
+        "Shares of the time of real trainings (`pipeline.training.fit`), as they report them while they run: digits "
+        "with a checkpoint every five seconds, the others with one a minute. The last column is the data path by "
+        "itself: an image with its noise, coupled, as a tensor.", "",
         "| data | coupling | batch | precision | images/s | waiting for data | checkpoints | data path, images/s |",
         "|---|---|---:|---|---:|---:|---:|---:|"]
     for row in result["waiting"]:
@@ -67,8 +66,12 @@ def _waiting(result: dict[str, Any]) -> list[str]:
                      f"| {_number(row['images_per_second'])} | {row['data_wait']:.2%} | {row['saving']:.2%} "
                      f"| {_number(row['data_images_per_second'])} |")
     return [*lines, "",
-            f"A checkpoint of the last network in the first table, {kept['mib']:.0f} MiB, takes {kept['seconds']:.2f} s: "
-            f"one every {kept['interval']:.0f} s, {kept['share']:.1%} of a long training."]
+            f"A checkpoint of the last network of the first table, {kept['mib']:.0f} MiB, takes {kept['seconds']:.2f} "
+            f"s: with one every {kept['interval']:.0f} s, {kept['share']:.1%} of a long training."]
+
+
+def _precision(row: dict[str, Any]) -> str:
+    return row["precision"] + (", compiled" if row["compiled"] else "")
 
 
 def _number(value: float | None) -> str:

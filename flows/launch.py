@@ -75,8 +75,9 @@ def _orchestrate(session: Session, server: str | None) -> str:
         with current(session), tags(session.record.id):
             state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
     except (Exception, Abort) as error:  # the stages' errors come as states; this is Prefect's own trouble
-        raise ServerFailed(f"The Prefect server went away during the run ({type(error).__name__}: {error}). What is "
-                           "finished is kept: run the same command again") from error
+        detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
+        raise ServerFailed(f"The Prefect server went away during the run{detail}. What is finished is kept: run the "
+                           "same command again") from error
     if not state.is_completed():
         raise _explained(session, state.message)
     return state.message

@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 from pipeline.job import StopSignal
 
 EVERY = 3.0  # seconds between looks
-PATIENCE = 20.0  # seconds that a finished stage waits for a server that is gone
+PATIENCE = 20.0  # seconds that a server may be gone until a stage that is finished gives it up
 FAILURES = 2  # in a row, until a server is taken to be gone: a busy one may miss a look
 # Prefect would try again for a minute before it gives up on a server that is gone.
 IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
@@ -42,7 +42,7 @@ class Line:
 
     def __init__(self, flow_run: UUID, stop: StopSignal, tell: Callable[[str], None]) -> None:
         self._flow_run, self._stop, self._tell = flow_run, stop, tell
-        self._failures = 0
+        self._failures, self._lost_at = 0, 0.0
         self._over = threading.Event()
 
     @property
@@ -51,9 +51,8 @@ class Line:
 
     def hold(self, patience: float = PATIENCE) -> None:
         """Return if the server is there, or comes back in time. Raises Abort, which Prefect does not report to it."""
-        deadline = time.monotonic() + patience
         while self.lost:
-            if time.monotonic() > deadline:
+            if time.monotonic() - self._lost_at >= patience:
                 raise Abort("The Prefect server went away")
             time.sleep(0.1)
 
@@ -78,6 +77,7 @@ class Line:
         self._failures += 1
         logging.getLogger("flowctl").debug("the flow run's state could not be read: %s", error)
         if self._failures == FAILURES:
+            self._lost_at = time.monotonic()
             self._tell("The Prefect server does not answer; the stage goes on without it")
 
     def _heard(self, reason: str | None) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 from storage.atomic import write_json
 
+_KNOWN = {"id", "name", "pid", "host", "server", "flow_run"}  # what readers of a record take for granted
+
 
 class RunRecord:
     """One run of this process. Its `id` is also the tag of its flow run in Prefect, if this process creates that."""
@@ -51,7 +53,7 @@ def records(home: Path) -> Iterator[dict[str, Any]]:
             facts = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue  # nothing depends on a record but tidiness
-        if isinstance(facts, dict):
+        if isinstance(facts, dict) and facts.keys() >= _KNOWN and isinstance(facts["pid"], int):
             yield facts
 
 

@@ -22,6 +22,7 @@ def configure(debug: bool = False) -> None:
         "DO_NOT_TRACK": "1",  # the client's
         "PREFECT_LOGGING_EXTRA_LOGGERS": LOGGERS,
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our loggers also speak outside a flow
+        "PREFECT_CLIENT_MAX_RETRIES": "3",  # 14 seconds; 5 would be a minute for each call to a server that is gone
         "PREFECT_LOGGING_LEVEL": "DEBUG" if debug else "INFO",
         # The flow's errors reach the user as one line of ours; Prefect's tracebacks go to the UI only.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "DEBUG" if debug else "CRITICAL",

@@ -48,7 +48,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
         with store.lock(node.name, node.fingerprint, waiting):
             await_orphans(work)
             found = None if force else _reusable(node, store)
-            if force or found is not None:
+            if force or found is not None or work.is_symlink():
                 remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
             if found is not None:
                 return Outcome("reused", found, time.monotonic() - started)
@@ -96,9 +96,10 @@ def _count_attempt(work: Path) -> int:
 
 
 def _clear(work: Path) -> None:
-    """Remove what killed processes were writing: else it would be litter in the artifact, and never go."""
-    for leftover in list(work.rglob("*.partial")):
-        remove_tree(leftover)
+    """Remove what killed processes were writing, else it would be part of the artifact; and links, none of ours."""
+    for leftover in list(work.rglob("*")):
+        if leftover.is_symlink() or leftover.name.endswith(".partial"):
+            remove_tree(leftover)
 
 
 def _disk_error(error: OSError, node: Node, store: Store) -> StageFailed | None:

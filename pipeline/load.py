@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from storage.errors import InputError
 SHIPPED = Path(__file__).parent / "recipes"
 DEEPEST = 4  # recipes that extend one another
 LARGEST = 256 * 1024  # bytes; a recipe is a page, anything larger is not one
+LONGEST = 64  # bits of a whole number
 
 
 def shipped() -> list[str]:
@@ -73,11 +75,20 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
+        keys = Counter(self.construct_object(key, deep=True) for key, _ in node.value)
+        twice = {str(key) for key, count in keys.items() if count > 1}
         if twice:
             raise yaml.YAMLError(f"key given twice: {', '.join(sorted(twice))}")
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value = super().construct_yaml_int(node)
+        if value.bit_length() > LONGEST:
+            raise yaml.YAMLError(f"a whole number of more than {LONGEST} bits")  # Python may not even print it
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _parse(text: str | bytes, source: str) -> Any:

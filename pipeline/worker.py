@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.elastic import ALIVE, ERRORS, LAUNCHER, LINES, OUTCOME, SPEC, outcome_of
 
 LONGEST = timedelta(hours=2)  # that one rank may work by itself while the others wait for it
+MEETING = 120.0  # seconds that ranks may take to connect; seen once, they never did, and a restart cured it
 
 
 def main(work: Path) -> int:
@@ -63,7 +64,11 @@ def _join(dist) -> None:
     """Meet the other ranks: gloo for values on the CPU, NCCL for gradients on GPUs."""
     import torch
 
+    late = threading.Timer(MEETING, os._exit, (1,))  # the agent then starts all ranks again
+    late.daemon = True
+    late.start()
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST)
+    late.cancel()
 
 
 def _placed(compute):

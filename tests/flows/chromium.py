@@ -15,7 +15,7 @@ from typing import Any
 
 from websockets.sync.client import connect
 
-PROGRAM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIZE = (1200, 800)
 
 # The innermost visible element whose text is this one, clicked as a person does it.

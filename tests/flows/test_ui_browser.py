@@ -22,8 +22,7 @@ FAKES = json.dumps({"teacher": {"steps": 20, "seconds": 1.0},
 def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workshop")
     (folder / "tiny.yaml").write_text(RECIPE + "compute: {device: cpu}\n")
-    home = os.environ.get("FLOWCTL_SHOTS_HOME")
-    with workshop(folder, Path(home) if home else None) as made:
+    with workshop(folder) as made:
         made.deploy(str(folder / "tiny.yaml"))
         made.work(FAKES=FAKES)
         yield made
@@ -49,7 +48,10 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     shoot("deployment")
     page.click("Run")
     page.click("Quick run")
-    page.shows("scheduled")
+    page.shows("Run Deployment", '"name": "tiny"')  # the whole recipe, to be changed for this run
+    shoot("recipe")
+    page.click("Run")
+    page.shows("scheduled to start")
     (run,) = (found["id"] for found in shop.api("flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}}))
 
     page.open(f"{shop.ui}/runs/flow-run/{run}")
@@ -73,8 +75,7 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     shoot("failed")
     page.click("Retry")
     page.shows("This will retry flow run")
-    page.value("[...document.querySelectorAll('[role=dialog] button, .p-modal button')]"
-               ".filter(button => button.textContent.trim() === 'Retry').pop().click()")
+    page.click("Retry")
     shop.until(lambda: shop.state(run) != "Failed", 30)
 
     shop.reaches(run, "Completed")

@@ -30,8 +30,8 @@ if "PREFECT__FLOW_ENTRYPOINT" in os.environ:
 class Workshop:
     """One store, one server; workers come and go."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
-        self.folder, self.home = folder, home
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "store"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.ui = f"http://127.0.0.1:{self.port}"
@@ -39,7 +39,7 @@ class Workshop:
         (folder / "site").mkdir()
         (folder / "site" / "sitecustomize.py").write_text(SITE)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-        self.environment = clean | {"FLOWCTL_HOME": str(home), "PREFECT_API_URL": f"{self.ui}/api",
+        self.environment = clean | {"FLOWCTL_HOME": str(self.home), "PREFECT_API_URL": f"{self.ui}/api",
                                     "PREFECT_HOME": str(folder / "prefect"), "DO_NOT_TRACK": "1",
                                     "PYTHONPATH": f"{folder / 'site'}:{ROOT}"}
 
@@ -157,9 +157,9 @@ class Workshop:
 
 
 @contextmanager
-def workshop(folder: Path, home: Path | None = None) -> Iterator[Workshop]:
+def workshop(folder: Path) -> Iterator[Workshop]:
     """A server that answers, for the length of the block."""
-    made = Workshop(folder, home or folder / "store")
+    made = Workshop(folder)
     try:
         made.serve()
         yield made

@@ -46,7 +46,7 @@ def leave(place: Path, kib: int) -> None:
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_is_full_in_every_stage_again_and_again(disk, real):
-    """Little is free when a stage begins, and more each time that was too little: so every kind of file is cut short."""
+    """Little is free when a stage begins, and more each time that was too little: every kind of file is cut short."""
     store, full = Store(disk / "store"), dict.fromkeys(ORDER, 0)
     for name in ORDER:
         while True:
