@@ -35,7 +35,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ RESULTS, DOCS = Path("benchmarks/results/crash.json"), Path("docs/reliability.md
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->"
 KINDS = ("moment", "call", "power")
 CALLS = ("replace", "rename", "fsync", "unlink", "mkdir", "rmdir", "link")
+OFTEN = 30  # times that a run is disturbed, about
 LONGEST = 900.0  # seconds that an attempt may take
 
 STUDENT = ["data.limit=200", "reference.extractor=pixels", "compute.threads=1",
@@ -74,11 +75,12 @@ RECIPES = {
 }
 
 
-def nodes() -> dict[str, Node]:
+def nodes(recipes: Collection[str] = tuple(RECIPES)) -> dict[str, Node]:
     """Every stage once, by `recipe: stage`, each after its inputs."""
     found: dict[str, Node] = {}
     known = set()
-    for recipe, (base, overrides) in RECIPES.items():
+    for recipe in recipes:
+        base, overrides = RECIPES[recipe]
         for node in build(load(base, overrides)).values():
             if (node.name, node.fingerprint) not in known:
                 known.add((node.name, node.fingerprint))
@@ -130,11 +132,13 @@ class Counted:
             if deadly and not self.fault.after:
                 os.kill(os.getpid(), signal.SIGKILL)
             fresh = name in ("replace", "rename") and not os.path.lexists(args[1])
-            value = call(*args, **kwargs)
-            self._note(name, args, fresh)
-            if deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return value
+            try:
+                value = call(*args, **kwargs)
+                self._note(name, args, fresh)
+                return value
+            finally:
+                if deadly:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return counted
 
@@ -303,15 +307,15 @@ class Campaign:
     unequal: list[str] = field(default_factory=list)
 
 
-def campaign(kills: int, seed: int, folder: Path) -> Campaign:
+def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> Campaign:
     """Disturb whole runs until `kills` kills have been dealt; each run is led to its end and compared."""
-    work, draw, result = nodes(), random.Random(seed), Campaign()
+    draw, result = random.Random(seed), Campaign()
     whole = attempt(folder / "undisturbed", work, None)
     expected = fingerprints(folder / "undisturbed", work)
     _import_all((folder / "undisturbed.modules").read_text().split())
     while sum(result.kills.values()) < kills:
         home = folder / f"run-{result.runs}"
-        for fault in _faults(kills - sum(result.kills.values()), draw, whole):
+        for fault in _faults(kills - sum(result.kills.values()), min(kills, OFTEN), draw, whole):
             ended = attempt(home, work, fault)
             if not ended.killed:
                 break
@@ -337,10 +341,10 @@ def _import_all(modules: list[str]) -> None:
                 importlib.import_module(name)
 
 
-def _faults(kills: int, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
-    """About thirty faults spread over a run, then none, so that it ends."""
+def _faults(kills: int, often: int, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
+    """About so many faults spread over a run, at most `kills`, then none, so that it ends."""
     for _ in range(kills):
-        at = 1 + int(draw.expovariate(30) * whole.calls)
+        at = 1 + int(draw.expovariate(often) * whole.calls)
         yield Fault(draw.choice(KINDS), at, draw.random() < 0.5, draw.random() * 3 * whole.seconds / whole.calls)
     yield None
 
@@ -373,15 +377,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=None, help="write the result here, and leave the documents alone")
     parser.add_argument("--dir", type=Path, default=Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None,
                         help="where stores lie; in memory, for power cuts are simulated here and fsync takes time")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     asked = parser.parse_args()
     print(f"seed {asked.seed}", file=sys.stderr, flush=True)
     began = time.monotonic()
-    for node in nodes().values():
+    work = nodes(asked.recipes)
+    for node in work.values():
         node.stage.module()  # torch and all that stages need, before the first fork
     with tempfile.TemporaryDirectory(prefix="crash-", dir=asked.dir) as folder:
-        found = campaign(asked.kills, asked.seed, Path(folder))
+        found = campaign(work, asked.kills, asked.seed, Path(folder))
     stages = {name: {"kills": {kind: found.kills[name, kind] for kind in KINDS if found.kills[name, kind]},
-                     "saved": sum(found.saved[name, kind] for kind in KINDS)} for name in nodes()}
+                     "saved": sum(found.saved[name, kind] for kind in KINDS)} for name in work}
     result = {"kills": sum(found.kills.values()), "runs": found.runs, "seed": asked.seed, "unequal": found.unequal,
               "lost": found.lost, "seconds": time.monotonic() - began, "processor": processor(), "stages": stages}
     (asked.out or RESULTS).write_text(json.dumps(result, indent=2) + "\n")
