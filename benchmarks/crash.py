@@ -315,7 +315,7 @@ def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> C
     _import_all((folder / "undisturbed.modules").read_text().split())
     while sum(result.kills.values()) < kills:
         home = folder / f"run-{result.runs}"
-        for fault in _faults(kills - sum(result.kills.values()), min(kills, OFTEN), draw, whole):
+        for fault in _faults(kills - sum(result.kills.values()), min(0.6 * kills, OFTEN), draw, whole):
             ended = attempt(home, work, fault)
             if not ended.killed:
                 break
@@ -341,7 +341,7 @@ def _import_all(modules: list[str]) -> None:
                 importlib.import_module(name)
 
 
-def _faults(kills: int, often: int, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
+def _faults(kills: int, often: float, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
     """About so many faults spread over a run, at most `kills`, then none, so that it ends."""
     for _ in range(kills):
         at = 1 + int(draw.expovariate(often) * whole.calls)

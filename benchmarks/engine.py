@@ -3,8 +3,8 @@
     pip install --no-deps torchcfm==1.0.7      # the peer; without it the comparison is left out, and the page says so
     python -m benchmarks.engine [--quick] [--device cuda] [--threads 2]
 
-writes benchmarks/results/engine-<device>.{json,md}. Both sides have the CIFAR-10 network of 35,746,307 weights, which
-is checked to be the same function, or a narrow one; the same batch and precision; and take turns in one process.
+writes benchmarks/results/engine-<device>.{json,md}. Both sides have the CIFAR-10 network of 35,746,307 weights, checked
+to be the same function, or a narrow one; the same batch and precision; and take turns in one process.
 
 A training step is all of it: data, forward pass, loss, backward pass, clipping, Adam, averaged weights. Ours is the
 pipeline's own loop with deterministic kernels; the peer's is that of its CIFAR-10 example, its images handed to it.
