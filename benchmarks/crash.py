@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import hashlib
 import importlib
 import itertools
 import json
@@ -288,8 +287,17 @@ def fingerprints(home: Path, work: Mapping[str, Node]) -> dict[str, Any]:
         timed = {"evaluation": ("scores.json",), "report": ("report.html", "report.json")}.get(node.name, ())
         metrics = json.loads(json.dumps(artifact.metrics), object_hook=_without_times)
         found[name] = {"files": {path: "" if path in timed else digest for path, digest in files.items()},
-                       "metrics": hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()}
+                       "metrics": metrics}
     return found
+
+
+def _unequal(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """The files and metrics that are not the same."""
+    files = {**found["files"], **expected["files"]}
+    names = [path for path in sorted(files) if found["files"].get(path) != expected["files"].get(path)]
+    ours, theirs = found["metrics"], expected["metrics"]
+    return names + [f"metric {name} {ours.get(name)!r} for {theirs.get(name)!r}" for name in sorted({**ours, **theirs})
+                    if ours.get(name) != theirs.get(name)]
 
 
 def _without_times(facts: dict[str, Any]) -> dict[str, Any]:
@@ -325,7 +333,8 @@ def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> C
             if fault.kind == "power":
                 result.lost += cut_power(home, draw)
         found = fingerprints(home, work)
-        result.unequal += [f"run {result.runs}: {name}" for name in work if found[name] != expected[name]]
+        result.unequal += [f"run {result.runs}: {name}: {', '.join(_unequal(found[name], expected[name]))}"
+                           for name in work if found[name] != expected[name]]
         result.runs += 1
         shutil.rmtree(home)
         print(f"run {result.runs}: {sum(result.kills.values())} kills so far, {len(result.unequal)} artifacts differ",

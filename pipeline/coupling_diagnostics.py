@@ -83,6 +83,8 @@ def _each_once(couples: CoupleStream, step: int) -> tuple[Tensor, Tensor, Tensor
     """
     stream = copy.copy(couples)
     stream.label_drop, stream.coupling = 0.0, _alone(couples.coupling)
+    # A block half used is in the assignment now, but not in that of a run that has gone on from its last checkpoint.
+    stream(step)
     every, count = len(stream.examples), min(PAIRS, len(stream.examples))
     first = step * stream.batch
     if first % every + count > every:

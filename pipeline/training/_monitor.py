@@ -8,7 +8,9 @@ Nothing here is read again by a stage, and none of it is part of the artifact: a
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
@@ -23,34 +25,49 @@ class Monitor:
         self.folder = folder
         if folder is None:
             return
-        from tensorboardX import SummaryWriter
+        # Not SummaryWriter, whose thread dies with a traceback where the disk is full, and tells nobody.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
         folder.mkdir(parents=True, exist_ok=True)
         self._forget(images)
-        self._events = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
+        self._events = EventsWriter(str(folder / "events"))
+        if images:  # TensorBoard then forgets the points beyond, too
+            self._write(images + 1, session_log=SessionLog(status=SessionLog.START))
 
     def line(self, line: dict[str, float]) -> None:
         """A point of every curve, at `line["images"]`."""
         if self.folder is None:
             return
+        from tensorboardX.summary import scalar
+
         images = int(line["images"])
         with open(self.folder / LINES, "a") as stream:
             stream.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name != "images":
-                self._events.add_scalar(name, value, images)
+                self._write(images, summary=scalar(name, value))
+        self._events.flush()
 
     def picture(self, images: int, picture: Image) -> None:
         """Samples after so many images."""
         if self.folder is None:
             return
+        from tensorboardX.summary import image
+
         (self.folder / "samples").mkdir(exist_ok=True)
         picture.save(self.folder / "samples" / f"images-{images:012d}.png")
-        self._events.add_image("samples", np.asarray(picture.convert("RGB")), images, dataformats="HWC")
+        self._write(images, summary=image("samples", np.asarray(picture.convert("RGB")), dataformats="HWC"))
+        self._events.flush()
 
     def close(self) -> None:
         if self.folder is not None:
             self._events.close()
+
+    def _write(self, images: int, **event: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(wall_time=time.time(), step=images, **event))
 
     def _forget(self, images: int) -> None:
         """Drop what came after the checkpoint that the training goes on from, and a line that was cut short."""

@@ -21,6 +21,8 @@ import numpy as np
 if TYPE_CHECKING:
     import zarr
 
+    from storage.bank.facts import Identity
+
 CHUNK_BYTES = 2**20  # about: large enough that its own cost vanishes, small enough to stay in a core's cache
 CRC_BYTES = 4
 _SCATTERED = 1000  # rows; systems read into up to 1024 places at once
@@ -33,7 +35,20 @@ def chunk_rows(shard: int, row_bytes: int) -> int:
     return min(small + [shard // n for n in small], key=lambda n: abs(math.log(n * row_bytes / CHUNK_BYTES)))
 
 
-def create_array(
+def create_arrays(path: Path, identity: Identity) -> None:
+    """Write the zarr.json files that every bank of these facts begins with into the new directory `path`."""
+    import zarr
+
+    facts, root = identity.facts, zarr.create_group(str(path))
+    # Labels lie in chunks of as many rows, so that a part of all arrays is read alike.
+    chunk = chunk_rows(facts.shard, math.prod(facts.shape) * np.dtype(facts.dtype).itemsize)
+    for name in identity.arrays:
+        rounded = name != "labels" and facts.mantissa_bits is not None
+        shape = facts.array_shape(name, facts.pairs)
+        _create_array(root, name, shape, facts.array_dtype(name), facts.shard, chunk, compressed=rounded)
+
+
+def _create_array(
     group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, shard: int, chunk: int, compressed: bool
 ) -> None:
     """Write the zarr.json of an array `name` of `shape` (rows, ...): a file for `shard` rows, in chunks of `chunk`.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
+import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.arrays import reading
-from storage.atomic import fsync_path, fsync_tree, sha256_file, write_json
+from storage.atomic import fsync_path, fsync_tree, sha256_file, write_bytes, write_json
 from storage.bank import shardfile
 from storage.bank.facts import (
     ARRAYS,
@@ -31,7 +31,7 @@ from storage.bank.facts import (
     read_json,
     record_path,
 )
-from storage.bank.layout import Layout, chunk_rows, create_array
+from storage.bank.layout import Layout, create_arrays
 from storage.errors import DamageError, InputError, StageFailed
 
 THREADS = 4  # that convert, round and compress chunks
@@ -60,6 +60,7 @@ class BankWriter:
             changed = ", ".join(f"{k}: {theirs[k]!r} there, {ours[k]!r} now" for k in ours if theirs[k] != ours[k])
             remedy = "Use the old settings, or remove that directory to begin a new bank."
             raise InputError(f"the bank {self.path} is continued with the facts it was begun with", changed, remedy)
+        self._restore_metadata(identity)
 
     @property
     def shards(self) -> list[Shard]:
@@ -125,19 +126,10 @@ class BankWriter:
 
     def _create(self, identity: Identity) -> None:
         """The empty bank appears under its name in one step, so processes may do this at once: the first one wins."""
-        import zarr
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
-        facts = identity.facts
         try:
-            root = zarr.create_group(str(aside))
-            # Labels lie in chunks of as many rows, so that a part of all arrays is read alike.
-            chunk = chunk_rows(facts.shard, math.prod(facts.shape) * np.dtype(facts.dtype).itemsize)
-            for name in identity.arrays:
-                rounded = name != "labels" and facts.mantissa_bits is not None
-                shape = facts.array_shape(name, facts.pairs)
-                create_array(root, name, shape, facts.array_dtype(name), facts.shard, chunk, compressed=rounded)
+            create_arrays(aside, identity)
             (aside / COMPLETE).mkdir()
             write_json(aside / FACTS, identity.model_dump())
             fsync_tree(aside)
@@ -148,11 +140,20 @@ class BankWriter:
             if (self.path / FACTS).is_file():
                 return
             if self.path.is_dir() and any(self.path.iterdir()):
-                remedy = "Choose another directory."
+                remedy = "Remove it to begin the bank anew, or choose another directory."
                 raise InputError("a bank begins in an empty directory", str(self.path), remedy) from None
             raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _restore_metadata(self, identity: Identity) -> None:
+        """Zarr's own files hold no checksum; they follow from the facts, so what was harmed is written again."""
+        with tempfile.TemporaryDirectory() as folder:
+            create_arrays(Path(folder, "bank"), identity)
+            for fresh in sorted(Path(folder, "bank").rglob("zarr.json")):
+                file = self.path / fresh.relative_to(Path(folder, "bank"))
+                if not file.is_file() or file.read_bytes() != fresh.read_bytes():
+                    write_bytes(file, fresh.read_bytes())
 
     def _record(self, shard: Shard) -> ShardRecord | None:
         """The record of a complete shard whose files are still there; None if the shard is to be written."""

@@ -1,5 +1,6 @@
 """A bank as a PyTorch data set: the right couples, every one once, with workers or without, from any batch on."""
 
+import multiprocessing
 import re
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from storage.imageset import Split, write_imageset
 
 DOCS = Path(__file__).parents[2] / "docs/bank.md"
 COUNT, DRAWS = 20, 4
+# Workers are forks of a process that has done nothing else: tests before these have left threads in this one.
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload(["torch", "pipeline.bank_dataset"])
 STREAM = 2 * 8 * 64 * 3  # two windows of three chunks of eight rows
 
 
@@ -45,7 +49,8 @@ def home(tmp_path_factory):
 
 
 def batches(dataset, workers=0):
-    return list(DataLoader(dataset, batch_size=None, num_workers=workers))
+    return list(DataLoader(dataset, batch_size=None, num_workers=workers,
+                           multiprocessing_context=CLEAN if workers else None))
 
 
 def flat(found):
