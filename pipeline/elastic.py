@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.configs import Compute
-from pipeline.job import PROGRESS, STOP, Job, Report
+from pipeline.job import PROGRESS, STOP, Job, Report, StopSignal
 from storage import errors
 from storage.atomic import write_json
 from storage.errors import FlowctlError, Interrupted, StageFailed
@@ -161,10 +161,10 @@ def error_from(outcome: dict[str, Any]) -> BaseException:
     return error
 
 
-def await_orphans(work: Path, patience: float = PATIENCE) -> None:
+def await_orphans(work: Path, stop: StopSignal, patience: float = PATIENCE) -> None:
     """Ranks whose launcher was killed leave within a second or two; until then the work directory is theirs.
 
-    Raises StageFailed if they do not.
+    Raises StageFailed if they do not, Interrupted where a stop was asked for meanwhile.
     """
     path = work / ALIVE
     if not path.exists():
@@ -176,6 +176,9 @@ def await_orphans(work: Path, patience: float = PATIENCE) -> None:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
+                if stop:
+                    raise Interrupted(f"Stopped ({stop.reason}) while processes of an earlier run leave {work}. Run the "
+                                      "same command again to go on") from None
                 if time.monotonic() > deadline:
                     raise StageFailed(f"Processes of an earlier run still work in {work}. End them, and run the same "
                                       "command again") from None

@@ -42,11 +42,11 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
 
     Raises FlowctlError for everything expected; what the stage had saved stays for the next call.
     """
-    started = time.monotonic()
+    started, stop = time.monotonic(), StopSignal() if stop is None else stop
     work = store.work(node.name, node.fingerprint)
     try:
         with store.lock(node.name, node.fingerprint, waiting):
-            await_orphans(work)
+            await_orphans(work, stop)
             found = None if force else _reusable(node, store)
             if force or found is not None or work.is_symlink():
                 remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
@@ -59,7 +59,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             for artifact in inputs.values():
                 artifact.require_sound()
             job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
-                      StopSignal() if stop is None else stop, store.monitor(node.name, node.fingerprint))
+                      stop, store.monitor(node.name, node.fingerprint))
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)
             seconds = time.monotonic() - started

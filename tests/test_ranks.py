@@ -152,12 +152,16 @@ def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_pat
                               stdout=subprocess.PIPE, text=True)
     assert orphan.stdout.readline() == "up\n"
     with pytest.raises(StageFailed, match="still work in"):
-        elastic.await_orphans(tmp_path, patience=0.3)
+        elastic.await_orphans(tmp_path, StopSignal(), patience=0.3)
+    asked = StopSignal()
+    asked.request("Ctrl-C")
+    with pytest.raises(Interrupted, match="Ctrl-C"):
+        elastic.await_orphans(tmp_path, asked)
     launcher.kill()
     launcher.wait()
-    elastic.await_orphans(tmp_path)
+    elastic.await_orphans(tmp_path, StopSignal())
     assert orphan.wait(10) == 1
-    elastic.await_orphans(tmp_path / "nothing-there")
+    elastic.await_orphans(tmp_path / "nothing-there", StopSignal())
 
 
 def test_errors_travel_with_their_words():

@@ -24,7 +24,7 @@ from pipeline.runtime import derive, prepare
 from pipeline.shards import fill
 from pipeline.stages.data import IMAGES
 from storage.atomic import write_json
-from storage.bank import Bank, BankFacts, BankWriter
+from storage.bank import Bank, BankFacts, BankWriter, facts_of
 from storage.imageset import ImageSet
 
 BANK = "bank.zarr"
@@ -44,7 +44,9 @@ def run(job: Job) -> CouplingsResult | None:
     examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
     encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
 
-    sigma = measure_sigma(encode, len(examples), config.draws, math.prod(examples.shape), job)
+    # Measured once: another device would round it otherwise, and a bank that was begun would not be gone on with.
+    sigma = begun.sigma_f if (begun := facts_of(job.out / BANK)) else measure_sigma(
+        encode, len(examples), config.draws, math.prod(examples.shape), job)
     facts = BankFacts(kind="encoded", rows=len(examples), draws=config.draws, shape=examples.shape, dtype=config.dtype,
                       mantissa_bits=config.mantissa_bits,
                       shard=config.shard, seed=derive(config.seed, "couplings"), noise_std=eta, sigma_f=sigma,

@@ -7,7 +7,7 @@ bank/bank.json             facts and all digests; written last, and without it t
 """
 
 from storage.bank.batches import BatchReader
-from storage.bank.facts import BankFacts, Shard
+from storage.bank.facts import BankFacts, Shard, facts_of
 from storage.bank.reader import Bank, Problem
 from storage.bank.survey import Survey, banks_below, survey
 from storage.bank.writer import BankWriter
@@ -21,5 +21,6 @@ __all__ = [
     "Shard",
     "Survey",
     "banks_below",
+    "facts_of",
     "survey",
 ]

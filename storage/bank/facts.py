@@ -14,7 +14,8 @@ FORMAT = 1
 ARRAYS = ("z", "x", "labels")
 FACTS, INDEX, COMPLETE = "facts.json", "bank.json", "complete"
 MANTISSA = {"float32": 23, "float16": 10}  # bits that the type itself holds
-REMEDY = "Remove the bank and run the same command again: its stage writes it anew."
+REMEDY = ("`flowctl verify --repair` makes what is damaged anew; or remove the bank and run the same command again: its "
+          "stage writes it anew.")
 
 
 class _Model(BaseModel):
@@ -113,6 +114,14 @@ def read_json(path: Path, model: type[_Read]) -> _Read:
         return model.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise DamageError(str(path), str(error).splitlines()[0], REMEDY) from error
+
+
+def facts_of(bank: Path) -> BankFacts | None:
+    """The facts that a bank, finished or not, was begun with; None where there is none, or none to be read."""
+    try:
+        return read_json(bank / FACTS, Identity).facts
+    except DamageError:
+        return None
 
 
 def record_path(root: Path, shard: int) -> Path:

@@ -103,3 +103,16 @@ def test_all_that_was_saved_is_gone(interrupted, real, tmp_path, name):
     shutil.rmtree(file.parent)
     assert make(store, name).action == "run"
     assert digests(store, name) == digests(real, name)
+
+
+def test_a_bank_that_was_begun_keeps_its_sigma(interrupted, real, tmp_path, monkeypatch):
+    """Another device would measure it to other last bits, and so begin another bank."""
+    from pipeline.stages import couplings
+
+    def measured(*_):
+        raise AssertionError("measured again")
+    store = type(real)(tmp_path / "store")
+    shutil.copytree(interrupted("NFM: couplings").home, store.home)
+    monkeypatch.setattr(couplings, "measure_sigma", measured)
+    assert make(store, "NFM: couplings").action == "resumed"
+    assert digests(store, "NFM: couplings") == digests(real, "NFM: couplings")
