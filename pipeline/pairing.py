@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -36,6 +37,7 @@ from storage.bank import Bank
 from storage.errors import DamageError
 
 log = logging.getLogger(__name__)
+KEPT = 2**26  # numbers of LOOM's noises that are kept in memory, 256 MiB; more are made again each time
 
 
 def choose_coupling(job: Job, examples: Examples, device: torch.device) -> Coupling | Semidiscrete:
@@ -84,6 +86,8 @@ def loom(job: Job, examples: Examples) -> Loom:
         noises = BankNoises(teacher_bank(job).load()["z"])
     else:
         noises = SeededNoises(seed, len(examples), examples.shape, wish.caches)
+        if wish.caches * len(examples) * math.prod(examples.shape) <= KEPT:
+            noises = noises.in_memory()
     batch = job.config.training.batch
     coupling = Loom(noises, wish.refine == "training", wish.interpolate, calls_ahead(batch, wish.batch or batch))
     if wish.refine == "before":

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from pipeline.couplings._minibatch_ot import assignment
@@ -59,8 +57,8 @@ def distances(x: Tensor, z: Tensor) -> Tensor:
 
 def _gains(order: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Whether each image is in a cycle that lowers the cost, (B,) bool."""
-    count = len(order)
-    edges = csr_array((np.ones(count), (np.arange(count), order.numpy())), shape=(count, count))
-    cycle = connected_components(edges, directed=False)[1]
+    cycle, jump = np.arange(len(order)), order.numpy()
+    for _ in range(len(order).bit_length()):  # the least place among the next 1, 2, 4 ... of the cycle: its name
+        cycle, jump = np.minimum(cycle, cycle[jump]), jump[jump]
     old, new = np.bincount(cycle, before.numpy()), np.bincount(cycle, after.numpy())
     return torch.from_numpy((old - new > ROUNDING * old)[cycle])

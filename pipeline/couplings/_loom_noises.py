@@ -30,7 +30,7 @@ class SeededNoises:
     """N(0, I), never stored: each noise is made again from its number whenever it is asked for.
 
     Number i is row i of `pipeline.noise.noise`, so it has the same bits on any device and in a batch of any size. That
-    takes time (see `Loom`); where memory allows, `BankNoises` of the same numbers, made once, gives the same couplings.
+    takes time (see `Loom`); where memory allows, `in_memory` gives the same couplings.
 
     Args:
         seed, stream: of `pipeline.noise.noise`.
@@ -53,6 +53,11 @@ class SeededNoises:
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
         return noise(self.seed, identities, 0, self.shape, stream=self.stream, device=device)
+
+    def in_memory(self) -> BankNoises:
+        """The same noises, all made now: 4 * caches * rows * C * H * W bytes."""
+        every = self.take(torch.arange(self.caches * self.rows), torch.device("cpu"))
+        return BankNoises(every.view(self.caches, self.rows, *self.shape))
 
 
 class BankNoises:

@@ -273,11 +273,11 @@ def test_noises_follow_from_their_numbers_alone():
     assert torch.equal(z[1], z[4]) and not torch.equal(z[0], z[1])
 
 
-@pytest.mark.parametrize("keep", [lambda z: z, lambda z: z.numpy()])
+@pytest.mark.parametrize("keep", [lambda noises: noises, lambda noises: BankNoises(noises.z.numpy())])
 def test_noises_kept_in_memory_are_the_same_coupling(keep):
     x = images(30)
     source = SeededNoises(4, 30, SHAPE, caches=2)
-    kept = BankNoises(keep(source.take(torch.arange(60), CPU).unflatten(0, (2, 30))))
+    kept = keep(source.in_memory())
     one, other = Loom(source), Loom(kept)
     for z, again in zip(train(one, x, 8, range(12)), train(other, x, 8, range(12)), strict=True):
         assert torch.equal(z, again) and again.dtype == torch.float32
