@@ -22,6 +22,7 @@ from flows.session import Session
 from flows.zombies import settle_killed
 from pipeline.load import validate
 from pipeline.plan import plan
+from storage.remote import default_remote
 
 AGAIN = 30  # seconds until a run whose machine was taken away is offered to the workers again
 
@@ -32,13 +33,15 @@ def session_of(flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str
     """A session with a record of its own. Raises InputError for a recipe that is not sound: never tried again."""
     session = Session.open(validate(recipe, "of the deployment"), force, until, display=Logged())
     session.deployed = True
+    session.remote = default_remote()
     session.store.prepare()
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"),
-                               outline(plan(session.nodes, session.store, session.force)), settings.server_url())
+                               outline(plan(session.nodes, session.store, session.force, session.remote)),
+                               settings.server_url())
     session.record.joined(flow_run)
     outcome = "stopped at once"
     try:
-        with heard():
+        with heard(journal=session.record.journal):
             settle_killed(session.store.home, settings.server_url())
             yield session
         outcome = f"failed: {session.error}" if session.error else "done"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows import settings
 from flows.joining import join
 from flows.logs import heard
+from flows.remotes import send_all
 from flows.runs import RunRecord
 from flows.server import EmbeddedServer, ServerFailed, answers
 from flows.session import Session, current
@@ -20,15 +21,16 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     session.store.prepare()
     if session.recipe.compute.node_rank:
         join(session)
-    steps = plan(session.nodes, session.store, session.force)
+    steps = plan(session.nodes, session.store, session.force, session.remote)
     if settings.server_url() is None and all(step.action == "reuse" for step in steps):
+        send_all(session, steps)
         return steps
     server = settings.server_url()
     _connect(session, debug)
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"), outline(steps), server)
     outcome = "stopped at once"
     try:
-        with session.display, heard(session.display):
+        with session.display, heard(session.display, session.record.journal):
             outcome = _orchestrate(session, server)
     except Exception as error:
         outcome = f"failed: {error}"

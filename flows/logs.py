@@ -1,4 +1,4 @@
-"""Our loggers: everything from INFO up to Prefect's UI, warnings to the person at the terminal."""
+"""Our loggers: all from INFO up to Prefect's UI and the run's journal, warnings to the person at the terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows.display import Display
+from flows.journal import Journal
 from flows.settings import LOGGERS
 
 
@@ -22,21 +23,22 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def heard(display: Display | None = None) -> Iterator[None]:
+def heard(display: Display | None = None, journal: Journal | None = None) -> Iterator[None]:
     """Prefect attaches its handler to our loggers but no level, and the root's would drop INFO.
 
     Warnings become notes on the display, if there is one that is not the log itself.
     """
     loggers = [logging.getLogger(name) for name in LOGGERS.split(",")]
-    levels, notes = [logger.level for logger in loggers], _Notes(display) if display is not None else None
+    levels = [logger.level for logger in loggers]
+    handlers = [_Notes(display)] * (display is not None) + [journal] * (journal is not None)
     for logger in loggers:
         logger.setLevel(logging.INFO)
-        if notes:
-            logger.addHandler(notes)
+        for handler in handlers:
+            logger.addHandler(handler)
     try:
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-            if notes:
-                logger.removeHandler(notes)
+            for handler in handlers:
+                logger.removeHandler(handler)

@@ -17,7 +17,7 @@ from prefect.client.schemas import State
 from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import deployed, gpus, words
+from flows import deployed, gpus, remotes, words
 from flows import session as sessions
 from flows.interrupts import stopping_gently
 from flows.listening import listening
@@ -29,7 +29,7 @@ from pipeline.execute import execute
 from storage.artifact import Artifact
 from storage.errors import FlowctlError, Interrupted, StageFailed
 
-STATE_NAMES = {"reused": "Reused", "resumed": "Resumed", "run": "Completed"}
+STATE_NAMES = {"reused": "Reused", "fetched": "Fetched", "resumed": "Resumed", "run": "Completed"}
 
 
 @flow(name="flowctl", flow_run_name="{recipe[name]}", persist_result=False, validate_parameters=False)
@@ -61,6 +61,8 @@ def _run(session: Session) -> State:
                 break
         create_table_artifact(table(session), key="stages", description=f"Stages of {session.recipe.name}")
         _link_report(session)
+    if state.is_completed() and session.unsent:
+        return Failed(message=remotes.unsent(session))
     if state.is_completed():
         return Completed(message=summary(session))
     message = f"Stage {node.name}: {state.message}"
@@ -82,9 +84,13 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> S
             raise Interrupted(f"Stopped ({session.stop.reason}) before stage {stage}. Run the same command again to "
                               "go on")
         listeners = (display.report, ProgressArtifact(session.recipe.name, stage))
-        outcome = gpus.alone(node, session, force, lambda waiting: execute(
-            node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop, force=force,
-            listeners=listeners, waiting=waiting))
+        with session.record.journal.span(stage) as told:
+            outcome = gpus.alone(node, session, force, lambda waiting: execute(
+                node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop, force=force,
+                listeners=listeners, waiting=waiting, remote=session.remote))
+            told.update(outcome=outcome.action, artifact=outcome.artifact.root.name)
+        display.end(stage, outcome)
+        remotes.send(session, outcome.artifact, made=outcome.action in ("run", "resumed"))
     except Interrupted as interrupted:
         session.error = interrupted
         return Cancelled(message=str(interrupted))
@@ -95,7 +101,6 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> S
         raise
     session.error = None  # of an earlier attempt
     session.outcomes[stage] = outcome
-    display.end(stage, outcome)
     message = f"{outcome.action} in {words.duration(outcome.seconds)}: {outcome.artifact.root}"
     get_run_logger().info(message)
     return Completed(name=STATE_NAMES[outcome.action], message=message)

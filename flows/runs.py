@@ -1,4 +1,4 @@
-"""Records of runs, `<home>/runs/<id>.json`: who runs what, since when, and how it ended.
+"""Records of runs, `<home>/runs/<id>.json`: who runs what, since when, and how it ended; beside it the run's journal.
 
 A record without an end, whose process is gone, tells of a run that was killed: its flow run still says Running.
 """
@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flows.journal import Journal
 from storage.atomic import write_json
 
 _KNOWN = {"id", "name", "pid", "host", "server", "flow_run"}  # what readers of a record take for granted
@@ -26,6 +27,7 @@ class RunRecord:
     def __init__(self, home: Path, recipe: Mapping[str, Any], plan: list[dict[str, str]], server: str | None) -> None:
         self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._path = home / "runs" / f"{self.id}.json"
+        self.journal = Journal(self._path.with_suffix(".jsonl"))
         self.facts: dict[str, Any] = {
             "id": self.id, "name": recipe["name"], **_me(), "server": server, "flow_run": None,
             "began": time.time(), "ended": None, "outcome": None, "plan": plan, "recipe": recipe}

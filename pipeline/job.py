@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +83,7 @@ class Progress:
         self._told = now
         elapsed = now - self._first[1]
         rate = (done - self._first[2]) / elapsed if elapsed > 0 else 0.0
+        facts |= memory()
         report = Report(self.stage, done, total, unit, rate, facts)
         line = {"stage": self.stage, "pid": os.getpid(), "time": time.time(), "done": done, "total": total,
                 "unit": unit, "rate": rate, "seconds_left": report.seconds_left, **facts}
@@ -89,6 +92,16 @@ class Progress:
         aside.replace(self.work / PROGRESS)
         for listener in self.listeners:
             listener(report)
+
+
+def memory() -> dict[str, float]:
+    """The most that this process has held so far, MiB: resident, and of a GPU where one is used."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
+    found = {"memory_mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        found["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
 
 
 class StopSignal:

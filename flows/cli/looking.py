@@ -11,7 +11,7 @@ from flows.cli.output import print_json, print_table
 
 
 def status(json_: Json = False) -> None:
-    """Stages that are running or were stopped, in this store: progress, rate, time left, last save."""
+    """Stages that are running or were stopped, in this store: progress, rate, time left, memory, last save."""
     from flows.status import unfinished
     from storage.store import Store
 
@@ -20,7 +20,8 @@ def status(json_: Json = False) -> None:
     if json_:
         print_json(found)
     elif found:
-        print_table(("STAGE", "STATE", "RECIPE", "PROCESS", "PROGRESS", "LAST SAVE"), [_row(item) for item in found])
+        print_table(("STAGE", "STATE", "RECIPE", "PROCESS", "PROGRESS", "MEMORY", "DATA WAIT", "LAST SAVE"),
+                    [_row(item) for item in found])
     else:
         typer.echo(f"Nothing is running in {store.home}")
 
@@ -38,7 +39,12 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     if item["saved"] is not None:
         saved = (f"{item['saved']['done']:,} {item['saved']['unit']}, "
                  f"{words.duration(time.time() - item['saved']['time'])} ago")
-    return (item["stage"], item["state"], item["recipe"] or "", str(item["pid"] or ""), progress, saved)
+    facts = item["facts"] if item["state"] == "running" else {}
+    used = [f"{facts[name]:,.0f} MiB{of}" for name, of in (("memory_mib", ""), ("gpu_memory_mib", " of the GPU"))
+            if name in facts]
+    waited = f"{facts['data_wait']:.1%}" if "data_wait" in facts else ""
+    return (item["stage"], item["state"], item["recipe"] or "", str(item["pid"] or ""), progress, ", ".join(used),
+            waited, saved)
 
 
 def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only this recipe's.")] = None,

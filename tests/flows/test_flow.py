@@ -82,6 +82,15 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     assert progress["tiny-teacher"] == 100
 
 
+def test_a_run_leaves_a_journal_with_a_span_for_each_stage(run, home):
+    assert run(*UNTIL).exit_code == 0
+    [journal] = (home / "runs").glob("run-*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    ends = [(line["stage"], line["outcome"]) for line in lines if line["event"] == "end"]
+    assert ends == [("data", "run"), ("teacher", "run"), ("couplings", "run")]
+    assert any(line["event"] == "log" and line["stage"] == "teacher" for line in lines)
+
+
 def test_the_stages_logs_reach_prefect(run, client, home):
     run("--until", "data")
     flow_run, _ = _last_run(client, home)

@@ -19,7 +19,8 @@ def _work(home, tiny, stage):
 def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
     work, lock = _work(home, tiny, "teacher")
     write_json(work / "progress.json", {"stage": "teacher", "pid": 12, "time": 1.0, "done": 640, "total": 1280,
-                                        "unit": "images", "rate": 64.0, "seconds_left": 10.0, "loss": 2.5})
+                                        "unit": "images", "rate": 64.0, "seconds_left": 10.0, "loss": 2.5,
+                                        "memory_mib": 1234.5, "data_wait": 0.0123})
     write_json(work / "saved.json", {"done": 512, "total": 1280, "unit": "images"})
     lock.parent.mkdir(parents=True)
     with open(lock, "w") as stream:
@@ -29,10 +30,12 @@ def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
     (item,) = found
     assert item | {"saved": None} == {
         "stage": "teacher", "fingerprint": work.name, "state": "running", "recipe": None, "pid": 12, "done": 640,
-        "total": 1280, "unit": "images", "rate": 64.0, "seconds_left": 10.0, "time": 1.0, "facts": {"loss": 2.5},
+        "total": 1280, "unit": "images", "rate": 64.0, "seconds_left": 10.0, "time": 1.0,
+        "facts": {"loss": 2.5, "memory_mib": 1234.5, "data_wait": 0.0123},
         "saved": None}
     assert item["saved"]["done"] == 512
     assert "640 of 1,280 images, 64/s, loss 2.5, 10 s left" in text and "512 images" in text
+    assert "1,234 MiB" in text and "1.2%" in text
     assert json.loads(flowctl("status", "--json").stdout)[0]["state"] == "stopped"
 
 
