@@ -62,7 +62,9 @@ def agent(work: Path, compute: Compute, name: str, output: Any) -> Iterator[subp
     command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={compute.nnodes}",
                f"--nproc-per-node={compute.nproc}", f"--max-restarts={RESTARTS}", "--monitor-interval=0.2", *where,
                "-m", "pipeline.worker", str(work)]
-    environment = {**os.environ, LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": str(compute.cores)}
+    environment = {**os.environ, LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": str(compute.cores),
+                   # Else ranks that are started again find the addresses of the dead ones, and may wait for those.
+                   "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                start_new_session=True)
     try:

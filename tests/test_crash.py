@@ -16,7 +16,7 @@ import pytest
 
 from tests.tiny import TINY
 
-LONGER = ["teacher.training.images=20000", "student.training.images=20000", "couplings.draws=40", "couplings.shard=64",
+LONGER = ["teacher.training.images=8000", "student.training.images=8000", "couplings.draws=16", "couplings.shard=64",
           "compute.checkpoint_seconds=0.2"]
 COMPARED = {"teacher": "weights.safetensors", "couplings": "bank.zarr/z", "student": "weights.safetensors",
             "onestep": "weights.safetensors"}

@@ -114,7 +114,7 @@ def kill_a_rank_once_saved(work: Path, killed: list[int]) -> None:
 
 
 def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store):
-    longer = ("student.training.images=6400", "student.training.batch=64")
+    longer = ("student.training.images=3200", "student.training.batch=64")
     quick = TWO.model_copy(update={"checkpoint_seconds": 0.05})
     undisturbed = digests(make(store, "student", TWO, *longer).artifact)
     killed: list[int] = []

@@ -46,9 +46,10 @@ def sides(store, *overrides):
 
 
 def test_settings_differ_field_by_field(store):
-    found = diff(*sides(store, "student.training.lr=1e-3", "compute.batch=7", "evaluation.student=[]"))
+    sweeps = "evaluation.student=[{nfe: [1]}, {nfe: [2]}]"
+    found = diff(*sides(store, "student.training.lr=1e-3", "compute.batch=7", sweeps))
     assert found.settings[0] == Change("student.training.lr", 2e-3, 1e-3)
-    assert found.settings[1].path == "evaluation.student" and found.settings[1].b == []
+    assert found.settings[1].path == "evaluation.student" and len(found.settings[1].b) == 2
     assert found.settings[2:] == (Change("compute.batch", 512, 7),)
 
 
