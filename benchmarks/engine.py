@@ -43,7 +43,6 @@ from benchmarks.timing import Rows, processor
 from pipeline.training._clocks import SHARE
 
 RESULTS = Path("benchmarks/results")
-SAMPLES = 32  # at least, where sampling is timed
 INTERVAL = 60.0  # seconds between checkpoints, as in the CIFAR-10 recipes
 
 
@@ -51,28 +50,32 @@ INTERVAL = 60.0  # seconds between checkpoints, as in the CIFAR-10 recipes
 
 
 def settings(device: torch.device, quick: bool) -> Iterator[tuple[Setting, int, int]]:
-    """What is compared, in how many rounds of training steps, and in how many of sampling."""
+    """What is compared, in how many rounds of training steps, and in how many of sampling; none where it would take
+    minutes a round."""
     if device.type == "cuda":
         for batch in (128,) if quick else (128, 256):
             for compiled in (False, True):
                 yield Setting("cifar10", batch, "bfloat16", device, compiled), 10 if quick else 30, 5
         return
-    for network, rounds in (("narrow", 5), *(() if quick else (("cifar10", 3),))):
+    for precision in ("float32", "bfloat16"):
+        for batch in (8, 32):
+            yield Setting("narrow", batch, precision, device), 10 if batch == 8 else 5, 2 if batch == 32 else 0
+    if not quick:
         for precision in ("float32", "bfloat16"):
             for batch in (8, 32):
-                yield Setting(network, batch, precision, device), rounds * (2 if batch == 8 else 1), 2
+                yield Setting("cifar10", batch, precision, device), 5 if batch == 8 else 2, 2 if batch == 8 else 0
 
 
 def compare(setting: Setting, rounds: int, sampling_rounds: int) -> Rows:
-    """A row on the training step and, for batches large enough, one on sampling."""
+    """A row on the training step and, where there are rounds for it, one on sampling."""
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(setting, Path(folder))
         sides: dict[str, Ours | Peer] = {"ours": ours} | ({"peer": Peer(setting)} if peer_is_here() else {})
         for side in sides.values():
             assert side.weights == COUNTS[setting.network], f"{side.weights} weights, not {COUNTS[setting.network]}"
         steps = {name: side.step for name, side in sides.items()}
-        rows = [_row("training step", setting, turns(steps, rounds, warmup=2))]
-        if setting.batch >= SAMPLES:
+        rows = [_row("training step", setting, turns(steps, rounds, warmup=1))]
+        if sampling_rounds:
             z = torch.randn(setting.batch, *setting.shape.shape, device=setting.device)
             samplers = {name: side.sampler() for name, side in sides.items()}
             works = {name: lambda sampler=sampler: sampler(z) for name, sampler in samplers.items()}

@@ -15,10 +15,11 @@ from benchmarks.engine_sides import LR, NETWORKS, a_job, random_images
 from models.unet import CONFIGS, UNetConfig
 from pipeline import configs, flow_matching
 from pipeline.couples import CoupleStream, calls_ahead
-from pipeline.couplings import Banked, Coupling, Loom, MinibatchOT, SeededNoises
+from pipeline.couplings import Banked, Coupling, Loom, MinibatchOT
 from pipeline.examples import Examples
 from pipeline.job import Report
 from pipeline.networks import build
+from pipeline.pairing import seeded_noises
 from pipeline.paths import LINEAR
 from pipeline.runtime import prepare
 from pipeline.times import LogitNormal
@@ -46,7 +47,7 @@ def cases(device: torch.device, quick: bool) -> list[Case]:
     """A digits training, with a checkpoint every five seconds, and one on CIFAR-10's number of images."""
     digits = Case("digits", CONFIGS["digits"], 1437, 17, 10, 128, "float32", 128 * (40 if quick else 160), 5.0)
     cuda = device.type == "cuda"
-    steps = (50 if quick else 200) if cuda else (3 if quick else 6)
+    steps = (50 if quick else 200) if cuda else 3
     batch = 128 if cuda else 32  # a CPU's step of the recipe's 128 takes a quarter of a minute
     network = "narrow" if quick and not cuda else "cifar10"
     return [digits, Case(network, NETWORKS[network], 50_000, 256, 0, batch, "bfloat16", batch * steps, 60.0)]
@@ -58,7 +59,7 @@ def couplings(case: Case) -> dict[str, Callable[[], Coupling]]:
     return {
         "nfm": lambda: Banked(torch.empty(1, case.rows, *shape, dtype=torch.float16).normal_()),
         "ot": MinibatchOT,
-        "loom": lambda: Loom(SeededNoises(1, case.rows, shape), journal=calls_ahead(case.batch, case.batch)),
+        "loom": lambda: Loom(seeded_noises(1, case.examples(), 1), journal=calls_ahead(case.batch, case.batch)),
     }
 
 

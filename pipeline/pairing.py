@@ -21,6 +21,7 @@ from pipeline.couplings import (
     Loom,
     MinibatchOT,
     Mixed,
+    Noises,
     Online,
     SeededNoises,
     Semidiscrete,
@@ -85,14 +86,18 @@ def loom(job: Job, examples: Examples) -> Loom:
     if wish.start == "bank":
         noises = BankNoises(teacher_bank(job).load()["z"])
     else:
-        noises = SeededNoises(seed, len(examples), examples.shape, wish.caches)
-        if wish.caches * len(examples) * math.prod(examples.shape) <= KEPT:
-            noises = noises.in_memory()
+        noises = seeded_noises(seed, examples, wish.caches)
     batch = job.config.training.batch
     coupling = Loom(noises, wish.refine == "training", wish.interpolate, calls_ahead(batch, wish.batch or batch))
     if wish.refine == "before":
         coupling.load_state(_converged(job, examples, Loom(noises), wish.batch or batch, seed))
     return coupling
+
+
+def seeded_noises(seed: int, examples: Examples, caches: int) -> Noises:
+    """Fresh noises, `caches` for each image: in memory where they fit."""
+    noises = SeededNoises(seed, len(examples), examples.shape, caches)
+    return noises.in_memory() if caches * len(examples) * math.prod(examples.shape) <= KEPT else noises
 
 
 def _converged(job: Job, examples: Examples, coupling: Loom, batch: int, seed: int) -> dict[str, Tensor]:
