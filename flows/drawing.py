@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from flows.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline import networks
 from pipeline.conditions import HeldOut
+from pipeline.dag import Node
 from pipeline.metrics import quantise
 from pipeline.pictures import grid, png
 from pipeline.plan import sound
 from pipeline.recipe import Recipe
+from pipeline.results import StudentResult, TeacherResult
 from pipeline.runtime import derive, prepare
 from pipeline.sampling import class_labels, path_of, start_of, student_velocity, teacher_samples
 from pipeline.solvers import integrate, make_solver
@@ -30,10 +33,10 @@ from storage.imageset import ImageSet
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for."""
+    """What is asked for; `steps` are those that the model was trained for, or 8, unless given."""
 
     model: str
-    steps: int
+    steps: int | None
     solver: str
     class_: str | None
     guidance: float | None
@@ -48,6 +51,7 @@ def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int
     starts from the source's test images, in an order that follows from the seed.
     """
     session = Session.open(recipe)
+    check_model(wish.model, session)
     artifact, data = _finished(wish.model, session), _finished("data", session)
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
@@ -80,20 +84,33 @@ def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, start
         return teacher_samples(network, rows, labels, derive(wish.seed, "sample"), config, schedules, device)
     path = path_of(artifact)
     velocity = student_velocity(network, path, labels, 1.0 if wish.guidance is None else wish.guidance, condition)
-    grid = path.times(time_grid((recipe.pairs or recipe.evaluation.student[0]).grid, wish.steps))
+    named, steps = (recipe.pairs or recipe.evaluation.student[0]).grid, wish.steps or 8
+    if wish.model == "onestep":
+        named, steps = "uniform", wish.steps or recipe.onestep.steps  # the times that it was trained at
+    grid = path.times(time_grid(named, steps))
     return integrate(velocity, path.start(start(rows)), grid, make_solver(wish.solver))
 
 
 def _finished(stage: str, session: Session) -> Artifact:
     name = session.recipe.name
-    if stage not in session.nodes:
-        raise InputError(f"--model names a network of recipe {name}", stage,
-                         f"It has {', '.join(m for m in ('teacher', 'student', 'onestep') if m in session.nodes)}")
     artifact = sound(session.nodes[stage], session.store)
     if artifact is None:
         raise InputError("sample needs a finished network", f"{stage} of {name}, which is not made yet",
                          f"Make it: flowctl run {name} --until {stage}")
     return artifact
+
+
+def check_model(model: str, session: Session) -> None:
+    """Raises InputError where the recipe has no such network."""
+    known = networks_of(session.nodes)
+    if model not in known:
+        raise InputError(f"--model names a network of recipe {session.recipe.name}", model,
+                         f"It has {', '.join(known)}")
+
+
+def networks_of(nodes: Mapping[str, Node]) -> list[str]:
+    """The nodes, in the order of the DAG, whose result is a network that makes images."""
+    return [name for name, node in nodes.items() if issubclass(node.stage.result, (TeacherResult, StudentResult))]
 
 
 def _held_out(recipe: Recipe, images: ImageSet, wanted: str | None) -> HeldOut | None:

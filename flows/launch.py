@@ -1,11 +1,13 @@
-"""Run a recipe: plan, and where there is something to do, or a server to record it, let Prefect orchestrate."""
+"""Run a recipe: plan, and where there is something to make, or a server to record it, let Prefect orchestrate."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from flows import settings
 from flows.joining import join
 from flows.logs import heard
-from flows.remotes import send_all
+from flows.remotes import move_all
 from flows.runs import RunRecord
 from flows.server import EmbeddedServer, ServerFailed, answers
 from flows.session import Session, current
@@ -22,22 +24,31 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     if session.recipe.compute.node_rank:
         join(session)
     steps = plan(session.nodes, session.store, session.force, session.remote)
-    if settings.server_url() is None and all(step.action == "reuse" for step in steps):
-        send_all(session, steps)
-        return steps
-    server = settings.server_url()
-    _connect(session, debug)
+    server, actions = settings.server_url(), {step.action for step in steps}
+    if server is None and actions == {"reuse"}:
+        if session.remote is not None and not session.recipe.compute.node_rank:  # the first machine sends
+            with session.display:
+                move_all(session, steps)
+    elif server is None and actions <= {"reuse", "fetch"}:
+        _recorded(session, steps, server, lambda: move_all(session, steps))
+    else:
+        _connect(session, debug)
+        _recorded(session, steps, server, lambda: _orchestrate(session, server))
+    return steps
+
+
+def _recorded(session: Session, steps: list[Step], server: str | None, work: Callable[[], str]) -> None:
+    """Do the work of a run, which returns how it ended in words, under a record that says so."""
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"), outline(steps), server)
     outcome = "stopped at once"
     try:
         with session.display, heard(session.display, session.record.journal):
-            outcome = _orchestrate(session, server)
+            outcome = work()
     except Exception as error:
         outcome = f"failed: {error}"
         raise
     finally:
         session.record.end(outcome)
-    return steps
 
 
 def outline(steps: list[Step]) -> list[dict[str, str]]:

@@ -1,12 +1,16 @@
-"""Evaluations in the store."""
+"""Evaluations in the store, and their numbers one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from flows.session import Session
 from pipeline.load import load
 from pipeline.plan import sound
+from pipeline.report.front import fronts
+from pipeline.report.scores import lower_is_better
+from pipeline.results import Score
 from storage.artifact import Artifact
 from storage.errors import InputError
 from storage.store import Store
@@ -22,3 +26,22 @@ def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> lis
         raise InputError("results need a finished evaluation", recipe,
                          f"`flowctl run {recipe}` makes it; `flowctl results` lists all there are")
     return [artifact]
+
+
+def numbers(found: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Every score of these evaluations as plain data, with what follows from the others.
+
+    `front` says whether nothing measured under the same protocol in the same metric is as good with fewer network calls
+    (`calls`), or in less time per image (`seconds`).
+    """
+    every = [(artifact, Score.model_validate(score)) for artifact in found for score in artifact.metrics["scores"]]
+    told: dict[int, tuple[bool, bool]] = {}
+    for protocol, metric in dict.fromkeys((artifact.metrics["protocol"], score.metric) for artifact, score in every):
+        alike = [i for i, (artifact, score) in enumerate(every)
+                 if (artifact.metrics["protocol"], score.metric) == (protocol, metric)]
+        told |= zip(alike, fronts([every[i][1] for i in alike], lower_is_better(metric)), strict=True)
+    return [{"recipe": artifact.name, "model": score.model, "solver": score.solver, "nfe": score.nfe,
+             "metric": score.metric, "value": score.value, "error": score.error,
+             "seconds_per_image": score.seconds_per_image, "front": {"calls": told[i][0], "seconds": told[i][1]},
+             "digest": score.digest, "protocol": score.protocol, "evaluation": artifact.fingerprint}
+            for i, (artifact, score) in enumerate(every)]

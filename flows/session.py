@@ -10,18 +10,22 @@ from pathlib import Path
 
 from flows.display import Display
 from flows.runs import RunRecord
-from pipeline.dag import NAMES, Node, build
+from pipeline.dag import NAMES, Node, build, stages
 from pipeline.execute import Outcome
 from pipeline.job import StopSignal
 from pipeline.load import nearest
 from pipeline.recipe import Recipe
 from storage.errors import InputError
+from storage.remote import Remote
 from storage.store import Store
 
 
 @dataclass
 class Session:
-    """One run of one recipe in this process; `deployed` says that a worker of Prefect started it."""
+    """One run of one recipe in this process; `deployed` says that a worker of Prefect started it.
+
+    Artifacts are looked for, and sent to, `remote` if there is one; `unsent` says by stage why one could not be.
+    """
 
     recipe: Recipe
     store: Store
@@ -33,6 +37,8 @@ class Session:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     error: BaseException | None = None
     deployed: bool = False
+    remote: Remote | None = None
+    unsent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, recipe: Recipe, force: Collection[str] = (), until: str | None = None, home: Path | None = None,
@@ -60,7 +66,8 @@ def needed_for(stage: str, nodes: Mapping[str, Node]) -> dict[str, Node]:
 
 def _check(option: str, stage: str, nodes: Collection[str], where: str) -> None:
     if stage not in NAMES:
-        raise InputError(f"{option} names a stage", stage, nearest(stage, NAMES))
+        known = {*(kind.name for kind in stages()), *nodes}
+        raise InputError(f"{option} names a stage", stage, nearest(stage, known))
     if stage not in nodes:
         raise InputError(f"{option} names a stage of {where}", stage, f"Its stages: {', '.join(nodes)}")
 

@@ -179,8 +179,8 @@ def await_orphans(work: Path, stop: StopSignal, patience: float = PATIENCE) -> N
                 return
             except BlockingIOError:
                 if stop:
-                    raise Interrupted(f"Stopped ({stop.reason}) while processes of an earlier run leave {work}. Run the "
-                                      "same command again to go on") from None
+                    raise Interrupted(f"Stopped ({stop.reason}) while processes of an earlier run leave {work}. Run "
+                                      "the same command again to go on") from None
                 if time.monotonic() > deadline:
                     raise StageFailed(f"Processes of an earlier run still work in {work}. End them, and run the same "
                                       "command again") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pipeline import configs
 from pipeline.batches import Couples, NoisyImages
 from pipeline.configs import Training
-from pipeline.dag import IMAGES, Node
+from pipeline.dag import IMAGES, Node, student_among
 from pipeline.flow_matching import velocity_error
+from pipeline.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
 from pipeline.networks import build, student_shape, teacher_shape
 
 # What a CIFAR-like source holds, known before it is read. A folder of images is measured by the data stage.
@@ -56,7 +58,8 @@ def estimate(node: Node, measured: dict | None = None) -> Estimate:
     if shape is None:
         return Estimate()
     return {"data": _data, "source": _data, "teacher": _teacher, "couplings": _couplings, "student": _student,
-            "pairs": _pairs, "onestep": _onestep}.get(node.name, lambda node, shape: Estimate())(node, shape)
+            "pairs": _pairs, "reflow": _on_pairs, "onestep": _on_pairs}.get(
+                node.stage.kind, lambda node, shape: Estimate())(node, shape)
 
 
 def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
@@ -91,17 +94,29 @@ def _student(node: Node, shape: _Shape) -> Estimate:
     return _flow_matching(node.config.network, node.config.training, shape, node.config.condition is not None)
 
 
-def _onestep(node: Node, shape: _Shape) -> Estimate:
-    return _flow_matching(node.inputs["student"].config.network, node.config.training, shape)
+def _on_pairs(node: Node, shape: _Shape) -> Estimate:
+    """Of a student that goes on from another one, whose network it has."""
+    student = node
+    while student.name != "student":
+        student = student.inputs[student_among(student.inputs)]
+    return _flow_matching(student.config.network, node.config.training, shape, loss=node.config.loss)
 
 
-def _flow_matching(config: configs.Network, training: Training, shape: _Shape, told: bool = False) -> Estimate:
+def _flow_matching(config: configs.Network, training: Training, shape: _Shape, told: bool = False,
+                   loss: configs.Loss | None = None) -> Estimate:
     """`told`: whether the network sees a condition of the images' shape."""
     with FakeTensorMode():
         x = _images_of(shape, training)
         network = build(student_shape(config, shape, shape.channels if told else 0), 0)
         couples = Couples(x, x.clone(), torch.empty(len(x)), None, x.clone() if told else None)
-        return _training(network, velocity_error, couples, training)
+        return _training(network, partial(velocity_error, loss=_loss(loss)), couples, training)
+
+
+def _loss(config: configs.Loss | None) -> Loss:
+    """The loss with the memory that it takes, without weights."""
+    if isinstance(config, configs.LpipsHuber):
+        return LpipsHuber(LPIPS(config.network, config.size), PseudoHuber(config.c))
+    return SQUARED
 
 
 def _images_of(shape: _Shape, training: Training) -> Tensor:
@@ -136,4 +151,5 @@ def _couplings(node: Node, shape: _Shape) -> Estimate:
 
 def _pairs(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
-    return Estimate(disk_bytes=2 * node.config.count * shape.values * size)
+    made = 2 * node.config.count * getattr(node.config, "intervals", 1)
+    return Estimate(disk_bytes=(made + getattr(node.config, "forward", False) * shape.rows) * shape.values * size)

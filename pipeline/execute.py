@@ -1,4 +1,4 @@
-"""Make one artifact: lock, look once more, run or take up the stage, publish."""
+"""Make one artifact: lock, look once more, fetch it, or run or take up the stage, publish."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from pipeline.fingerprint import meaning
 from pipeline.job import Job, Listener, Progress, StopSignal, read_saved
 from pipeline.plan import sound
 from pipeline.provenance import provenance
+from pipeline.remote_copies import fetched
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
 from storage.errors import DamageError, StageFailed
+from storage.remote import Remote
 from storage.store import Store, remove_tree
 
 ATTEMPTS = "attempts.json"
@@ -30,15 +32,16 @@ ATTEMPTS = "attempts.json"
 class Outcome:
     """How a stage came to its artifact."""
 
-    action: Literal["reused", "resumed", "run"]
+    action: Literal["reused", "fetched", "resumed", "run"]
     artifact: Artifact
     seconds: float
 
 
 def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: Compute, *, force: bool = False,
             listeners: tuple[Listener, ...] = (), stop: StopSignal | None = None,
-            waiting=lambda holder: None) -> Outcome:
-    """The node's artifact: the sound one if there is one, else made, going on from the work directory.
+            waiting=lambda holder: None, remote: Remote | None = None) -> Outcome:
+    """The node's artifact: the sound one if there is one, here or on `remote`; else made, going on from the work
+    directory.
 
     Raises FlowctlError for everything expected; what the stage had saved stays for the next call.
     """
@@ -52,6 +55,9 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
                 remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
             if found is not None:
                 return Outcome("reused", found, time.monotonic() - started)
+            found = None if force or remote is None else fetched(node, store, remote, listeners, stop)
+            if found is not None:
+                return Outcome("fetched", found, time.monotonic() - started)
             resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
             _clear(work)

@@ -4,13 +4,15 @@ Flow matching: Lipman et al. 2023, arXiv 2210.02747. NFM: Berthelot et al. 2026,
 
     z ~ coupling(x),  t ~ time,  x_t = a(t) x + s(t) z          minimise || g(x_t, t, c) - (a'(t) x + s'(t) z) ||^2
 
-On the straight path, a = 1 - t and s = t, the target is z - x.
+On the straight path, a = 1 - t and s = t, the target is z - x. Students of pairs may take another loss in the place of
+the squared error: see `pipeline.losses`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from PIL.Image import Image
@@ -18,25 +20,33 @@ from torch import Tensor, nn
 
 from pipeline.batches import Couples
 from pipeline.configs import Training
-from pipeline.couples import CoupleStream
 from pipeline.job import Job
+from pipeline.losses import SQUARED, Loss
 from pipeline.paths import LINEAR, GaussianPath, network_input, network_target
-from pipeline.training import Fitted, fit
+from pipeline.training import Fitted, Memory, fit
 
 
-def train(job: Job, network: nn.Module, couples: CoupleStream, training: Training, device: torch.device,
-          picture: Callable[[nn.Module], Image] | None = None) -> Fitted:
+class Stream(Memory, Protocol):
+    """Couples by step, on a path, and what they remember: `pipeline.couples.CoupleStream`, or segments."""
+
+    path: GaussianPath
+
+    def __call__(self, step: int) -> Couples: ...
+
+
+def train(job: Job, network: nn.Module, couples: Stream, training: Training, device: torch.device,
+          picture: Callable[[nn.Module], Image] | None = None, loss: Loss = SQUARED) -> Fitted:
     """Fit `network` to the velocities that `couples` bring. Resumes as `pipeline.training.fit` does."""
-    return fit(job, network, couples, partial(velocity_error, path=couples.path), training, device,
+    return fit(job, network, couples, partial(velocity_error, path=couples.path, loss=loss), training, device,
                measure=transport_cost, picture=picture, memory=couples)
 
 
-def velocity_error(network: nn.Module, couples: Couples, path: GaussianPath = LINEAR) -> Tensor:
-    """Mean squared error of the velocity in the network's units, over batch and dimensions: a scalar."""
+def velocity_error(network: nn.Module, couples: Couples, path: GaussianPath = LINEAR, loss: Loss = SQUARED) -> Tensor:
+    """The loss of the velocity in the network's units, mean over the batch: a scalar."""
     x_t = path.interpolate(couples.x, couples.z, couples.t)
     told = {} if couples.condition is None else {"condition": couples.condition}
     answer = network(network_input(path, x_t, couples.t), couples.t, couples.labels, **told)
-    return (answer - network_target(path, couples.x, couples.z, couples.t)).float().square().mean()
+    return loss(answer, network_target(path, couples.x, couples.z, couples.t), x_t, couples.t)
 
 
 def transport_cost(couples: Couples) -> dict[str, float]:

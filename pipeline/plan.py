@@ -1,4 +1,4 @@
-"""The plan: for each stage of a recipe, whether it is reused, resumed or run, and why."""
+"""The plan: for each stage of a recipe, whether it is reused, fetched, resumed or run, and why."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from pipeline.dag import Node
 from pipeline.fingerprint import differences, meaning
 from pipeline.job import read_saved
+from pipeline.remote_copies import offered
 from storage.artifact import Artifact
 from storage.errors import DamageError
+from storage.remote import Remote
 from storage.store import Store
 
-Action = Literal["reuse", "resume", "run"]
+Action = Literal["reuse", "fetch", "resume", "run"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,14 @@ class Step:
     artifact: Artifact | None = None
 
 
-def plan(nodes: Mapping[str, Node], store: Store, force: Collection[str] = ()) -> list[Step]:
-    """A step for each node, in the order of the DAG."""
+def plan(nodes: Mapping[str, Node], store: Store, force: Collection[str] = (),
+         remote: Remote | None = None) -> list[Step]:
+    """A step for each node, in the order of the DAG. What the store lacks is looked for on `remote`.
+
+    Raises RemoteError where that cannot be asked, and DamageError that names what does not hold there.
+    """
     published = [found for found in store.artifacts() if isinstance(found, Artifact)]
-    return [_step(node, store, published, node.name in force) for node in nodes.values()]
+    return [_step(node, store, published, node.name in force, remote) for node in nodes.values()]
 
 
 def sound(node: Node, store: Store) -> Artifact | None:
@@ -49,19 +55,29 @@ def sound(node: Node, store: Store) -> Artifact | None:
     return artifact
 
 
-def _step(node: Node, store: Store, published: list[Artifact], forced: bool) -> Step:
+def _step(node: Node, store: Store, published: list[Artifact], forced: bool, remote: Remote | None) -> Step:
     if forced:
         return Step(node, "run", "forced by --force")
+    flaw = None
     try:
         artifact = sound(node, store)
     except DamageError as damage:
-        return Step(node, "run", f"the artifact is damaged: {damage}")
+        artifact, flaw = None, f"the artifact is damaged: {damage}"
     if artifact is not None:
-        return Step(node, "reuse", f"made {artifact.provenance.created[:16].replace('T', ' ')}", artifact)
+        return Step(node, "reuse", _made(artifact), artifact)
+    there = offered(node, remote) if remote is not None else None
+    if there is not None:
+        return Step(node, "fetch", "; ".join(filter(None, (flaw, f"{_made(there)}, from {remote.url}"))))
+    if flaw is not None:
+        return Step(node, "run", flaw)
     saved = read_saved(store.work(node.name, node.fingerprint))
     if saved is not None:
         return Step(node, "resume", f"saved at {saved.done:,} of {saved.total:,} {saved.unit}")
     return Step(node, "run", _why_new(node, published))
+
+
+def _made(artifact: Artifact) -> str:
+    return f"made {artifact.provenance.created[:16].replace('T', ' ')}"
 
 
 def _why_new(node: Node, published: list[Artifact]) -> str:

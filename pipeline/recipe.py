@@ -21,6 +21,7 @@ class Recipe(Config):
     couplings: configs.Couplings | None = None
     potentials: configs.Potentials | None = None
     student: configs.Student
+    reflow: tuple[configs.Round, ...] = Field((), max_length=configs.MOST_ROUNDS, description="rounds, in their order")
     pairs: configs.Pairs | None = None
     onestep: configs.OneStep | None = None
     evaluation: configs.Evaluation
@@ -45,25 +46,54 @@ class Recipe(Config):
         if self.student.path.kind in ("vp", "ve") and coupling.kind != "independent":
             raise ValueError(f"the path {self.student.path.kind!r} starts from noise that knows nothing of the data: "
                              "set student.coupling to independent")
-        if self.onestep and self.student.path.kind != "linear":
-            raise ValueError(f"pairs lie on straight lines, so that a one-step student can go on from a student on the "
-                             f"linear path only, not {self.student.path.kind!r}: leave pairs and onestep out")
+        if (self.reflow or self.onestep) and self.student.path.kind != "linear":
+            raise ValueError(f"pairs lie on straight lines, so that only a student on the linear path can be trained "
+                             f"further on them, not one on {self.student.path.kind!r}: leave reflow, pairs and onestep "
+                             "out")
         if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
             raise ValueError("evaluation.likelihood is of pixels, under a student on the linear path: leave it out")
-        for sweep in (*self.evaluation.student, *self.evaluation.onestep):
-            section = self.student if sweep in self.evaluation.student else self.onestep
-            known = [average.name for average in section.training.averages] if section else []
-            if sweep.ema is not None and sweep.ema not in known:
-                raise ValueError(f"evaluation asks for the average {sweep.ema!r}, and the training keeps "
-                                 f"{', '.join(known) or 'none by name'}: name it in training.averages")
-        if self.evaluation.onestep and not self.onestep:
-            raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
-        for stage in ("teacher", "student", "onestep"):
-            section = getattr(self, stage)
-            if section and section.training.batch % (self.compute.world * section.training.accumulate):
+        for stage, section in self._trained().items():
+            if section.training.batch % (self.compute.world * section.training.accumulate):
                 raise ValueError(
                     f"{stage}.training.batch ({section.training.batch}) is split over {self.compute.world} processes "
                     f"and {section.training.accumulate} parts, and must be divisible by their product")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Recipe:
+        for stage, section in self._trained().items():
+            if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
+                raise ValueError(f"{stage}.loss is LPIPS, which looks at pixels, not at latents: choose another loss, "
+                                 "or leave data.autoencoder out")
+        steps = self.onestep.steps if self.onestep else 1
+        if steps > 1 and self.pairs.solver != "dopri5":
+            unit = steps * {"midpoint": 2, "heun": 2, "rk4": 4}.get(self.pairs.solver, 1)
+            unit *= 1 if self.pairs.guidance == 1 else 2
+            if self.pairs.grid != "uniform" or self.pairs.nfe % unit:
+                raise ValueError(f"a student of {steps} steps learns what is between {steps + 1} even times, which the "
+                                 f"pairs must pass: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> Recipe:
+        if "inception-score" in self.evaluation.metrics and self.reference.extractor == "pixels":
+            raise ValueError("the Inception Score is of a network that knows classes, and reference.extractor is "
+                             "pixels: choose another extractor, or leave inception-score out")
+        if self.evaluation.onestep and not self.onestep:
+            raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
+        if self.evaluation.reflow and not self.reflow:
+            raise ValueError("evaluation.reflow is of the students of rounds: add the section reflow, or leave it out")
+        trained = self._trained()
+        rounds = [section for stage, section in trained.items() if stage.startswith("reflow")]
+        asked = ((self.evaluation.student, [self.student]), (self.evaluation.reflow, rounds),
+                 (self.evaluation.onestep, [self.onestep]))
+        for sweeps, sections in asked:
+            for average in {sweep.ema for sweep in sweeps} - {None}:
+                for section in sections:
+                    known = [kept.name for kept in section.training.averages]
+                    if average not in known:
+                        raise ValueError(f"evaluation asks for the average {average!r}, and the training keeps "
+                                         f"{', '.join(known) or 'none by name'}: name it in training.averages")
         return self
 
     @model_validator(mode="after")
@@ -76,8 +106,8 @@ class Recipe(Config):
         if condition and self.data.autoencoder:
             raise ValueError(f"the condition {condition.kind!r} is made of pixels, not of latents: leave "
                              "data.autoencoder out")
-        if condition and self.pairs:
-            raise ValueError("pairs hold no conditions: leave pairs and onestep out, or student.condition")
+        if condition and (self.pairs or self.reflow):
+            raise ValueError("pairs hold no conditions: leave reflow, pairs and onestep out, or student.condition")
         if self.source and coupling not in ("independent", "ot"):
             raise ValueError(f"the coupling {coupling!r} makes noise of its own, where a source gives images: set "
                              "student.coupling to independent or ot, or leave the section source out")
@@ -93,8 +123,35 @@ class Recipe(Config):
         return self
 
     def section(self, stage: str) -> Config | None:
-        """The settings of a stage, its seed filled in. None where the recipe has no such stage."""
-        config = getattr(self, stage)
+        """The settings of a stage, its seed filled in. None where the recipe has no such stage.
+
+        Stages of round number N are called pairs-N and reflow-N. Pairs are told what is wanted of them by what is
+        trained on them.
+        """
+        config = self._section(stage)
         if isinstance(config, configs.Seeded) and config.seed is None:
             return config.model_copy(update={"seed": self.seed})
         return config
+
+    def _section(self, stage: str) -> Config | None:
+        kind, _, number = stage.partition("-")
+        if not number:
+            config = getattr(self, stage)
+            steps = self.onestep.steps if self.onestep else 1
+            return _asked(config, intervals=steps) if stage == "pairs" and steps > 1 else config
+        if int(number) > len(self.reflow):
+            return None
+        this = self.reflow[int(number) - 1]
+        if kind == "reflow":
+            return this.student
+        return _asked(this.pairs, forward=True) if this.mix.forward and not self.couplings else this.pairs
+
+    def _trained(self) -> dict[str, Config]:
+        """The sections of the stages that train a network, by stage."""
+        rounds = {f"reflow-{number}": each for number, each in enumerate(self.reflow, 1)}
+        sections = {"teacher": self.teacher, "student": self.student, **rounds, "onestep": self.onestep}
+        return {stage: section for stage, section in sections.items() if section is not None}
+
+
+def _asked(pairs: configs.Pairs, **more: int) -> configs.Trajectories:
+    return configs.Trajectories(**pairs.model_dump(), **more)

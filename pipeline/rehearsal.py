@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.configs import Training
 from pipeline.recipe import Recipe
 
-BATCH, IMAGES, SAMPLES = 4, 32, 16
+BATCH, IMAGES, SAMPLES = 4, 32, 32
 ONE_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}  # calls of a solver's one step
 
 
@@ -22,16 +22,28 @@ def rehearse(recipe: Recipe) -> Recipe:
         "student": _one_step(recipe.student),
         "evaluation": recipe.evaluation.model_copy(update={
             "samples": SAMPLES, "student": _fewest(recipe.evaluation.student),
-            "onestep": _fewest(recipe.evaluation.onestep), "teacher": False}),
+            "onestep": _fewest(recipe.evaluation.onestep), "reflow": _fewest(recipe.evaluation.reflow),
+            "teacher": False}),
+        "reflow": tuple(_one_step(this).model_copy(update={"pairs": _few(this.pairs)}) for this in recipe.reflow),
     }
     if recipe.teacher and recipe.couplings:
         # Sequential decoding of one picture: calibration would try every schedule on networks of full size.
         changes["teacher"] = _one_step(recipe.teacher).model_copy(update={"decoding": "sequential", "shown": 1})
         changes["couplings"] = recipe.couplings.model_copy(update={"draws": 1})
     if recipe.pairs and recipe.onestep:
-        changes["pairs"] = recipe.pairs.model_copy(update={"count": SAMPLES, "nfe": 2})
+        changes["pairs"] = _few(recipe.pairs, recipe.onestep.steps)
         changes["onestep"] = _one_step(recipe.onestep)
     return recipe.model_copy(update=changes)
+
+
+def _few(pairs: Any, steps: int = 1) -> Any:
+    """Hardly any pairs, by the fewest calls that pass the ends of so many even steps."""
+    calls = None if pairs.nfe is None else steps * _calls_of_a_step(pairs)
+    return pairs.model_copy(update={"count": SAMPLES, "nfe": calls})
+
+
+def _calls_of_a_step(how: Any) -> int:
+    return ONE_STEP[how.solver] * (1 if how.guidance == 1 else 2)
 
 
 def _one_step(section: Any) -> Any:
@@ -41,4 +53,4 @@ def _one_step(section: Any) -> Any:
 
 
 def _fewest(sweeps: tuple) -> tuple:
-    return tuple(sweep.model_copy(update={"nfe": (ONE_STEP[sweep.solver],)}) for sweep in sweeps if sweep.nfe)
+    return tuple(sweep.model_copy(update={"nfe": (_calls_of_a_step(sweep),)}) for sweep in sweeps if sweep.nfe)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,11 +82,17 @@ class StudentResult(Trained):
     noise_gaussianity: dict[str, Any] | None = Field(None, description="of their z; `pipeline.metrics.gaussianity`")
 
 
+class ReflowResult(StudentResult):
+    straightness: float = Field(description="of its own paths, on the first noises of its pairs; 0 is straight")
+    straightness_before: float = Field(description="of the student that made the pairs, on the same noises")
+    warnings: tuple[str, ...] = Field(description="what this round has made worse")
+
+
 class PairsResult(Result):
     count: int
-    nfe: int
+    nfe: float = Field(description="network calls for each pair; of an adaptive solver those of the first pairs")
     solver: str
-    straightness: float
+    straightness: float = Field(description="of the student's paths, on the first noises")
 
 
 class Score(Result):
@@ -96,7 +104,21 @@ class Score(Result):
     metric: str
     value: float
     protocol: dict[str, Any]
-    seconds: float = Field(description="sampling time of all images")
+    seconds: float = Field(description="sampling time of all images, over all ranks")
+    error: float | None = Field(None, description="standard error of the value, for metrics that have one")
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """What one image takes on one device; None where the protocol does not say how many were made."""
+        made = self.protocol.get("n_fake")
+        return self.seconds / made if made else None
+
+    @property
+    def digest(self) -> str:
+        """Of everything that made this number and is no result: numbers of one digest were measured alike."""
+        asked = {"calls": self.nfe} if self.solver != "dopri5" else {}  # which chooses them by itself
+        facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **asked, "protocol": self.protocol}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class LikelihoodResult(Result):
@@ -111,12 +133,40 @@ class LikelihoodResult(Result):
     calls: float = Field(description="network calls, mean over batches")
 
 
+class PathResult(Result):
+    """How straight a model's paths are, from noise to data: `pipeline.metrics.straightness`."""
+
+    model: str
+    straightness: float = Field(description="mean of |(z - x) - v(x_t, t)|^2 per dimension; 0 is straight")
+    curvature: float = Field(description="mean of 1 - cos between consecutive velocities")
+    steps: int = Field(description="of Euler that the paths were walked in")
+    paths: int
+
+
+class MemorisationResult(Result):
+    """Distances to the nearest training image, root mean square per dimension, in [-1, 1] units of grey value."""
+
+    model: str
+    solver: str
+    nfe: float
+    samples: tuple[float, float, float] = Field(description="least, median, greatest of generated images")
+    held_out: tuple[float, float, float] = Field(description="the same of real images not trained on")
+    near: float = Field(description="the 1st percentile of held-out images")
+    copies: float = Field(description="share of samples nearer than that; about 0.01 is chance")
+    generated: int
+    real: int = Field(description="held-out images")
+    train: int = Field(description="training images, mirror images of them included where these were trained on")
+
+
 class EvaluationResult(Result):
     protocol: str = Field(description="digest of what all scores share: extractor, reference, counts, quantisation")
-    floor: float
+    floor: float = Field(description="Frechet distance between two halves of the real images")
     scores: tuple[Score, ...]
     curvature: float
     likelihood: LikelihoodResult | None = None
+    floors: dict[str, float] = Field({}, description="two halves of the real images in the other metrics")
+    paths: tuple[PathResult, ...] = Field((), description="of the student and of each round of reflow, in their order")
+    memorisation: tuple[MemorisationResult, ...] = Field((), description="of each model's best samples")
     warnings: tuple[str, ...]
 
 

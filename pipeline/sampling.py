@@ -18,12 +18,14 @@ from pipeline.paths import LINEAR, GaussianPath, gaussian_path, velocity_of
 from pipeline.runtime import generator
 from pipeline.solvers import (
     CountedField,
+    Solver,
     Velocity,
     calls_per_evaluation,
     guided,
     integrate,
     make_solver,
     plan_for_nfe,
+    trajectory,
 )
 from pipeline.stages.source import source_examples
 from pipeline.times import time_grid
@@ -31,6 +33,7 @@ from storage.artifact import Artifact
 from storage.imageset import ImageSet
 
 TOLERANCE = 1e-5  # of dopri5, relative and absolute: the literature's
+LOOKS = 8  # steps of the grid that a walk by dopri5 is looked at on
 
 #: Numbers of samples (n,) int64 -> the z (n, C, H, W) that they start from, at t = 1.
 Start = Callable[[Tensor], Tensor]
@@ -91,13 +94,30 @@ def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: S
     The grid runs from t = 1, where the path starts from z, to path.t_end.
     """
     velocity = CountedField(student_velocity(network, path, labels, how.guidance, condition))
-    if how.solver == "dopri5":
-        solver, steps = make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
-    else:
-        plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))
-        solver, steps = plan.solver, plan.steps
+    solver, steps = _planned(how, nfe)
     grid = path.times(time_grid(how.grid, steps))
     return integrate(velocity, path.start(z), grid, solver), velocity.calls
+
+
+@torch.no_grad()
+def student_walk(network: nn.Module, z: Tensor, labels: Tensor | None, how: Sweep, nfe: int,
+                 path: GaussianPath = LINEAR, condition: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
+    """The times of `student_samples`, falling from 1, and x_t (N, C, H, W) at each; the last are its images.
+
+    Dopri5 chooses its own times, and is looked at on `LOOKS` steps of the grid.
+    """
+    solver, steps = _planned(how, nfe)
+    grid = path.times(time_grid(how.grid, LOOKS if how.solver == "dopri5" else steps))
+    velocity = student_velocity(network, path, labels, how.guidance, condition)
+    return grid.tolist(), trajectory(velocity, path.start(z), grid, solver)
+
+
+def _planned(how: Sweep, nfe: int) -> tuple[Solver, int]:
+    """The solver and its steps."""
+    if how.solver == "dopri5":
+        return make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
+    plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))
+    return plan.solver, plan.steps
 
 
 def path_of(artifact: Artifact) -> GaussianPath:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.elastic import ALIVE, ERRORS, LAUNCHER, LINES, OUTCOME, SPEC, outcome_of
 
 LONGEST = timedelta(hours=2)  # that one rank may work by itself while the others wait for it
-MEETING = 120.0  # seconds that ranks may take to connect; seen once, they never did, and a restart cured it
+MEETING = 120.0  # seconds that ranks may take to connect
 
 
 def main(work: Path) -> int:
@@ -40,13 +40,13 @@ def main(work: Path) -> int:
 def _run(work: Path) -> None:
     """The stage, and its result from the first rank once all are through."""
     from pipeline import configs, ranks
-    from pipeline.dag import STAGES
+    from pipeline.dag import stage_named
     from pipeline.job import Job, Progress, StopFile
     from storage.artifact import Artifact
     from storage.atomic import write_json
 
     spec = json.loads((work / SPEC).read_bytes())
-    stage = next(stage for stage in STAGES if stage.name == spec["stage"])
+    stage = stage_named(spec["stage"])
     if ranks.first():
         _log_to(work / LINES)
     job = Job(stage.name, getattr(configs, spec["config_type"]).model_validate(spec["config"]),

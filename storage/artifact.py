@@ -107,19 +107,24 @@ class Artifact(BaseModel):
         return next(record.sha256 for record in self.files if record.path == path)
 
     @classmethod
+    def parse(cls, manifest: bytes, where: str, remedy: str) -> Artifact:
+        """What a manifest says, without a look at the files. Raises DamageError about `where` it is not valid."""
+        try:
+            return cls.model_validate(json.loads(manifest))
+        except (ValidationError, ValueError, RecursionError) as error:
+            line = str(error).splitlines()
+            raise DamageError(where, "not a valid manifest: " + " ".join(line[:3]), remedy) from None
+
+    @classmethod
     def read(cls, root: Path) -> Artifact:
         """Read and validate a manifest and check that each file is there with its size, and no link to elsewhere.
 
         Raises DamageError that names the manifest or the file that is not as recorded.
         """
-        manifest = root / MANIFEST
         try:
-            artifact = cls.model_validate(json.loads(manifest.read_bytes()))
+            artifact = cls.parse((root / MANIFEST).read_bytes(), str(root / MANIFEST), REBUILD)
         except FileNotFoundError:
             raise DamageError(str(root), f"{MANIFEST} is missing", REBUILD) from None
-        except (ValidationError, ValueError) as error:
-            line = str(error).splitlines()
-            raise DamageError(str(manifest), "not a valid manifest: " + " ".join(line[:3]), REBUILD) from None
         artifact._root = root
         inside = root.resolve()
         for folder in {(root / record.path).parent for record in artifact.files}:

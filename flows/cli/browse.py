@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 
-def list_() -> None:
+def list_(remote: Annotated[bool, typer.Option("--remote", help="The artifacts at $FLOWCTL_REMOTE instead.")] = False,
+          ) -> None:
     """The recipes that can be run, what is made and being made in the store, and the room that it takes."""
+    if remote:
+        _list_remote()
+        return
     from flows import words
     from pipeline.load import load, shipped
     from storage.garbage import room
@@ -39,6 +43,33 @@ def list_() -> None:
         typer.echo(f"\n{words.size(parts[0])} in {len(made)} artifacts, {words.size(parts[1])} in work, "
                    f"{words.size(every - sum(parts))} in records, monitors and caches: {words.size(every)} in "
                    f"{store.home}")
+
+
+def _list_remote() -> None:
+    from flows import words
+    from flows.remote_care import named, title
+    from storage.errors import DamageError
+
+    place, rows, total = named(), [], 0
+    for stage, fingerprint in place.keys():  # noqa: SIM118 - it is no dict
+        try:
+            artifact = place.find(stage, fingerprint)
+        except DamageError as damage:
+            rows.append((title(stage, fingerprint), "", "", f"damaged: {damage.what}: {damage.found}"))
+            continue
+        if artifact is None:
+            rows.append((title(stage, fingerprint), "", "", "not complete: the run that sends it has not ended, or was "
+                         "stopped"))
+            continue
+        size = sum(record.size for record in artifact.files)
+        made = artifact.provenance.created[:16].replace("T", " ")
+        rows.append((title(stage, fingerprint, artifact.name), words.size(size), made, place.address(artifact)))
+        total += size
+    if rows:
+        print_table(("ARTIFACT", "SIZE", "MADE", "AT"), rows)
+        typer.echo(f"\n{words.size(total)} in {place.url}")
+    else:
+        typer.echo(f"No artifacts yet in {place.url}")
 
 
 def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:

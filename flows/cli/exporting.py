@@ -15,13 +15,14 @@ def export(
     recipe: Recipe,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty directory.")],
     set_: Sets = None,
-    model: Annotated[Model, typer.Option("--model", help="Which of the recipe's networks.")] = Model.student,
+    model: Model = "student",
     ema: Annotated[str | None, typer.Option("--ema", metavar="NAME", help="Which average of the weights, by its name "
                                             "in training.averages; the first unless given.")] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the velocity network in ONNX too, and check it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write a finished network with its results: safetensors, JSON, a model card. PyTorch alone loads it."""
+    from flows.drawing import check_model
     from flows.session import Session
     from pipeline.load import load
     from pipeline.plan import sound
@@ -29,22 +30,20 @@ def export(
 
     session = Session.open(load(recipe, set_ or ()))
     name, nodes = session.recipe.name, session.nodes
-    if model not in nodes:
-        known = ", ".join(kind.value for kind in Model if kind in nodes)
-        raise InputError(f"--model names a network of recipe {name}", model.value, f"It has {known}")
+    check_model(model, session)
     made = {stage: found for stage, node in nodes.items() if (found := sound(node, session.store)) is not None}
-    for stage in ("data", model.value):
+    for stage in ("data", model):
         if stage not in made:
             raise InputError("export takes a finished network", f"{stage} of {name}, which is not made yet",
-                             f"Make it: flowctl run {recipe} --until {model.value}")
+                             f"Make it: flowctl run {recipe} --until {model}")
 
     from pipeline.export import Subject
     from pipeline.export import export as write
     from pipeline.runtime import prepare
 
-    training, compute = made[model.value].config["training"], session.recipe.compute
+    training, compute = made[model].config["training"], session.recipe.compute
     average = None if ema == f"half-life-{training['ema']}" else ema
-    sweeps = () if model == Model.teacher else getattr(session.recipe.evaluation, model.value)
-    subject = Subject(name, model.value, average, made, sweeps)
+    sweeps = () if model == "teacher" else getattr(session.recipe.evaluation, model.partition("-")[0])
+    subject = Subject(name, model, average, made, sweeps)
     write(subject, out, onnx, force, prepare(compute), compute.batch)
-    typer.echo(f"{name}, {model.value}: {out}\nIts card, with the script that loads it: {out / 'README.md'}")
+    typer.echo(f"{name}, {model}: {out}\nIts card, with the script that loads it: {out / 'README.md'}")

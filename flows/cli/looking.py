@@ -50,12 +50,11 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
 def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only this recipe's.")] = None,
             set_: Sets = None, json_: Json = False) -> None:
     """Every measured number with its protocol. Numbers of different protocols stand in different tables."""
-    from flows.scores import evaluations
+    from flows.scores import evaluations, numbers
 
     found = evaluations(recipe, set_ or ())
     if json_:
-        print_json([{key: score[key] for key in ("model", "solver", "nfe", "metric", "value", "protocol")}
-                    | {"recipe": artifact.name} for artifact in found for score in artifact.metrics["scores"]])
+        print_json(numbers(found))
         return
     if not found:
         typer.echo("No results yet: `flowctl run nfm-digits` makes some.")
@@ -65,15 +64,25 @@ def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", hel
 
 def _print_protocol(evaluations: list[Any]) -> None:
     """The scores of evaluations that may be compared, and what they share."""
-    scores = [(artifact, score) for artifact in evaluations for score in artifact.metrics["scores"]]
-    shared = {key: value for key, value in scores[0][1]["protocol"].items()
-              if all(score["protocol"].get(key) == value for _, score in scores)}
-    print_table(("RECIPE", "MODEL", "SOLVER", "NFE", "METRIC", "VALUE", "APART FROM THAT"), [
-        (f"{artifact.name} {artifact.fingerprint[:8]}", score["model"], score["solver"], f"{score['nfe']:g}",
-         score["metric"], f"{score['value']:.4g}", _facts(score["protocol"], without=shared))
-        for artifact, score in scores])
-    typer.echo(f"floor (two halves of the data): {evaluations[0].metrics['floor']:.4g}")
-    typer.echo(f"protocol {evaluations[0].metrics['protocol']}: {_facts(shared)}\n")
+    from flows.scores import numbers
+    from pipeline.report.numbers import significant
+
+    scores = numbers(evaluations)
+    order = list(dict.fromkeys(score["metric"] for score in scores))
+    scores.sort(key=lambda score: order.index(score["metric"]))  # each metric by itself
+    shared = {key: value for key, value in scores[0]["protocol"].items()
+              if all(score["protocol"].get(key) == value for score in scores)}
+    print_table(("RECIPE", "MODEL", "SOLVER", "NFE", "METRIC", "VALUE", "ERROR", "S/IMAGE", "FRONT", "APART FROM THAT"),
+                [(f"{score['recipe']} {score['evaluation'][:8]}", score["model"], score["solver"], f"{score['nfe']:g}",
+                  score["metric"], *("" if value is None else significant(value, digits) for value, digits in (
+                      (score["value"], 4), (score["error"], 2), (score["seconds_per_image"], 2))),
+                  "+".join(cost for cost, on in score["front"].items() if on),
+                  _facts(score["protocol"], without={**shared, "metric": None})) for score in scores])
+    first = evaluations[0].metrics
+    typer.echo(f"floor (two halves of the data): {significant(first['floor'], 4)}" + "".join(
+        f", {metric} {significant(value, 4)}" for metric, value in first.get("floors", {}).items()))
+    typer.echo("front: nothing above is as good with fewer calls, or in fewer seconds per image")
+    typer.echo(f"protocol {first['protocol']}: {_facts(shared)}\n")
 
 
 def _facts(protocol: dict[str, Any], without: dict[str, Any] | None = None) -> str:

@@ -12,6 +12,8 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="
 Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Make this stage anew; may be "
                                                  "repeated.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Only this stage and what it needs.")]
+Remote = Annotated[str | None, typer.Option("--remote", metavar="s3://BUCKET/PREFIX", help="Fetch from here what the "
+                                            "store lacks, and send here what is finished; by default $FLOWCTL_REMOTE.")]
 Nproc = Annotated[int | None, typer.Option("--nproc", metavar="N", help="Processes on this machine that share each "
                                            "stage, one for each GPU.")]
 Nnodes = Annotated[int | None, typer.Option("--nnodes", metavar="N", help="Machines that share each stage; run the "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.errors import OPTIONS
-from flows.cli.options import Force, Json, Nnodes, NodeRank, Nproc, Recipe, Rendezvous, Sets, Until
+from flows.cli.options import Force, Json, Nnodes, NodeRank, Nproc, Recipe, Remote, Rendezvous, Sets, Until
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, nproc: Nproc = None,
-        nnodes: Nnodes = None, node_rank: NodeRank = None, rendezvous: Rendezvous = None,
+        nnodes: Nnodes = None, node_rank: NodeRank = None, rendezvous: Rendezvous = None, remote: Remote = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Rehearse: every network at full size, one step of "
                                               "each on a few images, in a store that is removed after.")] = False,
         ) -> None:
@@ -25,6 +25,7 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
     from flows.launch import launch
     from flows.session import Session
     from pipeline.load import load
+    from storage.remote import default_remote
 
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
     chosen = [f"compute.{name}={value}" for name, value in machines.items() if value is not None]
@@ -33,6 +34,7 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
         _rehearse(resolved, until)
         return
     session = Session.open(resolved, force or (), until, display=display())
+    session.remote = default_remote(remote)
     steps = launch(session, OPTIONS.debug)
     if all(step.action == "reuse" for step in steps):
         _print_plan(steps)
@@ -40,15 +42,17 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
     _print_report(session)
 
 
-def plan(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, json_: Json = False) -> None:
-    """Say for each stage whether `run` would reuse, resume or run it, why, and what it would take."""
+def plan(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, remote: Remote = None,
+         json_: Json = False) -> None:
+    """Say for each stage whether `run` would reuse, fetch, resume or run it, why, and what it would take."""
     from flows.launch import outline
     from flows.session import Session
     from pipeline.load import load
     from pipeline.plan import plan as make_plan
+    from storage.remote import default_remote
 
     session = Session.open(load(recipe, set_ or ()), force or (), until)
-    steps = make_plan(session.nodes, session.store, session.force)
+    steps = make_plan(session.nodes, session.store, session.force, default_remote(remote))
     if json_:
         print_json(outline(steps))
     else:
@@ -62,7 +66,7 @@ def _print_plan(steps: list[Step]) -> None:
 
 def _print_estimates(steps: list[Step]) -> None:
     """What the stages that are not there yet will take. Networks are only described for this, not built."""
-    ahead = [step for step in steps if step.action != "reuse"]
+    ahead = [step for step in steps if step.action not in ("reuse", "fetch")]
     if not ahead:
         return
     from flows import words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +9,15 @@ import typer
 
 from flows.cli.options import Recipe, Sets
 
-
-class Model(StrEnum):
-    student = "student"
-    onestep = "onestep"
-    teacher = "teacher"
+Model = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the recipe's networks: student, onestep, "
+                                    "teacher, or reflow-1 and so on.")]
 
 
 def sample(
     recipe: Recipe, set_: Sets = None,
-    model: Annotated[Model, typer.Option("--model", help="Which of the recipe's networks.")] = Model.student,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Solver steps; 1 for onestep, else 8.")] = None,
+    model: Model = "student",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Solver steps; unless given those that a onestep "
+                                              "was trained for, else 8.")] = None,
     solver: Annotated[str, typer.Option("--solver", help="euler, midpoint, heun or rk4.")] = "euler",
     class_: Annotated[str | None, typer.Option("--class", help="Name or number of one class; all in turn unless "
                                                "given.")] = None,
@@ -40,7 +37,7 @@ def sample(
     if solver not in (known := ("euler", "midpoint", "heun", "rk4")):
         raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
     from flows.drawing import Wish, draw, write
-    wish = Wish(model.value, steps or (1 if model == "onestep" else 8), solver, class_, guidance, seed, count)
+    wish = Wish(model, steps, solver, class_, guidance, seed, count)
     images, labels, levels = draw(load(recipe, set_ or ()), wish)
     write(out, images, labels, levels)
     typer.echo(f"{count} images: {out}")

@@ -20,8 +20,13 @@ def verify(
                                                "artifact.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged anew: of a bank the bad shards alone, "
                                          "anything else by its stage.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="The artifacts at $FLOWCTL_REMOTE instead; --repair sends "
+                                         "them again from the store, or takes them out.")] = False,
 ) -> None:
     """Check every file of every artifact, and what unfinished stages have saved. Exit code 1 if damage is left."""
+    if remote:
+        _verify_remote(name, repair)
+        return
     from flows.display import display
     from flows.keeping import recipes, runs, users
     from flows.repairing import Repairs
@@ -52,6 +57,28 @@ def verify(
     left = [finding for finding in damaged if not _mended(finding, repairs, in_work=finding in saved)]
     if left:
         raise FlowctlError(f"{len(left)} of {what} still damaged")
+
+
+def _verify_remote(name: str | None, repair: bool) -> None:
+    """The same of what lies on the remote: read over the network, byte by byte."""
+    from flows.remote_care import damaged, mend, named, wanted
+    from storage.errors import FlowctlError
+    from storage.store import Store
+
+    place = named()
+    keys = wanted(place, name)
+    found = [item for item in (damaged(place, *key) for key in keys) if item is not None]
+    for item in found:
+        for where, flaw in item.flaws.items():
+            typer.echo(f"damaged: {where}: {flaw}")
+    if not found:
+        typer.echo(f"{len(keys)} artifacts in {place.url}: every digest holds.")
+    elif not repair:
+        raise FlowctlError(f"{len(found)} of {len(keys)} artifacts damaged. `flowctl verify --remote --repair` sends "
+                           "them again from this store, or takes them out")
+    else:
+        for item in found:
+            typer.echo(f"repaired: {mend(place, item, Store())}")
 
 
 def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from pipeline.compare._terms import by_recipe
 from pipeline.report.numbers import digits_for
 from pipeline.report.scores import lower_is_better
 
+ROUND_STAGE = re.compile(r"(pairs|reflow)-\d+")
 CALLS = 2  # at which a student's score is asked to be predicted: few enough that straightness counts
 FEWEST = 5  # students that can be ranked with any sense
 
@@ -39,6 +41,8 @@ FIGURES = (
     Figure("noise_sliced_w2_held_out", "of held-out z", lambda run: run.noise.held_out if run.noise else None),
     Figure("coupling_seconds", "coupling, s", lambda run: run.took(COUPLING)),
     Figure("student_seconds", "student, s", lambda run: run.took(STUDENT)),
+    Figure("reflow_seconds", "reflow, s", lambda run: run.took(tuple(
+        stage for stage in run.seconds if ROUND_STAGE.fullmatch(stage)))),
     Figure("onestep_seconds", "one-step, s", lambda run: run.took(ONESTEP)),
 )
 

@@ -42,6 +42,7 @@ class Run(_Plain):
     seed: int
     protocol: str = Field(description="digest that the evaluation states, the seed of its noise included")
     floor: float
+    floors: dict[str, float] = Field({}, description="two halves of the real images in the other metrics")
     scores: tuple[Score, ...] = Field(min_length=1)
     curvature: float = Field(description="of the student: pipeline.metrics.curvature")
     transport_cost: float = Field(description="E |z - x|^2 per dimension, over training")
@@ -77,8 +78,8 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> Run:
     found = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     teacher = artifacts["teacher"].metrics if "teacher" in artifacts else None
     made = artifacts["student"].provenance
-    return Run(recipe=recipe, seed=seed, protocol=found.protocol, floor=found.floor, scores=found.scores,
-               curvature=found.curvature, transport_cost=student.transport_cost,
+    return Run(recipe=recipe, seed=seed, protocol=found.protocol, floor=found.floor, floors=found.floors,
+               scores=found.scores, curvature=found.curvature, transport_cost=student.transport_cost,
                velocity_variance=student.velocity_variance, noise=_noise(student, artifacts.get("couplings")),
                teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
                seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},

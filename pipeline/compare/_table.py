@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pipeline.compare._run import Run
 from pipeline.compare._terms import by_recipe
 from pipeline.report.numbers import count, digits_for, fixed
-from pipeline.report.scores import ADAPTIVE, TEACHER, lower_is_better, ways
+from pipeline.report.scores import ADAPTIVE, TEACHER, floor_of, lower_is_better, ways
 from pipeline.results import Score
 from storage.errors import InputError
 
@@ -96,8 +96,10 @@ def table(runs: Sequence[Run], metric: str) -> Table:
     """Mean and spread of one metric over the seeds of each recipe. Raises InputError where a score is there twice."""
     groups = _grouped(runs, metric)
     told = _ways(groups)
-    digits = digits_for([runs[0].floor, *(score.value for columns in groups.values() for scores in columns.values()
-                                          for score in scores)])
+    level = floor_of(metric, runs[0].floor, runs[0].floors)
+    floor = () if level is None else (level,)
+    digits = digits_for([*floor, *(score.value for columns in groups.values() for scores in columns.values()
+                                   for score in scores)])
     columns = tuple(sorted({column for (_, model, _), found in groups.items() if model != TEACHER for column in found},
                            key=lambda column: (isinstance(column, str), column)))
     rows = _marked(tuple(
@@ -108,8 +110,8 @@ def table(runs: Sequence[Run], metric: str) -> Table:
         if model == TEACHER:
             spread = Spread(tuple(score.value for scores in found.values() for score in scores))
             teachers.append(Level(recipe, model, spread, spread.text(digits)))
-    floor = Spread((runs[0].floor,))
-    return Table(metric, digits, columns, rows, (*teachers, Level("", "floor", floor, floor.text(digits))), told)
+    floors = [Level("", "floor", Spread(floor), Spread(floor).text(digits))] if floor else []
+    return Table(metric, digits, columns, rows, (*teachers, *floors), told)
 
 
 def _grouped(runs: Sequence[Run], metric: str) -> _Group:

@@ -1,4 +1,4 @@
-"""Students: velocity networks, the pairs that they induce, and what is trained on those."""
+"""The student: a velocity network on a path from data to noise."""
 
 from __future__ import annotations
 
@@ -6,26 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.configs._base import Config, Fraction, Grid, Positive, Seeded, Solver
+from pipeline.configs._base import Config, Fraction, Seeded
 from pipeline.configs._networks import Network
 from pipeline.configs._pairing import Coupling
+from pipeline.configs._times import LogitNormalTime, Time
 from pipeline.configs._training import Training
 from pipeline.fingerprint import Added
-
-
-class LogitNormalTime(Config):
-    """logit(t) ~ N(mean, std^2)."""
-
-    kind: Literal["logit-normal"] = "logit-normal"
-    mean: float = -0.2
-    std: float = Field(1.0, gt=0)
-
-
-class UniformTime(Config):
-    kind: Literal["uniform"] = "uniform"
-
-
-Time = Annotated[LogitNormalTime | UniformTime, Field(discriminator="kind")]
 
 
 class LinearPath(Config):
@@ -78,24 +64,4 @@ class Student(Seeded):
         None, description="what the network is told of the image it shall make, as further input channels")
     time: Time = LogitNormalTime()
     label_drop: Fraction = 0.1
-    training: Training
-
-
-class Pairs(Seeded):
-    """(z, ODE(z)) from the student."""
-
-    count: Positive
-    solver: Solver = "euler"
-    grid: Grid = "quadratic"
-    nfe: Positive = 8
-    guidance: float = Field(1.0, ge=0)
-    dtype: Literal["float32", "float16"] = "float32"
-    shard: Positive = 4096
-
-
-class OneStep(Seeded):
-    """A student trained on pairs from the first one's weights: over all t (reflow) or at t = 1 (distil)."""
-
-    mode: Literal["reflow", "distil"]
-    time: Time = UniformTime()
     training: Training

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,17 @@ def autoencoder_digest(folder: Path, cache_dir: Path | None = None) -> str:
         raise InputError(f"data.autoencoder is a folder with {' and '.join(AUTOENCODER)}", str(folder), remedy)
     digests = _digests(root, {name: (root / name).stat() for name in AUTOENCODER}, _notes(root, cache_dir))
     return "sha256:" + hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+
+
+def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> str:
+    """The SHA-256 of single files and what each is for, remembered as below. Raises InputError if one is not there."""
+    found = []
+    for name, file in sorted(files.items()):
+        path = Path(file).absolute()
+        if not path.is_file():
+            raise InputError(f"The weights {name} are a file", str(file), "Check the path.")
+        found.append((name, _digests(path.parent, {path.name: path.stat()}, _notes(path, cache_dir))[path.name]))
+    return "sha256:" + hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:

@@ -21,7 +21,9 @@ NETWORKS = {"unet": "a U-Net (Dhariwal and Nichol 2021, arXiv 2105.05233)",
             "dit": "a diffusion transformer (Peebles and Xie 2022, arXiv 2212.09748)",
             "tarflow": "a TarFlow (Zhai et al. 2024, arXiv 2412.06329)"}
 TAUGHT = {"student": "It predicts the velocity of a path from data to noise; samples solve dx/dt = v back to the data.",
-          "onestep": "It was trained on pairs of noise and image that another student made, to go all the way at once.",
+          "reflow": "It was trained on pairs of noise and image that the student before it made, for straighter paths; "
+                    "it predicts their velocity.",
+          "onestep": "It was trained on pairs of noise and image that another student made, to go all the way {steps}.",
           "teacher": "It is a normalizing flow fitted by maximum likelihood; samples are its inverse at noise."}
 
 
@@ -77,13 +79,17 @@ def _what(subject: Subject, facts: dict[str, Any], kind: str) -> str:
     wanted = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
     lines = [f"Makes images{wanted}, {images}, of Gaussian noise {made}.",
              f"The network is {NETWORKS[kind]} of {count(subject.artifact.metrics['parameters'])} parameters.",
-             TAUGHT[subject.model]]
+             TAUGHT[subject.model.partition("-")[0]].format(steps=_steps(subject.artifact.config.get("steps", 1)))]
     if subject.model != "teacher":
         coupling = subject.artifact.metrics["coupling"]
         lines.append(f"Trained on: {COUPLINGS.get(coupling, coupling)}.")
     if facts["latents"]:
         lines.append("Its samples are latents, which the autoencoder beside it makes images of.")
     return "\n".join(lines)
+
+
+def _steps(count: int) -> str:
+    return "at once" if count == 1 else f"in {count} Euler steps of equal length"
 
 
 def _load(facts: dict[str, Any], folder: str) -> str:
@@ -109,7 +115,8 @@ def _results(subject: Subject, facts: dict[str, Any]) -> str:
     evaluation = EvaluationResult.model_validate(subject.made["evaluation"].metrics)
     teachers = [score for score in evaluation.scores if score.model == TEACHER]
     everything = scores if subject.model == TEACHER else [*teachers, *scores]
-    tables = [_scores(table({subject.recipe: everything}, evaluation.floor, metric)) for metric in metrics_of(scores)]
+    tables = [_scores(table({subject.recipe: everything}, evaluation.floor, metric, evaluation.floors))
+              for metric in metrics_of(scores)]
     if facts.get("metric"):
         way = facts["ways"][facts["recommended"]]
         tables.append(f"Recommended: {calls(way['nfe'])}, the fewest whose {facts['metric']} is within "
@@ -124,7 +131,7 @@ def _scores(made: Table) -> str:
     """A table by network calls, and what to hold it against."""
     better = "lower" if made.lower_is_better else "higher"
     levels = "; ".join(f"{words.model(level.model)} {level.text}" for level in made.levels)
-    lines = [f"{made.metric}, {better} is better. {levels[:1].upper()}{levels[1:]}."]
+    lines = [f"{made.metric}, {better} is better." + (f" {levels[:1].upper()}{levels[1:]}." if levels else "")]
     if made.rows:
         head = (f"{made.metric} at calls", *map(count, made.nfe))
         lines.insert(0, _table(head, [(row.way, *(cell.text if cell else "–" for cell in row.cells))

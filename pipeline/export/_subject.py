@@ -28,7 +28,7 @@ class Subject:
 
     Attributes:
         recipe: its name.
-        model: "student", "onestep" or "teacher".
+        model: "student", "reflow-1" and so on, "onestep" or "teacher".
         average: a further average of the weights, by its name; None for the first.
         made: the recipe's artifacts that are there, by stage; "data" and `model` among them.
         sweeps: how the recipe samples this model in its evaluation.
@@ -73,7 +73,8 @@ class Subject:
             return []
         planned = [Way(sweep.solver, sweep.grid, nfe, sweep.guidance) for sweep in self.sweeps for nfe in sweep.nfe]
         planned = sorted(dict.fromkeys(planned), key=lambda way: way.nfe)
-        only = [Way("euler", "quadratic", 1)] if self.model == "onestep" else [NO_SWEEP]
+        steps = self.artifact.config.get("steps", 1)  # that it was trained for
+        only = [Way("euler", "uniform", steps)] if self.model == "onestep" else [NO_SWEEP]
         return measured_ways(self.scores) or planned or only
 
     @property

@@ -14,12 +14,16 @@ from pipeline.metrics._image_quality import ssim as ssim
 from pipeline.metrics._image_quality import ssim_window as ssim_window
 from pipeline.metrics._inception import Inception as Inception
 from pipeline.metrics._inception import load_inception as load_inception
+from pipeline.metrics._inception_score import Confidence as Confidence
 from pipeline.metrics._inception_score import InceptionScore as InceptionScore
 from pipeline.metrics._inception_score import inception_score as inception_score
 from pipeline.metrics._kid import KernelDistance as KernelDistance
 from pipeline.metrics._kid import kid as kid
 from pipeline.metrics._manifold import Manifold as Manifold
 from pipeline.metrics._manifold import manifold as manifold
+from pipeline.metrics._panel import Collected as Collected
+from pipeline.metrics._panel import Measured as Measured
+from pipeline.metrics._panel import Panel as Panel
 from pipeline.metrics._pixels import Pixels as Pixels
 from pipeline.metrics._quantise import quantise as quantise
 from pipeline.metrics._quantise import to_unit as to_unit

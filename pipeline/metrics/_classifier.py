@@ -56,6 +56,12 @@ class Classifier(nn.Module):
         """(B, C, H, W) in [-1, 1] to (B, F)."""
         return (self.layers(x) - self.centre) / self.spread
 
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, F) features, on any device, to (n, classes) logits on the CPU: those of `forward` for the same images."""
+        raw = features.to(self.centre.device) * self.spread + self.centre
+        return self.classify(F.silu(raw)).cpu()
+
 
 def build_classifier(channels: int, size: int, classes: int) -> Classifier:
     """An untrained classifier, to load weights into.

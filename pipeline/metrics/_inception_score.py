@@ -53,6 +53,66 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Inceptio
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits)
 
 
+class Confidence:
+    """An Inception Score from logits that pass by once: `inception_score` of all of them, to rounding.
+
+    Image number i belongs to the split that `inception_score` would deal it to, whoever brings it and in whichever
+    batch. Each split keeps n, sum p(y | x) and sum p log p, in float64: exp of (sum p log p)/n less the sum over y of
+    q log q with q = (sum p)/n is its score.
+
+    Args:
+        count: images there will be.
+        splits, seed: as for `inception_score`.
+    """
+
+    def __init__(self, count: int, splits: int = 10, seed: int = 0) -> None:
+        if not 1 <= splits <= count:
+            raise InputError("An Inception Score needs one split or more, and an image in each", (count, splits),
+                             "Generate more images or use fewer splits.")
+        order = np.random.default_rng(seed).permutation(count)
+        self._split = torch.empty(count, dtype=torch.long)
+        for number, part in enumerate(torch.from_numpy(order).tensor_split(splits)):
+            self._split[part] = number
+        self.splits, self.count = splits, 0
+        self._images = torch.zeros(splits, dtype=torch.float64)
+        self._certainty = torch.zeros(splits, dtype=torch.float64)
+        self._classes: Tensor | None = None  # (splits, classes), once their number is known
+
+    def update(self, rows: Tensor, logits: Tensor) -> Confidence:
+        """Take in images number `rows` (b,) with their logits (b, classes), and return self.
+
+        Raises:
+            InputError: a logit that is not finite.
+        """
+        logits = logits.detach().cpu().double()
+        if not torch.isfinite(logits).all():
+            raise InputError("Logits are finite", "NaN or infinity", "Look at the images: did they diverge?")
+        p, split = logits.softmax(dim=1), self._split[rows.cpu()]
+        if self._classes is None:
+            self._classes = torch.zeros(self.splits, logits.shape[1], dtype=torch.float64)
+        self._images.index_add_(0, split, torch.ones(len(p), dtype=torch.float64))
+        self._certainty.index_add_(0, split, torch.special.xlogy(p, p).sum(1))
+        self._classes.index_add_(0, split, p)
+        self.count += len(p)
+        return self
+
+    def merge(self, other: Confidence) -> Confidence:
+        """Take in what another one, of another rank, has seen, and return self."""
+        if other._classes is not None:
+            self._classes = other._classes.clone() if self._classes is None else self._classes + other._classes
+            self._images, self._certainty = self._images + other._images, self._certainty + other._certainty
+            self.count += other.count
+        return self
+
+    def score(self) -> InceptionScore:
+        """Raises InputError where images are missing."""
+        if self._classes is None or self.count != len(self._split):
+            raise InputError(f"This Inception Score is of {len(self._split)} images", self.count, "Give all of them.")
+        marginal = self._classes / self._images[:, None]
+        scores = (self._certainty / self._images - torch.special.xlogy(marginal, marginal).sum(1)).exp()
+        return InceptionScore(float(scores.mean()), float(scores.std(correction=0)), self.splits)
+
+
 def _score(log_p: Tensor) -> float:
     p = log_p.exp()
     # A class of probability 0 in float64 adds 0 to the divergence: xlogy says so where a product would give NaN.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -21,12 +22,14 @@ class Memorisation:
         held_out: the same of real images that were not trained on.
         ratio: of the medians. Near 1 for a good model; far below 1 if it repeats what it was trained on.
         copies: share of samples nearer to a training image than 99 % of the held-out images are. About 0.01 is chance.
+        near: the distance that this is counted by, the 1st percentile of held-out images.
     """
 
     samples: tuple[float, float, float]
     held_out: tuple[float, float, float]
     ratio: float
     copies: float
+    near: float
 
     def asdict(self) -> dict[str, object]:
         """As plain data for JSON."""
@@ -47,18 +50,39 @@ def nearest(queries: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: no training images, or of another size.
     """
-    queries, train = queries.detach().flatten(1).float(), train.detach().flatten(1).float()
-    if len(train) == 0 or queries.shape[1] != train.shape[1]:
-        found = (tuple(queries.shape), tuple(train.shape))
-        raise InputError("Neighbours are sought among images of one size", found, "Give images of the same data set.")
-    best = [
-        # Exactly 0 for copies, which the faster expansion through a matrix product would miss.
-        torch.cdist(part, train, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
-        for part in queries.split(max(1, _AT_ONCE // len(train)))
-    ]
-    if not best:
-        return queries.new_zeros(0), torch.zeros(0, dtype=torch.long)
-    return torch.cat([b.values for b in best]) / train.shape[1] ** 0.5, torch.cat([b.indices for b in best])
+    return nearest_of_parts(queries, [train])
+
+
+def nearest_of_parts(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """`nearest` among training images that come in parts, in their order, each (n, ...): no more is in memory.
+
+    Raises:
+        InputError: no training images, or of another size.
+    """
+    queries = queries.detach().flatten(1).float()
+    best = queries.new_full((len(queries),), torch.inf)
+    rows = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+    seen = 0
+    for part in parts:
+        train = part.detach().flatten(1).float()
+        if queries.shape[1] != train.shape[1]:
+            raise _unlike(queries, train)
+        for first in range(0, len(queries) if len(train) else 0, step := max(1, _AT_ONCE // max(1, len(train)))):
+            # Exactly 0 for copies, which the faster expansion through a matrix product would miss.
+            found = torch.cdist(queries[first:first + step], train,
+                                compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+            nearer = found.values < best[first:first + step]  # the first of equal ones stays
+            best[first:first + step][nearer] = found.values[nearer]
+            rows[first:first + step][nearer] = found.indices[nearer] + seen
+        seen += len(train)
+    if not seen:
+        raise _unlike(queries, queries[:0])
+    return best / queries.shape[1] ** 0.5, rows
+
+
+def _unlike(queries: Tensor, train: Tensor) -> InputError:
+    return InputError("Neighbours are sought among images of one size", (tuple(queries.shape), tuple(train.shape)),
+                      "Give images of the same data set.")
 
 
 def memorisation(samples: Tensor, held_out: Tensor, train: Tensor) -> Memorisation:
@@ -69,13 +93,18 @@ def memorisation(samples: Tensor, held_out: Tensor, train: Tensor) -> Memorisati
     """
     if min(len(samples), len(held_out)) == 0:
         raise InputError("Memorisation needs samples and held-out images", (len(samples), len(held_out)), "Give both.")
-    of_samples, of_held_out = nearest(samples, train)[0], nearest(held_out, train)[0]
+    return judged(nearest(samples, train)[0], nearest(held_out, train)[0])
+
+
+def judged(of_samples: Tensor, of_held_out: Tensor) -> Memorisation:
+    """The comparison of distances to nearest training images, of samples (M,) and held-out images (K,)."""
     near = of_held_out.quantile(0.01)
     return Memorisation(
         _spread(of_samples),
         _spread(of_held_out),
         float(of_samples.median() / of_held_out.median().clamp(min=1e-12)),
-        float((of_samples < near).float().mean()),
+        float((of_samples < near).double().mean()),
+        float(near),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report import words
 from pipeline.report.axes import Axis, Tick, at, round_ticks, short
+from pipeline.report.front import alike, front
 from pipeline.report.numbers import count, significant
 from pipeline.report.scores import Table
 
@@ -88,8 +90,57 @@ def by_calls(table: Table, width: int, height: int, size: str) -> Chart | None:
                      for row, points in measured)
     return Chart(width, height, left, right, top, bottom, tuple(at(x, calls, 20)), tuple(y_ticks),
                  "network calls per image", table.metric, tuple(curves), lines,
-                 f"{table.metric} against network calls, both axes logarithmic. {told}. "
-                 f"Floor {table.floor.text}.", size)
+                 f"{table.metric} against network calls, both axes logarithmic. {told}."
+                 + (f" Floor {table.floor.text}." if table.floor else ""), size)
+
+
+def by_seconds(table: Table, width: int, height: int, size: str) -> Chart | None:
+    """The metric against seconds per image on logarithmic axes, teachers too, with the Pareto front as a staircase.
+
+    None where no two ways of sampling have a time.
+    """
+    named = [(row, [(cell.seconds, cell.value, nfe) for nfe, cell in zip(table.nfe, row.cells, strict=True)
+                    if cell and cell.seconds and cell.value > 0]) for row in table.rows]
+    series = [(f"{words.model(row.model)}, {row.way}", points) for row, points in named if points]
+    series += [(words.model(level.model), [(level.seconds, level.value, 0)]) for level in table.teachers
+               if level.seconds and level.value > 0]
+    every = [point for _, points in series for point in points]
+    if len(every) < 2:
+        return None
+    right, top, bottom = width - 14, 14, height - 44
+    y = Axis(min(v for _, v, _ in every) / 1.2, max(v for _, v, _ in every) * 1.2, bottom, top, logarithmic=True)
+    y_ticks = round_ticks(y)
+    left = _room(y_ticks)
+    x = Axis(min(s for s, _, _ in every) / 1.3, max(s for s, _, _ in every) * 1.3, left, right, logarithmic=True)
+    on = front([alike(s) for s, _, _ in every], [v for _, v, _ in every], table.lower_is_better)
+    best = sorted({(s, v) for (s, v, _), kept in zip(every, on, strict=True) if kept})
+    steps = [(x.place(best[0][0]), bottom if not table.lower_is_better else top)]
+    for s, v in best:
+        steps += [(x.place(s), steps[-1][1]), (x.place(s), y.place(v))]
+    steps.append((right, steps[-1][1]))
+    curves = [Curve("Pareto front", "front", "", _path(steps))]
+    for number, (label, points) in enumerate(series):
+        marks = tuple(Mark(x.place(s), y.place(v), f"{label}{f', {count(nfe)} calls' if nfe else ''}: {significant(v)} "
+                                                   f"in {significant(s)} s per image") for s, v, nfe in points)
+        style = "teacher" if number >= len(series) - len(table.teachers) and not points[0][2] else f"s{number % 6}"
+        curves.append(Curve(label, style, SHAPES[number % len(SHAPES)], _path([(mark.x, mark.y) for mark in marks]),
+                            marks))
+    # Seconds need more digits than axes of round numbers have.
+    ticks = [Tick(tick.place, significant(value, 1)) for tick, value in _decades(x)]
+    told = "; ".join(f"{significant(v)} in {significant(s)} s" for s, v in best)
+    return Chart(width, height, left, right, top, bottom, tuple(ticks), tuple(y_ticks), "seconds per image",
+                 table.metric, tuple(curves), (),
+                 f"{table.metric} against seconds per image, both axes logarithmic. The Pareto front: {told}.", size)
+
+
+def _decades(axis: Axis) -> list[tuple[Tick, float]]:
+    """Ticks at powers of ten and, where these are few, at 2 and 5 times them."""
+    powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        values = [m * 10.0**k for k in powers for m in factors if axis.low <= m * 10.0**k <= axis.high]
+        if len(values) >= 3:
+            break
+    return [(Tick(axis.place(value), ""), value) for value in values]
 
 
 def of_loss(history: Sequence[Mapping[str, float]], what: str, width: int = 420, height: int = 230) -> Chart | None:

@@ -39,6 +39,12 @@ def digits_for(values: Iterable[float]) -> int:
     return max(1, 1 - math.floor(math.log10(min(sizes)))) if sizes else 1
 
 
+def digits_with_errors(values: Iterable[float], errors: Iterable[float]) -> int:
+    """As `digits_for`, and so many that the smallest standard error keeps a digit."""
+    sizes = [error for error in errors if error > 0 and math.isfinite(error)]
+    return max([digits_for(values), *(-math.floor(math.log10(min(sizes))) for _ in sizes[:1])])
+
+
 def count(value: float) -> str:
     """A whole number with its thousands apart; a mean number of calls keeps one decimal."""
     return fixed(value, 0 if float(value).is_integer() else 1)

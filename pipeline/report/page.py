@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.report import stages, training, words
-from pipeline.report.charts import Chart, by_calls
+from pipeline.report import costs, memorised, stages, training, words
+from pipeline.report import rounds as rounds_of
+from pipeline.report.charts import Chart, by_calls, by_seconds
 from pipeline.report.figures import Picture, picture
-from pipeline.report.numbers import count, duration, fixed, plain
+from pipeline.report.numbers import count, duration, fixed, plain, significant
 from pipeline.report.scores import OF_A_ROW, Table, metrics_of, table
 from pipeline.results import EvaluationResult, Score
 from storage.artifact import Artifact
@@ -20,10 +21,20 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric: its table, and its curve drawn for wide and for narrow screens."""
+    """The Frechet distance: its table, and its curves drawn for wide and for narrow screens."""
 
     table: Table
     charts: tuple[Chart, ...]
+    by_seconds: tuple[Chart, ...]
+    front: tuple[costs.Way, ...]
+
+
+@dataclass(frozen=True)
+class Other:
+    """A further metric: its table, and what its protocol says beside that of the Frechet distance."""
+
+    table: Table
+    how: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,11 @@ class Page:
     headline: str
     figures: list[tuple[str, str]]
     samples: Picture | None
-    scores: list[Scores]
+    scores: Scores
+    others: list[Other]
+    rounds: rounds_of.Rounds | None
+    ways: tuple[Picture, ...]
+    memorised: memorised.Memorised | None
     warnings: list[tuple[str, str]]
     teacher: training.Trained | None
     noise: training.Noise | None
@@ -61,8 +76,8 @@ def view(inputs: Mapping[str, Artifact]) -> Page:
     """The page's content. Raises InputError where its numbers have no common protocol."""
     evaluation = inputs["evaluation"]
     found = EvaluationResult.model_validate(evaluation.metrics)
-    tables = [table({evaluation.name: found.scores}, found.floor, metric) for metric in metrics_of(found.scores)]
-    main = tables[0]
+    main, *others = [table({evaluation.name: found.scores}, found.floor, metric, found.floors)
+                     for metric in metrics_of(found.scores)]
     noise = training.couplings(inputs)
     return Page(
         recipe=evaluation.name, evaluated=evaluation.provenance.created[:10], data=_data(inputs),
@@ -70,9 +85,10 @@ def view(inputs: Mapping[str, Artifact]) -> Page:
         samples=picture(evaluation, "samples.png", "Grid of images. Its rows: the data, then each model at each number "
                         "of network calls. Its columns: the same noise and class in every row.",
                         "The same noise and class down each column; the data’s own images on top."),
-        scores=[Scores(made, tuple(chart for chart in (by_calls(made, 760, 400, "wide"),
-                                                       by_calls(made, 370, 320, "narrow")) if chart))
-                for made in tables],
+        scores=Scores(main, _both(by_calls, main), _both(by_seconds, main), costs.front_of(main)),
+        others=[Other(made, _how(made, main)) for made in others],
+        rounds=rounds_of.view(found, main.metric), ways=_ways(evaluation),
+        memorised=memorised.view(found, evaluation),
         warnings=[("evaluation", text) for text in found.warnings]
         + [("couplings", text) for text in (noise.warnings if noise else ())],
         teacher=training.teacher(inputs), noise=noise, students=training.students(inputs),
@@ -94,11 +110,37 @@ def render(inputs: Mapping[str, Artifact]) -> str:
     return environment.get_template("page.html").render(page=view(inputs))
 
 
+def _both(draw: Callable[[Table, int, int, str], Chart | None], made: Table) -> tuple[Chart, ...]:
+    """A chart for wide and for narrow screens; none where there is nothing to draw."""
+    return tuple(chart for chart in (draw(made, 760, 400, "wide"), draw(made, 370, 320, "narrow")) if chart)
+
+
+def _how(made: Table, main: Table) -> str:
+    """'Features kept: 1,437 real, 1,000 generated; neighbours: 3.'"""
+    told = "; ".join(f"{words.field(name)}: {plain(value)}" for name, value in made.protocol.items()
+                     if name != "metric" and main.protocol.get(name) != value)
+    return f"{told[:1].upper()}{told[1:]}." if told else ""
+
+
+def _ways(evaluation: Artifact) -> tuple[Picture, ...]:
+    """How samples come about, and what lies between them."""
+    shown = (
+        picture(evaluation, "trajectories.png", "Grid of images. Each row is one time t, from noise above to "
+                "the samples below; each column is one sample.",
+                "x_t on the way from noise (t = 1) to data (t = 0), each model at its most steps."),
+        picture(evaluation, "interpolations.png", "Grid of images. In each row the noise goes from one sample’s to "
+                "another’s, the class staying the same.",
+                "Between two noises, on the great circle, at equal angles; one class in a row."))
+    return tuple(item for item in shown if item)
+
+
 def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """The same as a plain tree for JSON: nothing rounded, nothing in words but the headline."""
     page, found = view(inputs), inputs["evaluation"].metrics
     return {"recipe": page.recipe, "headline": page.headline, "protocol": found["protocol"], "floor": found["floor"],
-            "scores": found["scores"], "warnings": [{"stage": stage, "text": text} for stage, text in page.warnings],
+            "floors": found.get("floors", {}), "scores": found["scores"], "paths": found.get("paths", []),
+            "memorisation": found.get("memorisation", []),
+            "warnings": [{"stage": stage, "text": text} for stage, text in page.warnings],
             "stages": [{"stage": role, "fingerprint": artifact.fingerprint, "inputs": artifact.inputs,
                         "config": artifact.config, "metrics": artifact.metrics,
                         "provenance": artifact.provenance.model_dump(mode="json")}
@@ -131,6 +173,8 @@ def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, st
             lines.append(("accuracy of the extractor, held-out images", f"{fixed(100 * found['accuracy'], 1)} %"))
         lines.append(("floor: two halves of the real images", fixed(found["split_half"], made.digits)))
         lines.append(("held-out images in the same measure", fixed(found["held_out"], made.digits)))
+    for metric, value in inputs["evaluation"].metrics.get("floors", {}).items():
+        lines.append((f"two halves of the real images, {metric}", significant(value)))
     lines.append(("rounding", f"half up, to {made.digits} decimal{'s' if made.digits > 1 else ''}"))
     return [(name[:1].upper() + name[1:], value) for name, value in lines]
 
@@ -138,11 +182,16 @@ def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, st
 def _every(scores: tuple[Score, ...]) -> Every:
     """Each score with the fields of its protocol that not all share."""
     known = dict.fromkeys(name for score in scores for name in score.protocol)
-    varying = [name for name in known if name in OF_A_ROW or len({plain(s.protocol.get(name)) for s in scores}) > 1]
-    varying = [name for name in varying if name != "metric"]
+    alike = [[score for score in scores if score.metric == metric] for metric in metrics_of(scores)]
+    varying = [name for name in known if name in OF_A_ROW
+               or any(len({plain(score.protocol.get(name)) for score in some}) > 1 for some in alike)]
     metric = ("metric",) if len(metrics_of(scores)) > 1 else ()
-    columns = ("model", "solver", "calls", *metric, "value", *(words.field(name) for name in varying), "seconds")
+    error = ("standard error",) if any(s.error is not None for s in scores) else ()
+    columns = ("model", "solver", "calls", *metric, "value", *error, *(words.field(name) for name in varying),
+               "seconds", "s per image", "digest")
     return Every(columns, tuple(
         (words.model(s.model), s.solver, count(s.nfe) if s.nfe else "–", *(s.metric for _ in metric), fixed(s.value, 4),
-         *(plain(s.protocol[name]) if name in s.protocol else "–" for name in varying), fixed(s.seconds, 1))
+         *("–" if s.error is None else fixed(s.error, 4) for _ in error),
+         *(plain(s.protocol[name]) if name in s.protocol else "–" for name in varying), fixed(s.seconds, 1),
+         "–" if s.seconds_per_image is None else significant(s.seconds_per_image, 2), s.digest)
         for s in scores))

@@ -6,10 +6,11 @@ A table holds one metric under one protocol, or it is not made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.report.numbers import digits_for, fixed, plain
+from pipeline.report.front import front
+from pipeline.report.numbers import digits_with_errors, fixed, plain
 from pipeline.results import Score
 from storage.errors import InputError
 
@@ -19,16 +20,24 @@ ADAPTIVE = "dopri5"  # chooses its steps itself, whatever the grid
 OF_A_ROW = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised", "noise", "images_seen",
             "ema", "path")
 OF_THE_TABLE = ("extractor", "reference", "data", "split", "n_real", "n_fake", "quantised", "resized", "labels", "seed")
-HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "inception")
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "psnr", "ssim")
+FRECHET = ("fid", "fd")  # the metrics whose floor the reference stage has measured
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number. `best` marks the best of its column, equal ones after rounding included."""
+    """One number.
+
+    `error` is its standard error in words, where it has one; `seconds` what one image takes, where that is known.
+    `best` marks the best of its column, equal ones after rounding included; `front` that no fewer calls do as well.
+    """
 
     value: float
     text: str
     best: bool = False
+    front: bool = False
+    error: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Level:
     way: str
     value: float
     text: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,13 @@ class Table:
     nfe: tuple[float, ...]
     rows: tuple[Row, ...]
     teachers: tuple[Level, ...]
-    floor: Level
+    floor: Level | None
     protocol: Mapping[str, Any]
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Teachers, then the floor."""
-        return (*self.teachers, self.floor)
+        """Teachers, then the floor where the metric has one."""
+        return (*self.teachers, self.floor) if self.floor else self.teachers
 
     @property
     def lower_is_better(self) -> bool:
@@ -76,7 +86,12 @@ class Table:
 
 
 def lower_is_better(metric: str) -> bool:
-    return not metric.lower().split("-")[0].startswith(HIGHER_IS_BETTER)
+    return metric.lower().split("-")[0] not in HIGHER_IS_BETTER
+
+
+def floor_of(metric: str, floor: float, floors: Mapping[str, float]) -> float | None:
+    """What two halves of the real images score in a metric: the Frechet distance's floor, or one of the others."""
+    return floor if metric.lower().split("-")[0] in FRECHET else floors.get(metric)
 
 
 def metrics_of(scores: Iterable[Score]) -> list[str]:
@@ -101,23 +116,30 @@ def shared(scores: Sequence[Score]) -> dict[str, Any]:
     return {field: value for field, value in same.items() if field not in OF_A_ROW}
 
 
-def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str) -> Table:
-    """The table of one metric over the recipes' scores. Raises InputError for mixed protocols."""
+def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str,
+          floors: Mapping[str, float] | None = None) -> Table:
+    """The table of one metric over the recipes' scores. Raises InputError for mixed protocols.
+
+    `floor` is that of the Frechet distance, `floors` those of other metrics.
+    """
     chosen = {recipe: [score for score in scores if score.metric == metric] for recipe, scores in by_recipe.items()}
     everything = [score for scores in chosen.values() for score in scores]
     protocol = shared(everything)
-    digits = digits_for([floor, *(score.value for score in everything)])
+    level = floor_of(metric, floor, floors or {})
+    digits = digits_with_errors([*([] if level is None else [level]), *(score.value for score in everything)],
+                                [score.error for score in everything if score.error])
     swept = [score for score in everything if score.model != TEACHER]
     nfe = tuple(sorted({score.nfe for score in swept}))
     rows, teachers = [], []
     for recipe, scores in chosen.items():
         for model, way, group in ways(scores):
             if model == TEACHER:
-                teachers += [Level(recipe, model, way, s.value, fixed(s.value, digits)) for s in group]
+                teachers += [Level(recipe, model, way, s.value, fixed(s.value, digits), s.seconds_per_image)
+                             for s in group]
             else:
                 rows.append(_row(recipe, model, way, group, nfe, digits))
     made = Table(metric, digits, nfe, tuple(rows), tuple(teachers),
-                 Level("", "floor", "the floor", floor, fixed(floor, digits)), protocol)
+                 None if level is None else Level("", "floor", "the floor", level, fixed(level, digits)), protocol)
     return _marked(made)
 
 
@@ -153,18 +175,24 @@ def _row(recipe: str, model: str, way: str, scores: Sequence[Score], nfe: Sequen
                              f"two for {model}, {way}, {plain(score.nfe)} calls",
                              "Name in the protocol what tells them apart")
         found[score.nfe] = score
-    return Row(recipe, model, way, tuple(Cell(found[n].value, fixed(found[n].value, digits)) if n in found else None
-                                         for n in nfe))
+    return Row(recipe, model, way, tuple(_cell(found[n], digits) if n in found else None for n in nfe))
+
+
+def _cell(score: Score, digits: int) -> Cell:
+    error = "" if score.error is None else f"± {fixed(score.error, digits)}"
+    return Cell(score.value, fixed(score.value, digits), error=error, seconds=score.seconds_per_image)
 
 
 def _marked(made: Table) -> Table:
-    """The best of each column marked, where there is something to choose from."""
+    """The best of each column marked, where there is something to choose from, and the front against calls."""
     choose = min if made.lower_is_better else max
+    points = [point for row in made.rows for point in row.points(made.nfe)]
+    costs, values = zip(*points, strict=True) if points else ((), ())
+    on = {point for point, kept in zip(points, front(costs, values, made.lower_is_better), strict=True) if kept}
     best: list[str | None] = []
     for column in zip(*(row.cells for row in made.rows), strict=True):
         cells = [cell for cell in column if cell]
         best.append(choose(cells, key=lambda cell: cell.value).text if len(cells) > 1 else None)
-    rows = tuple(Row(row.recipe, row.model, row.way, tuple(
-        cell and Cell(cell.value, cell.text, cell.text == mark) for cell, mark in zip(row.cells, best, strict=True)))
-        for row in made.rows)
-    return Table(made.metric, made.digits, made.nfe, rows, made.teachers, made.floor, made.protocol)
+    return replace(made, rows=tuple(replace(row, cells=tuple(
+        cell and replace(cell, best=cell.text == mark, front=(nfe, cell.value) in on)
+        for nfe, cell, mark in zip(made.nfe, row.cells, best, strict=True))) for row in made.rows))

@@ -65,7 +65,22 @@ def again(inputs: Mapping[str, Artifact]) -> Again:
 
 def recipe(inputs: Mapping[str, Artifact]) -> str:
     """The recipe in YAML, put together from the settings that the artifacts record: all that can change a result."""
-    return _yaml({"name": inputs["evaluation"].name, **{role: artifact.config for role, artifact in inputs.items()}})
+    sections: dict[str, Any] = {"name": inputs["evaluation"].name}
+    for role, artifact in inputs.items():
+        kind, _, number = role.partition("-")
+        if not number:
+            sections[role] = artifact.config
+        elif kind == "reflow":  # a round is one section of the two stages it takes
+            sections.setdefault("reflow", []).append({"pairs": _given(inputs[f"pairs-{number}"].config),
+                                                      **artifact.config})
+    if "pairs" in sections:
+        sections["pairs"] = _given(sections["pairs"])
+    return _yaml(sections)
+
+
+def _given(pairs: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of pairs without those that follow from other sections."""
+    return {name: value for name, value in pairs.items() if name not in ("intervals", "forward")}
 
 
 def _outcome(resumed: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.report.charts import Chart, of_loss
 from pipeline.report.figures import Picture, history, picture
 from pipeline.report.numbers import count, duration, fixed, plain, significant
+from pipeline.report.rounds import rounds_in
 from pipeline.report.words import model
 from storage.artifact import Artifact
 
@@ -67,13 +68,15 @@ def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
 
 
 def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
-    """The student and, where there is one, the student trained on its pairs."""
+    """The student, each round of reflow, and the student distilled of the last one's pairs, where there are such."""
     made = []
-    for role in ("student", "onestep"):
-        artifact = inputs.get(role)
-        if artifact is None:
-            continue
+    chain = ["student", *rounds_in(inputs)]
+    paths = {path["model"]: path for path in inputs["evaluation"].metrics.get("paths", ())}
+    for role in (role for role in (*chain, "onestep") if role in inputs):
+        artifact = inputs[role]
         found = artifact.metrics
+        of = role.replace("reflow", "pairs") if role != "onestep" else "pairs"  # what it was trained on
+        asked = "pairs" if role == chain[-1] else f"pairs-{chain.index(role) + 1}" if role in chain else ""
         facts: list[tuple[str, str]] = [("Trained on", COUPLINGS.get(found["coupling"], found["coupling"]))]
         facts.append(("Transport cost per dimension, E (z − x)²", fixed(found["transport_cost"], 3)))
         if role == "student":
@@ -82,11 +85,13 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
             if bits:
                 facts.append((f"Bits per dimension of {bits['images']} held-out images, uniformly dequantised",
                               f"{fixed(bits['bits_per_dim'], 3)} ± {fixed(bits['standard_error'], 3)}"))
-            if "pairs" in inputs:
-                facts.append(("Straightness of its paths, 0 is straight",
-                              significant(inputs["pairs"].metrics["straightness"])))
-        elif "pairs" in inputs:
-            pairs = inputs["pairs"].metrics
+        elif role in paths:
+            facts.append(("Curvature of its paths", significant(paths[role]["curvature"])))
+        straight = paths.get(role) or (inputs[asked].metrics if asked in inputs else None)
+        if straight:
+            facts.append(("Straightness of its paths, 0 is straight", significant(straight["straightness"])))
+        if role != "student" and of in inputs:
+            pairs = inputs[of].metrics
             facts.append(("Pairs", f"{count(pairs['count'])}, by {pairs['solver']}"))
         facts += _common(artifact)
         made.append(Trained(model(role).capitalize(), tuple(facts), of_loss(history(artifact), model(role))))

@@ -14,7 +14,10 @@ FIELDS = {"n_real": "real images", "n_fake": "generated images", "extractor": "f
 
 
 def model(name: str) -> str:
-    """A model's name for readers."""
+    """A model's name for readers: 'student after 2 rounds of reflow' for reflow-2."""
+    kind, _, number = name.rpartition("-")
+    if kind == "reflow" and number.isdecimal():
+        return f"student after {number} round{'' if number == '1' else 's'} of reflow"
     return MODELS.get(name, name)
 
 
@@ -25,7 +28,7 @@ def field(name: str) -> str:
 
 def headline(table: Table) -> str:
     """The result in one sentence: the fewest calls that come as near to the data as the data's own halves are."""
-    floor = f"the data’s own halves differ by {table.floor.text}"
+    floor = f"the data’s own halves differ by {table.floor.text}" if table.floor else "it has no floor"
     measured = _measured(table)
     if not measured:
         return f"No sample was measured; {floor}."
@@ -54,7 +57,7 @@ def figures(table: Table) -> list[tuple[str, str]]:
         if all(not told.startswith(f"{calls(nfe)}, ") for _, told in shown):
             shown.append((cell.text, label))
     shown += [(level.text, "its teacher") for level in table.teachers[:1]]
-    return [*shown, (table.floor.text, "two halves of the data")]
+    return [*shown, *([(table.floor.text, MODELS["floor"])] if table.floor else [])]
 
 
 def _sentence(subject: str, nfe: float) -> str:
@@ -75,4 +78,6 @@ def _best(table: Table, measured: list[tuple[float, Row, Cell]]) -> tuple[float,
 
 
 def _as_good(table: Table, value: float) -> bool:
+    if table.floor is None:
+        return False
     return value <= table.floor.value if table.lower_is_better else value >= table.floor.value

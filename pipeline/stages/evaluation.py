@@ -1,4 +1,4 @@
-"""The evaluation: Frechet distance against network calls, for teacher, student and one-step student.
+"""The evaluation: Frechet distance against network calls, for teacher, student, rounds of reflow and one-step student.
 
 Every model's sample number i starts from the same noise and class; generation and statistics are one pass. Each score
 carries the protocol that made it.
@@ -11,45 +11,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.tarflow import schedule_from_dict
-from pipeline import configs, networks, ranks
+from pipeline import networks, ranks
 from pipeline.conditions import HeldOut
 from pipeline.configs import Evaluation
-from pipeline.examples import Examples
+from pipeline.entries import entries
+from pipeline.gallery import Gallery
 from pipeline.job import Job
-from pipeline.labels import like_training, rows_like
-from pipeline.metrics import curvature as curvature_of
-from pipeline.metrics import frechet_warnings
-from pipeline.pictures import labelled_rows
-from pipeline.results import EvaluationResult, LikelihoodResult, Score
+from pipeline.labels import like_training
+from pipeline.memorised import COMPARED, Training
+from pipeline.metrics import Panel, frechet_warnings
+from pipeline.metrics.straightness import path_shape
+from pipeline.report.rounds import rounds, rounds_in
+from pipeline.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult, Score
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import (
-    Start,
-    path_of,
-    start_of,
-    student_samples,
-    student_velocity,
-    teacher_samples,
-    told,
-)
+from pipeline.sampling import Start, path_of, start_of, student_velocity, told
 from pipeline.scoring import Entry, Ruler
 from pipeline.stages.data import IMAGES, autoencoder_of, decoder
-from pipeline.stages.reference import load_reference
+from pipeline.stages.reference import load_reference, load_rows
 from pipeline.student_likelihood import student_bits
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
-SHOWN = 20  # images in a row of the picture
-PROBED = 256  # paths at most that curvature is estimated on
+PROBED, STEPS = 256, 32  # paths at most that straightness and curvature are estimated on, and Euler steps of each
 SCORES = "scores.json"
-ENLARGED = "enlarged"  # small images made large without a network: what super-resolution has to beat
 
 
 def run(job: Job) -> EvaluationResult | None:
@@ -64,79 +55,102 @@ def run(job: Job) -> EvaluationResult | None:
     shared = _shared_protocol(job, images, held_out)
     labels = like_training(images, config.samples, seed) if held_out is None else \
         held_out.labels(torch.arange(config.samples))
-
-    entries = list(_entries(job, start, held_out, device))
-    scores = ranks.agreed(_finished(job))
+    panel = _panel(config, reference, extractor, device)
     decode = decoder(job.inputs["data"], device)
     ruler = Ruler(extractor, real, labels, images.originals.levels, job.compute.batch, device, shared, decode,
-                  None if held_out is None else held_out.images)
-    for number, entry in enumerate(entries):
-        if number >= len(scores):
-            scores.append(ruler.score(entry, config.samples, job))
-            if ranks.first():
-                write_json(job.work / SCORES, [[score.model_dump(mode="json") for score in some] for some in scores])
-            job.saved(len(scores), len(entries), "scores")
-        job.progress(number + 1, len(entries), "scores")
-        job.pause_point()
+                  None if held_out is None else held_out.images, panel)
 
+    ways = list(entries(job, start, held_out, device))
+    scores = _scored(job, ways, ruler)
     likelihood = _likelihood(job, images, device)
     if not ranks.first():
         return None
-    _draw(job, entries, images, start, held_out, decode, device)
-    scores = [score for some in scores for score in some]
-    write_json(job.out / SCORES, [score.model_dump(mode="json") for score in scores])
-    student = job.inputs["student"]
-    network, path = networks.load_network(student, device), path_of(student)
-    rows = torch.arange(min(PROBED, config.samples))
-    probe, condition = told(rows, images, held_out, device)
-    velocity = student_velocity(network, path, probe, condition=condition)
+
+    gallery = Gallery(images, start, held_out, "source" in job.inputs, config.samples, decode, device)
+    gallery.grid(ways).save(job.out / "samples.png")
+    for name in ("trajectories", "interpolations"):
+        picture = getattr(gallery, name)(ways)
+        if picture is not None:
+            picture.save(job.out / f"{name}.png")
+        job.pause_point()
+    memorisation = _memorisation(job, ways, scores, ruler, gallery)
+    flat = [score for some in scores for score in some]
+    write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in flat])
+    paths = [_path(job, role, images, start, held_out, device) for role in _chain(job)]
     warnings = frechet_warnings(min(_different(job, images), real.count), len(real.mean))
-    return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(scores),
-                            curvature=curvature_of(velocity, path.start(start(rows))),
-                            likelihood=likelihood, warnings=tuple(warnings))
+    warnings += [round.verdict for round in rounds(_chain(job), flat, paths) if round.verdict]
+    return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(flat),
+                            curvature=paths[0].curvature, likelihood=likelihood, paths=tuple(paths),
+                            floors=panel.floors() if panel else {}, memorisation=tuple(memorisation),
+                            warnings=tuple(warnings))
 
 
-def _entries(job: Job, start: Start, held_out: HeldOut | None, device: torch.device) -> Iterator[Entry]:
-    """What the recipe asks for: what needs no student first, then each student by growing number of calls."""
-    config: Evaluation = job.config
-    if "teacher" in job.inputs and config.teacher:
-        yield _teacher_entry(job, derive(config.seed, "evaluation"), device)
-    if held_out is not None:
-        yield Entry(ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0))
-        yield Entry(ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0))
-    for model in ("student", "onestep"):
-        if model not in job.inputs:
-            continue
-        artifact = job.inputs[model]
-        training, path = artifact.config["training"], path_of(artifact)
-        for how in getattr(config, model):
-            network = networks.load_network(artifact, device, how.ema)
-            facts = {"grid": how.grid, "guidance": how.guidance, **_trained(training, how.ema), **_path(artifact)}
-            for nfe in how.nfe or (0,):  # dopri5 chooses its calls
-                def make(rows, labels, network=network, path=path, how=how, nfe=nfe):
-                    condition = None if held_out is None else held_out.conditions(rows, device)
-                    return student_samples(network, start(rows), labels, how, nfe, path, condition)
-
-                yield Entry(model, how.solver, nfe, facts, make)
+def _scored(job: Job, ways: Sequence[Entry], ruler: Ruler) -> list[tuple[Score, ...]]:
+    """The scores of each way of sampling, those of an earlier run of this stage not made again."""
+    scores = ranks.agreed(_finished(job))
+    for number, entry in enumerate(ways):
+        if number >= len(scores):
+            scores.append(ruler.score(entry, job.config.samples, job))
+            if ranks.first():
+                write_json(job.work / SCORES, [[score.model_dump(mode="json") for score in some] for some in scores])
+            job.saved(len(scores), len(ways), "scores")
+        job.progress(number + 1, len(ways), "scores")
+        job.pause_point()
+    return scores
 
 
-def _teacher_entry(job: Job, seed: int, device: torch.device) -> Entry:
-    teacher = job.inputs["teacher"]
-    flow = networks.load_network(teacher, device)
-    config = configs.Teacher.model_validate(teacher.config)
-    schedules = [schedule_from_dict(fields) for fields in teacher.metrics["schedule"]]
-
-    def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
-        return teacher_samples(flow, rows, labels, seed, config, schedules, device), 0.0
-
-    facts = {"guidance": config.guidance, "annealed": config.annealed, "temperature": config.temperature,
-             "attention_temperature": config.attention_temperature, "denoised": config.denoise, "noise": config.noise,
-             **_trained(teacher.config["training"])}
-    return Entry("teacher", "inverse", 0, facts, make)
+def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device: torch.device) -> Panel | None:
+    """The metrics that are asked for beside the Frechet distance."""
+    if not config.metrics:
+        return None
+    return Panel(config.metrics, reference.metrics["metric"], load_rows(reference), config.samples,
+                 getattr(extractor, "logits", None), derive(config.seed, "metrics") % 2**32, device)
 
 
-def _trained(training: dict[str, Any], average: str | None = None) -> dict[str, Any]:
-    return {"images_seen": training["images"], "ema": average or f"half-life-{training['ema']}"}
+def _chain(job: Job) -> list[str]:
+    """The student and the rounds of reflow that follow from it."""
+    return ["student", *rounds_in(job.inputs)]
+
+
+def _path(job: Job, role: str, images: ImageSet, start: Start, held_out: HeldOut | None,
+          device: torch.device) -> PathResult:
+    """How straight a model's ways are, with its first average and without guidance."""
+    artifact = job.inputs[role]
+    network, path = networks.load_network(artifact, device), path_of(artifact)
+    rows = torch.arange(min(PROBED, job.config.samples))
+    labels, condition = told(rows, images, held_out, device)
+    shape = path_shape(student_velocity(network, path, labels, condition=condition), path.start(start(rows)), STEPS)
+    return PathResult(model=role, straightness=shape.straightness, curvature=shape.curvature, steps=STEPS,
+                      paths=len(rows))
+
+
+def _memorisation(job: Job, ways: Sequence[Entry], scores: Sequence[tuple[Score, ...]], ruler: Ruler,
+                  gallery: Gallery) -> list[MemorisationResult]:
+    """Each model's samples of the best Frechet distance against their nearest training images, and a picture."""
+    best: dict[str, tuple[float, Entry, Score]] = {}
+    for entry, (first, *_) in zip(ways, scores, strict=True):
+        if entry.walk is not None or entry.model == "teacher":
+            best[entry.model] = min(best.get(entry.model, (float("inf"), entry, first)), (first.value, entry, first),
+                                    key=lambda item: item[0])
+    training = Training(gallery.images.originals, job.inputs["data"].config["flips"], gallery.device)
+    found: list[tuple[Entry, Tensor, Tensor, Tensor]] = []
+    results = []
+    for _, entry, score in best.values():
+        rows = torch.arange(min(COMPARED, job.config.samples))
+        samples = torch.cat([ruler.images(entry, part)[0] for part in rows.split(ruler.batch)])
+        distances, neighbours = training.nearest(samples)
+        found.append((entry, samples, distances, neighbours))
+        judged = training.judged(distances)
+        if judged is not None:
+            results.append(MemorisationResult(
+                model=entry.model, solver=entry.solver, nfe=score.nfe, samples=judged.samples,
+                held_out=judged.held_out, near=judged.near, copies=judged.copies, generated=len(samples),
+                real=len(training.held_out), train=len(training.train)))
+        job.pause_point()
+    picture = gallery.neighbours(found, training)
+    if picture is not None:
+        picture.save(job.out / "neighbours.png")
+    return results
 
 
 def _likelihood(job: Job, images: ImageSet, device: torch.device) -> LikelihoodResult | None:
@@ -144,14 +158,6 @@ def _likelihood(job: Job, images: ImageSet, device: torch.device) -> LikelihoodR
         return None
     network = networks.load_network(job.inputs["student"], device)
     return student_bits(network, images, job.config.likelihood, job, device)
-
-
-def _path(artifact: Artifact) -> dict[str, Any]:
-    """The path of a velocity, where it is not the straight one from the data to the noise."""
-    spec = artifact.config.get("path", {"kind": "linear"})
-    if spec["kind"] == "linear":
-        return {}
-    return {"path": " ".join([spec["kind"], *(f"{name} {value:g}" for name, value in spec.items() if name != "kind")])}
 
 
 def _different(job: Job, images: ImageSet) -> int:
@@ -198,31 +204,3 @@ def _finished(job: Job) -> list[tuple[Score, ...]]:
                 for some in json.loads((job.work / SCORES).read_bytes())]
     except (OSError, ValueError):
         return []
-
-
-def _draw(job: Job, entries: list[Entry], images: ImageSet, start: Start, held_out: HeldOut | None,
-          decode: Callable[[Tensor], Tensor], device: torch.device) -> None:
-    """What samples start from or should be, then the same noise and classes through each model at each number of calls.
-    """
-    rows = torch.arange(min(SHOWN, job.config.samples))
-    labels, _ = told(rows, images, held_out, device)
-    if held_out is not None:
-        picture = [("data, held out", held_out.images(rows))]
-    elif "source" in job.inputs:
-        picture = [("source", start(rows).cpu())]
-    else:
-        real = images.originals
-        train = Examples(real.train.images, real.train.labels, real.levels)
-        picture = [("data", train.pixels(rows_like(train, rows, labels)))]
-    for entry in entries:
-        picture.append((_caption(entry), decode(entry.make(rows, labels)[0]).cpu()))
-    labelled_rows(picture).save(job.out / "samples.png")
-
-
-def _caption(entry: Entry) -> str:
-    if entry.model == "teacher":
-        return entry.model
-    if entry.model == ENLARGED:
-        return f"{entry.model}, {entry.solver}"
-    calls = "as many calls as it takes" if not entry.nfe else "1 call" if entry.nfe == 1 else f"{entry.nfe:g} calls"
-    return f"{entry.model}, {calls}"

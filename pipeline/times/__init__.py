@@ -4,6 +4,7 @@ from pipeline.times._distributions import At as At
 from pipeline.times._distributions import LogitNormal as LogitNormal
 from pipeline.times._distributions import TimeDistribution as TimeDistribution
 from pipeline.times._distributions import Uniform as Uniform
+from pipeline.times._distributions import UShaped as UShaped
 from pipeline.times._distributions import time_distribution as time_distribution
 from pipeline.times._grids import GRIDS as GRIDS
 from pipeline.times._grids import time_grid as time_grid

@@ -58,6 +58,40 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class UShaped:
+    """p(t) = a (exp(a t) + exp(a (1 - t))) / (2 (exp(a) - 1)), most at both ends and symmetric about t = 1/2.
+
+    For reflow: what a student has yet to learn of the pairs of another lies at the ends of the path (Lee et al. 2024,
+    arXiv 2405.20320, sec. 4.1, with a = 4). The paper writes exp(a u) + exp(-a u), which has this shape where u runs
+    from -1/2 to 1/2; so here p(t) is proportional to cosh(a (t - 1/2)). a towards 0 is the uniform distribution.
+
+    Raises:
+        InputError: `a` is not positive, or above 50, where float32 has no times near enough to the ends.
+    """
+
+    a: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.a <= 50:
+            raise InputError("U-shaped times need a in (0, 50]", self.a, "Use e.g. 4.")
+
+    def density(self, t: Tensor) -> Tensor:
+        """p(t) (N,) float64 at t (N,) in [0, 1]."""
+        return self.a / 2 * torch.cosh(self.a * (t.double() - 0.5)) / math.sinh(self.a / 2)
+
+    def cdf(self, t: Tensor) -> Tensor:
+        """The share of draws below t: (N,) float64 for t (N,) in [0, 1]."""
+        return (1 + torch.sinh(self.a * (t.double() - 0.5)) / math.sinh(self.a / 2)) / 2
+
+    def quantile(self, p: Tensor) -> Tensor:
+        """The times below which a share p of all draws lies: (N,) float64 for p (N,) in [0, 1]."""
+        return 0.5 + torch.asinh((2 * p.double() - 1) * math.sinh(self.a / 2)) / self.a
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        return _inside(self.quantile(torch.rand(n, generator=generator, dtype=torch.float64)))
+
+
+@dataclass(frozen=True)
 class At:
     """One time for all; `At(1.0)` sees pure noise only, which is one-step distillation. Draws nothing.
 
@@ -76,7 +110,7 @@ class At:
         return torch.full((n,), self.time)
 
 
-_DISTRIBUTIONS = {"logit-normal": LogitNormal, "uniform": Uniform, "at": At}
+_DISTRIBUTIONS = {"logit-normal": LogitNormal, "uniform": Uniform, "u-shaped": UShaped, "at": At}
 
 
 def time_distribution(spec: Mapping[str, object]) -> TimeDistribution:

@@ -77,9 +77,9 @@ def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callabl
             if picture and ranks.first() and drawing.due():
                 with drawing:
                     monitor.picture(loop.images, picture(loop.averaged()))
-        if stop:
+        if stop:  # as the ranks agreed before the step; a wish that came since then is heard at the next one
             job.stop.request(job.stop.reason or "another rank was asked to")
-        job.pause_point()
+            job.pause_point()
     if picture and ranks.first():
         monitor.picture(training.images, picture(loop.averaged()))
     monitor.close()

@@ -1,4 +1,4 @@
-"""A headless Chromium to look at Prefect's pages with, over the DevTools protocol: no driver, no download."""
+"""A headless Chromium to look at pages with, over the DevTools protocol: no driver, no download."""
 
 from __future__ import annotations
 
@@ -34,10 +34,45 @@ class Page:
     """One tab."""
 
     def __init__(self, socket: Any) -> None:
-        self._socket, self._calls = socket, 0
+        self._socket, self._calls, self._events = socket, 0, []
         self._call("Page.enable")
-        self._call("Emulation.setDeviceMetricsOverride", width=SIZE[0], height=SIZE[1], deviceScaleFactor=1,
-                   mobile=False)
+        self.resize(*SIZE)
+
+    def resize(self, width: int, height: int, mobile: bool = False) -> None:
+        """The window's size in CSS pixels, as a desktop or as a telephone lays pages out."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+
+    def listen(self) -> None:
+        """Take note of what goes wrong from here on: see `complaints`."""
+        for domain in ("Log", "Runtime", "Network"):
+            self._call(f"{domain}.enable")
+        self._events.clear()
+
+    def complaints(self) -> list[str]:
+        """What was logged as an error or warning, thrown, or not loaded since `listen`."""
+        self.value("0")  # what came before this answer has arrived
+        found = []
+        for event in self._events:
+            method, said = event["method"], event["params"]
+            if method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
+                found.append(said["entry"]["text"])
+            elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
+                found.append(" ".join(str(argument.get("value")) for argument in said["args"]))
+            elif method == "Runtime.exceptionThrown":
+                found.append(said["exceptionDetails"]["text"])
+            elif method == "Network.loadingFailed":
+                found.append(f"{said['type']} was not loaded: {said['errorText']}")
+        return found
+
+    def requests(self) -> list[str]:
+        """The addresses of everything that was asked for since `listen`, the page's own among them."""
+        return [event["params"]["request"]["url"] for event in self._events
+                if event["method"] == "Network.requestWillBeSent"]
+
+    def pdf(self) -> bytes:
+        """The page as it is printed on A4."""
+        return base64.b64decode(self._call("Page.printToPDF", printBackground=True, preferCSSPageSize=True,
+                                           paperWidth=8.27, paperHeight=11.69)["data"])
 
     def open(self, url: str) -> None:
         self._call("Page.navigate", url=url)
@@ -76,6 +111,8 @@ class Page:
             if message.get("id") == self._calls:
                 assert "error" not in message, message
                 return message["result"]
+            if "method" in message:
+                self._events.append(message)
 
 
 @contextmanager

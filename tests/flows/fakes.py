@@ -32,6 +32,8 @@ RESULTS = {
                                      schedule=[]),
     "couplings": results.CouplingsResult(rows=80, draws=8, sigma_f=1.0, noise=0.2, gaussianity={}, warnings=()),
     "student": results.StudentResult(**_TRAINED, coupling="nfm", transport_cost=0.1),
+    "reflow": results.ReflowResult(**_TRAINED, coupling="reflow", transport_cost=0.1, straightness=0.1,
+                                   straightness_before=0.2, warnings=()),
     "pairs": results.PairsResult(count=10, nfe=8, solver="euler", straightness=0.9),
     "onestep": results.StudentResult(**_TRAINED, coupling="pairs", transport_cost=0.1),
     "evaluation": results.EvaluationResult(
@@ -64,7 +66,7 @@ def run(job: Job, behaviour: dict) -> results.Result:
         job.pause_point()
     for name in ("report.html", "payload.txt") if job.stage == "report" else ("payload.txt",):
         write_text(job.out / name, f"{job.stage} {sorted(job.inputs)}\n")
-    return RESULTS[job.stage]
+    return RESULTS[job.stage.partition("-")[0]]
 
 
 def _failures(job: Job) -> int:

@@ -35,5 +35,5 @@ def test_export_needs_a_finished_network(flowctl, home, tiny, exported, tmp_path
     result = flowctl("export", tiny, "--out", tmp_path / "out")
     assert result.exit_code == 2 and f"flowctl run {tiny} --until student" in result.stderr
     result = flowctl("export", tiny, "--out", tmp_path / "out", "--model", "onestep")
-    assert result.exit_code == 2 and "It has student, teacher" in result.stderr
+    assert result.exit_code == 2 and "It has teacher, student" in result.stderr
     assert not exported

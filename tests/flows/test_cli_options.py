@@ -7,9 +7,9 @@ from flows.cli import app
 
 OPTIONS = {
     "run": {"RECIPE", "--set", "--force", "--until", "--dry-run", "--nproc", "--nnodes", "--node-rank",
-            "--rdzv-endpoint"},
-    "plan": {"RECIPE", "--set", "--force", "--until", "--json"},
-    "list": set(),
+            "--rdzv-endpoint", "--remote"},
+    "plan": {"RECIPE", "--set", "--force", "--until", "--remote", "--json"},
+    "list": {"--remote"},
     "show": {"RECIPE|ARTIFACT", "--set", "--json"},
     "status": {"--json"},
     "results": {"[RECIPE]", "--set", "--json"},
@@ -18,7 +18,7 @@ OPTIONS = {
     "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",
                "--out"},
     "export": {"RECIPE", "--out", "--set", "--model", "--ema", "--onnx", "--force"},
-    "verify": {"[RECIPE|ARTIFACT]", "--repair"},
+    "verify": {"[RECIPE|ARTIFACT]", "--repair", "--remote"},
     "gc": {"--yes", "--older-than"},
     "rm": {"RECIPE|ARTIFACT", "--yes"},
     "deploy": {"[RECIPE ...]", "--pool", "--schedule", "--set"},

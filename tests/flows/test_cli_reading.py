@@ -57,11 +57,14 @@ def test_list_has_recipes_and_artifacts_with_sizes(flowctl, finished):
 
 def test_results_are_scores_with_their_protocol(flowctl, finished, tiny):
     scores = json.loads(flowctl("results", tiny, "--json").stdout)
-    assert [set(score) for score in scores] == [{"model", "solver", "nfe", "metric", "value", "protocol",
-                                                 "recipe"}] * 2
+    assert [set(score) for score in scores] == [{"model", "solver", "nfe", "metric", "value", "protocol", "recipe",
+                                                 "error", "seconds_per_image", "front", "digest", "evaluation"}] * 2
+    assert [score["front"] for score in scores] == [{"calls": True, "seconds": False},  # 9.0 at one call, for as long
+                                                    {"calls": True, "seconds": True}]  # as 4.5 at two
     assert scores == json.loads(flowctl("results", "--json").stdout)
     text = flowctl("results").stdout
     assert "floor (two halves of the data): 1.5" in text and "grid quadratic" in text
+    assert [line.split()[8] for line in text.splitlines() if line.startswith("tiny ")] == ["calls", "calls+seconds"]
 
 
 def test_results_of_different_protocols_stand_apart(flowctl, finished, tiny, monkeypatch):

@@ -13,7 +13,9 @@ from pipeline.results import (
     CouplingsResult,
     DataResult,
     EvaluationResult,
+    MemorisationResult,
     PairsResult,
+    PathResult,
     ReferenceResult,
     Score,
     StudentResult,
@@ -90,6 +92,32 @@ def spread(n, std, sliced):
     return {"n": n, "mean": -0.0021, "std": std, "dimension_mean": [-0.081, 0.002, 0.077],
             "dimension_std": [0.61, 1.004, 1.32], "dimension_kurtosis": [-0.6, 0.08, 2.41], "dimensions_off": 0.031,
             "sliced_w2": sliced, "floor": 0.0312}
+
+
+def rich(root):
+    """A recipe whose evaluation shows everything that one can: further metrics, a round of reflow, copies, pictures."""
+    made = recipe(root)
+    reflowed = StudentResult.model_validate(made["onestep"].metrics).model_copy(update={"coupling": "reflow"})
+    straight = [PathResult(model=model, straightness=s, curvature=s / 10, steps=32, paths=256)
+                for model, s in (("student", 0.0173), ("reflow-1", 0.0021))]
+    nearness = [MemorisationResult(model=model, solver="euler", nfe=nfe, samples=(0.1, 0.26, 0.5),
+                                   held_out=(0.1, 0.27, 0.5), near=0.12, copies=0.012, generated=1000, real=359,
+                                   train=1438) for model, nfe in (("student", 64), ("onestep", 1))]
+    found = [*scores(), *(score("reflow-1", nfe, value) for nfe, value in ((1, 6.9), (2, 6.8), (8, 6.4)))]
+    others = [one.model_copy(update={"metric": metric, "value": one.value * scale, "error": error})
+              for metric, scale, error in (("KD-classifier", 1e-3, 2e-4), ("precision", 0.1, None)) for one in found]
+    result = EvaluationResult(protocol="0123456789abcdef", floor=8.52, scores=(*found, *others), curvature=1.8e-4,
+                              floors={"KD-classifier": 1e-4, "precision": 0.9}, paths=tuple(straight),
+                              memorisation=tuple(nearness), warnings=("5000 samples: the distance is biased upwards",))
+    files = {f"{name}.png": picture(root / "png", 60 + 2 * i)
+             for i, name in enumerate(("samples", "trajectories", "interpolations", "neighbours"))}
+    order = [role for role in made if role != "evaluation"]
+    place = order.index("student") + 1
+    added = {"pairs-1": made["pairs"], "reflow-1": artifact(root, "reflow-1", "nfm-digits", reflowed, files={
+        "history.jsonl": history(0.3, 0.1, 102400)}, config=made["onestep"].config)}
+    shown = {role: made[role] for role in order[:place]} | added | {role: made[role] for role in order[place:]}
+    return shown | {"evaluation": artifact(root / "rich", "evaluation", "nfm-digits", result, files=files,
+                                           config=made["evaluation"].config)}
 
 
 def recipe(root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), noise_warnings=(), without=(),

@@ -2,14 +2,13 @@
 
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import yaml
 
+from pipeline.fingerprint import meaning
 from pipeline.load import load, validate
 from pipeline.report import page, stages, training, words
 from pipeline.report.charts import by_calls, of_loss
@@ -19,7 +18,6 @@ from pipeline.stages import report
 from storage.errors import DamageError, InputError
 from tests.pipeline import finished, jobs
 
-CHROMIUM = shutil.which("chromium")
 PLAIN_FM = ("teacher", "couplings", "pairs", "onestep")
 
 
@@ -86,7 +84,7 @@ def test_pictures_have_words_and_sizes(inputs):
     seen = Seen(page.render(inputs))
     assert all(len(image["alt"]) > 20 and int(image["width"]) and int(image["height"]) for image in seen.of("img"))
     drawings = [drawing for drawing in seen.of("svg") if drawing.get("role") == "img"]
-    assert len(drawings) == 5 and all(len(drawing["aria-label"]) > 20 for drawing in drawings)
+    assert len(drawings) == 7 and all(len(drawing["aria-label"]) > 20 for drawing in drawings)
 
 
 def test_the_same_artifacts_give_the_same_bytes(inputs):
@@ -126,6 +124,16 @@ def test_a_weak_teacher_is_said(tmp_path):
 def test_the_recipe_on_the_page_is_the_recipe(inputs):
     again = validate(yaml.safe_load(stages.recipe(inputs)), "the page's")
     assert all(again.section(role) == load("nfm-digits").section(role) for role in inputs)
+
+
+def test_rounds_on_the_page_are_rounds_of_the_recipe(tmp_path):
+    wanted = load("nfm-digits-reflow", ["onestep.steps=2"])
+    made = finished.rich(tmp_path)
+    made |= {role: made[role].model_copy(update={"config": meaning(wanted.section(role))}) for role in (
+        "pairs-1", "reflow-1", "pairs", "onestep")}
+    text = stages.recipe(made)
+    again = validate(yaml.safe_load(text), "the page's")
+    assert all(again.section(role) == wanted.section(role) for role in ("pairs-1", "reflow-1", "pairs", "onestep"))
 
 
 def test_damaged_payload_is_named(tmp_path):
@@ -214,29 +222,3 @@ def test_loss_curves():
     assert of_loss(flat, "student").y_ticks and of_loss(flat[:1], "student") is None
     falling = [{"images": n, "loss": 1 / n} for n in range(1, 101)]
     assert [tick.text for tick in of_loss(falling, "student").x_ticks] == ["0", "50", "100"]
-
-
-# -- in a browser ------------------------------------------------------------------------------------------------
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_complaint(tmp_path, inputs, width):
-    # A phone's width through a frame: the browser's own window cannot be made so narrow.
-    (tmp_path / "report.html").write_text(page.render(inputs))
-    (tmp_path / "frame.html").write_text(f"""<!doctype html><pre id=found></pre>
-        <iframe src="report.html" style="width:{width}px;height:900px" onload="
-            const page = this.contentDocument, root = page.documentElement;
-            const images = [...page.images].every(image => image.complete && image.naturalWidth > 0);
-            const charts = [...page.querySelectorAll('svg.chart')];
-            const shown = charts.filter(chart => chart.getBoundingClientRect().width > 200);
-            found.textContent = JSON.stringify({{images, charts: shown.length, wide: root.scrollWidth,
-                                                open: page.querySelectorAll('details').length}})"></iframe>""")
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--allow-file-access-from-files", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}",
-         "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=60, check=True)
-    assert "CONSOLE" not in done.stderr
-    found = json.loads(re.search(r"<pre id=\"found\">(.*?)</pre>", done.stdout)[1])
-    assert found["images"] and found["charts"] == 4 and found["wide"] <= width and found["open"] == 11

@@ -1,13 +1,14 @@
 """What samples start from and what their networks are told."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from pipeline.configs import Sweep
 from pipeline.examples import Examples
 from pipeline.paths import LINEAR, VariancePreserving
-from pipeline.sampling import starting_images, student_samples, student_velocity
+from pipeline.sampling import starting_images, student_samples, student_velocity, student_walk
 
 
 class Recorder(nn.Module):
@@ -56,3 +57,17 @@ def test_source_images_come_in_turn_whatever_else_is_in_the_batch():
     assert torch.equal(same.sum(0), torch.ones(11, dtype=torch.long))  # each once
     assert torch.equal(starting_images(5, torch.tensor([20, 3]), source), z[[20, 3]])
     assert not torch.equal(starting_images(6, torch.arange(33), source), z)
+
+
+@pytest.mark.parametrize("how", [Sweep(grid="quadratic", nfe=(4,)), Sweep(solver="heun", grid="uniform", nfe=(5,)),
+                                 Sweep(solver="dopri5")])
+def test_a_walk_ends_where_the_samples_are(how):
+    z, condition = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.full((3, 1, 2, 2), 0.5)
+    nfe = how.nfe[0] if how.nfe else 0
+    for path in (LINEAR, VariancePreserving()):
+        times, states = student_walk(Recorder(), z, None, how, nfe, path, condition)
+        made, _ = student_samples(Recorder(), z, None, how, nfe, path, condition)
+        torch.testing.assert_close(states[-1], made, rtol=1e-4, atol=1e-5)
+        assert len(times) == len(states) == {"euler": 5, "heun": 4, "dopri5": 9}[how.solver]
+        assert times[0] == 1 and times == sorted(times, reverse=True)
+        torch.testing.assert_close(states[0], path.start(z))

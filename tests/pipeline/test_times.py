@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.special import logit
 
 from pipeline.solvers import RK4, Dopri5, Euler, Heun, Midpoint, sample, trajectory
-from pipeline.times import GRIDS, At, LogitNormal, Uniform, time_distribution, time_grid
+from pipeline.times import GRIDS, At, LogitNormal, Uniform, UShaped, time_distribution, time_grid
 from storage.errors import InputError
 from tests.pipeline.solvers.test_order import rotation, start, turned
 
@@ -33,7 +33,28 @@ def test_uniform():
     assert stats.kstest(draw(Uniform()).numpy(), "uniform").pvalue > 0.01
 
 
-@pytest.mark.parametrize("distribution", [LogitNormal(), LogitNormal(0.0, 50.0), Uniform(), At(1.0)])
+@pytest.mark.parametrize("a", [0.5, 4.0, 50.0])
+def test_u_shaped(a):
+    times = UShaped(a)
+    edges = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    mass = torch.cumulative_trapezoid(times.density(edges), edges)
+    assert mass[-1].item() == pytest.approx(1, abs=1e-6)  # the density is that of the distribution function
+    torch.testing.assert_close(mass, times.cdf(edges)[1:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(times.quantile(times.cdf(edges)), edges, rtol=0, atol=1e-6)
+    torch.testing.assert_close(times.density(edges), times.density(1 - edges))
+    assert times.density(edges).argmin() == 50_000  # half way
+    ends, middle = times.density(torch.tensor([0.0, 0.5]))
+    assert (ends / middle).item() == pytest.approx(math.cosh(a / 2))
+    by_hand = a * (torch.exp(a * edges) + torch.exp(a * (1 - edges))) / (2 * math.expm1(a))
+    torch.testing.assert_close(times.density(edges), by_hand)
+    assert stats.kstest(draw(times).double().numpy(), lambda t: times.cdf(torch.from_numpy(t)).numpy()).pvalue > 0.01
+
+
+def test_u_shaped_times_flatten_towards_uniform_ones():
+    assert (UShaped(1e-3).density(torch.linspace(0, 1, 11)) - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("distribution", [LogitNormal(), LogitNormal(0.0, 50.0), Uniform(), UShaped(50.0), At(1.0)])
 def test_shape_type_and_range(distribution):
     t = draw(distribution)
     assert t.shape == (20_000,) and t.dtype == torch.float32
@@ -51,6 +72,7 @@ def test_from_plain_data():
     assert time_distribution({"kind": "logit-normal"}) == LogitNormal(-0.2, 1.0)
     assert time_distribution({"kind": "uniform"}) == Uniform()
     assert time_distribution({"kind": "at", "time": 1.0}) == At(1.0)
+    assert time_distribution({"kind": "u-shaped", "a": 2.0}) == UShaped(2.0)
 
 
 @pytest.mark.parametrize("spec", [{}, {"kind": "beta"}, {"kind": "uniform", "mean": 0.0}])
@@ -59,7 +81,8 @@ def test_bad_plain_data(spec):
         time_distribution(spec)
 
 
-@pytest.mark.parametrize("make", [lambda: LogitNormal(0, 0), lambda: LogitNormal(float("nan")), lambda: At(1.5)])
+@pytest.mark.parametrize("make", [lambda: LogitNormal(0, 0), lambda: LogitNormal(float("nan")), lambda: At(1.5),
+                                  lambda: UShaped(0.0), lambda: UShaped(float("nan")), lambda: UShaped(51.0)])
 def test_bad_numbers(make):
     with pytest.raises(InputError):
         make()

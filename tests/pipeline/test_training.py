@@ -72,6 +72,19 @@ def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp
     assert (tmp_path / "a/out/history.jsonl").read_bytes() == (tmp_path / "b/out/history.jsonl").read_bytes()
 
 
+def test_a_wish_that_comes_within_a_step_is_heard_after_the_next_and_nothing_is_lost(tmp_path):
+    task, calls = job(tmp_path), []
+
+    def asking(net, part):
+        calls.append(part)
+        if len(calls) == 5:
+            task.stop.request("test")
+        return loss(net, part)
+    with pytest.raises(Interrupted):
+        fit(task, network(), batch, asking, training(), CPU)
+    assert load_checkpoint(tmp_path / "checkpoints")[1]["step"] == len(calls) == 6
+
+
 def test_a_crash_loses_only_what_came_after_the_checkpoint(tmp_path):
     def dies(step):
         if step == 11:

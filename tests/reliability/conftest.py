@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import crash
+from benchmarks import crash_recipes
 from pipeline.execute import Outcome, execute
 from pipeline.load import load
 from storage.store import Store
 from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa: F401 - fixtures
 
-COMPUTE = load(*crash.RECIPES["NFM"]).compute
-NODES = crash.nodes()
+COMPUTE = load(*crash_recipes.RECIPES["NFM"]).compute
+NODES = crash_recipes.nodes()
 
 
 def make(store: Store, name: str, **options) -> Outcome:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.metrics import inception_score
+from pipeline.metrics import Confidence, inception_score
 from storage.errors import InputError
 
 
@@ -59,3 +59,38 @@ def test_bad_input():
         inception_score(torch.zeros(3, 10), splits=0)
     with pytest.raises(InputError, match="finite"):
         inception_score(torch.full((3, 10), torch.nan), splits=1)
+
+
+# -- in one pass -------------------------------------------------------------------------------------------------
+
+def some_logits(n=103, classes=7):
+    return 3 * torch.randn(n, classes, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("batch", [1, 13, 103])
+def test_in_one_pass_it_is_the_score_of_all(batch):
+    logits = some_logits()
+    rows = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
+    running = Confidence(len(logits), splits=10, seed=5)
+    for part in rows.split(batch):
+        running.update(part, logits[part])
+    whole = inception_score(logits, splits=10, seed=5)
+    assert running.score().value == pytest.approx(whole.value, rel=1e-12)
+    assert running.score().std == pytest.approx(whole.std, rel=1e-9)
+
+
+def test_ranks_add_up():
+    logits, whole = some_logits(), inception_score(some_logits(), splits=5)
+    parts = [Confidence(len(logits), splits=5).update(rows, logits[rows])
+             for rows in (torch.arange(0, 103, 2), torch.arange(1, 103, 2))]
+    assert Confidence(len(logits), splits=5).merge(parts[1]).merge(parts[0]).score().value == pytest.approx(whole.value)
+
+
+def test_missing_images_are_noticed():
+    logits = some_logits()
+    with pytest.raises(InputError, match="of 103 images"):
+        Confidence(103).update(torch.arange(50), logits[:50]).score()
+    with pytest.raises(InputError, match="finite"):
+        Confidence(103).update(torch.arange(1), torch.full((1, 7), torch.nan))
+    with pytest.raises(InputError, match="one split or more"):
+        Confidence(3, splits=4)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.metrics import neighbours
-from pipeline.metrics.neighbours import memorisation, nearest
+from pipeline.metrics.neighbours import memorisation, nearest, nearest_of_parts
 from storage.errors import InputError
 
 
@@ -33,7 +33,7 @@ def test_memorisation_tells_copies_from_new_images():
     assert fresh.ratio == pytest.approx(1, abs=0.05) and fresh.copies < 0.05
     copied = memorisation(torch.cat([train[:150] + 0.01, images(150, 3)]), held_out, train)
     assert copied.copies == pytest.approx(0.5, abs=0.03) and copied.samples[0] == pytest.approx(0.01, rel=1e-4)
-    assert set(copied.asdict()) == {"samples", "held_out", "ratio", "copies"}
+    assert set(copied.asdict()) == {"samples", "held_out", "ratio", "copies", "near"}
 
 
 def test_bad_input():
@@ -43,3 +43,16 @@ def test_bad_input():
         nearest(images(3, 0), images(0, 0))
     with pytest.raises(InputError, match="held-out"):
         memorisation(images(3, 0), images(0, 0), images(3, 0))
+
+
+def test_training_images_may_come_in_parts():
+    queries, train = images(37, 0), images(50, 1)
+    train[31] = train[4]  # the first of equal ones counts, in whichever part
+    queries[0] = train[4]
+    whole = nearest(queries, train)
+    for size in (1, 7, 50):
+        parts = nearest_of_parts(queries, train.split(size))
+        assert torch.equal(parts[0], whole[0]) and torch.equal(parts[1], whole[1])
+    assert whole[1][0] == 4 and whole[0][0] == 0
+    with pytest.raises(InputError, match="one size"):
+        nearest_of_parts(queries, [])

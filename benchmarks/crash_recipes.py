@@ -1,0 +1,41 @@
+"""What the crash harness makes: every kind of stage, tiny, by `recipe: stage`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pipeline.dag import Node, build
+from pipeline.load import load
+
+STUDENT = ["data.limit=200", "reference.extractor=pixels", "compute.threads=1",
+           "compute.device=cpu", "compute.checkpoint_seconds=0.02",
+           "student.network.base=8", "student.network.multipliers=[1, 1]", "student.network.head_channels=8",
+           "student.network.blocks=1", "student.training.images=1280", "student.training.batch=64",
+           "student.training.warmup=64", "student.training.ema=128",
+           "student.training.averages=[{width: 0.1}]", "evaluation.samples=64",
+           "evaluation.student=[{solver: euler, nfe: [1, 2]}, {solver: heun, nfe: [3]}]", "evaluation.likelihood=null"]
+RECIPES = {
+    "NFM": ("nfm-digits", [
+        *STUDENT, "teacher.width=16", "teacher.blocks=2", "teacher.head_dim=8", "teacher.training.images=2048",
+        "teacher.training.batch=64", "teacher.training.warmup=64", "teacher.training.ema=128", "teacher.shown=4",
+        "couplings.draws=4", "couplings.shard=64", "pairs.count=512", "pairs.nfe=2", "pairs.shard=64",
+        "onestep.training.images=1024", "onestep.training.batch=64", "onestep.training.warmup=64",
+        "onestep.training.ema=128", "evaluation.onestep=[{solver: euler, nfe: [1]}]",
+        "evaluation.likelihood={images: 4, probes: 2, tolerance: 0.1}"]),
+    "LOOM": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, batch: 48, caches: 2}"]),
+    "LOOM before": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, refine: before, epochs: 6}"]),
+    "semidiscrete": ("sd-digits", [*STUDENT, "potentials.batch=64", "potentials.passes=12"]),
+}
+
+
+def nodes(recipes: Collection[str] = tuple(RECIPES)) -> dict[str, Node]:
+    """Every stage once, by `recipe: stage`, each after its inputs."""
+    found: dict[str, Node] = {}
+    known = set()
+    for recipe in recipes:
+        base, overrides = RECIPES[recipe]
+        for node in build(load(base, overrides)).values():
+            if (node.name, node.fingerprint) not in known:
+                known.add((node.name, node.fingerprint))
+                found[f"{recipe}: {node.name}"] = node
+    return found

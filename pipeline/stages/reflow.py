@@ -1,0 +1,86 @@
+"""A round of reflow: the student before it, trained further on its own pairs over all t, from its weights (rectified
+flow, Liu et al. 2023, arXiv 2209.03003).
+
+Lines between the ends of paths that do not cross cross less, so that a round makes paths straighter. How straight they
+were and are is part of the result, on the same noises; a round that made them worse is said to have.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import flow_matching, networks
+from pipeline.configs import Reflow
+from pipeline.couples import CoupleStream
+from pipeline.couplings import Banked
+from pipeline.dag import round_of, student_among
+from pipeline.examples import Examples
+from pipeline.job import Job
+from pipeline.losses import make_loss
+from pipeline.metrics.straightness import straightness
+from pipeline.mixture import Mixture
+from pipeline.paths import LINEAR, velocity_of
+from pipeline.results import ReflowResult
+from pipeline.runtime import derive, prepare
+from pipeline.solvers import guided
+from pipeline.stages.couplings import BANK
+from pipeline.stages.data import IMAGES
+from pipeline.stages.pairs import FORWARD, PAIRS, PROBED
+from pipeline.stages.student import finish
+from pipeline.times import time_distribution
+from storage.bank import Bank
+from storage.imageset import ImageSet
+
+log = logging.getLogger(__name__)
+
+
+def run(job: Job) -> ReflowResult | None:
+    device = prepare(job.compute)
+    config: Reflow = job.config
+    _, number = round_of(job.stage)
+    made = job.inputs[f"pairs-{number}"]
+    network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
+    pairs = Bank.open(made.path(PAIRS)).load()
+    labels = pairs["labels"][0] if "labels" in pairs else None
+    generated = Examples(pairs["x"][0], labels), Banked(torch.from_numpy(pairs["z"]))
+    mixture = Mixture(generated, _forward(job, number) if config.mix.forward else None, config.mix.forward)
+    couples = CoupleStream(mixture, mixture, time_distribution(dict(config.time)), LINEAR, 0.0,
+                           derive(config.seed, job.stage), config.training.batch)
+    fitted = flow_matching.train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    result = finish(job, fitted, "reflow")
+    if result is None:
+        return None
+
+    probe = torch.from_numpy(pairs["z"][0][:PROBED]).float(), None if labels is None else torch.from_numpy(
+        labels[:PROBED])
+    before, after = made.metrics["straightness"], measured(fitted.network, *probe, device)
+    return ReflowResult(**result.model_dump(), straightness=after, straightness_before=before,
+                        warnings=worsened(number, before, after))
+
+
+def _forward(job: Job, number: int) -> tuple[Examples, Banked]:
+    """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
+    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
+    bank = job.inputs["couplings"].path(BANK) if "couplings" in job.inputs else \
+        job.inputs[f"pairs-{number}"].path(FORWARD)
+    return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))
+
+
+def measured(network: nn.Module, z: Tensor, labels: Tensor | None, device: torch.device) -> float:
+    """Straightness of the paths from z (B, C, H, W), as the pairs measure that of the student before."""
+    chosen = None if labels is None else labels.to(device)
+    return straightness(guided(velocity_of(network, LINEAR), chosen), z.to(device))
+
+
+def worsened(number: int, before: float, after: float) -> tuple[str, ...]:
+    """What round `number` made worse, in words, which are logged too."""
+    if after <= before:
+        return ()
+    warning = (f"round {number} made the paths less straight: straightness {before:.4g} became {after:.4g} (0 is "
+               "straight). Train it for longer, on more pairs, or leave it out")
+    log.warning("reflow: %s", warning)
+    return (warning,)

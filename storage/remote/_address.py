@@ -1,0 +1,48 @@
+"""From `s3://bucket/prefix` to obstore's client, with its retries and time limits. Keys come from the environment."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from storage.errors import InputError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+URL = re.compile(r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,254})(?P<prefix>(?:/[A-Za-z0-9._=+@ -]+)*)/?")
+# Waits of 0.2, 0.4, 0.8 ... seconds, with jitter: a server that is gone is given up after some seconds, and one that is
+# busy (503 SlowDown, as S3 says under load) is given time.
+RETRIES, FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 6, 0.2, 8.0, 120.0
+
+
+def parse(url: str) -> tuple[str, str]:
+    """Bucket and prefix of a URL, the prefix without slashes around it. Raises InputError for any other URL."""
+    match = URL.fullmatch(url)
+    if match is None or {".", ".."} & set(url.split("/")):
+        raise InputError("A remote is s3://bucket or s3://bucket/prefix", url, "Other servers than Amazon's are named "
+                         "by AWS_ENDPOINT_URL, and keys by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return match["bucket"], match["prefix"].strip("/")
+
+
+def client(url: str) -> S3Store:
+    """A client for what lies below `url`. Nothing is asked yet. Raises InputError for a URL, or without obstore."""
+    bucket, prefix = parse(url)
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+    except ImportError:
+        raise InputError("Object storage needs obstore", url, "Install it: pip install 'flowctl[s3]'") from None
+    try:
+        return S3Store(
+            bucket, prefix=prefix or None,
+            checksum_algorithm="SHA256",  # sent with each object: the server refuses what was torn on its way
+            client_options={"allow_http": True,  # only where AWS_ENDPOINT_URL says http://
+                            "connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=5)},
+            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=GIVE_UP), "backoff": {
+                "init_backoff": timedelta(seconds=FIRST_WAIT), "max_backoff": timedelta(seconds=LONGEST_WAIT),
+                "base": 2}})
+    except (BaseError, ValueError) as error:
+        raise InputError("The AWS_* variables must be sound", str(error).partition("\n")[0], "Correct the one named"
+                         ) from None
