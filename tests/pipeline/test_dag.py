@@ -181,5 +181,5 @@ def test_a_rehearsal_has_calls_and_samples_enough_for_guidance_and_kid():
 
 
 def test_pixels_know_no_classes_for_the_inception_score():
-    with pytest.raises(InputError, match="Inception Score.*pixels"):
+    with pytest.raises(InputError, match=r"Inception Score.*pixels"):
         load("nfm-digits", ["evaluation.metrics=[inception-score]", "reference.extractor=pixels"])
