@@ -20,8 +20,9 @@ demo: setup
 	$(BIN)/flowctl run nfm-digits
 	$(BIN)/flowctl results nfm-digits
 
+# Two processes of one thread each: most tests are too small to share one between threads.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
