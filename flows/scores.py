@@ -5,27 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from flows.session import Session
 from pipeline.load import load
 from pipeline.plan import sound
 from pipeline.report.front import fronts
 from pipeline.report.scores import lower_is_better
-from pipeline.results import Score
+from pipeline.results import EvaluationResult, Score
 from storage.artifact import Artifact
-from storage.errors import InputError
+from storage.errors import DamageError, InputError
 from storage.store import Store
 
 
 def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> list[Artifact]:
-    """All sound ones, or that of one recipe. Raises InputError where the recipe has none yet."""
+    """All sound ones, or that of one recipe.
+
+    Raises InputError where the recipe has none yet, DamageError for a manifest whose figures are none.
+    """
     if recipe is None:
-        return [found for found in Store().artifacts() if isinstance(found, Artifact) and found.stage == "evaluation"]
+        return [_read(found) for found in Store().artifacts()
+                if isinstance(found, Artifact) and found.stage == "evaluation"]
     session = Session.open(load(recipe, overrides))
     artifact = sound(session.nodes["evaluation"], session.store)
     if artifact is None:
         raise InputError("results need a finished evaluation", recipe,
                          f"`flowctl run {recipe}` makes it; `flowctl results` lists all there are")
-    return [artifact]
+    return [_read(artifact)]
+
+
+def _read(artifact: Artifact) -> Artifact:
+    """The same, its figures known to be those of an evaluation."""
+    try:
+        metrics = EvaluationResult.model_validate(artifact.metrics).model_dump(mode="json")
+    except ValidationError as error:
+        raise DamageError(f"{artifact.root}/artifact.json", f"its metrics are not an evaluation's: "
+                          f"{error.errors()[0]['loc']} {error.errors()[0]['msg']}",
+                          "`flowctl verify --repair` makes it anew") from error
+    return artifact.model_copy(update={"metrics": metrics})
 
 
 def numbers(found: Sequence[Artifact]) -> list[dict[str, Any]]:
