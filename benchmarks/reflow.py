@@ -1,0 +1,80 @@
+"""What a round of reflow and distillation are worth on digits, by the coupling that the first student was trained on.
+
+    python -m benchmarks.reflow             # four couplings, with a round and without; goes on after any stop
+
+makes what the store does not have yet (`flowctl run` for each), and writes benchmarks/results/reflow-digits.{json,md}.
+One seed. All students are trained on 153,600 images, a round and each distillation on 89,600 more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import processor
+from pipeline.dag import build
+from pipeline.load import load
+from pipeline.plan import sound
+from storage.store import Store
+
+RESULTS = Path("benchmarks/results/reflow-digits")
+COUPLINGS = {"nfm": "NFM", "fm": "independent", "ot": "minibatch OT", "loom": "LOOM-CFM"}
+CALLS = "[{grid: uniform, nfe: [1, 2, 16]}]"
+ROUND = [f"evaluation.student={CALLS}", f"evaluation.reflow={CALLS}"]
+NO_ROUND = [f"evaluation.student={CALLS}", "reflow=[]", "evaluation.reflow=[]"]
+
+
+def measured(coupling: str, overrides: list[str]) -> dict[str, float]:
+    """Frechet distance by "model calls", and straightness by stage; made first where it is not there."""
+    name, store = f"{coupling}-digits-reflow", Store()
+    nodes = build(load(name, overrides), store.home / "cache")
+    if sound(nodes["evaluation"], store) is None:
+        words = [word for override in overrides for word in ("--set", override)]
+        subprocess.run([sys.executable, "-m", "flows.cli", "run", name, *words], check=True)
+    metrics = store.find("evaluation", nodes["evaluation"].fingerprint).metrics
+    found: dict[str, Any] = {f"{score['model']} {score['nfe']:g}": score["value"] for score in metrics["scores"]}
+    found |= {f"straightness {name}": store.find(name, node.fingerprint).metrics["straightness"]
+              for name, node in nodes.items() if node.stage.kind in ("pairs", "reflow")}
+    return found | {"protocol": metrics["protocol"], "floor": metrics["floor"]}
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The table."""
+    lines = ["# A round of reflow and distillation on digits", "",
+             f"`{found['command']}` on {found['processor']}. FD-classifier, lower is better; one seed. Two halves of "
+             f"the data: {next(iter(found['rows'].values()))['round']['floor']:.3f}.", "",
+             "| first coupling | student, 1 call | 2 | 16 | distilled to 1 | after a round, 1 call | 2 | 16 "
+             "| distilled to 1 | of the student at 16 | straightness before | after |", "|---|" + "---:|" * 11]
+    for coupling, row in found["rows"].items():
+        one, other = row["no round"], row["round"]
+        best = min(one["onestep 1"], other["onestep 1"])
+        lines.append(f"| {COUPLINGS[coupling]} | " + " | ".join(f"{value:.3f}" for value in (
+            one["student 1"], one["student 2"], one["student 16"], one["onestep 1"], other["reflow-1 1"],
+            other["reflow-1 2"], other["reflow-1 16"], other["onestep 1"])) +
+            f" | {best / one['student 16']:.2f} | {other['straightness pairs-1']:.4f} | "
+            f"{other['straightness reflow-1']:.4f} |")
+    lines += ["", "\"Of the student at 16\": the better one-step student's distance, as a multiple of the student's at "
+              "16 calls."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(COUPLINGS), metavar="nfm,fm,…",
+                        help="make these alone, and write nothing")
+    asked = parser.parse_args()
+    rows = {coupling: {"round": measured(coupling, ROUND), "no round": measured(coupling, NO_ROUND)}
+            for coupling in asked.only}
+    found = {"command": "python -m benchmarks.reflow", "processor": processor(), "rows": rows}
+    print(markdown(found))
+    if set(asked.only) == set(COUPLINGS):
+        RESULTS.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        RESULTS.with_suffix(".md").write_text(markdown(found))
+
+
+if __name__ == "__main__":
+    main()
