@@ -117,6 +117,9 @@ def markdown(found: dict[str, Any]) -> str:
         if peer:
             line += f" {row['ms_torchcfm']:.1f} | {row['ratio']:.2f} | {row['cost_torchcfm']:.5f} |"
         lines.append(line)
+    if peer:
+        lines += ["", "Ours is the assignment of least cost. Theirs draws pairs from that plan with replacement: some "
+                  "noises twice, others never, so that its cost falls to either side."]
     s = found["steps"]
     lines += ["", f"## A training step of the CIFAR-10 U-Net, B = {LOOM_BATCH}", "",
               f"Forward and backward take {s['step_ms']:,.0f} ms ({PART} images, times {LOOM_BATCH // PART}).", "",
