@@ -57,7 +57,7 @@ def flowctl(
     OPTIONS.debug = debug
 
 
-for _command in (running.run, running.plan, browse.list_, browse.show, looking.status, looking.results,
+for _command in (running.run, running.plan, browse.list_, browse.show, looking.status, looking.results, looking.report,
                  comparing.compare, differing.diff, sampling.sample, exporting.export, verifying.verify, cleaning.gc,
                  cleaning.rm, deploying.deploy, serving.ui):
     app.command(_command.__name__.rstrip("_"))(reports_errors(_command))

@@ -1,4 +1,4 @@
-"""`status` and `results`: what is being made now, by any process, and the numbers that there are."""
+"""`status`, `results`, `report`: what is being made now, by any process, the numbers there are, and their page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import Json, Sets
+from flows.cli.options import Json, Recipe, Sets
 from flows.cli.output import print_json, print_table
 
 
@@ -60,6 +60,24 @@ def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", hel
         typer.echo("No results yet: `flowctl run nfm-digits` makes some.")
     for protocol in dict.fromkeys(artifact.metrics["protocol"] for artifact in found):
         _print_protocol([artifact for artifact in found if artifact.metrics["protocol"] == protocol])
+
+
+def report(recipe: Recipe, set_: Sets = None,
+           open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False) -> None:
+    """Where the finished report of a recipe lies: one HTML file."""
+    from flows.session import Session
+    from pipeline.load import load
+    from pipeline.plan import sound
+    from storage.errors import InputError
+
+    session = Session.open(load(recipe, set_ or ()))
+    artifact = sound(session.nodes["report"], session.store)
+    if artifact is None:
+        raise InputError("report needs a finished run", recipe, f"`flowctl run {recipe}` makes it")
+    page = artifact.path(artifact.metrics["page"])
+    typer.echo(str(page))
+    if open_:
+        typer.launch(page.as_uri())
 
 
 def _print_protocol(evaluations: list[Any]) -> None:

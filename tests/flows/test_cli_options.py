@@ -13,6 +13,7 @@ OPTIONS = {
     "show": {"RECIPE|ARTIFACT", "--set", "--json"},
     "status": {"--json"},
     "results": {"[RECIPE]", "--set", "--json"},
+    "report": {"RECIPE", "--set", "--open"},
     "compare": {"RECIPE RECIPE ...", "--seeds", "--run", "--set", "--plot", "--markdown", "--json"},
     "diff": {"A", "B", "--json"},
     "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",

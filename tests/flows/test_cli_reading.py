@@ -1,6 +1,7 @@
 """`plan`, `list`, `show`, `results`, `verify` on a store: what they say and the shape of their JSON."""
 
 import json
+from pathlib import Path
 
 import yaml
 
@@ -53,6 +54,19 @@ def test_list_has_recipes_and_artifacts_with_sizes(flowctl, finished):
     text = flowctl("list").stdout
     assert "nfm-digits" in text and f"teacher/tiny-{finished.nodes['teacher'].fingerprint[:12]}" in text
     assert "7 artifacts" in text
+
+
+def test_report_says_where_the_page_lies(flowctl, finished, tiny, monkeypatch):
+    shown = []
+    monkeypatch.setattr("typer.launch", shown.append)
+    page = Path(flowctl("report", tiny).stdout.strip())
+    assert page.is_file() and page.suffix == ".html" and not shown
+    assert flowctl("report", tiny, "--open").exit_code == 0 and shown == [page.as_uri()]
+
+
+def test_report_before_there_is_one(flowctl, home, tiny):
+    result = flowctl("report", tiny)
+    assert result.exit_code == 2 and "flowctl run" in result.stderr
 
 
 def test_results_are_scores_with_their_protocol(flowctl, finished, tiny):
