@@ -59,6 +59,10 @@ class Workshop:
         return self._start("worker.log", [str(program), "worker", "start", "--pool", "flowctl"], cwd=self.folder,
                            **environment)
 
+    def worker_said(self) -> str:
+        """All that workers have logged."""
+        return (self.folder / "worker.log").read_text()
+
     def _start(self, log: str, words: list[str], cwd: Path, **environment: str) -> subprocess.Popen:
         with open(self.folder / log, "ab") as output:
             process = subprocess.Popen(

@@ -43,7 +43,7 @@ def interrupted(real, tmp_path_factory):
             shutil.rmtree(next((folder / "artifacts" / NODES[name].name).glob(f"*-{NODES[name].fingerprint[:12]}")))
             for _ in range(2):
                 with pytest.raises(Interrupted):
-                    make(store, name, stop=After(5))
+                    make(store, name, stop=After(3))
             known[name] = store
         return known[name]
     return stopped
