@@ -24,7 +24,7 @@ from models.unet import UNetConfig
 from pipeline import networks
 from pipeline.configs import Evaluation, Sweep
 from pipeline.load import load
-from pipeline.metrics import Inception, Moments, Panel, build_classifier, features, frechet_distance, quantise, to_unit
+from pipeline.metrics import Inception, Moments, Panel, as_stored, build_classifier, features, frechet_distance
 from pipeline.report.numbers import fixed
 from pipeline.sampling import starting_noise, student_samples
 
@@ -108,7 +108,7 @@ def generated(case: Case, network: nn.Module, rows: Tensor, how: Sweep, nfe: int
     """Samples at their grey levels, as an evaluation makes them."""
     labels = (rows % 10).to(device)
     x, _ = student_samples(network, starting_noise(0, rows, case.shape, device), labels, how, nfe)
-    return torch.from_numpy(to_unit(quantise(x.cpu().numpy(), case.levels), case.levels))
+    return as_stored(x, case.levels)
 
 
 def overhead(rows: Rows, *names: str) -> float:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from pipeline import results
 from pipeline.configs import MOST_ROUNDS, Config, LpipsHuber
@@ -97,10 +96,14 @@ def round_of(stage: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def student_among(roles: Mapping[str, Any]) -> str | None:
-    """The role of the student that a stage goes on from: "student", or "reflow-N" after rounds; the last if several."""
-    students = [role for role in NAMES if role in roles and (role == "student" or role.startswith("reflow-"))]
-    return students[-1] if students else None
+def students_among(roles: Collection[str]) -> list[str]:
+    """The chain of students among these roles: "student", then those of rounds of reflow, first round first."""
+    return [role for role in _CHAIN if role in roles]
+
+
+def student_among(roles: Collection[str]) -> str | None:
+    """The role of the student that a stage goes on from, the last of the chain; None where there is none."""
+    return next(reversed(students_among(roles)), None)
 
 
 def _student(rounds: int) -> str:
@@ -123,6 +126,7 @@ def _split(roles: tuple[str, ...], role: str) -> tuple[tuple[str, ...], tuple[st
 
 
 NAMES = tuple(stage.name for stage in stages(MOST_ROUNDS))  # all that there can be, in the order of the DAG
+_CHAIN = tuple(map(_student, range(MOST_ROUNDS + 1)))
 
 
 class NoConfig(Config):

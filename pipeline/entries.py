@@ -13,9 +13,9 @@ from models.tarflow import schedule_from_dict
 from pipeline import configs, networks
 from pipeline.conditions import HeldOut
 from pipeline.configs import Evaluation, Sweep
+from pipeline.dag import students_among
 from pipeline.job import Job
 from pipeline.paths import GaussianPath
-from pipeline.report.rounds import rounds_in
 from pipeline.runtime import derive
 from pipeline.sampling import Start, path_of, student_samples, student_walk, teacher_samples
 from pipeline.scoring import Entry
@@ -33,11 +33,11 @@ def entries(job: Job, start: Start, held_out: HeldOut | None, device: torch.devi
         yield Entry(ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0))
         yield Entry(ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0))
     load = lru_cache(maxsize=None)(lambda model, ema: networks.load_network(job.inputs[model], device, ema))
-    sweeps = {"student": config.student, **dict.fromkeys(rounds_in(job.inputs), config.reflow),
-              "onestep": config.onestep}
-    for model in (model for model in sweeps if model in job.inputs):
+    sweeps = {"student": config.student, "onestep": config.onestep}
+    models = [*students_among(job.inputs), "onestep"]
+    for model in (model for model in models if model in job.inputs):
         artifact = job.inputs[model]
-        for how in sweeps[model]:
+        for how in sweeps.get(model, config.reflow):
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
                 make, walk = _sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)

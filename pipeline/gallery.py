@@ -15,7 +15,7 @@ from pipeline.entries import ENLARGED
 from pipeline.examples import Examples
 from pipeline.labels import rows_like
 from pipeline.memorised import Training
-from pipeline.metrics import quantise, to_unit
+from pipeline.metrics import as_stored
 from pipeline.pictures import labelled_rows
 from pipeline.report.numbers import fixed
 from pipeline.sampling import Start, told
@@ -114,8 +114,7 @@ class Gallery:
 
     def _seen(self, samples: Tensor) -> Tensor:
         """Samples as images at the data's grey levels, as they are measured."""
-        levels = self.images.originals.levels
-        return torch.from_numpy(to_unit(quantise(self.decode(samples).cpu().numpy(), levels), levels))
+        return as_stored(self.decode(samples), self.images.originals.levels)
 
 
 def spherical(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.examples import Examples
-from pipeline.metrics.neighbours import Memorisation, judged, nearest_of_parts
+from pipeline.metrics.neighbours import Memorisation, judged, nearest
 from storage.imageset import ImageSet
 
 COMPARED = 1_000  # samples, and held-out images, at most: percentiles of more change little, and each meets all images
@@ -32,7 +32,7 @@ class Training:
 
     def nearest(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (n,) of images (n, C, H, W) to their nearest training image, and its row (n,)."""
-        distances, rows = nearest_of_parts(images.to(self.device), self._parts())
+        distances, rows = nearest(images.to(self.device), self._parts())
         return distances.cpu(), rows.cpu()
 
     def judged(self, distances: Tensor) -> Memorisation | None:

@@ -67,8 +67,7 @@ class Recipe(Config):
                                  "or leave data.autoencoder out")
         steps = self.onestep.steps if self.onestep else 1
         if steps > 1 and self.pairs.solver != "dopri5":
-            unit = steps * {"midpoint": 2, "heun": 2, "rk4": 4}.get(self.pairs.solver, 1)
-            unit *= 1 if self.pairs.guidance == 1 else 2
+            unit = steps * configs.calls_of_a_step(self.pairs.solver, self.pairs.guidance)
             if self.pairs.grid != "uniform" or self.pairs.nfe % unit:
                 raise ValueError(f"a student of {steps} steps learns what is between {steps + 1} even times, which the "
                                  f"pairs must pass: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}")

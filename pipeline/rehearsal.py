@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.configs import Training
+from pipeline.configs import Training, calls_of_a_step
 from pipeline.recipe import Recipe
 
 BATCH, IMAGES, SAMPLES = 4, 32, 32
-ONE_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}  # calls of a solver's one step
 
 
 def rehearse(recipe: Recipe) -> Recipe:
@@ -38,12 +37,8 @@ def rehearse(recipe: Recipe) -> Recipe:
 
 def _few(pairs: Any, steps: int = 1) -> Any:
     """Hardly any pairs, by the fewest calls that pass the ends of so many even steps."""
-    calls = None if pairs.nfe is None else steps * _calls_of_a_step(pairs)
+    calls = None if pairs.nfe is None else steps * calls_of_a_step(pairs.solver, pairs.guidance)
     return pairs.model_copy(update={"count": SAMPLES, "nfe": calls})
-
-
-def _calls_of_a_step(how: Any) -> int:
-    return ONE_STEP[how.solver] * (1 if how.guidance == 1 else 2)
 
 
 def _one_step(section: Any) -> Any:
@@ -53,4 +48,5 @@ def _one_step(section: Any) -> Any:
 
 
 def _fewest(sweeps: tuple) -> tuple:
-    return tuple(sweep.model_copy(update={"nfe": (_calls_of_a_step(sweep),)}) for sweep in sweeps if sweep.nfe)
+    return tuple(sweep.model_copy(update={"nfe": (calls_of_a_step(sweep.solver, sweep.guidance),)})
+                 for sweep in sweeps if sweep.nfe)

@@ -94,7 +94,7 @@ def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: S
     The grid runs from t = 1, where the path starts from z, to path.t_end.
     """
     velocity = CountedField(student_velocity(network, path, labels, how.guidance, condition))
-    solver, steps = _planned(how, nfe)
+    solver, steps = planned(how, nfe)
     grid = path.times(time_grid(how.grid, steps))
     return integrate(velocity, path.start(z), grid, solver), velocity.calls
 
@@ -106,14 +106,14 @@ def student_walk(network: nn.Module, z: Tensor, labels: Tensor | None, how: Swee
 
     Dopri5 chooses its own times, and is looked at on `LOOKS` steps of the grid.
     """
-    solver, steps = _planned(how, nfe)
+    solver, steps = planned(how, nfe)
     grid = path.times(time_grid(how.grid, LOOKS if how.solver == "dopri5" else steps))
     velocity = student_velocity(network, path, labels, how.guidance, condition)
     return grid.tolist(), trajectory(velocity, path.start(z), grid, solver)
 
 
-def _planned(how: Sweep, nfe: int) -> tuple[Solver, int]:
-    """The solver and its steps."""
+def planned(how: Sweep, nfe: int) -> tuple[Solver, int]:
+    """The solver and its steps for `nfe` network calls; dopri5 chooses both, whatever is asked, within one step."""
     if how.solver == "dopri5":
         return make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
     plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))

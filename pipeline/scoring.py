@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline import ranks
 from pipeline.job import Job
 from pipeline.likeness import Likeness
-from pipeline.metrics import Collected, Measured, Moments, Panel, features, frechet_distance, quantise, to_unit
+from pipeline.metrics import Collected, Measured, Moments, Panel, as_stored, features, frechet_distance
 from pipeline.results import Score
 
 #: Sample numbers (n,), labels (n,), and the z (n, C, H, W) to start from instead of these numbers' own or None, to the
@@ -57,8 +57,7 @@ class Ruler:
     def images(self, entry: Entry, rows: Tensor) -> tuple[Tensor, float]:
         """Samples number `rows` (n,) as they would be stored, (n, C, H, W) float32 in [-1, 1], and network calls."""
         x, calls = entry.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
-        grey = quantise(self.decode(x).cpu().numpy(), self.levels)
-        return torch.from_numpy(to_unit(grey, self.levels)), calls
+        return as_stored(self.decode(x), self.levels), calls
 
     def score(self, entry: Entry, samples: int, job: Job) -> tuple[Score, ...]:
         """Generate, quantise and measure in one pass, each rank its batches; no image is kept.

@@ -44,7 +44,7 @@ class Run(_Plain):
     floor: float
     floors: dict[str, float] = Field({}, description="two halves of the real images in the other metrics")
     scores: tuple[Score, ...] = Field(min_length=1)
-    curvature: float = Field(description="of the student: pipeline.metrics.curvature")
+    curvature: float = Field(description="of the student: pipeline.metrics.straightness")
     transport_cost: float = Field(description="E |z - x|^2 per dimension, over training")
     velocity_variance: VelocityVariance | None
     noise: Noise | None

@@ -5,6 +5,7 @@ from pipeline.configs._base import Grid as Grid
 from pipeline.configs._base import Name as Name
 from pipeline.configs._base import Seeded as Seeded
 from pipeline.configs._base import Solver as Solver
+from pipeline.configs._base import calls_of_a_step as calls_of_a_step
 from pipeline.configs._compute import Compute as Compute
 from pipeline.configs._data import Data as Data
 from pipeline.configs._data import Reference as Reference

@@ -14,6 +14,12 @@ Grid = Literal["uniform", "quadratic", "edm", "logit"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
+def calls_of_a_step(solver: Solver, guidance: float) -> int:
+    """Network calls of one step of a solver with fixed steps. Guidance asks the network twice."""
+    evaluations = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}[solver]
+    return evaluations * (1 if guidance == 1 else 2)
+
+
 class Config(BaseModel):
     """A section: unknown keys are refused, and nothing changes after validation."""
 

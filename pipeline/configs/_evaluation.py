@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.configs._base import Config, Grid, Positive, Seeded, Solver
+from pipeline.configs._base import Config, Grid, Positive, Seeded, Solver, calls_of_a_step
 from pipeline.fingerprint import Added
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
-EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 1, "rk4": 4}  # of the velocity, that numbers of calls go up by
 FEWEST_FOR_KID = 20
 
 
@@ -65,8 +64,9 @@ class Evaluation(Seeded):
 
     @model_validator(mode="after")
     def _calls_that_can_be_made(self) -> Evaluation:
-        for sweep in (*self.student, *self.onestep, *self.reflow):
-            unit = EVALUATIONS.get(sweep.solver, 1) * (1 if sweep.guidance == 1 else 2)
+        for sweep in (sweep for sweep in (*self.student, *self.onestep, *self.reflow) if sweep.nfe):
+            # Heun's last step is Euler's where the number is odd.
+            unit = calls_of_a_step("euler" if sweep.solver == "heun" else sweep.solver, sweep.guidance)
             bad = [nfe for nfe in sweep.nfe if nfe % unit]
             if bad:
                 guided = f" under guidance {sweep.guidance:g}, which asks the network twice," if sweep.guidance != 1 \

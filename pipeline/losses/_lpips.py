@@ -6,17 +6,15 @@ torchvision has it (features.0.weight, ...), and of LPIPS's linear layers (lin0.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.weights import read_tensors
 from storage.errors import InputError
 
 # By layer of torchvision's `features`: "C64" is a convolution to 64 channels followed by ReLU, "M" a maximum pool.
@@ -103,13 +101,7 @@ def _read(path: Path, wanted: dict[str, Tensor], network: str) -> dict[str, Tens
     path, remedy = Path(path), f"Give the files of {_SOURCES[network]}."
     if not path.is_file():
         raise InputError("LPIPS's weights are files", str(path), remedy)
-    try:
-        safe = path.suffix == ".safetensors"
-        tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path} holds tensors and nothing else", f"{type(error).__name__}: {error}", remedy) from None
-    if not isinstance(tensors, dict):
-        raise InputError(f"{path} holds tensors by name", type(tensors).__name__, remedy)
+    tensors = read_tensors(path, remedy)
     for name, own in wanted.items():
         found = tuple(getattr(tensors.get(name), "shape", ())) if name in tensors else "nothing of this name"
         if found != tuple(own.shape):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.inception import FEATURES, SIDE, InceptionV3
 from pipeline.fetching import fetch
 from pipeline.metrics._quantise import quantise
+from pipeline.weights import read_tensors
 from storage.atomic import sha256_file
 from storage.errors import InputError
 
@@ -110,13 +108,7 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
 def _load(network: nn.Module, path: Path) -> None:
     """Set all weights; no name may be missing, none left over."""
     remedy = f"Use the file that {URL} gives."
-    try:
-        safe = path.suffix == ".safetensors"
-        tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path} holds tensors and nothing else", f"{type(error).__name__}: {error}", remedy) from None
-    if not isinstance(tensors, dict):
-        raise InputError(f"{path} holds tensors by name", type(tensors).__name__, remedy)
+    tensors = read_tensors(path, remedy)
     # Batch norm's counters are of no use here, and only some versions of torch have saved them.
     own = {name: tuple(value.shape) for name, value in network.state_dict().items() if not _counter(name)}
     given = {name: value for name, value in tensors.items() if not _counter(name)}

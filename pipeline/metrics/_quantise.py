@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from storage.errors import InputError
 
@@ -41,6 +43,15 @@ def to_unit(u: np.ndarray, levels: int = 256) -> np.ndarray:
     if u.size and int(u.max()) >= levels:
         raise InputError(f"Levels lie in 0..{levels - 1}", int(u.max()), "Give the true number of grey levels.")
     return u.astype(np.float32) * np.float32(2) / np.float32(levels - 1) - np.float32(1)
+
+
+def as_stored(x: Tensor, levels: int = 256) -> Tensor:
+    """What remains of images (...) in [-1, 1], on any device, when a file has held them: float32 on the CPU.
+
+    Raises:
+        InputError: as `quantise`.
+    """
+    return torch.from_numpy(to_unit(quantise(x.cpu().numpy(), levels), levels))
 
 
 def _check(levels: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,41 +20,26 @@ class Memorisation:
     Attributes:
         samples: (min, median, max) of generated images.
         held_out: the same of real images that were not trained on.
-        ratio: of the medians. Near 1 for a good model; far below 1 if it repeats what it was trained on.
         copies: share of samples nearer to a training image than 99 % of the held-out images are. About 0.01 is chance.
         near: the distance that this is counted by, the 1st percentile of held-out images.
     """
 
     samples: tuple[float, float, float]
     held_out: tuple[float, float, float]
-    ratio: float
     copies: float
     near: float
 
-    def asdict(self) -> dict[str, object]:
-        """As plain data for JSON."""
-        return asdict(self)
 
-
-def nearest(queries: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest training image of each query.
+def nearest(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The nearest training image of each query, among images that come in parts: no more is in memory.
 
     Args:
         queries: (M, ...) in the units of images.
-        train: (N, ...), of the same size.
+        parts: all N training images in their order, each part (n, ...) of the same size.
 
     Returns:
         distances (M,) float32, root mean square per dimension, so that they can be read in units of grey value; and
         rows of the nearest image (M,) int64, the first where several are equally near.
-
-    Raises:
-        InputError: no training images, or of another size.
-    """
-    return nearest_of_parts(queries, [train])
-
-
-def nearest_of_parts(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """`nearest` among training images that come in parts, in their order, each (n, ...): no more is in memory.
 
     Raises:
         InputError: no training images, or of another size.
@@ -85,24 +70,12 @@ def _unlike(queries: Tensor, train: Tensor) -> InputError:
                       "Give images of the same data set.")
 
 
-def memorisation(samples: Tensor, held_out: Tensor, train: Tensor) -> Memorisation:
-    """Compare how near samples (M, ...) and held-out images (K, ...) come to training images (N, ...).
-
-    Raises:
-        InputError: one of them is empty, or they differ in size.
-    """
-    if min(len(samples), len(held_out)) == 0:
-        raise InputError("Memorisation needs samples and held-out images", (len(samples), len(held_out)), "Give both.")
-    return judged(nearest(samples, train)[0], nearest(held_out, train)[0])
-
-
 def judged(of_samples: Tensor, of_held_out: Tensor) -> Memorisation:
     """The comparison of distances to nearest training images, of samples (M,) and held-out images (K,)."""
     near = of_held_out.quantile(0.01)
     return Memorisation(
         _spread(of_samples),
         _spread(of_held_out),
-        float(of_samples.median() / of_held_out.median().clamp(min=1e-12)),
         float((of_samples < near).double().mean()),
         float(near),
     )

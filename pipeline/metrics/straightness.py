@@ -17,7 +17,8 @@ class PathShape:
 
     Attributes:
         straightness: see `straightness`.
-        curvature: see `curvature`.
+        curvature: mean of 1 - cos of the angle between velocities at consecutive times, LOOM-CFM's (arXiv 2603.15279,
+            sec. 4.1). It falls as steps^-2, so compare it at equal steps only.
         times: (steps - 1,) where the path turns, falling.
         turns: (steps - 1,) curvature at each of them, the curve of the LOOM-CFM paper's figure 6.
     """
@@ -40,14 +41,6 @@ def straightness(velocity: Velocity, z: Tensor, steps: int = 32) -> float:
         steps: Euler steps on a uniform grid, each a network call. The figure depends little on it.
     """
     return path_shape(velocity, z, steps).straightness
-
-
-def curvature(velocity: Velocity, z: Tensor, steps: int = 32) -> float:
-    """Mean of 1 - cos of the angle between velocities at consecutive times, LOOM-CFM's (arXiv 2603.15279, sec. 4.1).
-
-    It falls as steps^-2, so compare it at equal steps only. Arguments as in `straightness`.
-    """
-    return path_shape(velocity, z, steps).curvature
 
 
 @torch.no_grad()

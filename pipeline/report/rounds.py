@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pipeline.dag import students_among
 from pipeline.report import words
 from pipeline.report.numbers import calls, count, digits_for, fixed, significant
 from pipeline.results import EvaluationResult, PathResult, Score
-
-ROUND = re.compile(r"reflow-(\d+)")
-
-
-def rounds_in(roles: Iterable[str]) -> list[str]:
-    """The students of rounds of reflow among these roles, first round first."""
-    return sorted((role for role in roles if ROUND.fullmatch(role)), key=lambda role: int(role.split("-")[1]))
 
 
 @dataclass(frozen=True)
@@ -106,8 +99,8 @@ class Rounds:
 
 def view(found: EvaluationResult, metric: str) -> Rounds | None:
     """The rounds in a table; None for a recipe without any."""
-    models = ["student", *rounds_in({score.model for score in found.scores} | {path.model for path in found.paths})]
-    if len(models) == 1:
+    models = students_among({score.model for score in found.scores} | {path.model for path in found.paths})
+    if len(models) < 2:
         return None
     made = rounds(models, found.scores, found.paths)
     best = _best(found.scores)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.dag import students_among
 from pipeline.report.charts import Chart, of_loss
 from pipeline.report.figures import Picture, history, picture
 from pipeline.report.numbers import count, duration, fixed, plain, significant
-from pipeline.report.rounds import rounds_in
 from pipeline.report.words import model
 from storage.artifact import Artifact
 
@@ -70,7 +70,7 @@ def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
 def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
     """The student, each round of reflow, and the student distilled of the last one's pairs, where there are such."""
     made = []
-    chain = ["student", *rounds_in(inputs)]
+    chain = students_among(inputs)
     paths = {path["model"]: path for path in inputs["evaluation"].metrics.get("paths", ())}
     for role in (role for role in (*chain, "onestep") if role in inputs):
         artifact = inputs[role]

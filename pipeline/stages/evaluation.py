@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline import networks, ranks
 from pipeline.conditions import HeldOut
 from pipeline.configs import Evaluation
+from pipeline.dag import students_among
 from pipeline.entries import entries
 from pipeline.gallery import Gallery
 from pipeline.job import Job
@@ -27,7 +28,7 @@ from pipeline.labels import like_training
 from pipeline.memorised import COMPARED, Training
 from pipeline.metrics import Panel, frechet_warnings
 from pipeline.metrics.straightness import path_shape
-from pipeline.report.rounds import rounds, rounds_in
+from pipeline.report.rounds import rounds
 from pipeline.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult, Score
 from pipeline.runtime import derive, prepare
 from pipeline.sampling import Start, path_of, start_of, student_velocity, told
@@ -76,9 +77,9 @@ def run(job: Job) -> EvaluationResult | None:
     memorisation = _memorisation(job, ways, scores, ruler, gallery)
     flat = [score for some in scores for score in some]
     write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in flat])
-    paths = [_path(job, role, images, start, held_out, device) for role in _chain(job)]
+    paths = [_path(job, role, images, start, held_out, device) for role in students_among(job.inputs)]
     warnings = frechet_warnings(min(_different(job, images), real.count), len(real.mean))
-    warnings += [round.verdict for round in rounds(_chain(job), flat, paths) if round.verdict]
+    warnings += [round.verdict for round in rounds(students_among(job.inputs), flat, paths) if round.verdict]
     return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(flat),
                             curvature=paths[0].curvature, likelihood=likelihood, paths=tuple(paths),
                             floors=panel.floors() if panel else {}, memorisation=tuple(memorisation),
@@ -105,11 +106,6 @@ def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device
         return None
     return Panel(config.metrics, reference.metrics["metric"], load_rows(reference), config.samples,
                  getattr(extractor, "logits", None), derive(config.seed, "metrics") % 2**32, device)
-
-
-def _chain(job: Job) -> list[str]:
-    """The student and the rounds of reflow that follow from it."""
-    return ["student", *rounds_in(job.inputs)]
 
 
 def _path(job: Job, role: str, images: ImageSet, start: Start, held_out: HeldOut | None,

@@ -25,9 +25,9 @@ from pipeline.metrics.straightness import straightness
 from pipeline.paths import velocity_of
 from pipeline.results import PairsResult
 from pipeline.runtime import derive, prepare
-from pipeline.sampling import TOLERANCE, path_of, start_of, student_samples, student_velocity
+from pipeline.sampling import TOLERANCE, path_of, planned, start_of, student_samples, student_velocity
 from pipeline.shards import fill
-from pipeline.solvers import Solver, Velocity, calls_per_evaluation, guided, integrate, make_solver, plan_for_nfe
+from pipeline.solvers import Solver, Velocity, guided, integrate
 from pipeline.stages.couplings import TOGETHER
 from pipeline.stages.data import IMAGES
 from pipeline.times import time_grid
@@ -60,8 +60,10 @@ def run(job: Job) -> PairsResult | None:
         """The path from z (n, C, H, W) at the ends of all intervals, from t = 1 to 0."""
         if intervals == 1:
             return [z, student_samples(network, z, chosen, how, config.nfe or 0, path)[0]]
-        solver, steps = _solver(config, intervals)
-        return passed(student_velocity(network, path, chosen, config.guidance), z, solver, steps, intervals)
+        solver, steps = planned(how, config.nfe or 0)
+        # Dopri5's one step holds any number of its own: it is stopped at each of the ends.
+        return passed(student_velocity(network, path, chosen, config.guidance), z, solver, max(steps, intervals),
+                      intervals)
 
     def generate(rows: Tensor) -> dict[str, Tensor]:
         made = []
@@ -78,7 +80,7 @@ def run(job: Job) -> PairsResult | None:
     fill(job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")),
          generate)
     if getattr(config, "forward", False):
-        _invert(job, network, images, facts, device)
+        _invert(job, network, images, how, facts, device)
     if not ranks.first():
         return None
 
@@ -103,33 +105,26 @@ def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals:
     return states
 
 
-def _solver(config: Pairs, intervals: int = 1) -> tuple[Solver, int]:
-    """The solver and its steps; those of an adaptive one are only where it is stopped."""
-    if config.nfe is None:
-        return make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), intervals
-    plan = plan_for_nfe(config.solver, config.nfe, calls_per_evaluation(config.guidance))
-    return plan.solver, plan.steps
-
-
 def _words(config: Pairs) -> str:
     calls = f"tolerance {TOLERANCE}" if config.nfe is None else f"{config.nfe} calls"
     return f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
 
 
-def _invert(job: Job, network: nn.Module, images: ImageSet, facts: BankFacts, device: torch.device) -> None:
+def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts,
+            device: torch.device) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid."""
     config: Pairs = job.config
     examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
-    solver, steps = _solver(config)
-    grid = time_grid(config.grid, steps).flip(0)
+    solver, steps = planned(how, config.nfe or 0)
+    grid = time_grid(how.grid, steps).flip(0)
     velocity = partial(student_velocity, network, path_of(job.inputs[student_among(job.inputs)]))
 
     def encode(rows: Tensor) -> dict[str, Tensor]:
         made = []
         for part in rows.split(TOGETHER):
             labels = examples.classes(part)
-            follow = velocity(None if labels is None else labels.to(device), config.guidance)
+            follow = velocity(None if labels is None else labels.to(device), how.guidance)
             made.append(integrate(follow, examples.pixels(part).to(device), grid, solver).cpu())
         return {"z": torch.cat(made)}
 

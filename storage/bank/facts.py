@@ -116,12 +116,18 @@ def read_json(path: Path, model: type[_Read]) -> _Read:
         raise DamageError(str(path), str(error).splitlines()[0], REMEDY) from error
 
 
-def facts_of(bank: Path) -> BankFacts | None:
-    """The facts that a bank, finished or not, was begun with; None where there is none, or none to be read."""
+def readable(path: Path, model: type[_Read]) -> _Read | None:
+    """As `read_json`; None if the file is missing or is not one."""
     try:
-        return read_json(bank / FACTS, Identity).facts
+        return read_json(path, model)
     except DamageError:
         return None
+
+
+def facts_of(bank: Path) -> BankFacts | None:
+    """The facts that a bank, finished or not, was begun with; None where there is none, or none to be read."""
+    identity = readable(bank / FACTS, Identity)
+    return identity.facts if identity else None
 
 
 def record_path(root: Path, shard: int) -> Path:

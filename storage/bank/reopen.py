@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from storage.atomic import fsync_path, sha256_file, write_bytes
 from storage.bank.facts import (
@@ -22,7 +21,7 @@ from storage.bank.facts import (
     Index,
     Shard,
     ShardRecord,
-    read_json,
+    readable,
     record_path,
 )
 from storage.bank.layout import Layout
@@ -30,8 +29,6 @@ from storage.bank.reader import Problem
 from storage.bank.shardfile import ShardFile
 from storage.bank.writer import BankWriter
 from storage.errors import DamageError
-
-_Read = TypeVar("_Read", Identity, Index, ShardRecord)
 
 
 def flaws(path: Path) -> list[Problem]:
@@ -94,8 +91,8 @@ def _restore(path: Path, known: Identity, lost: Collection[str], digests: dict[s
 
 def _claims(path: Path, damaged: Collection[str]) -> tuple[Identity | None, Index | None]:
     """What facts.json and bank.json say, as far as they can be read."""
-    return (None if FACTS in damaged else _readable(path / FACTS, Identity),
-            None if INDEX in damaged else _readable(path / INDEX, Index))
+    return (None if FACTS in damaged else readable(path / FACTS, Identity),
+            None if INDEX in damaged else readable(path / INDEX, Index))
 
 
 def _claim_flaws(path: Path, identity: Identity | None, index: Index | None) -> Iterator[Problem]:
@@ -170,7 +167,7 @@ def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
 
 
 def _record(place: Path, shard: Shard, known: Identity) -> ShardRecord | None:
-    record = _readable(place, ShardRecord)
+    record = readable(place, ShardRecord)
     fits = record and (record.start, record.stop, set(record.files)) == (shard.start, shard.stop, set(known.arrays))
     return record if fits else None
 
@@ -195,11 +192,3 @@ def _files(known: Identity, shard: int) -> list[str]:
     """Record and files of a shard, below the bank."""
     files = [known.facts.file(Path(), name, shard) for name in known.arrays]
     return [file.as_posix() for file in (record_path(Path(), shard), *files)]
-
-
-def _readable(path: Path, model: type[_Read]) -> _Read | None:
-    """The content of one of the bank's JSON files; None if it is missing or is not one."""
-    try:
-        return read_json(path, model)
-    except DamageError:
-        return None

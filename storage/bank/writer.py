@@ -29,10 +29,11 @@ from storage.bank.facts import (
     Shard,
     ShardRecord,
     read_json,
+    readable,
     record_path,
 )
 from storage.bank.layout import Layout, create_arrays
-from storage.errors import DamageError, InputError, StageFailed
+from storage.errors import InputError, StageFailed
 
 THREADS = 4  # that convert, round and compress chunks
 
@@ -52,15 +53,15 @@ class BankWriter:
         self.arrays = tuple(name for name in ARRAYS if name in arrays)
         self._behind: set[Path] = set()  # the last record, not yet forced to the disk
         identity = Identity(facts=facts, arrays=self.arrays)
-        if not (self.path / FACTS).is_file():
-            self._create(identity)
+        begun = not (self.path / FACTS).is_file() and self._create(identity)
         found = read_json(self.path / FACTS, Identity)
         if found != identity:
             theirs, ours = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (found, identity))
             changed = ", ".join(f"{k}: {theirs[k]!r} there, {ours[k]!r} now" for k in ours if theirs[k] != ours[k])
             remedy = "Use the old settings, or remove that directory to begin a new bank."
             raise InputError(f"the bank {self.path} is continued with the facts it was begun with", changed, remedy)
-        self._restore_metadata(identity)
+        if not begun:
+            self._restore_metadata(identity)
 
     @property
     def shards(self) -> list[Shard]:
@@ -124,8 +125,8 @@ class BankWriter:
         with reading(f"bank {self.path}, zarr.json", REMEDY):
             return {name: Layout.read(self.path / name) for name in self.arrays}
 
-    def _create(self, identity: Identity) -> None:
-        """The empty bank appears under its name in one step, so processes may do this at once: the first one wins."""
+    def _create(self, identity: Identity) -> bool:
+        """The empty bank appears under its name in one step, so processes may do this at once: whether this one won."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
@@ -135,10 +136,11 @@ class BankWriter:
             fsync_tree(aside)
             os.rename(aside, self.path)
             fsync_path(self.path.parent)
+            return True
         except OSError:
             # The rename alone decides who begins the bank: to look before it would race with another process.
             if (self.path / FACTS).is_file():
-                return
+                return False
             if self.path.is_dir() and any(self.path.iterdir()):
                 remedy = "Remove it to begin the bank anew, or choose another directory."
                 raise InputError("a bank begins in an empty directory", str(self.path), remedy) from None
@@ -157,12 +159,8 @@ class BankWriter:
 
     def _record(self, shard: Shard) -> ShardRecord | None:
         """The record of a complete shard whose files are still there; None if the shard is to be written."""
-        path = record_path(self.path, shard.index)
-        if not path.is_file():
-            return None
-        try:
-            record = read_json(path, ShardRecord)
-        except DamageError:
+        record = readable(record_path(self.path, shard.index), ShardRecord)
+        if record is None:
             return None
         fits = (record.start, record.stop, set(record.files)) == (shard.start, shard.stop, set(self.arrays))
         files = {name: self.facts.file(self.path, name, shard.index) for name in self.arrays}

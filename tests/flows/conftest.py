@@ -15,7 +15,7 @@ from flows.session import Session
 from pipeline.execute import execute
 from pipeline.load import load
 from pipeline.recipe import Recipe
-from tests.flows import fakes
+from tests.flows import chromium, fakes
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -89,6 +89,13 @@ def program(home: Path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[chromium.Page]:
+    """A headless browser's page."""
+    with chromium.chromium(tmp_path / "profile") as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

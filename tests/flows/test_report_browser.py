@@ -38,12 +38,6 @@ LOOK = """
 
 
 @pytest.fixture
-def page(tmp_path):
-    with chromium.chromium(tmp_path / "profile") as page:
-        yield page
-
-
-@pytest.fixture
 def address(tmp_path):
     """A report with everything that a report can show."""
     file = tmp_path / "report.html"

@@ -29,12 +29,6 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture
-def page(tmp_path):
-    with chromium.chromium(tmp_path / "profile") as page:
-        yield page
-
-
-@pytest.fixture
 def shoot(page):
     """Take a picture for the documentation, if asked to."""
     folder = os.environ.get("FLOWCTL_SHOTS")

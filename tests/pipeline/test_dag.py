@@ -95,8 +95,9 @@ def test_stages_by_name():
     assert dag.stage_named("pairs").module() is dag.stage_named("pairs-9").module()
     assert dag.stage_named("reflow-10") is dag.stage_named("reflow-0") is dag.stage_named("reflow") is None
     assert dag.round_of("pairs-2") == ("pairs", 2) and dag.round_of("pairs") is None
-    assert dag.student_among({"data": 0, "student": 0, "reflow-1": 0, "reflow-2": 0}) == "reflow-2"
-    assert dag.student_among({"data": 0}) is None
+    roles = ["reflow-2", "onestep", "reflow-1", "student", "pairs-1", "reflow-x"]
+    assert dag.students_among(roles) == ["student", "reflow-1", "reflow-2"] and dag.student_among(roles) == "reflow-2"
+    assert dag.students_among(["data"]) == [] and dag.student_among(["data"]) is None
     assert [name for name in dag.NAMES if name in nodes(ROUND, ROUND)] == list(nodes(ROUND, ROUND))
 
 

@@ -14,7 +14,7 @@ from pipeline.estimate import estimate
 from pipeline.examples import Examples
 from pipeline.load import load
 from pipeline.lowres import low_resolution
-from pipeline.metrics import Moments, features, frechet_distance, psnr, quantise, ssim, to_unit
+from pipeline.metrics import Moments, as_stored, features, frechet_distance, psnr, ssim
 from pipeline.pictures import labelled_rows
 from pipeline.runtime import derive
 from pipeline.sampling import starting_images, student_samples
@@ -108,7 +108,7 @@ def test_figures_are_those_of_the_formulas_on_what_files_would_hold(sharp):
     assert scores(sharp, "PSNR", "enlarged", "repeated pixels") == pytest.approx([float(psnr(small_ones, x).mean())])
     assert scores(sharp, "SSIM", "enlarged", "repeated pixels") == pytest.approx([float(ssim(small_ones, x).mean())])
     smooth = nn.functional.interpolate(small_ones[:, :, ::2, ::2], scale_factor=2, mode="bicubic", antialias=True)
-    smooth = torch.from_numpy(to_unit(quantise(smooth.numpy(), 17), 17))
+    smooth = as_stored(smooth, 17)
     assert scores(sharp, "PSNR", "enlarged", "bicubic") == pytest.approx([float(psnr(smooth, x).mean())])
 
 

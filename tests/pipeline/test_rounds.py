@@ -1,6 +1,6 @@
 """Rounds of reflow: what is held against what, and that a round which fails is said to have failed."""
 
-from pipeline.report.rounds import rounds, rounds_in, view
+from pipeline.report.rounds import rounds, view
 from pipeline.results import EvaluationResult, PathResult
 from tests.pipeline.finished import score
 
@@ -19,11 +19,6 @@ SCORES = [score("teacher", 0, 1.0, "inverse"), *sampled("student", {1: 9.0, 2: 5
           *sampled("student", {2: 4.5}, grid="quadratic"), *sampled("reflow-1", {1: 4.0, 8: 2.5}),
           *sampled("reflow-2", {1: 4.2, 8: 2.2}), *sampled("onestep", {1: 1.0})]
 PATHS = [path("student", 0.09), path("reflow-1", 0.01), path("reflow-2", 0.02)]
-
-
-def test_rounds_are_found_in_their_order():
-    roles = ["reflow-10", "onestep", "reflow-2", "student", "pairs-1", "reflow-x"]
-    assert rounds_in(roles) == ["reflow-2", "reflow-10"]
 
 
 def test_each_round_is_held_against_the_one_before():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.metrics.straightness import curvature, path_shape, straightness
+from pipeline.metrics.straightness import path_shape, straightness
 from pipeline.solvers import CountedField
 
 
@@ -35,7 +35,7 @@ def test_curvature_of_a_rotation(steps):
     # An Euler step of length h turns the velocity by atan(3 h).
     field = CountedField(lambda x, t: 3 * torch.stack([-x[:, 1], x[:, 0]], 1))
     expected = 1 - 1 / math.sqrt(1 + (3 / steps) ** 2)
-    assert curvature(field, normal(10, 2), steps) == pytest.approx(expected, rel=1e-9)
+    assert path_shape(field, normal(10, 2), steps).curvature == pytest.approx(expected, rel=1e-9)
     assert field.calls == steps
 
 
