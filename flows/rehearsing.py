@@ -12,12 +12,17 @@ from flows.session import Session
 from pipeline import rehearsal
 from pipeline.execute import execute
 from pipeline.recipe import Recipe
+from pipeline.runtime import prepare
 from storage.artifact import Artifact
 
 
 def rehearse(recipe: Recipe, until: str | None = None) -> dict[str, Artifact]:
-    """The manifests of what was made; their files are gone. Raises FlowctlError for what would fail later."""
-    reduced = rehearsal.rehearse(recipe)
+    """The manifests of what was made; their files are gone. Raises FlowctlError for what would fail later.
+
+    On a GPU batches are those of the recipe. What only whole trainings need is not rehearsed: room on the disk, and
+    the teacher's sampling.
+    """
+    reduced = rehearsal.rehearse(recipe, whole_batches=prepare(recipe.compute).type == "cuda")
     made: dict[str, Artifact] = {}
     with tempfile.TemporaryDirectory(prefix="flowctl-rehearsal-") as home, display() as shown, heard(shown):
         session = Session.open(reduced, (), until, Path(home), shown)

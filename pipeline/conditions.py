@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.examples import Examples
+from pipeline.examples import Examples, drawn
 from pipeline.lowres import low_resolution
 from storage.errors import InputError
 from storage.imageset import ImageSet
@@ -41,11 +41,11 @@ class HeldOut:
 
     @classmethod
     def of(cls, images: ImageSet, spec: Mapping[str, Any] | None) -> HeldOut | None:
-        """All test images in their order; None for a student without a condition."""
+        """All test images, mixed; None for a student without a condition."""
         if spec is None:
             return None
         test = Examples(images.test.images, images.test.labels, images.levels)
-        return cls(test, spec, torch.arange(len(test)))
+        return cls(test, spec, drawn(len(test), len(test)))
 
     @property
     def words(self) -> str:

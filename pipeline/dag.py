@@ -60,7 +60,7 @@ STAGES = (
     Stage("student", 2, ("data", "source", "teacher", "couplings", "potentials"), results.StudentResult, parallel=True),
     Stage("pairs", 1, ("data", "source", "student"), results.PairsResult, parallel=True),
     Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult, parallel=True),
-    Stage("evaluation", 1, ("data", "source", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
+    Stage("evaluation", 2, ("data", "source", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
           parallel=True),
     Stage("report", 1, ("data", "source", "reference", "teacher", "couplings", "student", "pairs", "onestep",
                         "evaluation"), results.ReportResult),

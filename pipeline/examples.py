@@ -63,6 +63,14 @@ class Examples:
         return torch.cat(orders)[start:start + batch]
 
 
+def drawn(count: int, total: int) -> Tensor:
+    """(min(count, total),) rows drawn from `total` without replacement, the same each time.
+
+    The first rows will not do in their place: of a folder of images they may be all of one class.
+    """
+    return torch.randperm(total, generator=generator("drawn", total))[:count]
+
+
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> Tensor:
     """The permutation of rows of one epoch."""

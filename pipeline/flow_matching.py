@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipeline.batches import Couples
 from pipeline.configs import Training
 from pipeline.job import Job
-from pipeline.losses import SQUARED, Loss
+from pipeline.losses import SQUARED, Loss, LpipsHuber
 from pipeline.paths import LINEAR, GaussianPath, network_input, network_target
 from pipeline.training import Fitted, Memory, fit
 
@@ -36,9 +36,13 @@ class Stream(Memory, Protocol):
 
 def train(job: Job, network: nn.Module, couples: Stream, training: Training, device: torch.device,
           picture: Callable[[nn.Module], Image] | None = None, loss: Loss = SQUARED) -> Fitted:
-    """Fit `network` to the velocities that `couples` bring. Resumes as `pipeline.training.fit` does."""
+    """Fit `network` to the velocities that `couples` bring. Resumes as `pipeline.training.fit` does.
+
+    By LPIPS a GPU ends a resumed training with slightly other weights: torch resizes and pools images by atomic
+    additions there, on the way back.
+    """
     return fit(job, network, couples, partial(velocity_error, path=couples.path, loss=loss), training, device,
-               measure=transport_cost, picture=picture, memory=couples)
+               measure=transport_cost, picture=picture, memory=couples, repeatable=not isinstance(loss, LpipsHuber))
 
 
 def velocity_error(network: nn.Module, couples: Couples, path: GaussianPath = LINEAR, loss: Loss = SQUARED) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pipeline.examples import Examples
+from pipeline.examples import Examples, drawn
 from pipeline.metrics.neighbours import Memorisation, judged, nearest
 from storage.imageset import ImageSet
 
@@ -28,7 +28,7 @@ class Training:
         self.train = Examples(images.train.images, images.train.labels, images.levels, flips)
         test = Examples(images.test.images, images.test.labels, images.levels)
         self.device = torch.device(device)
-        self.held_out = self.nearest(test.pixels(torch.arange(min(COMPARED, len(test)))))[0] if len(test) else None
+        self.held_out = self.nearest(test.pixels(drawn(COMPARED, len(test))))[0] if len(test) else None
 
     def nearest(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (n,) of images (n, C, H, W) to their nearest training image, and its row (n,)."""

@@ -47,7 +47,7 @@ def choose_coupling(job: Job, examples: Examples, device: torch.device) -> Coupl
         configs.Independent: Independent,
         configs.MinibatchOT: MinibatchOT,
         configs.Entropic: lambda: Entropic(job.config.coupling.regularisation),
-        configs.Semidiscrete: lambda: semidiscrete(job, examples),
+        configs.Semidiscrete: lambda: semidiscrete(job, examples, device),
         configs.Loom: lambda: loom(job, examples),
         configs.NFM: lambda: normalized(job, device),
     }
@@ -122,9 +122,10 @@ def _converged(job: Job, examples: Examples, coupling: Loom, batch: int, seed: i
     return coupling.state()
 
 
-def semidiscrete(job: Job, examples: Examples) -> Semidiscrete:
-    """Noise, and for each the image whose cell it falls to."""
+def semidiscrete(job: Job, examples: Examples, device: torch.device) -> Semidiscrete:
+    """Noise, and for each the image whose cell it falls to, sought on `device`: every search reads all images."""
     for warning in job.inputs["potentials"].metrics["warnings"]:
         log.warning("potentials: %s", warning)
     every = torch.arange(len(examples))
-    return Semidiscrete(examples.pixels(every), examples.classes(every), load_potentials(job.inputs["potentials"]))
+    return Semidiscrete(examples.pixels(every).to(device), examples.classes(every),
+                        load_potentials(job.inputs["potentials"]))

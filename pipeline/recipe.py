@@ -96,6 +96,34 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _onestep_is_asked_for_what_it_learned(self) -> Recipe:
+        if self.onestep is None or self.onestep.mode != "distil":
+            return self
+        steps = self.onestep.steps
+        for sweep in self.evaluation.onestep:
+            if (sweep.solver, sweep.nfe) != ("euler", (steps,)) or (steps > 1 and sweep.grid != "uniform"):
+                raise ValueError(f"a student distilled to {steps} {'step' if steps == 1 else 'steps'} has learned "
+                                 f"{'that' if steps == 1 else 'those'} alone: set evaluation.onestep to "
+                                 f"[{{solver: euler, grid: uniform, nfe: [{steps}]}}]")
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_two_sides(self) -> Recipe:
+        """Guidance needs a network that was trained without classes too: see `drop_labels`."""
+        first = self.reflow[0].pairs if self.reflow else self.pairs  # made by the student itself
+        later = [*(this.pairs for this in self.reflow[1:]), *([self.pairs] if self.reflow and self.pairs else [])]
+        taught = [*self.evaluation.student, *([first] if first else [])]
+        untaught = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
+        if any(how.guidance != 1 for how in untaught):
+            raise ValueError("students of pairs always know the class, and guidance asks without it: set guidance to 1 "
+                             "in evaluation.reflow, evaluation.onestep and the pairs after the first round, and guide "
+                             "the first pairs")
+        if self.student.label_drop == 0 and any(how.guidance != 1 for how in taught):
+            raise ValueError("guidance also asks for the velocity without a class, which is learned from images whose "
+                             "label is dropped: set student.label_drop above 0, or guidance to 1")
+        return self
+
+    @model_validator(mode="after")
     def _image_to_image_fits(self) -> Recipe:
         coupling, condition = self.student.coupling.kind, self.student.condition
         if condition and coupling != "independent":

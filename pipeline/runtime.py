@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -26,6 +28,20 @@ def prepare(compute: Compute) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("compute.device must be there", name, "Use --set compute.device=cpu, or install CUDA's torch")
     return torch.device(name)
+
+
+@contextmanager
+def same_bits(device: torch.device) -> Iterator[None]:
+    """Gradients inside come out the same each time, or torch raises for an operation that cannot do so.
+
+    On a GPU attention goes backward by atomic additions, in whatever order, unless what is not deterministic is an
+    error: the warnings that `prepare` asks for do not suffice.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cuda")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def derive(*words: int | str) -> int:

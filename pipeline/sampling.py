@@ -15,7 +15,7 @@ from pipeline.configs import Sweep, Teacher
 from pipeline.examples import Examples
 from pipeline.noise import noise
 from pipeline.paths import LINEAR, GaussianPath, gaussian_path, velocity_of
-from pipeline.runtime import generator
+from pipeline.runtime import generator, same_bits
 from pipeline.solvers import (
     CountedField,
     Solver,
@@ -55,7 +55,7 @@ def told(rows: Tensor, images: ImageSet, held_out: HeldOut | None,
 
 def starting_noise(seed: int, rows: Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """(N, *shape) float32: the noise of samples number `rows`, whatever else is in the batch."""
-    return noise(seed, rows, torch.zeros_like(rows), shape).to(device)
+    return noise(seed, rows, torch.zeros_like(rows), shape, device=device)
 
 
 def starting_images(seed: int, rows: Tensor, source: Examples, device: torch.device | str = "cpu") -> Tensor:
@@ -137,5 +137,7 @@ def teacher_samples(flow: TarFlow, rows: Tensor, labels: Tensor | None, seed: in
     z = config.temperature * starting_noise(seed, rows, flow.config.shape, device)
     with full_precision(flow):
         y = decode(flow, z, labels, schedules, guidance_of(config), config.attention_temperature)
-    clean = config.denoise and config.dequantisation == "gaussian"
-    return denoise(flow, y, labels, config.noise) if clean else y
+    if not config.denoise or config.dequantisation != "gaussian":
+        return y
+    with same_bits(z.device):
+        return denoise(flow, y, labels, config.noise)

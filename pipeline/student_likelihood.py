@@ -7,12 +7,12 @@ from torch import nn
 
 from pipeline import ranks
 from pipeline.configs import Likelihood
-from pipeline.examples import Examples
+from pipeline.examples import Examples, drawn
 from pipeline.job import Job
 from pipeline.likelihood import bits_per_dimension, dequantise, log_density
 from pipeline.noise import uniform
 from pipeline.results import LikelihoodResult
-from pipeline.runtime import derive, generator
+from pipeline.runtime import derive, generator, same_bits
 from pipeline.solvers import guided
 from storage.imageset import ImageSet
 
@@ -21,20 +21,22 @@ TOGETHER = 64  # images in one integration: they share its steps, so this is par
 
 def student_bits(network: nn.Module, images: ImageSet, wish: Likelihood, job: Job,
                  device: torch.device) -> LikelihoodResult:
-    """Mean over the first test images, each dequantised uniformly once; the ranks share the batches.
+    """Mean over test images drawn once and for all, each dequantised uniformly once; the ranks share the batches.
 
     The network predicts the velocity of a straight path, given the class where there are any.
     """
     held_out = Examples(images.test.images, images.test.labels, images.levels)
-    chosen = torch.arange(min(wish.images, len(held_out)))
+    chosen = drawn(wish.images, len(held_out))
     densities, errors, calls = [], [], []
     for rows in ranks.mine(chosen.split(TOGETHER)):
         u = uniform(derive(job.config.seed, "likelihood"), rows, torch.zeros_like(rows), held_out.shape)
         x = dequantise(held_out.pixels(rows), images.levels, u).to(device)
         labels = held_out.classes(rows)
-        found = log_density(guided(network, None if labels is None else labels.to(device)), x, divergence="hutchinson",
-                            probes=wish.probes, generator=generator(job.config.seed, "probes", int(rows[0])),
-                            rtol=wish.tolerance, atol=wish.tolerance)
+        with same_bits(device):
+            found = log_density(guided(network, None if labels is None else labels.to(device)), x,
+                                divergence="hutchinson", probes=wish.probes,
+                                generator=generator(job.config.seed, "probes", int(rows[0])),
+                                rtol=wish.tolerance, atol=wish.tolerance)
         densities.append(found.log_density.cpu())
         errors.append(found.probe_error.cpu())
         calls.append(found.calls)

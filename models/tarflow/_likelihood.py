@@ -8,6 +8,8 @@ from torch import Tensor
 from models.tarflow._flow import TarFlow
 from models.tarflow._precision import full_precision
 
+_AT_ONCE = 2**17  # numbers of images in one gradient
+
 
 def bits_per_dimension(log_prob_nats: Tensor, dims: int, bin_width: float) -> Tensor:
     """Bits per dimension that a density needs for data on a grid.
@@ -42,7 +44,8 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
         E[x | y] = y + noise_std^2 grad_y log p(y)
 
     where p is the density of noisy images (Efron 2011; for TarFlow: Zhai et al. 2024, arXiv 2412.06329). Computed in
-    full precision; a row's result does not depend on the rows beside it.
+    full precision; a row's result does not depend on the rows beside it. The gradient keeps what all layers have
+    computed, 90 MB for an image of the 29 million parameters that suit CIFAR-10: so a few rows are taken at a time.
 
     Args:
         flow: a flow trained on images with noise of that deviation.
@@ -59,7 +62,15 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
     if not noise_std >= 0:
         raise ValueError(f"noise_std must be at least 0, not {noise_std}; give the noise the flow was trained with")
     with full_precision(flow), torch.inference_mode(False), torch.enable_grad():
-        noisy = y.detach().clone().requires_grad_()
+        noisy = y.detach().clone()
         labels = None if labels is None else labels.clone()  # autograd keeps no tensor born in inference mode
-        (score,) = torch.autograd.grad(flow.log_prob(noisy, labels).sum(), noisy)
-    return y.detach() + noise_std**2 * score
+        at_once = max(1, _AT_ONCE // flow.config.dims)
+        scores = [_score(flow, noisy[rows], None if labels is None else labels[rows])
+                  for rows in torch.arange(len(noisy), device=noisy.device).split(at_once)]
+    return y.detach() + noise_std**2 * torch.cat(scores)
+
+
+def _score(flow: TarFlow, y: Tensor, labels: Tensor | None) -> Tensor:
+    """grad_y log p(y), (B, C, H, W)."""
+    y = y.requires_grad_()
+    return torch.autograd.grad(flow.log_prob(y, labels).sum(), y)[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 from models.tarflow import TarFlow
 from pipeline import networks, ranks
 from pipeline.configs import Couplings
-from pipeline.examples import Examples
+from pipeline.examples import Examples, drawn
 from pipeline.job import Job
 from pipeline.metrics import gaussianity
 from pipeline.noise import noise
@@ -31,6 +31,7 @@ BANK = "bank.zarr"
 # Images encoded at once. The shape of a matrix product decides how it rounds, so this is no setting of the machine:
 # whoever makes a shard makes it in these pieces, and gets these bits.
 TOGETHER = 256
+DIAGNOSED = 2**26  # numbers of noise that are looked at: in float64, with what is made of them, some 3 GB
 SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
 
 
@@ -67,9 +68,9 @@ def encoder(flow: TarFlow, examples: Examples, eta: float, seed: int,
         pieces = []
         for flat in indices.split(TOGETHER):
             rows, draws = flat % count, flat // count
-            y = examples.pixels(rows) + eta * noise(seed, rows, draws, examples.shape)
+            y = examples.pixels(rows).to(device) + eta * noise(seed, rows, draws, examples.shape, device=device)
             labels = examples.classes(rows)
-            pieces.append(flow.encode(y.to(device), None if labels is None else labels.to(device)).cpu())
+            pieces.append(flow.encode(y, None if labels is None else labels.to(device)).cpu())
         return torch.cat(pieces)
 
     return encode
@@ -93,11 +94,14 @@ def _diagnose(job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta
               device: torch.device) -> CouplingsResult:
     """Is z Gaussian, on the images the teacher saw and on those it did not? Before any student is trained."""
     config: Couplings = job.config
-    bank = Bank.open(job.out / BANK)
-    train = torch.from_numpy(bank.load()["z"][0]).float()
+    most = max(2, DIAGNOSED // math.prod(examples.shape))
+    # Of the first draw, whose flat indices are the rows; in their order, as chunks are read whole.
+    rows = drawn(most, len(examples)).sort().values
+    train = torch.from_numpy(Bank.open(job.out / BANK).rows(rows.numpy())["z"]).float()
     unseen = Examples(images.test.images, images.test.labels, images.levels)
-    held_out = encoder(flow, unseen, eta, derive(config.seed, "held-out"), device)(torch.arange(len(unseen))) / sigma
-    found = gaussianity.diagnose(train, held_out, examples.pixels(torch.arange(len(examples))))
+    encode = encoder(flow, unseen, eta, derive(config.seed, "held-out"), device)
+    held_out = encode(drawn(most, len(unseen)).sort().values) / sigma
+    found = gaussianity.diagnose(train, held_out, examples.pixels(rows))
     z_diagnostics(train, held_out).save(job.out / "noise.png")
     write_json(job.out / "gaussianity.json", found)
     return CouplingsResult(rows=len(examples), draws=config.draws, sigma_f=sigma, noise=eta, gaussianity=found,

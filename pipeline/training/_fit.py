@@ -41,7 +41,8 @@ class Fitted:
 
 def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callable[[nn.Module, Any], Tensor],
         training: Training, device: torch.device, measure: Callable[[Any], dict[str, float]] = lambda batch: {},
-        picture: Callable[[nn.Module], Image] | None = None, memory: Memory | None = None) -> Fitted:
+        picture: Callable[[nn.Module], Image] | None = None, memory: Memory | None = None,
+        repeatable: bool = True) -> Fitted:
     """Train `network` to `training.images`, from the newest checkpoint in the work directory if there is one.
 
     Several ranks train one network on disjoint parts of each batch (DDP); every rank calls this alike.
@@ -52,12 +53,13 @@ def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callabl
         measure: sums to keep over the training, such as the transport cost of a coupling; the same keys each time.
         picture: samples from the averaged network, always of the same noise, to be looked at during training.
         memory: what `batch` remembers from step to step.
+        repeatable: that gradients come out the same each time; False for a loss whose gradient a GPU cannot repeat.
 
     Raises:
         StageFailed: the loss or the gradient is not finite; the message names the step and the last good checkpoint.
         Interrupted: a stop was asked for; a checkpoint was written first.
     """
-    loop = Loop(job, network.to(device), loss, training, device, memory or Nothing())
+    loop = Loop(job, network.to(device), loss, training, device, memory or Nothing(), repeatable)
     loop.restore()
     monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
     data, saving, drawing = Stream(batch, device), Clock(job.compute.checkpoint_seconds), Clock(60.0)

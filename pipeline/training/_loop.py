@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from pipeline import configs, ranks
 from pipeline.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.configs import Training
 from pipeline.job import Job
-from pipeline.runtime import derive
+from pipeline.runtime import derive, same_bits
 from pipeline.training._memory import Memory
 from pipeline.training._rate import learning_rate
 from storage.atomic import write_text
@@ -34,11 +34,11 @@ class Loop:
     """Network, optimizer, averages and history. All ranks hold the same and take the same steps."""
 
     def __init__(self, job: Job, network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], training: Training,
-                 device: torch.device, memory: Memory) -> None:
+                 device: torch.device, memory: Memory, repeatable: bool = True) -> None:
         # Convolutions are faster with the channels last, on CPUs and on GPUs; other layers are left as they are.
         network = network.to(memory_format=torch.channels_last)
         self.job, self.network, self.loss, self.training, self.device = job, network, loss, training, device
-        self.memory = memory
+        self.memory, self.repeatable = memory, repeatable
         self.shared = network if ranks.world() == 1 else nn.parallel.DistributedDataParallel(
             network, device_ids=[device] if device.type == "cuda" else None)
         self.called = torch.compile(self.shared) if job.compute.compile else self.shared
@@ -116,7 +116,9 @@ class Loop:
         """The gradient of the mean loss over the parts, averaged over the ranks by DDP; this rank's mean loss."""
         kind, total = _TYPES[self.training.precision], 0.0
         for number, part in enumerate(parts, 1):
-            with self._unsynchronised(number < len(parts)):
+            # The same bits from the way there on: attention chooses then how it will go back.
+            with self._unsynchronised(number < len(parts)), \
+                    same_bits(self.device) if self.repeatable else nullcontext():
                 with torch.autocast(self.device.type, kind, enabled=kind is not torch.float32):
                     value = self.loss(self.called, part) / len(parts)
                 self.scaler.scale(value).backward()

@@ -69,7 +69,7 @@ def test_what_pairs_are_for_is_part_of_what_they_are():
     assert mixed["pairs-1"].fingerprint != plain["pairs-1"].fingerprint
     assert nodes(MIXED)["pairs-1"].fingerprint == nodes(ROUND)["pairs-1"].fingerprint
 
-    several = nodes(overrides=["onestep.steps=4"])
+    several = nodes(overrides=["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]"])
     assert several["pairs"].config.intervals == 4
     assert several["pairs"].fingerprint != nodes()["pairs"].fingerprint
 
@@ -147,7 +147,8 @@ def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network)
 
 
 def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
-    made = load("nfm-digits", ["onestep.steps=4", "pairs.solver=heun", "pairs.nfe=16"])
+    made = load("nfm-digits", ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun",
+                               "pairs.nfe=16"])
     assert rehearse(made).pairs.nfe == 8 and rehearse(made).onestep.steps == 4
 
 
@@ -157,6 +158,14 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
     (["onestep.steps=2", "pairs.grid=quadratic"], r"pairs\.grid to uniform"),
     (["onestep.steps=2", "pairs.solver=rk4", "pairs.guidance=2.0"], "multiple of 16"),
     (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
+    (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"to 1 step has learned that alone.*nfe: \[1\]"),
+    (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "to 1 step has learned that"),
+    (["onestep.steps=2", "evaluation.onestep=[{nfe: [2]}]"], r"to 2 steps has learned those.*uniform, nfe: \[2\]"),
+    (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "always know the class"),
+    ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "always know the class"),
+    ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "always know the class"),
+    (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
+    (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
     (["pairs.solver=dopri5"], "null for dopri5"),
     (["pairs.nfe=null"], "null for dopri5"),
     (["evaluation.reflow=[{nfe: [1]}]"], "section reflow"),

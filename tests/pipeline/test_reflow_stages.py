@@ -39,7 +39,8 @@ SECOND = ROUND.format(32, "dopri5", "null", "float16", 0.0,
                       f"time: {{kind: u-shaped}}, loss: {{kind: pseudo-huber}}, {TRAINING}")
 QUICK = [*TINY, "teacher.training.images=256", "student.training.images=512", "evaluation.likelihood=null",
          "reference.extractor=pixels", "evaluation.teacher=false"]
-NFM = [*QUICK, f"reflow=[{FIRST}, {SECOND}]", "onestep.steps=2", "pairs.nfe=4", "pairs.count=48"]
+NFM = [*QUICK, f"reflow=[{FIRST}, {SECOND}]", "onestep.steps=2",
+       "evaluation.onestep=[{grid: uniform, nfe: [2]}]", "pairs.nfe=4", "pairs.count=48"]
 ALONE = [*QUICK, "student.coupling=independent", "teacher=null", "couplings=null", f"reflow=[{FIRST}]"]
 
 

@@ -127,10 +127,10 @@ def test_the_recipe_on_the_page_is_the_recipe(inputs):
 
 
 def test_rounds_on_the_page_are_rounds_of_the_recipe(tmp_path):
-    wanted = load("nfm-digits-reflow", ["onestep.steps=2"])
+    wanted = load("nfm-digits-reflow", ["onestep.steps=2", "evaluation.onestep=[{grid: uniform, nfe: [2]}]"])
     made = finished.rich(tmp_path)
     made |= {role: made[role].model_copy(update={"config": meaning(wanted.section(role))}) for role in (
-        "pairs-1", "reflow-1", "pairs", "onestep")}
+        "pairs-1", "reflow-1", "pairs", "onestep", "evaluation")}
     text = stages.recipe(made)
     again = validate(yaml.safe_load(text), "the page's")
     assert all(again.section(role) == wanted.section(role) for role in ("pairs-1", "reflow-1", "pairs", "onestep"))
