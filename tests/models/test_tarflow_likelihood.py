@@ -70,6 +70,17 @@ def test_denoising_does_not_depend_on_the_micro_batch():
     assert (together - apart).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("labels", [LABELS, None])
+def test_denoising_takes_a_few_rows_at_a_time(monkeypatch, labels):
+    flow, y = random_flow(dtype=torch.float32), images(dtype=torch.float32)
+    whole, sizes = denoise(flow, y, labels, 0.1), []
+    monkeypatch.setattr("models.tarflow._likelihood._AT_ONCE", 3 * y[0].numel() + 1)
+    log_prob = flow.log_prob
+    monkeypatch.setattr(flow, "log_prob", lambda x, c: sizes.append(len(x)) or log_prob(x, c))
+    torch.testing.assert_close(denoise(flow, y, labels, 0.1), whole)
+    assert sizes == [3, 1]
+
+
 def test_denoising_works_in_any_surroundings_and_leaves_no_trace():
     flow, y = random_flow(dtype=torch.float32).train(), images(dtype=torch.float32)
     before = y.clone()

@@ -146,6 +146,18 @@ def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network)
     assert perceptual.memory_bytes > plain.memory_bytes + 128 * first
 
 
+def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_is_asked():
+    made = load("nfm-digits", ["compute.nproc=8", "teacher.training.accumulate=2"])
+    assert rehearse(made).teacher.training.batch % 8 == 0 == rehearse(made).student.training.batch % 8
+    whole = rehearse(made, whole_batches=True)
+    for section, full in ((whole.teacher, made.teacher), (whole.student, made.student), (whole.onestep, made.onestep)):
+        assert section.training.images == section.training.batch == full.training.batch
+        assert section.training.accumulate == full.training.accumulate and section.training.steps == 1
+    assert whole.evaluation.samples == whole.pairs.count == made.compute.batch
+    assert whole.data.limit >= max(made.teacher.training.batch, made.student.training.batch)
+    assert Recipe.model_validate(whole.model_dump()) == whole
+
+
 def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
     made = load("nfm-digits", ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun",
                                "pairs.nfe=16"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.examples import Examples, drop_labels
+from pipeline.examples import Examples, drawn, drop_labels
 from pipeline.runtime import generator
 
 IMAGES = np.arange(10 * 16, dtype=np.uint8).reshape(10, 1, 4, 4)
@@ -23,6 +23,13 @@ def test_every_epoch_is_a_permutation_of_its_own():
 def test_a_step_is_known_without_those_before_it():
     assert torch.equal(examples().rows(7, 23, 4), examples().rows(7, 23, 4))
     assert not torch.equal(examples().rows(7, 23, 4), examples().rows(8, 23, 4))
+
+
+def test_drawn_rows_are_of_all_places_and_always_the_same():
+    rows = drawn(100, 1000)
+    assert len(rows.unique()) == 100 and torch.equal(rows, drawn(100, 1000))
+    assert rows.min() < 100 and rows.max() >= 900 and rows.tolist() != sorted(rows.tolist())
+    assert sorted(drawn(50, 10).tolist()) == list(range(10))
 
 
 @pytest.mark.parametrize("batch", [1, 10, 25])

@@ -1,6 +1,7 @@
 """Every stage for real, on hardly any work: what they publish is what their formulas say."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -59,6 +60,23 @@ def test_the_bank_decodes_to_the_noisy_images(made):
         with full_precision(flow):
             decoded = decode(flow, torch.from_numpy(z[draw]) * facts.sigma_f, examples.classes(rows))
         assert (decoded - noisy).abs().max() < 1e-4
+
+
+def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
+    from pipeline import dag
+    from pipeline.job import Job, Progress
+
+    monkeypatch.setattr(couplings, "DIAGNOSED", 50 * 64)
+    work = tmp_path / "work"
+    shutil.copytree(made["couplings"].root, work / "out")
+    config = load("nfm-digits", TINY).section("couplings")
+    job = Job("couplings", config, {role: made[role] for role in ("data", "teacher")}, work,
+              load("nfm-digits", TINY).compute, Progress("couplings", work))
+    some = dag.stage_named("couplings").module().run(job).gaussianity
+    whole = made["couplings"].metrics["gaussianity"]
+    assert some["train"]["n"] == 50 and some["held_out"]["n"] == min(50, whole["held_out"]["n"])
+    assert some["train"]["std"] == pytest.approx(whole["train"]["std"], rel=0.1)
+    assert some["transport_cost"]["total"] == pytest.approx(whole["transport_cost"]["total"], rel=0.1)
 
 
 def test_sigma_makes_the_bank_of_unit_size(made):

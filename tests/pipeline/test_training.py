@@ -10,9 +10,8 @@ from torch import nn
 
 from pipeline.batches import _Batch
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.runtime import generator
+from pipeline.runtime import generator, same_bits
 from pipeline.training import fit, learning_rate
-from pipeline.training._monitor import Monitor
 from storage.errors import Interrupted, StageFailed
 from tests.pipeline.jobs import job, training
 
@@ -83,6 +82,22 @@ def test_a_wish_that_comes_within_a_step_is_heard_after_the_next_and_nothing_is_
     with pytest.raises(Interrupted):
         fit(task, network(), batch, asking, training(), CPU)
     assert load_checkpoint(tmp_path / "checkpoints")[1]["step"] == len(calls) == 6
+
+
+@pytest.mark.parametrize(("device", "repeatable", "strict"), [("cuda", True, True), ("cuda", False, False),
+                                                              ("cpu", True, False)])
+def test_on_a_gpu_gradients_that_cannot_be_repeated_are_errors(tmp_path, monkeypatch, device, repeatable, strict):
+    seen = []
+
+    def watched(net, part):
+        seen.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        return loss(net, part)
+
+    monkeypatch.setattr("pipeline.training._loop.same_bits", lambda _: same_bits(torch.device(device)))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    fit(job(tmp_path), network(), batch, watched, training(images=64), CPU, repeatable=repeatable)
+    assert seen and set(seen) == {not strict}
+    assert torch.is_deterministic_algorithms_warn_only_enabled()  # as before
 
 
 def test_a_crash_loses_only_what_came_after_the_checkpoint(tmp_path):
@@ -232,17 +247,6 @@ def read_events(path, kind):
         found.append(event)
         at += 16 + size
     return found
-
-
-def test_a_monitor_forgets_what_came_after_the_checkpoint(tmp_path):
-    monitor = Monitor(tmp_path, 0)
-    for images in (32, 64, 96):
-        monitor.line({"images": images, "loss": 1.0})
-    monitor.close()
-    with open(tmp_path / "metrics.jsonl", "a") as stream:
-        stream.write('{"images": 128, "lo')  # cut short by a crash
-    Monitor(tmp_path, 64).close()
-    assert [json.loads(line)["images"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [32, 64]
 
 
 def test_nothing_is_watched_where_nobody_asked(tmp_path):
