@@ -17,9 +17,10 @@ from flows.display import Logged
 from flows.launch import outline
 from flows.listening import wish
 from flows.logs import heard
-from flows.runs import RunRecord
+from flows.runs import RunRecord, records
 from flows.session import Session
 from flows.zombies import settle_killed
+from pipeline import forced
 from pipeline.load import validate
 from pipeline.plan import plan
 from storage.remote import default_remote
@@ -35,8 +36,10 @@ def session_of(flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str
     session.deployed = True
     session.remote = default_remote()
     session.store.prepare()
+    if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else what is left is known
+        forced.ask(session.nodes, session.force, session.store)
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"),
-                               outline(plan(session.nodes, session.store, session.force, session.remote)),
+                               outline(plan(session.nodes, session.store, remote=session.remote)),
                                settings.server_url())
     session.record.joined(flow_run)
     outcome = "stopped at once"

@@ -14,6 +14,7 @@ from flows.interrupts import stopping_gently
 from flows.session import Session
 from pipeline.dag import Node
 from pipeline.elastic import OUTPUT, SPEC, agent
+from pipeline.forced import asked
 from pipeline.plan import sound
 from storage.errors import DamageError, Interrupted
 
@@ -37,7 +38,7 @@ def join(session: Session) -> None:
 
 def _there(node: Node, session: Session) -> bool:
     try:
-        return sound(node, session.store) is not None
+        return not asked(node, session.store) and sound(node, session.store) is not None
     except DamageError:
         return False
 

@@ -11,6 +11,7 @@ from flows.remotes import move_all
 from flows.runs import RunRecord
 from flows.server import EmbeddedServer, ServerFailed, answers
 from flows.session import Session, current
+from pipeline import forced
 from pipeline.plan import Step, plan
 from storage.errors import FlowctlError, StageFailed
 
@@ -23,7 +24,9 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     session.store.prepare()
     if session.recipe.compute.node_rank:
         join(session)
-    steps = plan(session.nodes, session.store, session.force, session.remote)
+    else:
+        forced.ask(session.nodes, session.force, session.store)
+    steps = plan(session.nodes, session.store, remote=session.remote)
     server, actions = settings.server_url(), {step.action for step in steps}
     if server is None and actions == {"reuse"}:
         if session.remote is not None and not session.recipe.compute.node_rank:  # the first machine sends

@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
-from prefect.runtime import flow_run, task_run
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import deployed, gpus, remotes, words
@@ -24,6 +24,7 @@ from flows.listening import listening
 from flows.prefect_progress import ProgressArtifact, artifact_key
 from flows.retries import ATTEMPTS, BACKOFF, may_retry
 from flows.session import Session
+from pipeline import forced
 from pipeline.dag import Node
 from pipeline.execute import execute
 from storage.artifact import Artifact
@@ -53,7 +54,7 @@ def _run(session: Session) -> State:
             before = [states[role] for role in node.inputs]
             inputs = {role: source.fingerprint for role, source in node.inputs.items()}
             named = make.with_options(name=node.name, task_run_name=node.name)
-            state = named(node.name, node.fingerprint, inputs, node.name in session.force,
+            state = named(node.name, node.fingerprint, inputs,
                           wait_for=before, return_state=True)
             states[node.name] = state
             line.hold()
@@ -73,11 +74,10 @@ def _run(session: Session) -> State:
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=ATTEMPTS, retry_delay_seconds=BACKOFF,
       retry_condition_fn=may_retry)
-def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> State:
+def make(stage: str, fingerprint: str, inputs: dict[str, str]) -> State:
     """Make one artifact, or find it; the state's name says which. Everything else about it is in the store."""
     session = sessions.find()
     node, display = session.nodes[stage], session.display
-    force = force and task_run.run_count == 1  # a retry goes on from what the first attempt has saved
     display.begin(stage)
     try:
         if session.stop:
@@ -85,9 +85,9 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> S
                               "go on")
         listeners = (display.report, ProgressArtifact(session.recipe.name, stage))
         with session.record.journal.span(stage) as told:
-            outcome = gpus.alone(node, session, force, lambda waiting: execute(
-                node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop, force=force,
-                listeners=listeners, waiting=waiting, remote=session.remote))
+            outcome = gpus.alone(node, session, forced.asked(node, session.store), lambda waiting: execute(
+                node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop,
+                listeners=listeners, waiting=waiting, remote=session.remote, offered=_offered(stage, session)))
             told.update(outcome=outcome.action, artifact=outcome.artifact.root.name)
         display.end(stage, outcome)
         remotes.send(session, outcome.artifact, made=outcome.action in ("run", "resumed"))
@@ -104,6 +104,11 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str], force: bool) -> S
     message = f"{outcome.action} in {words.duration(outcome.seconds)}: {outcome.artifact.root}"
     get_run_logger().info(message)
     return Completed(name=STATE_NAMES[outcome.action], message=message)
+
+
+def _offered(stage: str, session: Session) -> bool:
+    """Whether the plan has found the artifact on the remote."""
+    return any(step["stage"] == stage and step["action"] == "fetch" for step in session.record.facts["plan"])
 
 
 def _artifacts(node: Node, session: Session) -> dict[str, Artifact]:

@@ -9,6 +9,7 @@ from typing import Any
 from flows.runs import alive, records
 from flows.waiting import held
 from pipeline.dag import NAMES
+from pipeline.forced import WISH
 from pipeline.job import PROGRESS, SAVED, read_saved
 from storage.store import Store
 
@@ -26,8 +27,9 @@ def _describe(work: Path, store: Store, recipes: dict[int, str]) -> dict[str, An
     stage, fingerprint = work.parent.name, work.name
     progress, saved = _read(work / PROGRESS), read_saved(work)
     running = held(store.lock_path(stage, fingerprint))
-    if not running and (saved is None or _published(store, stage, fingerprint)):
-        return None  # it died before it saved anything, or is left over from a forced run: there is nothing to tell
+    done = _published(store, stage, fingerprint) and not (work / WISH).is_file()
+    if not running and (saved is None or done):
+        return None  # it died before it saved anything, or just after it had published: there is nothing to tell
     pid = progress.pop("pid", None) if running else None
     told = {name: progress.pop(name, None) for name in ("done", "total", "unit", "rate", "seconds_left", "time")}
     if not running:

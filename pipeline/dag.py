@@ -142,6 +142,7 @@ class Node:
     inputs: Mapping[str, Node] = field(repr=False)
     fingerprint: str
     label: str
+    external: str | None = None  # digest of what it reads from outside the store
 
     @property
     def name(self) -> str:
@@ -156,17 +157,17 @@ def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
         if config is None:
             continue
         inputs = {role: nodes[role] for role in stage.inputs if role in nodes and _reads(stage, role, recipe)}
-        external = _external(stage, config, cache)
+        external = external_digest(stage, config, cache)
         identity = fingerprint(stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()},
                                external)
         label = recipe.name
         if stage.name in ("data", "reference", "potentials", "source"):  # shared by all recipes on these images
             label = (recipe.source if stage.name == "source" else recipe.data).source
-        nodes[stage.name] = Node(stage, config, inputs, identity, label)
+        nodes[stage.name] = Node(stage, config, inputs, identity, label, external)
     return nodes
 
 
-def _external(stage: Stage, config: Config, cache: Path | None) -> str | None:
+def external_digest(stage: Stage, config: Config, cache: Path | None) -> str | None:
     """The digest of what a stage reads from outside the store, if it does."""
     from pipeline.data import source_digest
     from pipeline.data.digest import files_digest

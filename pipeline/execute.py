@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pipeline import forced
 from pipeline.configs import Compute
-from pipeline.dag import Node
+from pipeline.dag import Node, external_digest
 from pipeline.elastic import await_orphans, run_in_ranks
 from pipeline.fingerprint import meaning
 from pipeline.job import Job, Listener, Progress, StopSignal, read_saved
@@ -22,9 +24,10 @@ from pipeline.remote_copies import fetched
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
 from storage.errors import DamageError, StageFailed
-from storage.remote import Remote
+from storage.remote import Remote, RemoteError
 from storage.store import Store, remove_tree
 
+log = logging.getLogger(__name__)
 ATTEMPTS = "attempts.json"
 
 
@@ -37,12 +40,13 @@ class Outcome:
     seconds: float
 
 
-def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: Compute, *, force: bool = False,
+def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: Compute, *,
             listeners: tuple[Listener, ...] = (), stop: StopSignal | None = None,
-            waiting=lambda holder: None, remote: Remote | None = None) -> Outcome:
+            waiting=lambda holder: None, remote: Remote | None = None, offered: bool = False) -> Outcome:
     """The node's artifact: the sound one if there is one, here or on `remote`; else made, going on from the work
-    directory.
+    directory. One that was asked for anew (`pipeline.forced`) is always made.
 
+    `offered` says that the plan has found it on `remote`: where it then cannot be had from there, that is an error.
     Raises FlowctlError for everything expected; what the stage had saved stays for the next call.
     """
     started, stop = time.monotonic(), StopSignal() if stop is None else stop
@@ -50,14 +54,16 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
     try:
         with store.lock(node.name, node.fingerprint, waiting):
             await_orphans(work, stop)
-            found = None if force else _reusable(node, store)
-            if force or found is not None or work.is_symlink():
+            anew = forced.asked(node, store)
+            found = None if anew else _reusable(node, store)
+            if found is not None or work.is_symlink():
                 remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
             if found is not None:
                 return Outcome("reused", found, time.monotonic() - started)
-            found = None if force or remote is None else fetched(node, store, remote, listeners, stop)
+            found = None if anew or remote is None else _fetched(node, store, remote, offered, listeners, stop)
             if found is not None:
                 return Outcome("fetched", found, time.monotonic() - started)
+            forced.begin(work)
             resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
             _clear(work)
@@ -68,6 +74,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
                       stop, store.monitor(node.name, node.fingerprint))
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)
+            _require_unchanged(node, store)
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,
@@ -89,6 +96,25 @@ def _reusable(node: Node, store: Store) -> Artifact | None:
         return sound(node, store)
     except DamageError:
         return None  # the plan has named the damage; it is made anew and replaces it
+
+
+def _fetched(node: Node, store: Store, remote: Remote, offered: bool, listeners: tuple[Listener, ...],
+             stop: StopSignal) -> Artifact | None:
+    """What `remote` has of it. Where it was not known to have any, that it cannot be asked now is no reason to stop."""
+    try:
+        return fetched(node, store, remote, listeners, stop)
+    except RemoteError as error:
+        if offered:
+            raise
+        log.warning("%s: %s; it is made here", node.name, error)
+        return None
+
+
+def _require_unchanged(node: Node, store: Store) -> None:
+    """The fingerprint names files outside the store by their content as it was when the run was planned."""
+    if node.external != external_digest(node.stage, node.config, store.home / "cache"):
+        raise StageFailed(f"Stage {node.name}: the files that it reads from outside the store were changed after the "
+                          "run was planned. Run the same command again: it is made of what they are now")
 
 
 def _count_attempt(work: Path) -> int:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.dag import Node
 from pipeline.fingerprint import differences, meaning
+from pipeline.forced import asked, begun
 from pipeline.job import read_saved
 from pipeline.remote_copies import offered
 from storage.artifact import Artifact
@@ -56,8 +57,8 @@ def sound(node: Node, store: Store) -> Artifact | None:
 
 
 def _step(node: Node, store: Store, published: list[Artifact], forced: bool, remote: Remote | None) -> Step:
-    if forced:
-        return Step(node, "run", "forced by --force")
+    if forced or asked(node, store):
+        return _anew(node, store)
     flaw = None
     try:
         artifact = sound(node, store)
@@ -74,6 +75,14 @@ def _step(node: Node, store: Store, published: list[Artifact], forced: bool, rem
     if saved is not None:
         return Step(node, "resume", f"saved at {saved.done:,} of {saved.total:,} {saved.unit}")
     return Step(node, "run", _why_new(node, published))
+
+
+def _anew(node: Node, store: Store) -> Step:
+    """Of a stage that --force asked for, now or in a run that was interrupted."""
+    saved = read_saved(store.work(node.name, node.fingerprint)) if begun(node, store) else None
+    if saved is None:
+        return Step(node, "run", "forced by --force")
+    return Step(node, "resume", f"forced by --force, saved at {saved.done:,} of {saved.total:,} {saved.unit}")
 
 
 def _made(artifact: Artifact) -> str:

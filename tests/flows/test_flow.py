@@ -131,6 +131,22 @@ def test_a_stage_that_refuses_its_input_ends_with_2(run, monkeypatch):
     assert result.stderr == "error: All images have one size; got '8x9'. Crop them\n"
 
 
+def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run, flowctl, tiny, monkeypatch):
+    assert run(*UNTIL).exit_code == 0
+    _behave(monkeypatch, teacher={"steps": 4, "fail": "timeout", "times": 1})
+    result = run(*UNTIL, "--force", "teacher")  # Prefect's own second attempt
+    assert result.exit_code == 0 and "teacher: resumed" in result.stderr, result.output
+
+    _behave(monkeypatch, teacher={"steps": 4, "fail": "ValueError", "times": 1})
+    forced = ("--force", "data", "--force", "teacher")
+    assert run(*UNTIL, *forced).exit_code == 1
+    shown = flowctl("plan", tiny, *UNTIL).stdout
+    assert "forced by --force, saved at 2 of 4 images" in shown
+    result = run(*UNTIL, *forced)
+    assert result.exit_code == 0 and "teacher: resumed" in result.stderr and "data: reused" in result.stderr
+    assert "Nothing to run" in run(*UNTIL).stdout
+
+
 def test_only_transient_failures_are_tried_again(run, client, home, monkeypatch):
     from flows.pipeline_flow import make
     monkeypatch.setattr(make, "retry_delay_seconds", [0, 0])
@@ -196,6 +212,7 @@ def test_a_killed_run_is_marked_crashed_by_the_next(run, client, home):
     client.set_flow_run_state(dead.id, Running(), force=True)
     record.facts |= {"process_start": 1}  # another process has its id now
     record._write()
+    record.release()
     assert run("--until", "data").exit_code == 0
     assert client.read_flow_run(dead.id).state.name == "Crashed"
     assert next(records(home))["outcome"] == "killed"

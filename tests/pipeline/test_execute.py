@@ -6,14 +6,17 @@ import types
 
 import pytest
 
-from pipeline import dag
+from pipeline import dag, forced
 from pipeline.execute import execute
 from pipeline.load import load
 from pipeline.plan import plan
 from pipeline.results import DataResult
 from storage.artifact import MANIFEST
-from storage.errors import StageFailed
+from storage.atomic import write_json
+from storage.errors import Interrupted, StageFailed
+from storage.remote import RemoteError
 from storage.store import Store
+from tests.pipeline.data.formats import make_folder
 
 RESULT = DataResult(name="fake", train=2, test=1, channels=1, size=8, levels=2, classes=None)
 
@@ -118,9 +121,95 @@ def test_what_a_failed_stage_saved_is_taken_up(store, ran, monkeypatch):
     assert outcome.artifact.provenance.resumed == 1
 
 
-def test_force_runs_again(store, ran):
+def test_force_runs_again_and_once(store, ran):
     run_all(nodes(), store)
-    assert run_all(nodes(), store, force=True) == {"data": "run", "reference": "run"}
+    forced.ask(nodes(), ["data", "reference"], store)
+    assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"} and len(ran) == 4
+
+
+def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkeypatch):
+    run_all(nodes(), store)
+    forced.ask(nodes(), ["data", "reference"], store)
+    working = nodes()["data"].stage.module()
+    seen = []
+
+    def interrupted(job):
+        seen.append(job.work / "of-this-attempt")
+        if job.stage == "data":
+            return working.run(job)
+        seen[-1].touch()
+        job.saved(3, 10, "images")
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=interrupted))
+    for _ in range(2):  # the second attempt goes on from the first
+        with pytest.raises(Interrupted):
+            run_all(nodes(), store)
+        assert seen[-1].exists()
+        forced.ask(nodes(), ["data", "reference"], store)  # the same command again
+        assert actions(nodes(), store)["data"][0] == "reuse"
+        assert actions(nodes(), store)["reference"] == ("resume", "forced by --force, saved at 3 of 10 images")
+    monkeypatch.setattr(dag.Stage, "module", lambda self: working)
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "resumed"}
+    assert actions(nodes(), store)["reference"][0] == "reuse"
+    forced.ask(nodes(), ["data"], store)  # a new wish
+    assert actions(nodes(), store)["data"] == ("run", "forced by --force")
+
+
+def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
+    node = nodes()["data"]
+    work = store.work("data", node.fingerprint)
+    work.mkdir(parents=True)
+    (work / "checkpoint").touch()
+    write_json(work / "saved.json", {"done": 3, "total": 10, "unit": "images"})
+    forced.ask(nodes(), ["data"], store)
+    assert actions(nodes(), store)["data"] == ("run", "forced by --force")
+    there = []
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(
+        run=lambda job: there.append((job.work / "checkpoint").exists()) or RESULT))
+    assert execute(node, {}, store, load("nfm-digits").compute).action == "run" and there == [False]
+
+
+def test_a_wish_whose_artifact_was_published_by_a_process_that_then_died_is_fulfilled(store, ran):
+    run_all(nodes(), store)
+    forced.ask(nodes(), ["data"], store)
+    work = store.work("data", nodes()["data"].fingerprint)
+    wish = (work / forced.WISH).read_bytes()
+    run_all(nodes(), store)
+    work.mkdir()
+    (work / forced.WISH).write_bytes(wish)
+    assert run_all(nodes(), store)["data"] == "reused" and not work.exists()
+    work.mkdir()
+    (work / forced.WISH).write_text("torn")
+    assert run_all(nodes(), store)["data"] == "reused"
+
+
+def test_files_that_change_while_they_are_read_are_noticed(store, ran, monkeypatch, tmp_path):
+    folder = make_folder(tmp_path / "images", {"one.png": b"one", "two.png": b"two"})
+    node = dag.build(load("nfm-digits", [f"data={{source: images, path: {folder}, size: 8}}"]))["data"]
+    working = node.stage.module()
+
+    def changed(job):
+        result = working.run(job)
+        (folder / "two.png").write_bytes(b"another")
+        return result
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=changed))
+    with pytest.raises(StageFailed, match="changed after the run was planned"):
+        execute(node, {}, store, load("nfm-digits").compute)
+    assert store.find("data", node.fingerprint) is None
+
+
+def test_a_remote_that_is_away_is_missed_only_where_it_was_counted_on(store, ran, monkeypatch):
+    def away(*_):
+        raise RemoteError("s3://bucket", "no answer", "Wait.")
+
+    monkeypatch.setattr("pipeline.execute.fetched", away)
+    node = nodes()["data"]
+    with pytest.raises(RemoteError):
+        execute(node, {}, store, load("nfm-digits").compute, remote=object(), offered=True)
+    assert execute(node, {}, store, load("nfm-digits").compute, remote=object()).action == "run"
 
 
 def test_a_full_disk_is_one_message_with_its_remedy(store, ran, monkeypatch):
