@@ -19,7 +19,8 @@ from storage.errors import FlowctlError, Interrupted, StageFailed
 
 
 def send(session: Session, artifact: Artifact, made: bool) -> None:
-    """Upload a finished artifact if the remote does not have it; one that was `made` here replaces another there.
+    """Upload a finished artifact if the remote does not have it; one that was `made` here replaces another there, and
+    so does one that an earlier run or a repair made after that, and could not send.
 
     What cannot be sent is noted, and the run goes on: the artifact is safe in the store. Raises Interrupted if asked to
     stop.
@@ -62,7 +63,8 @@ def _fetch(session: Session, node: Node) -> None:
     session.display.begin(node.name)
     inputs = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
     outcome = execute(node, inputs, session.store, session.recipe.compute, listeners=(session.display.report,),
-                      stop=session.stop, waiting=lambda holder: wait_for(holder, node, session), remote=session.remote)
+                      stop=session.stop, waiting=lambda holder: wait_for(holder, node, session), remote=session.remote,
+                      offered=True)
     session.display.end(node.name, outcome)
 
 

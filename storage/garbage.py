@@ -101,12 +101,18 @@ def belongings(store: Store, keys: Collection[Key], why: str) -> Iterator[Item]:
                 yield Item(path, why, room(path).size, key)
 
 
-def remove(store: Store, item: Item, in_use: Callable[[str], None]) -> None:
-    """Remove an item, under its lock if it has one. `in_use` is told who holds that, and raises."""
+def remove(store: Store, item: Item, in_use: Callable[[str], None],
+           last_look: Callable[[Key], None] = lambda key: None) -> None:
+    """Remove an item, under its lock if it has one. `in_use` is told who holds that, and raises.
+
+    `last_look` is called under the lock, and raises where the item has come to be needed since it was chosen: to walk
+    a large store takes minutes.
+    """
     if item.key is None:
         remove_tree(item.path)
         return
     with store.lock(*item.key, in_use):
+        last_look(item.key)
         if item.path.exists():
             store.discard(item.path)
 

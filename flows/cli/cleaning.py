@@ -11,6 +11,7 @@ from flows.cli.output import print_table
 
 if TYPE_CHECKING:
     from flows.keeping import Run
+    from flows.newcomers import Newcomers
     from storage.garbage import Item
     from storage.store import Key, Store
 
@@ -22,17 +23,19 @@ def gc(yes: Yes = False,
                                                  "in so many days.")] = 30.0) -> None:
     """Remove what no run refers to, stopped work that nobody went on with, and leftovers. `rm` makes a run go."""
     from flows.keeping import every_run, users
+    from flows.newcomers import Newcomers
     from storage.errors import FlowctlError
     from storage.garbage import garbage
     from storage.store import Store
 
     store, known, kept = Store(), [], None
+    newcomers = Newcomers(store)
     try:
         known = every_run(store)
         kept = {key for run in known for key in run.keys}
     except FlowctlError as error:
         typer.echo(f"note: {error}. Until then every artifact is kept")
-    _remove(store, list(garbage(store, kept, older_than)), users(store, known), yes)
+    _remove(store, list(garbage(store, kept, older_than)), users(store, known), newcomers, yes)
 
 
 def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe's name, or STAGE/NAME of one "
@@ -40,11 +43,13 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
        yes: Yes = False) -> None:
     """Remove a recipe's artifacts that no other run refers to, and its runs; or one artifact."""
     from flows.keeping import every_run, named, users
+    from flows.newcomers import Newcomers
     from storage.errors import InputError
     from storage.garbage import belongings, reachable
     from storage.store import PREFIX, Store
 
     store = Store()
+    newcomers = Newcomers(store)
     known = every_run(store)
     own, keys = _of_recipe(name, known, store)
     if not own and not keys:
@@ -63,16 +68,17 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
             typer.echo(f"kept: {_place(store, item)}: {', '.join(names) or 'what others were made from'} needs it too")
         keys -= shared
     _require_unused(own, keys, users(store, known), store)
-    whole = _remove(store, list(belongings(store, keys, f"of {name}")), {}, yes)
+    whole = _remove(store, list(belongings(store, keys, f"of {name}")), {}, newcomers, yes)
     if yes and whole:
         for run in own:
-            run.path.unlink(missing_ok=True)
+            for ending in (".json", ".jsonl", ".lock"):  # the record first: without it the others mean nothing
+                run.path.with_suffix(ending).unlink(missing_ok=True)
     if own:
         done = "forgotten" if yes and whole else "kept on record" if yes else "would be forgotten"
         typer.echo(f"{len(own)} run{'s' * (len(own) > 1)} of {name} {done}")
 
 
-def _remove(store: Store, items: list[Item], used: dict[Key, str], yes: bool) -> bool:
+def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Newcomers, yes: bool) -> bool:
     """List the items and, if that is wished, remove them, all but what is in use. Whether that was all of them."""
     from flows import words
     from flows.keeping import Busy
@@ -87,7 +93,7 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], yes: bool) ->
             if item.key in used:
                 refuse(used[item.key])
             if yes:
-                remove(store, item, refuse)
+                remove(store, item, refuse, newcomers.refuse)
         except Busy as busy:
             skipped.append(f"in use: {_place(store, item)}: by {busy}")
             continue

@@ -128,9 +128,9 @@ class Remote:
              ) -> int | None:
         """Upload a local artifact, its manifest last; the bytes of files that were not there yet. None if all was.
 
-        An artifact that is there is left as it is; one of other bytes is replaced if `replace`. A call after one that
-        was killed sends what is missing. Two at once do no harm: the last manifest counts, and its files are whole.
-        `moment` is told of bytes as they go, and may raise to leave.
+        One of other bytes that is there is replaced if it was made before this one, or if `replace`; else it is left
+        as it is. A call after one that was killed sends what is missing. Two at once do no harm: the last manifest
+        counts, and its files are whole. `moment` is told of bytes as they go, and may raise to leave.
 
         Raises DamageError, before anything can be believed, if a local file is not as recorded.
         """
@@ -139,7 +139,7 @@ class Remote:
         there = None
         with suppress(DamageError):  # a torn manifest is replaced
             there = self.manifest(artifact.stage, artifact.fingerprint)
-        if there is not None and (not replace or there.files == artifact.files):
+        if there is not None and (there.files == artifact.files or not (replace or _later(artifact, there))):
             return None
         missing = self._missing(artifact)
         ahead = [record for record in artifact.files if record.path in missing]
@@ -147,9 +147,9 @@ class Remote:
         _in_threads(lambda record: _files.send(self._store, _key(artifact, record),
                                                self.address(artifact, record.path), artifact.path(record.path), record,
                                                moment), ahead)
-        with asking(self.url):
+        with asking(self.url):  # not the file of that name: it may be that of another by now, whose files nobody sent
             obstore.put(self._store, _manifest(artifact.stage, artifact.fingerprint),
-                        artifact.path(MANIFEST).read_bytes())
+                        json.dumps(artifact.model_dump(mode="json"), indent=2).encode())
         return sum(record.size for record in ahead)
 
     def retract(self, stage: str, fingerprint: str, files: Iterable[str] = ()) -> None:
@@ -179,6 +179,15 @@ TOP = "artifacts"
 
 def _manifest(stage: str, fingerprint: str) -> str:
     return f"{TOP}/{stage}/{fingerprint}/{MANIFEST}"
+
+
+def _later(one: Artifact, other: Artifact) -> bool:
+    """Whether one was made after the other.
+
+    An upload may fail or be killed, and a run or a repair may have no remote: what tells that this machine has made
+    the artifact anew since is in the manifests alone. No two machines can go on replacing each other's.
+    """
+    return one.provenance.created > other.provenance.created  # ISO 8601 in UTC, all of one form
 
 
 def _payload(artifact: Artifact) -> str:

@@ -125,6 +125,22 @@ def test_removing_takes_the_lock(store):
     remove(store, item, busy)  # gone already: another gc was faster
 
 
+def test_the_last_look_is_under_the_lock_and_may_keep_it(store):
+    item = next(garbage(store, {OTHER}, 0))
+
+    def needed(key):
+        assert key == TEACHER
+        with pytest.raises(RuntimeError, match="held"), store.lock(*key, held):
+            pass
+        raise LookupError("by a run that has just begun")
+
+    def held(holder):
+        raise RuntimeError("held")
+    with pytest.raises(LookupError):
+        remove(store, item, pytest.fail, needed)
+    assert item.path.exists()
+
+
 def test_a_removal_that_is_killed_leaves_nothing_half_believed(store, monkeypatch):
     """The rename comes first: killed before any file is gone, or with half of them gone, there is no artifact."""
     (item,) = (item for item in garbage(store, {OTHER}, 0))
