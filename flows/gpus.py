@@ -2,22 +2,19 @@
 
 Each device has a global concurrency limit of 1: `gpu` is that of the machine's first, `gpu-1` of its second. A stage
 holds the slots of the devices that its processes use. A lease keeps them: if the holder is killed, the server gives
-them back when it ends. Without a limit, or without the server, stages do not wait for each other.
+them back when it ends (see flows/slots.py). Without a server, stages do not wait for each other.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
-
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.session import Session
+from flows.slots import Slots
+from flows.slots import create_limits as create_limits
 from flows.waiting import wait_for
 from pipeline.configs import Compute
 from pipeline.dag import Node
@@ -25,8 +22,7 @@ from pipeline.execute import Outcome
 from pipeline.plan import sound
 from storage.errors import DamageError, Interrupted
 
-LEASE = 60  # seconds, the least that Prefect takes: so long a killed holder keeps the others waiting
-LOOK = 5.0  # seconds between looks at the wish to stop, while waiting
+LOOK = 3.0  # seconds between tries, and looks at the wish to stop, while waiting
 
 
 class _Busy(Exception):
@@ -41,14 +37,13 @@ def alone(node: Node, session: Session, force: bool, work: Callable[[Callable[[s
     """
     while True:
         names = _needed(node, session, force)
-        with ExitStack() as slots:
-            if not names:
-                return work(lambda holder: wait_for(holder, node, session))
-            _take(names, node, session, slots)
-            try:
+        if not names:
+            return work(lambda holder: wait_for(holder, node, session))
+        try:
+            with _slots(names, node, session):
                 return work(_refuse)
-            except _Busy as busy:
-                holder = str(busy)
+        except _Busy as busy:
+            holder = str(busy)
         wait_for(holder, node, session)
 
 
@@ -66,18 +61,6 @@ def devices(compute: Compute) -> list[str]:
 def limit_name(index: int) -> str:
     """`gpu`, `gpu-1`, `gpu-2` …"""
     return f"gpu-{index}" if index else "gpu"
-
-
-def create_limits(client: SyncPrefectClient, names: list[str]) -> None:
-    """Limits of 1 where there are none yet. What someone has set stays."""
-    for name in names:
-        try:
-            client.read_global_concurrency_limit_by_name(name)
-        except ObjectNotFound:
-            try:
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-            except ObjectAlreadyExists:  # another process was faster
-                continue
 
 
 def _physical(index: int) -> int:
@@ -98,27 +81,22 @@ def _needed(node: Node, session: Session, force: bool) -> list[str]:
     return devices(session.recipe.compute)
 
 
-def _take(names: list[str], node: Node, session: Session, slots: ExitStack) -> None:
-    """Hold a slot of each limit until `slots` is closed. Raises Interrupted where the user does not want to wait."""
-    told = False
-    while True:
-        if session.stop:
-            raise Interrupted(f"Stopped ({session.stop.reason}) while waiting for {' and '.join(names)}. Run the same "
-                              "command again to go on")
+def _slots(names: list[str], node: Node, session: Session) -> Slots:
+    """A slot of each limit, once they are free. Raises Interrupted where the user does not want to wait."""
+    slots, told = Slots(names), False
+    while not session.stop:
         try:
-            if not told:
-                with get_client(sync_client=True) as client:
-                    create_limits(client, names)
-            slots.enter_context(concurrency(names, occupy=1, timeout_seconds=LOOK, lease_duration=LEASE,
-                                            raise_on_lease_renewal_failure=False))
-            return
-        except TimeoutError:
-            if not told:
-                session.display.note(f"{node.name}: waiting for {' and '.join(names)}, which another run uses")
-                told = True
-        except Exception as error:  # whatever the server's trouble is, the stage goes on
+            if slots.take():
+                return slots
+        except Exception as error:  # whatever the server's trouble is, the stage goes on, and asks again meanwhile
             logging.getLogger("flowctl").warning("%s could not be reserved in Prefect: %s", " and ".join(names), error)
-            return
+            return slots
+        if not told:
+            session.display.note(f"{node.name}: waiting for {' and '.join(names)}, which another run uses")
+            told = True
+        time.sleep(LOOK)
+    raise Interrupted(f"Stopped ({session.stop.reason}) while waiting for {' and '.join(names)}. Run the same command "
+                      "again to go on")
 
 
 def _refuse(holder: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.runs import alive
-from flows.waiting import held
+from flows.runs import alive, locked
 from pipeline.load import load, shipped
 from pipeline.recipe import Recipe
 from storage.errors import FlowctlError, InputError
+from storage.locks import held
 from storage.store import PREFIX, Key, Store
 
 
@@ -71,10 +71,14 @@ def users(store: Store, known: list[Run]) -> dict[Key, str]:
 def going_on(run: Run, store: Store) -> bool:
     """Whether a run's process still works.
 
-    Locks tell of processes on any machine; of those on this one it is also known whether they live.
+    Its record's lock tells of that, on any machine. A record without one, of an older version: the locks of its stages
+    tell of processes on any machine, and of those on this one it is also known whether they live.
     """
     if run.facts.get("ended") is not None:
         return False
+    known = locked(run.path)
+    if known is not None:
+        return known
     here = run.facts.get("host") == socket.gethostname()
     return (here and alive(run.facts)) or any(held(store.lock_path(*key)) for key in run.keys)
 

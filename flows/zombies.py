@@ -19,7 +19,7 @@ from flows.runs import alive, bury, killed, records
 
 
 def settle_killed(home: Path, server: str | None) -> None:
-    """Close, or offer to the workers again, what killed runs of this host left open on the server that we talk to.
+    """Close, or offer to the workers again, what killed runs left open on the server that we talk to.
 
     A run of another server is left for the day when we talk to that one. What cannot be marked stops nobody. A flow
     run that has been taken up again, by this process or another, is not dead.
@@ -27,7 +27,8 @@ def settle_killed(home: Path, server: str | None) -> None:
     dead = killed(home)
     if not dead:
         return
-    taken_up = {facts["flow_run"] for facts in records(home) if facts.get("ended") is None and alive(facts)} - {None}
+    going_on = (facts for facts in records(home) if facts.get("ended") is None and alive(facts, home))
+    taken_up = {facts["flow_run"] for facts in going_on} - {None}
     try:
         with get_client(sync_client=True) as client:
             for facts in dead:

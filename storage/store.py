@@ -10,29 +10,24 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
 import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import fsync_path, fsync_tree, write_json
 from storage.errors import DamageError, InputError
+from storage.locks import take
 
 Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
 DISCARDED = ".discarded-"
-# Seconds that a lock is tried for before anyone is told: to look whether it is held is to hold it for an instant.
-PATIENCE = 0.3
-POLL = 0.02  # seconds
 
 
 def default_home() -> Path:
@@ -47,14 +42,22 @@ class Store:
         self.home = (home or default_home()).absolute()
 
     def prepare(self) -> None:
-        """Create the home. Raises InputError where it cannot be written to."""
+        """Create the home. Raises InputError where it cannot be written to, or nothing could be published."""
         try:
             for folder in ("artifacts", "work", "locks", "cache"):
                 (self.home / folder).mkdir(parents=True, exist_ok=True)
-            probe = self.home / "work" / f".probe-{os.getpid()}"
+            probe = self.home / "work" / f".probe-{uuid.uuid4().hex[:8]}.partial"
             probe.write_bytes(b"")
-            probe.unlink()
+            try:
+                os.rename(probe, self.home / "artifacts" / probe.name)  # as what a stage has made will be
+            finally:
+                for folder in ("work", "artifacts"):
+                    (self.home / folder / probe.name).unlink(missing_ok=True)
         except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise InputError("The artifacts and the work of a store must lie on one disk, for a rename makes one "
+                                 "of the other", f"{self.home}: one of them is a link to another disk, or a mount",
+                                 "Move it beside the other, or set FLOWCTL_HOME to a place for both") from None
             raise InputError(
                 "The store must be a directory that can be written to",
                 f"{self.home} ({error.strerror})",
@@ -133,8 +136,7 @@ class Store:
         Raises InputError where the file system has no locks.
         """
         path = self.lock_path(stage, fingerprint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while (stream := _taken(path)) is None:
+        while (stream := take(path)) is None:
             waiting(self.holder(path))
         with stream:
             with suppress(OSError):  # on a full disk the holder has no name; the lock is the kernel's
@@ -196,29 +198,6 @@ def remove_tree(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
-
-
-def _taken(path: Path) -> IO[str] | None:
-    """The lock file, locked; None if another process holds it. It is opened for each try, for it may be deleted."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        stream = open(path, "a+")  # noqa: SIM115
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(stream.fileno()).st_ino == os.stat(path).st_ino:
-                return stream
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except OSError as error:
-            stream.close()
-            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise InputError("The store must be on a file system with locks (flock)", f"{path}: {error.strerror}",
-                                 "Set FLOWCTL_HOME to another disk, or mount this one with locks") from None
-            raise
-        stream.close()
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(POLL)
 
 
 def _gone(pid: int) -> bool:

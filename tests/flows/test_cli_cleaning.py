@@ -176,12 +176,25 @@ def test_rm_refuses_what_is_in_use(flowctl, store, tiny):
 @pytest.mark.parametrize(("locked", "code"), [(True, 1), (False, 0)])
 def test_runs_of_other_hosts_are_known_by_their_locks(flowctl, store, tiny, locked, code):
     """A container that was killed and started again has another name: its runs must not be in use for ever."""
-    dead = record(load(tiny), ended=None)
-    dead.facts |= {"host": "elsewhere", "pid": 5, "boot": "another"}
+    dead = record(load(tiny))  # by a version that made no locks for records
+    dead.facts |= {"host": "elsewhere", "pid": 5, "boot": "another", "ended": None}
     dead._write()
     teacher = next(root.name[-12:] for root in store.roots() if root.parent.name == "teacher")
     with store.lock("teacher", teacher if locked else "ab" * 6, pytest.fail):
         assert flowctl("rm", "tiny", "--yes").exit_code == code
+
+
+def test_a_run_of_another_host_between_its_stages_is_in_use(flowctl, store, tiny):
+    """While it waits for a GPU, or uploads, it holds no stage's lock, and its process is not seen here."""
+    living = record(load(tiny), ended=None)
+    living.facts |= {"host": "elsewhere", "pid": 5}
+    living._write()
+    result = flowctl("rm", "tiny", "--yes")
+    assert result.exit_code == 1 and "in use by process 5 on elsewhere" in result.stderr and len(stages(store)) == 10
+    living.release()
+    living.journal.path.write_text("{}")
+    assert flowctl("rm", "tiny", "--yes").exit_code == 0 and len(stages(store)) == 7
+    assert not list((store.home / "runs").glob(f"{living.id}*"))  # neither its record nor its lock nor its journal
 
 
 def test_list_tells_the_room_of_artifacts_and_of_work(flowctl, store):

@@ -257,6 +257,7 @@ def _dead(home, flow_run, pid_start=1):
     record = RunRecord(home, {"name": "tiny"}, [], None)
     record.facts |= {"process_start": pid_start, "flow_run": str(flow_run)}
     record._write()
+    return record  # which holds its lock as long as anyone has it
 
 
 def test_the_dead_are_settled_by_what_their_state_says(client, home):
@@ -270,15 +271,16 @@ def test_the_dead_are_settled_by_what_their_state_says(client, home):
     runs = {}
     for name, state in (("crashed", states.Running()), ("cancelled", states.Cancelling()),
                         ("paused", states.Suspended(timeout_seconds=300)), ("over", states.Failed()),
-                        ("taken up", states.Running())):
+                        ("taken up", states.Running()), ("elsewhere", states.Running())):
         runs[name] = client.create_flow_run(any_flow, state=states.Pending())
         client.set_flow_run_state(runs[name].id, state, force=True)
-        _dead(home, runs[name].id)
-    RunRecord(home, {"name": "tiny"}, [], None).joined(runs["taken up"].id)  # by this process, which lives
+        held = _dead(home, runs[name].id)  # the last one's lock
+    again = _dead(home, runs["taken up"].id)  # by one in another container, which lives
     settle_killed(home, None)
     found = {name: client.read_flow_run(run.id).state.name for name, run in runs.items()}
     assert found == {"crashed": "Crashed", "cancelled": "Cancelled", "paused": "Suspended", "over": "Failed",
-                     "taken up": "Running"}
+                     "taken up": "Running", "elsewhere": "Running"}
+    held.release(), again.release()
     assert [facts["outcome"] for facts in records(home)].count("killed") == 5
 
 
@@ -348,9 +350,9 @@ def test_a_missing_limit_is_made_and_a_failing_server_is_no_reason_to_stop(flowc
     assert flowctl("run", tiny, "--until", "teacher").exit_code == 0
     assert client.read_global_concurrency_limit_by_name("gpu").limit == 1
 
-    def broken(*_, **__):
+    def broken(slots):
         raise ConnectionError("refused")
-    monkeypatch.setattr("flows.gpus.concurrency", broken)
+    monkeypatch.setattr("flows.gpus.Slots.take", broken)
     result = flowctl("run", tiny, *UNTIL)
     assert result.exit_code == 0 and "gpu could not be reserved in Prefect: refused" in result.stderr
 
@@ -360,13 +362,20 @@ def slot(on_gpu, monkeypatch):
     """A slot that is always free, and what is done with it."""
     seen = []
 
-    @contextmanager
-    def concurrency(names, **_):
-        seen.append("taken")
-        yield
-        seen.append("given back")
-    monkeypatch.setattr("flows.gpus.concurrency", concurrency)
-    monkeypatch.setattr("flows.gpus.create_limits", lambda client, names: None)
+    class Free:
+        def __init__(self, names):
+            pass
+
+        def take(self):
+            seen.append("taken")
+            return True
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            seen.append("given back")
+    monkeypatch.setattr("flows.gpus.Slots", Free)
     return seen
 
 
@@ -401,7 +410,7 @@ def test_a_failure_of_the_stage_is_not_one_of_the_slot(slot, tiny):
         raise TimeoutError("a network disk")
     with pytest.raises(TimeoutError, match="a network disk"):
         gpus.alone(_session(tiny).nodes["teacher"], _session(tiny), False, work)
-    assert slot == ["taken"]  # and the context manager, told of the error, gives it back
+    assert slot == ["taken", "given back"]
 
 
 def test_no_slot_for_what_is_there_or_runs_alone(slot, tiny):
@@ -421,10 +430,9 @@ def test_a_stop_is_heard_while_waiting_for_the_gpu(on_gpu, tiny, monkeypatch):
     from flows import gpus
     session = _session(tiny)
 
-    def concurrency(names, **_):
+    def taken(slots):
         session.stop.request("Ctrl-C")
-        raise TimeoutError
-    monkeypatch.setattr(gpus, "concurrency", concurrency)
-    monkeypatch.setattr(gpus, "create_limits", lambda client, names: None)
+        return False
+    monkeypatch.setattr(gpus.Slots, "take", taken)
     with pytest.raises(Interrupted, match=r"Ctrl-C\) while waiting for gpu"):
         gpus.alone(session.nodes["teacher"], session, False, lambda waiting: None)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -81,6 +82,28 @@ def test_a_store_that_cannot_be_written_to_says_so(tmp_path):
     blocked.write_text("")
     with pytest.raises(InputError, match="FLOWCTL_HOME"):
         Store(blocked / "home").prepare()
+
+
+@pytest.mark.parametrize("moved", ["artifacts", "work"])
+def test_a_store_on_two_disks_is_refused_before_anything_is_made(tmp_path, monkeypatch, moved):
+    """What would be told after a day's training otherwise, for artifacts are published by a rename."""
+    shared = Path("/dev/shm")
+    two = shared.is_dir() and os.access(shared, os.W_OK) and shared.stat().st_dev != tmp_path.stat().st_dev
+    with tempfile.TemporaryDirectory(dir=shared if two else tmp_path) as disk:
+        (tmp_path / moved).symlink_to(disk)
+        if not two:
+            def rename(source, target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            monkeypatch.setattr(os, "rename", rename)
+        with pytest.raises(InputError, match=r"on one disk.*link to another disk.*FLOWCTL_HOME"):
+            Store(tmp_path).prepare()
+        assert os.listdir(disk) == [] and not list(tmp_path.glob("*/.probe*"))
+
+
+def test_preparing_leaves_nothing_behind(tmp_path):
+    Store(tmp_path).prepare()
+    Store(tmp_path).prepare()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["artifacts", "cache", "locks", "work"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -194,13 +217,14 @@ def test_a_deleted_lock_file_is_no_lock(tmp_path, holder):
         assert holder.poll() is None
 
 
-def test_to_look_at_a_lock_is_not_to_be_waited_for(tmp_path):
+def test_to_look_at_a_lock_is_not_to_be_waited_for(tmp_path, monkeypatch):
     """`status` holds each lock for an instant to see whether it is free."""
     store = Store(tmp_path)
     path = store.lock_path("teacher", FINGERPRINT)
     path.parent.mkdir(parents=True)
     with open(path, "w") as probe:
         fcntl.flock(probe, fcntl.LOCK_SH)
+        monkeypatch.setattr("storage.locks.PATIENCE", 60.0)  # however late the timer comes
         threading.Timer(0.05, fcntl.flock, (probe, fcntl.LOCK_UN)).start()
         with store.lock("teacher", FINGERPRINT, pytest.fail):
             pass

@@ -1,0 +1,55 @@
+"""Lock files. The kernel drops a lock with its holder, on this machine or another that shares the disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from storage.errors import InputError
+
+# Seconds that a lock is tried for before anyone is told: to look whether it is held is to hold it for an instant.
+PATIENCE = 0.3
+POLL = 0.02  # seconds
+
+
+def take(path: Path) -> IO[str] | None:
+    """The lock file, locked until it is closed; None if another holds it. Raises InputError where a disk has no locks.
+
+    It is opened for each try, for it may be deleted.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        stream = open(path, "a+")  # noqa: SIM115
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(stream.fileno()).st_ino == os.stat(path).st_ino:
+                return stream
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError as error:
+            stream.close()
+            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise InputError("The store must be on a file system with locks (flock)", f"{path}: {error.strerror}",
+                                 "Set FLOWCTL_HOME to another disk, or mount this one with locks") from None
+            raise
+        stream.close()
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL)
+
+
+def held(path: Path) -> bool:
+    """Whether a living process holds the lock file, in whatever container, or on whatever machine with this disk."""
+    try:
+        with open(path) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
