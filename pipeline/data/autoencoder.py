@@ -102,5 +102,5 @@ class Autoencoder:
 def require_library() -> None:
     """Raise InputError unless diffusers can be imported."""
     if importlib.util.find_spec("diffusers") is None:
-        remedy = "Install the extra: pip install 'flowctl[latents]'."
+        remedy = "Install the extra: pip install -e '.[latents]' in the project's folder."
         raise InputError("data.autoencoder is read by the package diffusers", "which is not installed", remedy)

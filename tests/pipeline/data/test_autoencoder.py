@@ -104,7 +104,7 @@ def test_what_is_no_autoencoder(tmp_path):
 
 def test_without_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"diffusers.*not installed.*flowctl\[latents\]"):
+    with pytest.raises(InputError, match=r"diffusers.*not installed.*\.\[latents\]"):
         Autoencoder.load(tmp_path)
 
 

@@ -88,5 +88,5 @@ def test_an_operation_that_onnx_lacks_is_named(tmp_path, monkeypatch):
 def test_a_missing_package_is_named(monkeypatch):
     require_onnx()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
-    with pytest.raises(InputError, match=r"onnxscript: not installed.*flowctl\[onnx\]"):
+    with pytest.raises(InputError, match=r"onnxscript: not installed.*\.\[onnx\]"):
         require_onnx()
