@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 from flows.display import Display
@@ -19,7 +20,7 @@ from storage.atomic import fsync_path, write_json
 from storage.bank.facts import FACTS, Identity, read_json
 from storage.bank.reopen import reopen
 from storage.errors import DamageError, FlowctlError, Interrupted
-from storage.inspection import FOREIGN, LINK, Finding, banks_in, below, inspect_artifact
+from storage.inspection import CHECKPOINTS, FOREIGN, LINK, SCORES, Finding, banks_in, below, inspect_artifact
 from storage.store import PREFIX, Key, Store, remove_tree
 
 
@@ -70,7 +71,7 @@ class Repairs:
             if not finding.stands():
                 return "another process was faster"
             for path in finding.flaws:
-                if path.startswith("checkpoints/"):
+                if path == SCORES or fnmatch(path, CHECKPOINTS):
                     (finding.root / path).unlink(missing_ok=True)
                     (finding.root / path).with_suffix(".safetensors").unlink(missing_ok=True)
             for bank in banks_in(finding.root / "out"):

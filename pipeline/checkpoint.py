@@ -6,8 +6,6 @@ and the one before it is used.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from storage.atomic import sha256_file, write_bytes, write_json
+from storage.atomic import sha256_file, write_bytes
+from storage.vouched import read_vouched, write_vouched
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -29,7 +28,7 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
     path = folder / f"step-{step:09d}.safetensors"
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
     facts = {"step": step, "sha256": sha256_file(path), "state": dict(state)}
-    write_json(path.with_suffix(".json"), {**facts, "checksum": _checksum(facts)})
+    write_vouched(path.with_suffix(".json"), facts)
     # Later ones were damaged, or training would have gone on from them: they must not push out what is sound.
     records = sorted(folder.glob("step-*.json"))
     kept = [record for record in records if record.stem <= path.stem][-KEPT:]
@@ -45,9 +44,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     """Tensors and state of the newest sound checkpoint; None if there is none."""
     for record in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            facts = json.loads(record.read_bytes())
-            if facts.pop("checksum", None) not in (None, _checksum(facts)):  # None: of before records had one
-                raise ValueError("its record has another checksum")
+            facts = read_vouched(record)
+            if facts is None:
+                raise ValueError("its record is not as it was written")
             tensors = record.with_suffix(".safetensors")
             if sha256_file(tensors) != facts["sha256"]:
                 raise ValueError("SHA-256 differs from the recorded one")
@@ -55,11 +54,6 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s): going back to the one before", record.stem, error)
     return None
-
-
-def _checksum(facts: Mapping[str, Any]) -> str:
-    """Of a record as it is read back. A flipped digit of a step or a loss is still valid JSON."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ SPEC, OUTCOME, LINES, OUTPUT, ALIVE, ERRORS = ("ranks.json", "outcome.json", "lo
 RESTARTS = 3  # of all ranks, after one has died
 POLL = 0.1  # seconds
 PATIENCE = 60.0  # seconds that ranks have to save and leave, and that those of a dead launcher have to notice
+ENDING = 40.0  # seconds that torchrun has to end its ranks; it gives them 30 before it kills them
 LAUNCHER = "FLOWCTL_LAUNCHER"  # the launcher's process id, for ranks to leave with it
 
 
@@ -46,7 +47,7 @@ def run_in_ranks(job: Job) -> dict[str, Any]:
         "compute": job.compute.model_dump(mode="json"), "monitor": job.monitor and str(job.monitor)})
     with open(job.work / OUTPUT, "ab") as output, agent(job.work, job.compute, job.stage, output) as process:
         _attend(job, process)
-    return _result(job)
+    return _result(job, process.returncode)
 
 
 @contextlib.contextmanager
@@ -121,26 +122,27 @@ def _relay_progress(job: Job, seen: float) -> float:
     return line["time"]
 
 
-def _result(job: Job) -> dict[str, Any]:
-    """What the ranks left: a result, or the error that one of them met."""
+def _result(job: Job, code: int) -> dict[str, Any]:
+    """What the ranks left: a result, or the error that one of them met. `code` is how torchrun ended."""
     try:
         outcome = json.loads((job.work / OUTCOME).read_bytes())
     except (OSError, ValueError):
         if job.stop:
             raise Interrupted(f"Stopped in stage {job.stage} ({job.stop.reason}). What was saved before is kept: run "
                               "the same command again to go on") from None
-        raise StageFailed(_post_mortem(job)) from None
+        raise StageFailed(_post_mortem(job, code)) from None
     if "result" in outcome:
         return outcome["result"]
     raise error_from(outcome)
 
 
-def _post_mortem(job: Job) -> str:
-    """Ranks died again and again: what the first of them said, or else the end of their output."""
+def _post_mortem(job: Job, code: int) -> str:
+    """Ranks died again and again, or torchrun did: what the first of them said, or else the end of their output."""
     found = sorted((job.work / ERRORS).glob("*.txt"), key=lambda file: file.stat().st_mtime)
     text = found[0].read_text() if found else (job.work / OUTPUT).read_text(errors="replace")
     last = [line for line in text.splitlines() if line.strip()][-1:]
-    return (f"Stage {job.stage}: its processes died {RESTARTS + 1} times; {last[0] if last else 'without a word'}. "
+    what = f"torchrun was ended by signal {-code}" if code < 0 else f"its processes died {RESTARTS + 1} times"
+    return (f"Stage {job.stage}: {what}; {last[0] if last else 'without a word'}. "
             f"Their output is in {job.work / OUTPUT}. What was saved is kept: run the same command again")
 
 
@@ -188,12 +190,10 @@ def await_orphans(work: Path, stop: StopSignal, patience: float = PATIENCE) -> N
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Gently, then at once; with all its ranks."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """Gently, then at once; with all its ranks, which leave by themselves where torchrun could not end them."""
+    for number, patience in ((signal.SIGTERM, ENDING), (signal.SIGKILL, 10.0)):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # ranks that outlived their agent
+                process.wait(patience)

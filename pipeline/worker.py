@@ -21,7 +21,10 @@ MEETING = 120.0  # seconds that ranks may take to connect
 
 def main(work: Path) -> int:
     """Run the stage that the work directory names. 0 if the launcher has, or will have, an outcome to read."""
-    _leave_with(int(os.environ[LAUNCHER]))
+    launcher = int(os.environ[LAUNCHER])
+    if os.getppid() in (1, launcher):  # torchrun was killed before this rank could see whose child it is
+        return 1
+    _leave_with(launcher)
     with open(work / ALIVE, "a") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)
         if (work / OUTCOME).exists():  # restarted, though another rank has met an error that a restart does not cure
@@ -113,14 +116,20 @@ def _log_to(path: Path) -> None:
 
 
 def _leave_with(launcher: int) -> None:
-    """No rank outlives its launcher: two runs would write one work directory."""
+    """No rank outlives its launcher, or torchrun, its parent: two runs would write one work directory.
+
+    Each rank has a session of its own, so that no signal to torchrun's group reaches it.
+    """
+    parent = os.getppid()
+
     def watch() -> None:
-        while True:
+        while os.getppid() == parent:
             try:
                 os.kill(launcher, 0)
             except ProcessLookupError:
-                os._exit(1)
+                break
             time.sleep(0.5)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

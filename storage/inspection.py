@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,10 @@ from storage.bank.facts import FACTS, INDEX
 from storage.bank.reopen import flaws as bank_flaws
 from storage.errors import DamageError
 from storage.store import PREFIX, Key
+from storage.vouched import read_vouched
 
+SCORES = "scores.json"  # of an evaluation
+CHECKPOINTS = "*/step-*.json"  # of a training, and of a coupling that is refined before it
 FOREIGN, LINK = "not in the manifest", "a link to somewhere else"
 
 
@@ -73,9 +75,11 @@ def inspect_artifact(root: Path) -> Finding:
 
 
 def inspect_work(work: Path) -> Finding:
-    """Hold what a stage has saved against its own records: checkpoints, and shards of a bank. Nobody may work there."""
+    """Hold what a stage has saved against its own records: checkpoints, scores, shards. Nobody may work there."""
     flaws, changed = {}, _changed(work)
-    for record in sorted(work.glob("checkpoints/*.json")):
+    if (work / SCORES).exists() and read_vouched(work / SCORES) is None:
+        flaws[SCORES] = "it does not have its checksum: they are measured again"
+    for record in sorted(work.glob(CHECKPOINTS)):
         if not _vouches(record):
             flaws[record.relative_to(work).as_posix()] = "it does not vouch for its tensors: one of the two is damaged"
     for bank in banks_in(work / "out"):
@@ -86,12 +90,10 @@ def inspect_work(work: Path) -> Finding:
 
 def _vouches(record: Path) -> bool:
     """Whether a checkpoint's record and tensors are as they were written."""
+    facts = read_vouched(record)
     try:
-        facts = json.loads(record.read_bytes())
-        checksum = facts.pop("checksum", None)  # records were once written without
-        known = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return checksum in (None, known) and sha256_file(record.with_suffix(".safetensors")) == facts["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return facts is not None and sha256_file(record.with_suffix(".safetensors")) == facts["sha256"]
+    except (OSError, KeyError):
         return False
 
 

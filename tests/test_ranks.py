@@ -101,13 +101,13 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
-def kill_a_rank_once_saved(work: Path, killed: list[int]) -> None:
-    """kill -9 one of the ranks of this process's agent as soon as the stage has saved something."""
+def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(agent)[-1]) -> None:
+    """kill -9 one of the ranks of this process's agent, or another, as soon as the stage has saved something."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         agents = [child for child in children(os.getpid()) if children(child)]
-        if list(work.glob("*/saved.json")) and agents:
-            killed.append(children(agents[0])[-1])
+        if list(work.rglob("saved.json")) and agents:
+            killed.append(whom(agents[0]))
             os.kill(killed[0], signal.SIGKILL)
             return
         time.sleep(0.02)
@@ -118,12 +118,25 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     quick = TWO.model_copy(update={"checkpoint_seconds": 0.05})
     undisturbed = digests(make(store, "student", TWO, *longer).artifact)
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_rank_once_saved, args=(store.home / "work" / "student", killed))
+    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
     killer.start()
     disturbed = digests(remade(store, "student", quick, *longer))
     killer.join()
     assert killed
     assert disturbed == undisturbed
+
+
+def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
+    """They are in sessions of their own, so that only they can notice."""
+    more = ("student.training.images=640000", "student.seed=6")  # they would train for minutes
+    work, killed = store.work("student", nodes(*more)["student"].fingerprint), []
+    killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent))
+    killer.start()
+    with pytest.raises(StageFailed, match="torchrun was ended by signal 9"):
+        make(store, "student", TWO.model_copy(update={"checkpoint_seconds": 0.05}), *more)
+    killer.join()
+    assert killed
+    elastic.await_orphans(work, StopSignal(), patience=10)
 
 
 def test_an_error_of_the_ranks_is_the_error_of_the_stage_and_is_not_tried_again(store):
@@ -162,6 +175,15 @@ def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_pat
     elastic.await_orphans(tmp_path, StopSignal())
     assert orphan.wait(10) == 1
     elastic.await_orphans(tmp_path / "nothing-there", StopSignal())
+
+
+def test_a_rank_whose_torchrun_is_gone_already_does_not_begin(tmp_path):
+    """It was handed to another parent before it could see whose child it is."""
+    command = [sys.executable, "-m", "pipeline.worker", str(tmp_path)]
+    environment = {**os.environ, elastic.LAUNCHER: str(os.getpid())}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors_travel_with_their_words():

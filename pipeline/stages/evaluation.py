@@ -39,6 +39,7 @@ from pipeline.student_likelihood import student_bits
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.imageset import ImageSet
+from storage.vouched import read_vouched, write_vouched
 
 PROBED, STEPS = 256, 32  # paths at most that straightness and curvature are estimated on, and Euler steps of each
 SCORES = "scores.json"
@@ -93,7 +94,8 @@ def _scored(job: Job, ways: Sequence[Entry], ruler: Ruler) -> list[tuple[Score, 
         if number >= len(scores):
             scores.append(ruler.score(entry, job.config.samples, job))
             if ranks.first():
-                write_json(job.work / SCORES, [[score.model_dump(mode="json") for score in some] for some in scores])
+                write_vouched(job.work / SCORES, {
+                    "scores": [[score.model_dump(mode="json") for score in some] for some in scores]})
             job.saved(len(scores), len(ways), "scores")
         job.progress(number + 1, len(ways), "scores")
         job.pause_point()
@@ -194,9 +196,9 @@ def _digest(protocol: dict[str, Any]) -> str:
 
 
 def _finished(job: Job) -> list[tuple[Score, ...]]:
-    """Scores of an earlier run of this stage, by entry."""
+    """Scores of an earlier run of this stage, by entry; what is not as it was written is measured again."""
+    found = read_vouched(job.work / SCORES) or {"scores": []}
     try:
-        return [tuple(Score.model_validate(item) for item in some)
-                for some in json.loads((job.work / SCORES).read_bytes())]
-    except (OSError, ValueError):
+        return [tuple(Score.model_validate(item) for item in some) for some in found["scores"]]
+    except ValueError:  # of a version that says other things of a score
         return []

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from storage.store import remove_tree
+
 LINES = "metrics.jsonl"
 
 
@@ -70,8 +72,21 @@ class Monitor:
         self._events.write_event(Event(wall_time=time.time(), step=images, **event))
 
     def _forget(self, images: int) -> None:
-        """Drop what came after the checkpoint that the training goes on from, and a line that was cut short."""
+        """Drop what came after the checkpoint that the training goes on from, and lines that are none.
+
+        Nothing forces these lines to the disk: a power cut leaves any bytes, which must not stop the training.
+        """
         path = self.folder / LINES
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines(True) if line.endswith("\n")]
-            path.write_text("".join(line for line in kept if json.loads(line)["images"] <= images))
+        try:
+            lines = path.read_bytes().splitlines(True)
+        except OSError:  # there is none, or it is beyond reading: a new one begins
+            remove_tree(path)
+            return
+        path.write_bytes(b"".join(line for line in lines if line.endswith(b"\n") and _within(line, images)))
+
+
+def _within(line: bytes, images: int) -> bool:
+    try:
+        return json.loads(line)["images"] <= images
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.arrays import shard_file
 from storage.errors import DamageError
+from storage.vouched import holds, vouched
 
 FORMAT = 1
 ARRAYS = ("z", "x", "labels")
@@ -96,6 +98,12 @@ class Identity(_Model):
     format: Literal[1] = FORMAT
     facts: BankFacts
     arrays: tuple[str, ...]
+    checksum: str | None = None  # of all else in the file; banks were once written without
+
+    def content(self, checked: bool = True, **options: bool) -> dict[str, Any]:
+        """What is written, dumped with pydantic's `options`: with its checksum, or as banks of before have it."""
+        plain = self.model_dump(mode="json", exclude={"checksum"}, **options)
+        return vouched(plain) if checked else plain
 
 
 class Index(Identity):
@@ -109,10 +117,15 @@ _Read = TypeVar("_Read", bound=_Model)
 
 
 def read_json(path: Path, model: type[_Read]) -> _Read:
-    """The validated content of one of our JSON files. Raises DamageError."""
+    """The validated content of one of our JSON files, which has its checksum if it names one. Raises DamageError."""
     try:
-        return model.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        data = path.read_bytes()
+        read = model.model_validate_json(data)
+        # Of the file's own words, not of ours: a field that a later version adds changes no checksum of before.
+        if isinstance(read, Identity) and read.checksum is not None and not holds(json.loads(data)):
+            raise ValueError("it does not have its checksum")
+        return read
+    except (OSError, ValueError) as error:  # of which pydantic's is one
         raise DamageError(str(path), str(error).splitlines()[0], REMEDY) from error
 
 

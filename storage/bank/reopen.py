@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.atomic import fsync_path, sha256_file, write_bytes
+from storage.atomic import fsync_path, sha256_file, write_bytes, write_json
 from storage.bank.facts import (
     COMPLETE,
     FACTS,
@@ -83,6 +83,8 @@ def _restore(path: Path, known: Identity, lost: Collection[str], digests: dict[s
         return
     with tempfile.TemporaryDirectory() as folder:
         fresh = BankWriter(Path(folder, path.name), known.facts, known.arrays).path
+        if known.checksum is None:  # a bank of before, which shall have the bytes that it had
+            write_json(fresh / FACTS, Identity(facts=known.facts, arrays=known.arrays).content(checked=False))
         for file in sorted(lost):
             if digests.get(file) not in (None, sha256_file(fresh / file)):
                 raise DamageError(f"bank {path}, {file}", "is lost, and would now be written in another way", REMEDY)

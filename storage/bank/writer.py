@@ -33,7 +33,8 @@ from storage.bank.facts import (
     record_path,
 )
 from storage.bank.layout import Layout, create_arrays
-from storage.errors import InputError, StageFailed
+from storage.errors import DamageError, InputError, StageFailed
+from storage.vouched import CHECKSUM
 
 THREADS = 4  # that convert, round and compress chunks
 
@@ -42,7 +43,7 @@ class BankWriter:
     """Creates the bank `path`, or continues it. Processes may share a bank, each writing shards of its own.
 
     The bytes follow from facts and values alone, whatever the order of shards and the number of processes. Raises
-    InputError where another bank, of other facts or arrays, was begun at `path`.
+    InputError where another bank, of other facts or arrays, was begun at `path`, DamageError where none can tell which.
     """
 
     def __init__(self, path: Path, facts: BankFacts, arrays: tuple[str, ...] = ("z",)) -> None:
@@ -54,12 +55,13 @@ class BankWriter:
         self._behind: set[Path] = set()  # the last record, not yet forced to the disk
         identity = Identity(facts=facts, arrays=self.arrays)
         begun = not (self.path / FACTS).is_file() and self._create(identity)
-        found = read_json(self.path / FACTS, Identity)
-        if found != identity:
+        found = self._begun_with(identity)
+        if (found.facts, found.arrays) != (identity.facts, identity.arrays):
             theirs, ours = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (found, identity))
             changed = ", ".join(f"{k}: {theirs[k]!r} there, {ours[k]!r} now" for k in ours if theirs[k] != ours[k])
             remedy = "Use the old settings, or remove that directory to begin a new bank."
             raise InputError(f"the bank {self.path} is continued with the facts it was begun with", changed, remedy)
+        self._checked = found.checksum is not None
         if not begun:
             self._restore_metadata(identity)
 
@@ -118,7 +120,7 @@ class BankWriter:
             fsync_path(self.path / directory)
         metadata = {f.relative_to(self.path).as_posix(): sha256_file(f) for f in sorted(self.path.rglob("zarr.json"))}
         index = Index(facts=self.facts, arrays=self.arrays, metadata=metadata, shards=tuple(r for r in records if r))
-        write_json(self.path / INDEX, index.model_dump(exclude_none=True))
+        write_json(self.path / INDEX, index.content(self._checked, exclude_none=True))
 
     @cached_property
     def _layouts(self) -> dict[str, Layout]:
@@ -132,7 +134,7 @@ class BankWriter:
         try:
             create_arrays(aside, identity)
             (aside / COMPLETE).mkdir()
-            write_json(aside / FACTS, identity.model_dump())
+            write_json(aside / FACTS, identity.content())
             fsync_tree(aside)
             os.rename(aside, self.path)
             fsync_path(self.path.parent)
@@ -147,6 +149,20 @@ class BankWriter:
             raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _begun_with(self, identity: Identity) -> Identity:
+        """What facts.json says; if it was harmed, what it said, where that was `identity` by the checksum left in it.
+
+        Else raises DamageError: nothing knows what the shards that are there were divided by.
+        """
+        file, ours = self.path / FACTS, identity.content()
+        try:
+            return read_json(file, Identity)
+        except DamageError as damage:
+            if isinstance(damage.__cause__, OSError) or ours[CHECKSUM].encode() not in file.read_bytes():
+                raise
+            write_json(file, ours)
+            return read_json(file, Identity)
 
     def _restore_metadata(self, identity: Identity) -> None:
         """Zarr's own files hold no checksum; they follow from the facts, so what was harmed is written again."""

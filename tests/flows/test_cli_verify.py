@@ -232,12 +232,13 @@ def test_damaged_work_is_dropped_and_the_rest_kept(flowctl, store, ran, tiny):
     (work / "out/bank.zarr/bank.json").unlink()
     (work / "checkpoints").mkdir()
     (work / "checkpoints/step-1.json").write_text('{"torn')
+    (work / "scores.json").write_text("5")
     flip(work / "out/bank.zarr/z/c.2.0.0.0")
     result = flowctl("verify")
     assert result.exit_code == 1 and f"damaged: {work}: out/bank.zarr/z/c.2.0.0.0" in result.stdout
     assert "1 of 7 artifacts and work directories damaged" in result.stderr
     assert flowctl("verify", tiny, "--repair").exit_code == 0 and ran == []
-    assert not list((work / "checkpoints").iterdir())
+    assert not list((work / "checkpoints").iterdir()) and not (work / "scores.json").exists()
     result = flowctl("verify")
     assert result.exit_code == 0 and "What 1 unfinished stages have saved holds too." in result.stdout
     make_all(load(tiny))

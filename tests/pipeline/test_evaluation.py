@@ -16,6 +16,7 @@ from pipeline.report import facts, render
 from pipeline.stages import evaluation
 from storage.errors import InputError, Interrupted
 from storage.store import Store
+from storage.vouched import write_vouched
 from tests.tiny import TINY
 
 METRICS = ["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
@@ -132,10 +133,26 @@ def test_a_stopped_evaluation_goes_on_to_the_same_numbers(made, found, tmp_path)
     job.progress.listeners, job.progress.INTERVAL = (after_two,), 0.0
     with pytest.raises(Interrupted):
         evaluation.run(job)
-    assert len(json.loads((job.work / evaluation.SCORES).read_bytes())) == 2
+    assert len(json.loads((job.work / evaluation.SCORES).read_bytes())["scores"]) == 2
     again = evaluation.run(more)
     assert [(s.digest, s.value) for s in again.scores] == [(s.digest, s.value) for s in whole.scores]
     assert again.memorisation == whole.memorisation and again.paths == whole.paths
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "[[5]]", "{}", '{"scores": [[]], "checksum": "0"}', '{"torn'])
+def test_scores_that_are_none_are_measured_again(tmp_path, text):
+    job = Job("evaluation", None, {}, tmp_path, None, None)
+    (tmp_path / evaluation.SCORES).write_text(text)
+    assert evaluation._finished(job) == []
+
+
+def test_a_flipped_digit_of_a_score_is_not_believed(found, tmp_path):
+    job, (score, *_) = Job("evaluation", None, {}, tmp_path, None, None), found[1].scores
+    write_vouched(tmp_path / evaluation.SCORES, {"scores": [[score.model_dump(mode="json")]]})
+    assert evaluation._finished(job) == [(score,)]
+    text = (tmp_path / evaluation.SCORES).read_text()
+    (tmp_path / evaluation.SCORES).write_text(text.replace('"value": ', '"value": 1', 1))
+    assert evaluation._finished(job) == []
 
 
 def test_pixels_have_no_inception_score(made, tmp_path):

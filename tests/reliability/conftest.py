@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,13 @@ def root_of(store: Store, name: str) -> Path:
     return store.find(NODES[name].name, NODES[name].fingerprint).root
 
 
-def digests(store: Store, name: str) -> dict[str, str]:
-    """SHA-256 of each file of an artifact."""
-    return {record.path: record.sha256 for record in store.find(NODES[name].name, NODES[name].fingerprint).files}
+def digests(store: Store, name: str) -> dict[str, Any]:
+    """SHA-256 of each file of an artifact; of scores, which have times beside them, what was measured."""
+    artifact = store.find(NODES[name].name, NODES[name].fingerprint)
+    found: dict[str, Any] = {record.path: record.sha256 for record in artifact.files}
+    if "scores.json" in found:
+        found["scores.json"] = [score | {"seconds": 0} for score in artifact.metrics["scores"]]
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +46,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("real"))
     store.prepare()
     for name in ("NFM: data", "NFM: reference", "NFM: teacher", "NFM: couplings", "NFM: student", "NFM: pairs",
-                 "NFM: onestep", "LOOM: student", "semidiscrete: potentials"):
+                 "NFM: onestep", "NFM: evaluation", "LOOM: student", "semidiscrete: potentials"):
         make(store, name)
     return store
 

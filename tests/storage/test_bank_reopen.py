@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from storage.atomic import write_json
 from storage.bank import Bank, BankWriter
 from storage.bank.reopen import flaws, reopen
 from storage.errors import DamageError
+from storage.vouched import read_vouched, write_vouched
 from tests.storage.test_bank import ARRAYS, FACTS, content, values, write
 
 METADATA = ["zarr.json", "z/zarr.json", "x/zarr.json", "labels/zarr.json"]
@@ -35,6 +37,13 @@ def flip(file: Path, place: int | None = None) -> None:
 
 
 DAMAGE = {"flipped": flip, "deleted": Path.unlink, "torn": lambda file: file.write_bytes(file.read_bytes()[:-5])}
+
+
+def as_before(bank: Path) -> dict[str, bytes]:
+    """The bank as it was written before facts.json and bank.json had a checksum."""
+    for file in (bank / "facts.json", bank / "bank.json"):
+        write_json(file, {key: value for key, value in json.loads(file.read_bytes()).items() if key != "checksum"})
+    return content(bank)
 
 
 def completed(path: Path) -> tuple[list[int], dict[str, bytes]]:
@@ -74,13 +83,32 @@ def test_what_belongs_to_no_shard_is_restored_without_encoding(bank, sound, file
     assert completed(bank) == ([], sound)
 
 
-def test_a_flipped_fact_is_not_believed(bank, sound):
+@pytest.mark.parametrize("file", ["facts.json", "bank.json"])
+def test_a_flipped_fact_is_not_believed(bank, sound, file):
+    (bank / file).write_text((bank / file).read_text().replace('"seed": 7', '"seed": 3'))
+    assert [problem.file for problem in flaws(bank)] == [file]
+    assert reopen(bank) == []
+    assert completed(bank) == ([], sound)
+
+
+def test_a_flipped_fact_of_a_bank_of_before(bank):
+    before = as_before(bank)
     (bank / "facts.json").write_text((bank / "facts.json").read_text().replace('"seed": 7', '"seed": 3'))
     assert [problem.file for problem in flaws(bank)] == ["facts.json"]
     with pytest.raises(DamageError, match=r"facts.json and bank.json do not tell"):
         reopen(bank)  # one of the two is wrong, and nothing says which
     assert reopen(bank, ["facts.json"]) == []
-    assert completed(bank) == ([], sound)
+    assert completed(bank) == ([], before)
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("file", ["facts.json", "bank.json", "z/zarr.json", "z/c.1.0.0.0"])
+def test_a_bank_of_before_holds_and_is_restored_to_the_bytes_that_it_had(bank, file, how):
+    before = as_before(bank)
+    assert flaws(bank) == [] and Bank.open(bank).verify() == []
+    DAMAGE[how](bank / file)
+    reopen(bank, [file])
+    assert completed(bank)[1] == before
 
 
 def test_without_any_facts_there_is_nothing_to_go_on_from(bank):
@@ -93,9 +121,9 @@ def test_without_any_facts_there_is_nothing_to_go_on_from(bank):
 
 
 def test_metadata_that_would_now_be_written_otherwise_are_not_made_up(bank):
-    index = json.loads((bank / "bank.json").read_text())
+    index = read_vouched(bank / "bank.json")
     index["metadata"]["z/zarr.json"] = "0" * 64
-    (bank / "bank.json").write_text(json.dumps(index))
+    write_vouched(bank / "bank.json", index)
     with pytest.raises(DamageError, match=r"z/zarr.json.*in another way"):
         reopen(bank)
 

@@ -1,13 +1,12 @@
 """Every kind of file in the store, damaged in every way: named, by file."""
 
-import json
-
 import pytest
 
 from storage.artifact import MANIFEST
 from storage.atomic import sha256_file
 from storage.inspection import FOREIGN, LINK, inspect_artifact, inspect_work
 from storage.store import Store
+from storage.vouched import write_vouched
 from tests.storage.test_bank import write
 from tests.storage.test_bank_reopen import DAMAGE, flip
 from tests.storage.test_store import FINGERPRINT, publish
@@ -96,7 +95,7 @@ def work(tmp_path):
     for step in ("step-000000001", "step-000000002"):
         tensors = work / "checkpoints" / f"{step}.safetensors"
         tensors.write_bytes(step.encode() * 100)
-        tensors.with_suffix(".json").write_text(json.dumps({"step": 1, "sha256": sha256_file(tensors), "state": {}}))
+        write_vouched(tensors.with_suffix(".json"), {"step": 1, "sha256": sha256_file(tensors), "state": {}})
     return work
 
 
@@ -117,18 +116,31 @@ def test_a_damaged_record_vouches_for_nothing(work, text):
     assert list(inspect_work(work).flaws) == ["checkpoints/step-000000001.json"]
 
 
-def test_checkpoints_as_training_writes_them(tmp_path):
+@pytest.mark.parametrize("folder", ["checkpoints", "refinement"])  # of a training, of LOOM's noises before it
+def test_checkpoints_as_stages_write_them(tmp_path, folder):
     import torch
 
     from pipeline.checkpoint import save_checkpoint
     work = tmp_path / "work" / "student" / FINGERPRINT[:12]
-    save_checkpoint(work / "checkpoints", 64, {"memory.tau": torch.arange(9)}, {"step": 64, "window": [0.5]})
+    save_checkpoint(work / folder, 64, {"memory.tau": torch.arange(9)}, {"step": 64, "window": [0.5]})
     assert inspect_work(work).flaws == {}
-    (record,) = work.glob("checkpoints/*.json")
+    (record,) = work.glob(f"{folder}/*.json")
     record.write_text(record.read_text().replace("0.5", "0.6"))
-    assert list(inspect_work(work).flaws) == ["checkpoints/step-000000064.json"]
+    assert list(inspect_work(work).flaws) == [f"{folder}/step-000000064.json"]
 
 
 def test_a_damaged_shard_of_unfinished_work_is_named(work):
     flip(work / "out/bank.zarr/z/c.1.0.0.0")
     assert list(inspect_work(work).flaws) == ["out/bank.zarr/z/c.1.0.0.0"]
+
+
+OTHERS = {"another shape": lambda file: file.write_text("5"),
+          "a digit": lambda file: file.write_text(file.read_text().replace("0.97", "0.87"))}
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, *OTHERS])
+def test_damaged_scores_of_an_unfinished_evaluation_are_named(work, how):
+    write_vouched(work / "scores.json", {"scores": [[{"value": 0.97}]]})
+    assert inspect_work(work).flaws == {}
+    (DAMAGE | OTHERS)[how](work / "scores.json")
+    assert list(inspect_work(work).flaws) == ([] if how == "deleted" else ["scores.json"])
