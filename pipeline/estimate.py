@@ -80,14 +80,12 @@ def _data(node: Node, shape: _Shape) -> Estimate:
 
 def _teacher(node: Node, shape: _Shape) -> Estimate:
     from models.tarflow import TarFlow
-
-    def loss(flow: nn.Module, part: NoisyImages) -> Tensor:
-        z, logdet = flow(part.y, part.labels)
-        return z.square().mean() - logdet.mean()
+    from pipeline.stages.teacher import nats_per_dimension
 
     with FakeTensorMode():
         flow = TarFlow(teacher_shape(node.config, shape))
-        return _training(flow, loss, NoisyImages(_images_of(shape, node.config.training), None), node.config.training)
+        part = NoisyImages(_images_of(shape, node.config.training), None)
+        return _training(flow, nats_per_dimension, part, node.config.training)
 
 
 def _student(node: Node, shape: _Shape) -> Estimate:

@@ -38,8 +38,8 @@ class Sweep(Config):
 class Likelihood(Config):
     """Bits per dimension of held-out images under the student's ODE."""
 
-    images: Positive = Field(256, description="of the test split, or all there are")
-    probes: Positive = Field(4, description="of Hutchinson's estimate of the divergence")
+    images: int = Field(256, ge=2, description="of the test split, or all there are; two at least, for an error")
+    probes: int = Field(4, ge=2, description="of Hutchinson's estimate of the divergence; two at least, for its error")
     tolerance: float = Field(1e-3, gt=0, lt=1, description="of dopri5, relative and absolute")
 
 

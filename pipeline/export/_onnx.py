@@ -34,7 +34,8 @@ def require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError("--onnx writes with onnx and onnxscript, and checks with onnxruntime",
-                         f"{', '.join(missing)}: not installed", "Install the extra: pip install -e '.[onnx]' in the project's folder.")
+                         f"{', '.join(missing)}: not installed",
+                         "Install the extra: pip install -e '.[onnx]' in the project's folder.")
 
 
 def write_onnx(network: nn.Module, path: Path) -> Checked:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -43,7 +44,6 @@ def run(job: Job) -> TeacherResult | None:
     decode = decoder(job.inputs["data"], device)
     examples = Examples(images.train.images, images.train.labels, images.levels, _flips(job))
     flow = networks.build(networks.teacher_shape(config, images), derive(config.seed, "teacher", "weights"))
-    dims = flow.config.dims
 
     def batch(step: int) -> NoisyImages:
         rows = examples.rows(derive(config.seed, "teacher"), step, config.training.batch)
@@ -52,10 +52,6 @@ def run(job: Job) -> TeacherResult | None:
         x = examples.pixels(rows)
         return NoisyImages(blur(x, config, images.levels, lambda: torch.randn(x.shape, generator=draws),
                                 lambda: torch.rand(x.shape, generator=draws)), labels)
-
-    def nats_per_dimension(network: nn.Module, part: NoisyImages) -> Tensor:
-        z, logdet = network(part.y, part.labels)
-        return 0.5 * z.square().mean() - logdet.mean() / dims
 
     fitted = fit(job, flow, batch, nats_per_dimension, config.training, device)
     flow = fitted.network
@@ -74,6 +70,13 @@ def run(job: Job) -> TeacherResult | None:
         dequantisation="uniform" if config.dequantisation == "uniform" else gaussian,
         bits_per_dim=bits[0], bits_per_dim_train=bits[1],
         schedule=[schedule.to_dict() for schedule in schedules])
+
+
+def nats_per_dimension(flow: nn.Module, part: NoisyImages) -> Tensor:
+    """The loss, a scalar: -log p(y | c) per dimension, its mean over the batch, less the log(2 pi) / 2 that no weight
+    changes. `flow` may be wrapped, for several ranks or compiled."""
+    z, logdet = flow(part.y, part.labels)
+    return 0.5 * z.square().mean() - logdet.mean() / math.prod(part.y.shape[1:])
 
 
 def _flips(job: Job) -> bool:

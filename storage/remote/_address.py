@@ -33,7 +33,8 @@ def client(url: str) -> S3Store:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
     except ImportError:
-        raise InputError("Object storage needs obstore", url, "Install it: pip install -e '.[s3]' in the project's folder") from None
+        raise InputError("Object storage needs obstore", url,
+                         "Install it: pip install -e '.[s3]' in the project's folder") from None
     try:
         return S3Store(
             bucket, prefix=prefix or None,

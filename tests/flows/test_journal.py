@@ -29,7 +29,7 @@ def test_what_a_stage_logs_stands_in_its_span(tmp_path):
     assert (begin["event"], begin["stage"]) == ("begin", "teacher")
     assert (said["level"], said["logger"], said["message"], said["stage"]) == (
         "WARNING", "pipeline.somewhere", "5 images", "teacher")
-    assert (end["event"], end["outcome"]) == ("end", "resumed") and 0 <= end["seconds"] < 60
+    assert (end["event"], end["outcome"]) == ("end", "resumed") and end["seconds"] >= 0
     assert before["time"] <= begin["time"] <= said["time"] <= end["time"]
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -155,6 +154,4 @@ def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
 
 def test_a_server_that_does_not_answer_is_no_server():
     from flows.server import answers
-    began = time.monotonic()
     assert not answers("http://127.0.0.1:1/api") and not answers("nonsense")
-    assert time.monotonic() - began < 5

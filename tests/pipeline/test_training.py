@@ -133,16 +133,6 @@ def test_no_sound_checkpoint_is_no_checkpoint(tmp_path):
     assert load_checkpoint(tmp_path) is None
 
 
-def test_accumulated_parts_give_the_gradient_of_the_whole_batch(tmp_path):
-    plain = nn.Linear(4, 4)
-    other = nn.Linear(4, 4)
-    other.load_state_dict(plain.state_dict())
-    a = fit(job(tmp_path / "a"), plain, batch, loss, training(), CPU)
-    b = fit(job(tmp_path / "b"), other, batch, loss, training(accumulate=4), CPU)
-    for one, two in zip(a.network.parameters(), b.network.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
-
-
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_says_where(tmp_path):
     def bad(step):
         points = batch(step)
@@ -189,20 +179,6 @@ def test_other_optimizers_and_precisions_resume_bitwise(tmp_path, changes):
     plain = fit(job(tmp_path / "c"), network(), batch, loss, training(weight_decay=0.1), CPU)
     assert digest(plain) != digest(whole)
     assert whole.history[-1]["loss"] < 0.8 * whole.history[0]["loss"]
-
-
-def test_adam_is_torchs_adam(tmp_path):
-    """Step by step beside the textbook loop."""
-    settings = training(optimizer="adam", clip=None, images=160)
-    ours, theirs = nn.Linear(4, 4), nn.Linear(4, 4)
-    theirs.load_state_dict(ours.state_dict())
-    optimizer = torch.optim.Adam(theirs.parameters(), lr=1e-2)
-    for step in range(5):
-        optimizer.zero_grad()
-        loss(theirs, batch(step)).backward()
-        optimizer.step()
-    fit(job(tmp_path), ours, batch, loss, settings, CPU)
-    torch.testing.assert_close(ours.weight, theirs.weight)
 
 
 def test_a_gradient_beyond_float16_skips_its_step_and_lowers_the_scale(tmp_path):

@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.artifact import MANIFEST, Artifact, Provenance, record_files
+from storage.artifact import MANIFEST, Artifact, NewerFormat, Provenance, record_files
 from storage.atomic import replacing, write_bytes, write_json
 from storage.errors import DamageError, InputError
 from storage.store import Store
@@ -60,6 +61,21 @@ def test_an_edited_manifest_is_not_believed(tmp_path, change, word):
     manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))))
     with pytest.raises(DamageError, match=word):
         store.find("teacher", FINGERPRINT)
+
+
+def test_a_manifest_of_a_newer_format_is_no_damage_unless_its_checksum_says_so(tmp_path):
+    store = Store(tmp_path)
+    manifest = publish(store).path(MANIFEST)
+    facts = json.loads(manifest.read_text())
+    newer = {name: value for name, value in facts.items() if name != "checksum"} | {"schema_version": 2, "licence": "x"}
+    digest = hashlib.sha256(json.dumps(newer, sort_keys=True).encode()).hexdigest()
+    write_json(manifest, newer | {"checksum": digest})
+    with pytest.raises(NewerFormat, match=r"a newer flowctl, in format 2.*Use that version, or set FLOWCTL_HOME"):
+        store.find("teacher", FINGERPRINT)
+    write_json(manifest, facts | {"schema_version": 3})  # a flipped bit
+    with pytest.raises(DamageError, match="not a valid manifest: schema_version: input should be 1") as raised:
+        store.find("teacher", FINGERPRINT)
+    assert not isinstance(raised.value, NewerFormat) and "\n" not in str(raised.value)
 
 
 def test_a_manifest_moved_to_another_fingerprint_is_noticed(tmp_path):
