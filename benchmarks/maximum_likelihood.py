@@ -30,7 +30,7 @@ from torch import Generator, Tensor, nn
 
 from benchmarks.timing import processor
 from pipeline.likelihood import log_density
-from pipeline.paths import interpolate, target_velocity
+from pipeline.paths import LINEAR
 from pipeline.solvers import CountedField
 from pipeline.times import LogitNormal
 
@@ -83,7 +83,7 @@ def flow_matching_loss(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, s
     """The student's objective, with independent coupling and the default times."""
     z = torch.randn(x.shape, generator=source)
     t = LogitNormal().sample(len(x), source)
-    return (network(interpolate(x, z, t), t) - target_velocity(x, z)).square().mean()
+    return (network(LINEAR.interpolate(x, z, t), t) - LINEAR.target_velocity(x, z, t)).square().mean()
 
 
 class Augmented(nn.Module):

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flows import recipes
 from pipeline.dag import build
 from pipeline.examples import Examples
-from pipeline.load import load, nearest, shipped
+from pipeline.load import nearest
 from pipeline.metrics import gaussianity
 from pipeline.pictures import bank_picture, png
 from pipeline.stages.data import IMAGES
@@ -75,7 +76,7 @@ def sample(found: Found) -> Sample | None:
         x = torch.from_numpy(pairs["x"]).float()
     elif found.images is not None:
         images = ImageSet.open(found.images)
-        examples = Examples(images.train.images, images.train.labels, images.levels, bank.facts.flips)
+        examples = Examples.of(images, flips=bank.facts.flips)
         x = examples.pixels(torch.from_numpy(pairs["index"]) % bank.facts.rows)
     return Sample(z, x)
 
@@ -100,8 +101,8 @@ def draw(sample: Sample, out: Path) -> None:
 def _locate(name: str, overrides: Sequence[str], store: Store,
             known: dict[str, Artifact]) -> tuple[Path, Artifact | None]:
     """The directory to look in, and the artifact that it is part of."""
-    if name in shipped() or name.endswith((".yaml", ".yml")):
-        node = build(load(name, overrides), store.home / "cache").get("couplings")
+    if recipes.known(name):
+        node = build(recipes.load(name, overrides), store.home / "cache").get("couplings")
         if node is None:
             raise InputError("couplings inspect takes a recipe that has a bank", name, "See `flowctl plan`.")
         artifact = store.find(node.name, node.fingerprint)
@@ -123,4 +124,4 @@ def _locate(name: str, overrides: Sequence[str], store: Store,
     if hits:
         raise InputError("A name must mean one artifact", name, "Give more of its fingerprint.")
     raise InputError("couplings inspect takes a recipe, an artifact or a bank's directory", name,
-                     nearest(name, [*shipped(), *names]))
+                     nearest(name, [*recipes.names(), *names]))

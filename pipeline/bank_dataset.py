@@ -116,7 +116,7 @@ class BankDataset(IterableDataset):
         if self.images is None:
             return None
         found = ImageSet.open(self.images)
-        return Examples(found.train.images, found.train.labels, found.levels, self.bank.facts.flips)
+        return Examples.of(found, flips=self.bank.facts.flips)
 
     @cached_property
     def _resident(self) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ class HeldOut:
         """All test images, mixed; None for a student without a condition."""
         if spec is None:
             return None
-        test = Examples(images.test.images, images.test.labels, images.levels)
+        test = Examples.of(images, "test")
         return cls(test, spec, drawn(len(test), len(test)))
 
     @property

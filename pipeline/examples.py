@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pipeline.metrics import to_unit
 from pipeline.runtime import generator
+from storage.imageset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Examples:
     labels: np.ndarray | None
     levels: int | None = 256
     flips: bool = False
+
+    @classmethod
+    def of(cls, images: ImageSet, split: Literal["train", "test"] = "train", flips: bool = False) -> Examples:
+        """The images of a split, "train" or "test", with mirrored copies if those are asked for."""
+        part = getattr(images, split)
+        return cls(part.images, part.labels, images.levels, flips)
 
     def __len__(self) -> int:
         return len(self.images) * (2 if self._mirrors else 1)

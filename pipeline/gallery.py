@@ -18,6 +18,7 @@ from pipeline.memorised import Training
 from pipeline.metrics import as_stored
 from pipeline.pictures import labelled_rows
 from pipeline.report.numbers import fixed
+from pipeline.report.words import model
 from pipeline.sampling import Start, told
 from pipeline.scoring import Entry
 from storage.imageset import ImageSet
@@ -60,7 +61,7 @@ class Gallery:
             picture = [("source", self.start(rows).cpu())]
         else:
             real = self.images.originals
-            train = Examples(real.train.images, real.train.labels, real.levels)
+            train = Examples.of(real)
             picture = [("data", train.pixels(rows_like(train, rows, labels)))]
         for entry in entries:
             picture.append((caption(entry), self._seen(entry.make(rows, labels)[0])))
@@ -142,7 +143,7 @@ def caption(entry: Entry) -> str:
         return f"{entry.model}, {entry.solver}"
     calls = "as many calls as it takes" if not entry.nfe else "1 call" if entry.nfe == 1 else f"{entry.nfe:g} calls"
     guidance = entry.facts.get("guidance", 1)
-    return f"{entry.model}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
+    return f"{model(entry.model)}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
 
 
 def _most_calls(entries: Sequence[Entry]) -> list[Entry]:

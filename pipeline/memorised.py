@@ -25,8 +25,8 @@ class Training:
     """
 
     def __init__(self, images: ImageSet, flips: bool, device: torch.device | str = "cpu") -> None:
-        self.train = Examples(images.train.images, images.train.labels, images.levels, flips)
-        test = Examples(images.test.images, images.test.labels, images.levels)
+        self.train = Examples.of(images, flips=flips)
+        test = Examples.of(images, "test")
         self.device = torch.device(device)
         self.held_out = self.nearest(test.pixels(drawn(COMPARED, len(test))))[0] if len(test) else None
 

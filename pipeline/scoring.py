@@ -41,7 +41,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ruler:
-    """What all scores of an evaluation share."""
+    """What all scores of an evaluation share.
+
+    Attributes:
+        extractor: images in [-1, 1] to features.
+        real: moments of the real training images in those features.
+        labels: (samples,) int64, the class that each sample is asked for; None where there are none.
+        levels: grey levels that samples are rounded to, as if they were stored.
+        batch: samples made at a time.
+        device: that networks and the extractor are on.
+        protocol: facts that every score states.
+        decode: samples to images, see `pipeline.stages.data.decoder`.
+        targets: the images that samples should be, by number; None where they are free.
+        panel: metrics beside the Frechet distance.
+    """
 
     extractor: nn.Module
     real: Moments
@@ -50,9 +63,9 @@ class Ruler:
     batch: int
     device: torch.device
     protocol: dict[str, Any]
-    decode: Callable[[Tensor], Tensor]  # samples to images: see pipeline.stages.data.decoder
-    targets: Callable[[Tensor], Tensor] | None = None  # the images that samples should be, by number
-    panel: Panel | None = None  # metrics beside the Frechet distance
+    decode: Callable[[Tensor], Tensor]
+    targets: Callable[[Tensor], Tensor] | None = None
+    panel: Panel | None = None
 
     def images(self, entry: Entry, rows: Tensor) -> tuple[Tensor, float]:
         """Samples number `rows` (n,) as they would be stored, (n, C, H, W) float32 in [-1, 1], and network calls."""

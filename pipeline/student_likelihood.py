@@ -25,7 +25,7 @@ def student_bits(network: nn.Module, images: ImageSet, wish: Likelihood, job: Jo
 
     The network predicts the velocity of a straight path, given the class where there are any.
     """
-    held_out = Examples(images.test.images, images.test.labels, images.levels)
+    held_out = Examples.of(images, "test")
     chosen = drawn(wish.images, len(held_out))
     densities, errors, calls = [], [], []
     for rows in ranks.mine(chosen.split(TOGETHER)):

@@ -14,9 +14,10 @@ _AT_ONCE = 2**17  # numbers of images in one gradient
 def bits_per_dimension(log_prob_nats: Tensor, dims: int, bin_width: float) -> Tensor:
     """Bits per dimension that a density needs for data on a grid.
 
-    If v holds one of L grey levels 0 .. L-1 and u ~ U[0, 1), then x = 2 (v + u) / L - 1 is v uniformly dequantised to
-    [-1, 1]. One bin is 2 / L wide: 1/128 for 256 levels, 2/17 for the digits with their 17. Then P(v) is at least
-    exp E_u[log p(x)] times the bin's volume (Theis et al. 2016, arXiv 1511.01844, equation 2), so that
+    If v holds one of L grey levels 0 .. L-1, which become 2 v / (L - 1) - 1 in [-1, 1], and u ~ U[-1/2, 1/2), then
+    x = 2 (v + u) / (L - 1) - 1 is v uniformly dequantised. One bin is 2 / (L - 1) wide: 2/255 for 256 levels, 1/8 for
+    the digits with their 17. Then P(v) is at least exp E_u[log p(x)] times the bin's volume (Theis et al. 2016,
+    arXiv 1511.01844, equation 2), so that
 
         bits per dimension <= -(log p(x) + dims log(bin width)) / (dims log 2).
 
@@ -33,7 +34,8 @@ def bits_per_dimension(log_prob_nats: Tensor, dims: int, bin_width: float) -> Te
     """
     if dims < 1 or not bin_width > 0:
         raise ValueError(
-            f"dims and bin_width must be positive, not {dims} and {bin_width}; for L levels in [-1, 1] a bin is 2 / L"
+            f"dims and bin_width must be positive, not {dims} and {bin_width}; "
+            "for L levels in [-1, 1] a bin is 2 / (L - 1)"
         )
     return -(log_prob_nats / dims + math.log(bin_width)) / math.log(2)
 

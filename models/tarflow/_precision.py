@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from models.precision import ieee
+
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -24,14 +26,6 @@ def full_precision(module: nn.Module) -> Iterator[None]:
 
     A bfloat16 encoding is off by about 0.02 in a latent of deviation 1, and by a tenth of the noise when decoded.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    settings = [backend.fp32_precision for backend in backends]
-    device = next(module.parameters()).device.type
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with evaluating(module), torch.autocast(device, enabled=False):
-            yield
-    finally:
-        for backend, setting in zip(backends, settings, strict=True):
-            backend.fp32_precision = setting
+    device = next(module.parameters()).device
+    with evaluating(module), ieee(device, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+        yield

@@ -39,10 +39,7 @@ def exchange(x: Tensor, z: Tensor, labels: Tensor | None) -> Exchange:
         labels: (B,) on the CPU; if given, noises are exchanged between images of one label only.
     """
     stay, before = torch.arange(len(x)), distances(x, z)
-    order = stay.clone()
-    for own in [stay] if labels is None else [(labels == label).nonzero().squeeze(1) for label in labels.unique()]:
-        there = own.to(x.device)
-        order[own] = own[assignment(x[there], z[there]).cpu()]
+    order = assignment(x, z, labels).cpu()
     moved = (order != stay).nonzero().squeeze(1)
     after = before.clone()
     after[moved] = distances(x[moved.to(x.device)], z[order[moved].to(z.device)])

@@ -33,7 +33,7 @@ class SeededNoises:
     takes time (see `Loom`); where memory allows, `in_memory` gives the same couplings.
 
     Args:
-        seed, stream: of `pipeline.noise.noise`.
+        seed: of `pipeline.noise.noise`.
         rows: images of the data set; where it has flipped copies, those are rows of their own.
         shape: (C, H, W).
         caches: noises for each image.
@@ -46,13 +46,12 @@ class SeededNoises:
     rows: int
     shape: tuple[int, ...]
     caches: int = 1
-    stream: int = 0
 
     def __post_init__(self) -> None:
         _check_count(self.caches, self.rows)
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
-        return noise(self.seed, identities, 0, self.shape, stream=self.stream, device=device)
+        return noise(self.seed, identities, 0, self.shape, device=device)
 
     def in_memory(self) -> BankNoises:
         """The same noises, all made now: 4 * caches * rows * C * H * W bytes."""

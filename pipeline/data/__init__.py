@@ -39,9 +39,10 @@ class LoadedData:
 
 
 def load(config: DataConfig, cache_dir: Path | None = None) -> LoadedData:
-    """Read the source that `config` names. Downloads and digests are kept in `cache_dir`.
+    """Read the source that `config` names.
 
-    Without `cache_dir` downloads go to the user's cache folder, and digests are computed each time.
+    Downloads are kept in the user's cache folder, and digests are computed each time; a `cache_dir` keeps both, in
+    place of that folder.
 
     The result follows from the source's content and the config alone. Raises InputError for anything wrong with the
     source: absent, damaged, of another checksum, not images, too few of them, unsafe.

@@ -43,7 +43,8 @@ class LPIPS(nn.Module):
         super().__init__()
         self.network, self.size = network, size
         self.features = nn.ModuleDict(_vgg() if network == "vgg" else _alex())
-        self.taps = _vgg_taps() if network == "vgg" else tuple(name for name in self.features if _is_convolution(name))
+        convolutions = [name for name in self.features if _is_convolution(name)]
+        self.taps = [convolutions[place] for place in _VGG_TAPS] if network == "vgg" else convolutions
         channels = [self.features[name].out_channels for name in self.taps]
         self.linear = nn.ParameterList([nn.Parameter(torch.zeros(1, count, 1, 1)) for count in channels])
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
@@ -121,11 +122,6 @@ def _vgg() -> dict[str, nn.Module]:
             layers[str(number)] = nn.Conv2d(channels, int(word[1:]), 3, padding=1)
             number, channels = number + 2, int(word[1:])
     return layers
-
-
-def _vgg_taps() -> tuple[str, ...]:
-    convolutions = [name for name in _vgg() if _is_convolution(name)]
-    return tuple(convolutions[place] for place in _VGG_TAPS)
 
 
 def _alex() -> dict[str, nn.Module]:

@@ -4,7 +4,6 @@ from pipeline.metrics._classifier import Classifier as Classifier
 from pipeline.metrics._classifier import build_classifier as build_classifier
 from pipeline.metrics._classifier import features as features
 from pipeline.metrics._classifier import train_classifier as train_classifier
-from pipeline.metrics._features import Features as Features
 from pipeline.metrics._frechet import Moments as Moments
 from pipeline.metrics._frechet import frechet_distance as frechet_distance
 from pipeline.metrics._frechet import frechet_warnings as frechet_warnings
@@ -16,7 +15,6 @@ from pipeline.metrics._inception import Inception as Inception
 from pipeline.metrics._inception import load_inception as load_inception
 from pipeline.metrics._inception_score import Confidence as Confidence
 from pipeline.metrics._inception_score import InceptionScore as InceptionScore
-from pipeline.metrics._inception_score import inception_score as inception_score
 from pipeline.metrics._kid import KernelDistance as KernelDistance
 from pipeline.metrics._kid import kid as kid
 from pipeline.metrics._manifold import Manifold as Manifold
@@ -30,5 +28,4 @@ from pipeline.metrics._quantise import quantise as quantise
 from pipeline.metrics._quantise import to_unit as to_unit
 from pipeline.metrics._sliced import sliced_w2 as sliced_w2
 from pipeline.metrics._sliced import sliced_w2_to_normal as sliced_w2_to_normal
-from pipeline.metrics._velocity_variance import transport_cost as transport_cost
 from pipeline.metrics._velocity_variance import velocity_variance as velocity_variance

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from models.inception import FEATURES, SIDE, InceptionV3
+from models.precision import ieee
 from pipeline.fetching import fetch
 from pipeline.metrics._quantise import quantise
 from pipeline.weights import read_tensors
@@ -67,12 +66,13 @@ class Inception(nn.Module):
         if x.shape[1] not in (1, 3):
             raise InputError("Inception looks at images of one or three channels", x.shape[1], "Use another extractor.")
         levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
-        with _full_precision(x.device):
+        # cuDNN's convolutions use TF32 unless told otherwise.
+        with ieee(x.device, torch.backends.cudnn.conv, torch.backends.mkldnn.conv):
             return torch.cat([self.network(part) for part in levels.split(_AT_ONCE)])
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:
-        """(n, 2048) features, on any device, to (n, 1008) logits on the CPU, for `inception_score`."""
+        """(n, 2048) features, on any device, to (n, 1008) logits on the CPU, for `Confidence`."""
         return self.network.logits(features.to(self.digest.device)).cpu()
 
 
@@ -122,18 +122,3 @@ def _load(network: nn.Module, path: Path) -> None:
 
 def _counter(name: object) -> bool:
     return str(name).endswith("num_batches_tracked")
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Without autocast and TF32, which cuDNN's convolutions use unless told otherwise."""
-    backends = (torch.backends.cudnn.conv, torch.backends.mkldnn.conv)
-    settings = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, setting in zip(backends, settings, strict=True):
-            backend.fp32_precision = setting

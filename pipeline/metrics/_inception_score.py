@@ -26,43 +26,23 @@ class InceptionScore:
     splits: int
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> InceptionScore:
-    """exp(E_x KL(p(y | x) || p(y))) in each split (Salimans et al. 2016, arXiv 1606.03498, sec. 4).
+class Confidence:
+    """exp(E_x KL(p(y | x) || p(y))) in each split (Salimans et al. 2016, arXiv 1606.03498, sec. 4), in one pass.
 
     p(y) is the mean over the split. The literature's scores are of 50,000 images in 10 splits, with the logits of
     `Inception.logits`; those of any other classifier compare with nothing but each other.
 
+    Image number i belongs to the same split whoever brings it and in whichever batch. Each split keeps n, sum p(y | x)
+    and sum p log p, in float64: exp of (sum p log p)/n less the sum over y of q log q with q = (sum p)/n is its score.
+
     Args:
-        logits: (n, classes).
+        count: images there will be.
         splits: parts of equal size, up to one image.
         seed: of the order in which images are dealt to the splits. Dealt as they come, images sorted by class would
             leave each split with few classes.
 
     Raises:
-        InputError: fewer images than splits, no splits, or a logit that is not finite.
-    """
-    if not 1 <= splits <= len(logits):
-        raise InputError("An Inception Score needs one split or more, and an image in each", (len(logits), splits),
-                         "Generate more images or use fewer splits.")
-    logits = logits.detach().cpu().double()
-    if not torch.isfinite(logits).all():
-        raise InputError("Logits are finite", "NaN or infinity", "Look at the images: did they diverge?")
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(logits)))
-    log_p = logits.log_softmax(dim=1)[order]  # log p(y | x), (n, classes)
-    scores = [_score(part) for part in log_p.tensor_split(splits)]
-    return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits)
-
-
-class Confidence:
-    """An Inception Score from logits that pass by once: `inception_score` of all of them, to rounding.
-
-    Image number i belongs to the split that `inception_score` would deal it to, whoever brings it and in whichever
-    batch. Each split keeps n, sum p(y | x) and sum p log p, in float64: exp of (sum p log p)/n less the sum over y of
-    q log q with q = (sum p)/n is its score.
-
-    Args:
-        count: images there will be.
-        splits, seed: as for `inception_score`.
+        InputError: fewer images than splits, or no splits.
     """
 
     def __init__(self, count: int, splits: int = 10, seed: int = 0) -> None:
@@ -111,10 +91,3 @@ class Confidence:
         marginal = self._classes / self._images[:, None]
         scores = (self._certainty / self._images - torch.special.xlogy(marginal, marginal).sum(1)).exp()
         return InceptionScore(float(scores.mean()), float(scores.std(correction=0)), self.splits)
-
-
-def _score(log_p: Tensor) -> float:
-    p = log_p.exp()
-    # A class of probability 0 in float64 adds 0 to the divergence: xlogy says so where a product would give NaN.
-    divergence = torch.special.xlogy(p, p).sum(1) - torch.special.xlogy(p, p.mean(0)).sum(1)
-    return float(divergence.mean().exp())

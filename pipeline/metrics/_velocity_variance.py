@@ -17,11 +17,6 @@ from storage.errors import InputError
 _AT_ONCE = 2**24  # distances in memory at a time
 
 
-def transport_cost(x: Tensor, z: Tensor) -> float:
-    """Mean squared distance |z - x|^2 per dimension, of pairs (n, ...) of images and noise."""
-    return float((z - x).double().square().mean())
-
-
 def velocity_variance(x: Tensor, z: Tensor, times: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9), neighbours: int = 10,
                       labels: Tensor | None = None) -> list[float]:
     """E Var(v | x_t, t) per dimension at each time, from pairs and their neighbours: the least loss that can be had.

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.metrics._sliced import sliced_w2_to_normal
 
 _PROJECTIONS = 256
+_SEED = 0  # of their directions
 _FLOOR_DRAWS = 3  # true noise is measured so often; its score varies by a few per cent
 
 # Above these, `verdict` warns.
@@ -37,14 +38,13 @@ def per_dimension(z: Tensor) -> dict[str, np.ndarray]:
     return {"mean": mean.numpy(), "std": variance.sqrt().numpy(), "kurtosis": kurtosis.numpy()}
 
 
-def diagnose(train: Tensor, held_out: Tensor | None, images: Tensor, seed: int = 0) -> dict[str, Any]:
+def diagnose(train: Tensor, held_out: Tensor | None, images: Tensor) -> dict[str, Any]:
     """Figures of a coupling's noise, as plain data for JSON.
 
     Args:
         train: z of training images, (n, ...), divided by sigma_f.
         held_out: z of images that the teacher was not fitted to, (m, ...), divided by the same sigma_f, if there are.
         images: the x of `train`, (n, ...) in [-1, 1], in the same order.
-        seed: of the directions of sliced W2.
 
     Returns:
         `train` and `held_out` (or None): n, mean and std of all values; (min, median, max) over dimensions of their
@@ -60,8 +60,8 @@ def diagnose(train: Tensor, held_out: Tensor | None, images: Tensor, seed: int =
     total = float((z - x).square().sum(1).mean())
     return {
         "dimensions": z.shape[1],
-        "train": _describe(train, seed),
-        "held_out": None if held_out is None else _describe(held_out, seed),
+        "train": _describe(train),
+        "held_out": None if held_out is None else _describe(held_out),
         "transport_cost": {
             "total": total,
             "per_dimension": total / z.shape[1],
@@ -110,10 +110,10 @@ def verdict(found: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _describe(z: Tensor, seed: int) -> dict[str, Any]:
+def _describe(z: Tensor) -> dict[str, Any]:
     parts = per_dimension(z)
     # Seeds of their own, so that the floor does not follow the draws of whoever made z.
-    noises = (torch.from_numpy(np.random.default_rng([seed, k]).standard_normal(z.flatten(1).shape, dtype=np.float32))
+    noises = (torch.from_numpy(np.random.default_rng([_SEED, k]).standard_normal(z.flatten(1).shape, dtype=np.float32))
               for k in range(1, 1 + _FLOOR_DRAWS))  # fmt: skip
     return {
         "n": len(z),
@@ -121,8 +121,8 @@ def _describe(z: Tensor, seed: int) -> dict[str, Any]:
         "std": float(z.double().std(correction=0)),
         **{f"dimension_{name}": _spread(values) for name, values in parts.items()},
         "dimensions_off": float((np.abs(parts["std"] - 1) > DIMENSION_STD).mean()),
-        "sliced_w2": sliced_w2_to_normal(z, _PROJECTIONS, seed),
-        "floor": float(np.mean([sliced_w2_to_normal(noise, _PROJECTIONS, seed) for noise in noises])),
+        "sliced_w2": sliced_w2_to_normal(z, _PROJECTIONS, _SEED),
+        "floor": float(np.mean([sliced_w2_to_normal(noise, _PROJECTIONS, _SEED) for noise in noises])),
     }
 
 

@@ -13,10 +13,3 @@ from pipeline.paths._spec import PATHS as PATHS
 from pipeline.paths._spec import gaussian_path as gaussian_path
 from pipeline.paths._variance_exploding import VarianceExploding as VarianceExploding
 from pipeline.paths._variance_preserving import VariancePreserving as VariancePreserving
-
-# The straight path's, until benchmarks.maximum_likelihood asks LINEAR for them.
-interpolate = LINEAR.interpolate
-
-
-def target_velocity(x, z):
-    return LINEAR.target_velocity(x, z, 0.0)

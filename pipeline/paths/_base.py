@@ -49,24 +49,6 @@ class GaussianPath:
         at = self._beside(t, x)
         return at.a_slope * x + at.s_slope * z
 
-    def conditional_velocity(self, x_t: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
-        """u_t(x_t | x) = s'/s (x_t - a x) + a' x, the field that carries the noise to N(x, ...) (theorem 3, eq. 15).
-
-        It is the target velocity with z read off from x_t, so t must have s(t) > 0.
-        """
-        at = self._beside(t, x)
-        return at.s_slope / at.s * (x_t - at.a * x) + at.a_slope * x
-
-    def data_from_velocity(self, x_t: Tensor, v: Tensor, t: Tensor | float) -> Tensor:
-        """x = (s' x_t - s v) / (a s' - s a'), solved from x_t and v. For a trained v it is E[x | x_t]."""
-        at = self._beside(t, x_t)
-        return (at.s_slope * x_t - at.s * v) / (at.a * at.s_slope - at.s * at.a_slope)
-
-    def noise_from_velocity(self, x_t: Tensor, v: Tensor, t: Tensor | float) -> Tensor:
-        """z = (a v - a' x_t) / (a s' - s a'), solved from x_t and v. For a trained v it is E[z | x_t]."""
-        at = self._beside(t, x_t)
-        return (at.a * v - at.a_slope * x_t) / (at.a * at.s_slope - at.s * at.a_slope)
-
     def start(self, z: Tensor) -> Tensor:
         """The state at t = 1 that sampling starts from, for noise z ~ N(0, I), (B, ...): s(1) z.
 

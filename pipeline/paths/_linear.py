@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.paths._base import Coefficients, GaussianPath, beside
+from pipeline.paths._base import Coefficients, GaussianPath
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,7 @@ class Linear(GaussianPath):
     """x_t = (1 - t) x + t z, v = z - x: a = 1 - t, s = t.
 
     Lipman et al. 2023 (arXiv 2210.02747, eq. 20-23 with sigma_min = 0), Liu et al. 2023 (arXiv 2209.03003), NFM
-    (arXiv 2603.09014). The line is the path whatever the coupling of x and z. The conditional velocity is infinite at
-    t = 0, but nothing else is.
+    (arXiv 2603.09014). The line is the path whatever the coupling of x and z.
     """
 
     straight: ClassVar[bool] = True
@@ -32,18 +31,6 @@ class Linear(GaussianPath):
         """v = z - x, the same all along the path."""
         del t
         return z - x
-
-    def conditional_velocity(self, x_t: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
-        """u_t(x_t | x) = (x_t - x) / t."""
-        return (x_t - x) / beside(t, x)
-
-    def data_from_velocity(self, x_t: Tensor, v: Tensor, t: Tensor | float) -> Tensor:
-        """x = x_t - t v: the data end of the line through x_t with velocity v."""
-        return x_t - beside(t, x_t) * v
-
-    def noise_from_velocity(self, x_t: Tensor, v: Tensor, t: Tensor | float) -> Tensor:
-        """z = x_t + (1 - t) v: the noise end of the line through x_t with velocity v."""
-        return x_t + (1 - beside(t, x_t)) * v
 
     def start(self, z: Tensor) -> Tensor:
         """z itself."""

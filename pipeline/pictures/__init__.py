@@ -2,7 +2,6 @@
 
 from pipeline.pictures._bank import bank_picture as bank_picture
 from pipeline.pictures._curves import curves as curves
-from pipeline.pictures._curves import svg as svg
 from pipeline.pictures._noise import z_diagnostics as z_diagnostics
 from pipeline.pictures._tiles import grid as grid
 from pipeline.pictures._tiles import labelled_rows as labelled_rows

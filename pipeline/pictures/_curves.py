@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,19 +17,18 @@ _MARKERS = "os^Dv<>"
 
 def curves(
     series: Mapping[str, Sequence[tuple[float, float]]],
-    x: str = "network calls per image (NFE)",
     y: str = "Fréchet distance",
     levels: Mapping[str, float] | None = None,
 ) -> Figure:
     """Lines on logarithmic axes.
 
     Args:
-        series: by name, (x, y) pairs, all positive.
-        x, y: what the axes show.
+        series: by name, pairs of network calls per image and what came of them, all positive.
+        y: what the upright axis shows.
         levels: by name, heights of horizontal lines, such as the floor or a teacher that has no number of calls.
 
     Returns:
-        A Matplotlib figure that no global state knows of; see `svg`, or its own `savefig`.
+        A Matplotlib figure that no global state knows of; see its `savefig`.
 
     Raises:
         InputError: nothing to draw, or a number that has no logarithm.
@@ -52,7 +50,7 @@ def curves(
         axes.plot(places, heights, color=colour, marker=marker, markersize=5, linewidth=1.6, label=name)
     for i, (name, height) in enumerate(levels.items()):
         axes.axhline(height, color="0.45", linewidth=1, linestyle=("--", ":", "-.")[i % 3], label=name)
-    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    axes.set(xscale="log", yscale="log", xlabel="network calls per image (NFE)", ylabel=y)
     # The calls that were made, not powers of ten; and plain numbers.
     axes.xaxis.set_major_locator(_ticks_at(sorted({place for pairs in series.values() for place, _ in pairs})))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -64,18 +62,6 @@ def curves(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     return figure
-
-
-def svg(figure: Figure) -> str:
-    """An `<svg>` element to stand in an HTML page, its text as text."""
-    import matplotlib
-
-    file = io.StringIO()
-    # The salt makes identifiers, and the missing date makes everything else, the same each time.
-    with matplotlib.rc_context({"svg.hashsalt": "flowctl", "svg.fonttype": "none"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _ticks_at(places: list[float]):

@@ -19,26 +19,25 @@ _INK = (40, 40, 40)
 _FONT = 14  # pixels
 
 
-def grid(images: Tensor | np.ndarray, columns: int, scale: int | None = None, levels: int = 256) -> Image.Image:
-    """Tile images row by row.
+def grid(images: Tensor | np.ndarray, columns: int, levels: int = 256) -> Image.Image:
+    """Tile images row by row, each enlarged by a whole factor to 48 pixels or more.
 
     Args:
         images: (N, C, H, W) with C 1 or 3; floating in [-1, 1], or uint8 in 0..levels-1.
         columns: images beside each other.
-        scale: pixels are repeated so often in both directions; by default until an image has 48 or more of them.
         levels: grey levels of uint8 images.
 
     Returns:
         An RGB picture.
 
     Raises:
-        InputError: another shape, no images, or a number below 1.
+        InputError: another shape, no images, or fewer than one column.
     """
     pixels = _rgb(images, levels)  # (N, H, W, 3)
     count, height, width, _ = pixels.shape
-    scale = -(-_TILE // min(height, width)) if scale is None else scale
-    if columns < 1 or scale < 1:
-        raise InputError("Columns and scale are at least 1", (columns, scale), "Ask for 1 or more.")
+    if columns < 1:
+        raise InputError("A grid has one column or more", columns, "Ask for 1 or more.")
+    scale = -(-_TILE // min(height, width))
     # Nearest, by hand, so that no resampling filter has a say.
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     step_y, step_x = scale * height + _GAP, scale * width + _GAP
@@ -50,12 +49,12 @@ def grid(images: Tensor | np.ndarray, columns: int, scale: int | None = None, le
     return Image.fromarray(canvas)
 
 
-def labelled_rows(rows: Sequence[tuple[str, Tensor | np.ndarray]], columns: int = 20, levels: int = 256) -> Image.Image:
+def labelled_rows(rows: Sequence[tuple[str, Tensor | np.ndarray]], columns: int = 20) -> Image.Image:
     """Grids below each other, each with its caption at the left: the same noise at growing numbers of calls, say.
 
     Args:
         rows: (caption, images as for `grid`); more images than `columns` go on below.
-        columns, levels: as for `grid`.
+        columns: as for `grid`.
 
     Raises:
         InputError: no rows, or as for `grid`.
@@ -63,7 +62,7 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor | np.ndarray]], columns: int 
     if not rows:
         raise InputError("A picture has one row or more", len(rows), "Give images.")
     font = ImageFont.load_default(_FONT)
-    grids = [(caption, grid(images, columns, levels=levels)) for caption, images in rows]
+    grids = [(caption, grid(images, columns)) for caption, images in rows]
     margin = max(int(font.getlength(caption)) + 1 for caption, _ in grids) + 6 * _GAP
     space = 4 * _GAP  # between rows
     width = margin + max(g.width for _, g in grids)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.report.numbers import count, fixed
 
+WANTED = 4  # steps on an even axis
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -42,7 +44,7 @@ def at(axis: Axis, values: Iterable[float], apart: float) -> list[Tick]:
     return ticks
 
 
-def round_ticks(axis: Axis, wanted: int = 4) -> list[Tick]:
+def round_ticks(axis: Axis) -> list[Tick]:
     """1, 2, 5 times powers of ten inside an axis: every one of them on a logarithmic axis, a few on an even one."""
     if axis.logarithmic:
         powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
@@ -51,8 +53,8 @@ def round_ticks(axis: Axis, wanted: int = 4) -> list[Tick]:
     span = axis.high - axis.low
     if span <= 0:
         return []
-    power = math.floor(math.log10(span / wanted))
-    step = next(m * 10.0**power for m in (1, 2, 5, 10) if span / (m * 10.0**power) <= wanted + 0.5)
+    power = math.floor(math.log10(span / WANTED))
+    step = next(m * 10.0**power for m in (1, 2, 5, 10) if span / (m * 10.0**power) <= WANTED + 0.5)
     first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return [Tick(axis.place(k * step), fixed(k * step, digits)) for k in range(first, last + 1)]

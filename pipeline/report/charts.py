@@ -48,6 +48,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
+    """What the template draws, all places in pixels of a picture of `width` and `height` whose y grows downwards.
+
+    Attributes:
+        left, right, top, bottom: edges of the frame; what is beyond them is cut off.
+        curves: in the order of their key, each a path with its marks.
+        lines: heights without a number of calls.
+        alt: what the chart shows in words, for those who do not see it.
+        size: class by which the page's style sheet shows one of two charts, by the width of the screen.
+    """
+
     width: int
     height: int
     left: float
@@ -143,11 +153,12 @@ def _decades(axis: Axis) -> list[tuple[Tick, float]]:
     return [(Tick(axis.place(value), ""), value) for value in values]
 
 
-def of_loss(history: Sequence[Mapping[str, float]], what: str, width: int = 420, height: int = 230) -> Chart | None:
+def of_loss(history: Sequence[Mapping[str, float]], what: str) -> Chart | None:
     """A training's loss against images seen, as recorded and smoothed; None where too little was recorded."""
     points = [(float(line["images"]), float(line["loss"])) for line in history]
     if len(points) < 2:
         return None
+    width, height = 420, 230
     right, top, bottom = width - 18, 12, height - 40
     calm = [loss for images, loss in points if images >= CALM * points[-1][0]] or [loss for _, loss in points]
     low, high = min(loss for _, loss in points), max(calm)

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 MINUS = "−"
 
 
-def fixed(value: float, digits: int, group: str = ",") -> str:
+def fixed(value: float, digits: int) -> str:
     """`value` with so many decimals, halves away from zero: 2.675 to two digits is 2.68.
 
     The decimal that is rounded is the shortest one that names the float, which is what its reader has in mind.
@@ -17,7 +17,7 @@ def fixed(value: float, digits: int, group: str = ",") -> str:
     if not math.isfinite(value):
         return str(value)
     rounded = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
-    text = f"{abs(rounded):{group}f}"
+    text = f"{abs(rounded):,f}"
     return (MINUS if rounded < 0 else "") + text
 
 

@@ -10,7 +10,6 @@ from pipeline.solvers._field import calls_per_evaluation as calls_per_evaluation
 from pipeline.solvers._field import guided as guided
 from pipeline.solvers._heun import Heun as Heun
 from pipeline.solvers._integrate import integrate as integrate
-from pipeline.solvers._integrate import sample as sample
 from pipeline.solvers._integrate import trajectory as trajectory
 from pipeline.solvers._midpoint import Midpoint as Midpoint
 from pipeline.solvers._plan import SOLVERS as SOLVERS

@@ -23,7 +23,7 @@ class CountedField:
     same.
 
     Attributes:
-        calls: network calls on a batch since the start or the last `reset`.
+        calls: network calls on a batch since the start.
         calls_per_evaluation: what one evaluation adds.
     """
 
@@ -35,9 +35,6 @@ class CountedField:
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         self.calls += self.calls_per_evaluation
         return self.field(*args, **kwargs)
-
-    def reset(self) -> None:
-        self.calls = 0
 
 
 class Guided:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pipeline.solvers._base import Solver
 from pipeline.solvers._field import Velocity
-from pipeline.times import time_grid
 from storage.errors import InputError
 
 
@@ -39,15 +38,6 @@ def integrate(velocity: Velocity, x: Tensor, grid: Tensor, solver: Solver) -> Te
     for state in _states(velocity, x, grid, solver):
         x = state
     return x
-
-
-def sample(velocity: Velocity, z: Tensor, solver: Solver, steps: int, grid: str = "quadratic") -> Tensor:
-    """Samples x (B, ...) from noise z (B, ...), in `steps` steps on a named grid (see `pipeline.times.time_grid`).
-
-    Dopri5 makes its own steps, whatever `steps` is; 1 saves memory. Wrap the velocity in a `CountedField` to learn the
-    number of network calls.
-    """
-    return integrate(velocity, z, time_grid(grid, steps), solver)
 
 
 def _states(velocity: Velocity, x: Tensor, grid: Tensor, solver: Solver) -> Iterator[Tensor]:

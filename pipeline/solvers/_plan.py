@@ -20,11 +20,10 @@ SOLVERS = tuple(_SOLVERS)
 
 @dataclass(frozen=True)
 class Plan:
-    """A solver and the number of steps with which it makes exactly `nfe` network calls."""
+    """A solver and the number of steps with which it makes exactly the network calls that were asked for."""
 
     solver: FixedStep
     steps: int
-    nfe: int
 
 
 def make_solver(name: str, **settings: object) -> Solver:
@@ -73,5 +72,5 @@ def plan_for_nfe(name: str, nfe: int, calls_per_evaluation: int = 1) -> Plan:
         raise InputError(rule, nfe, f"The nearest is {nearest if nfe > 0 else unit}.")
     if name == "heun":
         evaluations = nfe // unit
-        return Plan(Heun(euler_last=evaluations % 2 == 1), (evaluations + 1) // 2, nfe)
-    return Plan(solver, nfe // unit, nfe)
+        return Plan(Heun(euler_last=evaluations % 2 == 1), (evaluations + 1) // 2)
+    return Plan(solver, nfe // unit)

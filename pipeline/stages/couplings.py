@@ -42,7 +42,7 @@ def run(job: Job) -> CouplingsResult | None:
     teacher = job.inputs["teacher"]
     flow = networks.load_network(teacher, device)
     eta = teacher.config["noise"]
-    examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
+    examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
 
     # Measured once: another device would round it otherwise, and a bank that was begun would not be gone on with.
@@ -98,7 +98,7 @@ def _diagnose(job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta
     # Of the first draw, whose flat indices are the rows; in their order, as chunks are read whole.
     rows = drawn(most, len(examples)).sort().values
     train = torch.from_numpy(Bank.open(job.out / BANK).rows(rows.numpy())["z"]).float()
-    unseen = Examples(images.test.images, images.test.labels, images.levels)
+    unseen = Examples.of(images, "test")
     encode = encoder(flow, unseen, eta, derive(config.seed, "held-out"), device)
     held_out = encode(drawn(most, len(unseen)).sort().values) / sigma
     found = gaussianity.diagnose(train, held_out, examples.pixels(rows))

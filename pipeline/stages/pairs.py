@@ -115,7 +115,7 @@ def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: B
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid."""
     config: Pairs = job.config
-    examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
+    examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     solver, steps = planned(how, config.nfe or 0)
     grid = time_grid(how.grid, steps).flip(0)
     velocity = partial(student_velocity, network, path_of(job.inputs[student_among(job.inputs)]))

@@ -27,7 +27,7 @@ def run(job: Job) -> PotentialsResult:
     config: Config = job.config
     data = job.inputs["data"]
     images = ImageSet.open(data.path(IMAGES))
-    examples = Examples(images.train.images, images.train.labels, images.levels, data.config["flips"])
+    examples = Examples.of(images, flips=data.config["flips"])
     rows = torch.arange(len(examples))
     points, labels = examples.pixels(rows).to(device), examples.classes(rows)
     folder, saving = job.work / "checkpoints", Clock(job.compute.checkpoint_seconds)

@@ -5,6 +5,7 @@ One reference serves all recipes on the same data, so that their numbers can sha
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -14,7 +15,6 @@ from pipeline.configs import Reference
 from pipeline.examples import Examples
 from pipeline.job import Job
 from pipeline.metrics import (
-    Features,
     Inception,
     Moments,
     Pixels,
@@ -31,7 +31,7 @@ from pipeline.stages.data import IMAGES
 from storage.artifact import Artifact
 from storage.atomic import sha256_file, write_bytes
 from storage.errors import DamageError
-from storage.imageset import ImageSet, Split
+from storage.imageset import ImageSet
 
 EXTRACTOR = "extractor.safetensors"
 REAL = "real.safetensors"
@@ -46,7 +46,7 @@ def run(job: Job) -> ReferenceResult:
     device = prepare(job.compute)
     config: Reference = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES)).originals
-    train, test = _pixels(images.train, images.levels), _pixels(images.test, images.levels)
+    train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
     network = _extractor(config, images, train, test, device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
     name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
@@ -54,7 +54,7 @@ def run(job: Job) -> ReferenceResult:
     real, held_out = (_measured(network, part, job, what) for part, what in ((train, "train"), (test, "test")))
     moments = Moments.of(real)
     arrays = {key: torch.as_tensor(value).contiguous() for key, value in moments.arrays().items()}
-    write_bytes(job.out / REAL, save(arrays | {"rows": Features(KEPT, config.seed).update(real).rows.contiguous()}))
+    write_bytes(job.out / REAL, save(arrays | {"rows": real[_chosen(len(real), config.seed)]}))
     return ReferenceResult(
         extractor=name, metric=getattr(network, "metric", f"FD-{config.extractor}"),
         facts=getattr(network, "facts", {"resized": "no"}), features=real.shape[1], accuracy=network.accuracy,
@@ -81,8 +81,14 @@ def _measured(network: nn.Module, images: Tensor, job: Job, what: str) -> Tensor
     return torch.cat(parts)
 
 
-def _pixels(split: Split, levels: int) -> Tensor:
-    return Examples(split.images, split.labels, levels).pixels(torch.arange(len(split.images)))
+def _chosen(count: int, seed: int) -> Tensor:
+    """(min(count, KEPT),) rows in rising order, each with the same chance: the first would be of few classes."""
+    priorities = np.random.default_rng(seed).random(count)
+    return torch.from_numpy(np.sort(np.argsort(priorities, kind="stable")[:KEPT]))
+
+
+def _pixels(examples: Examples) -> Tensor:
+    return examples.pixels(torch.arange(len(examples)))
 
 
 def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:

@@ -64,7 +64,7 @@ def run(job: Job) -> ReflowResult | None:
 def _forward(job: Job, number: int) -> tuple[Examples, Banked]:
     """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
-    examples = Examples(images.train.images, images.train.labels, images.levels, job.inputs["data"].config["flips"])
+    examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     bank = job.inputs["couplings"].path(BANK) if "couplings" in job.inputs else \
         job.inputs[f"pairs-{number}"].path(FORWARD)
     return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))

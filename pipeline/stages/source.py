@@ -27,5 +27,4 @@ def source_examples(source: Artifact, images: ImageSet, split: Literal["train", 
     Raises InputError as `open_source` does.
     """
     found = open_source(source, images)
-    part = getattr(found, split)
-    return Examples(part.images, part.labels, found.levels, split == "train" and source.config["flips"])
+    return Examples.of(found, split, flips=split == "train" and source.config["flips"])

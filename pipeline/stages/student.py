@@ -39,7 +39,7 @@ def run(job: Job) -> StudentResult | None:
     config: Student = job.config
     data = job.inputs["data"]
     images = ImageSet.open(data.path(IMAGES))
-    examples = Examples(images.train.images, images.train.labels, images.levels, data.config["flips"])
+    examples = Examples.of(images, flips=data.config["flips"])
     wish = None if config.condition is None else config.condition.model_dump()
     shape = networks.student_shape(config.network, images, 0 if wish is None else images.channels)
     network = networks.build(shape, derive(config.seed, "student", "weights"))

@@ -75,14 +75,6 @@ class UShaped:
         if not 0 < self.a <= 50:
             raise InputError("U-shaped times need a in (0, 50]", self.a, "Use e.g. 4.")
 
-    def density(self, t: Tensor) -> Tensor:
-        """p(t) (N,) float64 at t (N,) in [0, 1]."""
-        return self.a / 2 * torch.cosh(self.a * (t.double() - 0.5)) / math.sinh(self.a / 2)
-
-    def cdf(self, t: Tensor) -> Tensor:
-        """The share of draws below t: (N,) float64 for t (N,) in [0, 1]."""
-        return (1 + torch.sinh(self.a * (t.double() - 0.5)) / math.sinh(self.a / 2)) / 2
-
     def quantile(self, p: Tensor) -> Tensor:
         """The times below which a share p of all draws lies: (N,) float64 for p (N,) in [0, 1]."""
         return 0.5 + torch.asinh((2 * p.double() - 1) * math.sinh(self.a / 2)) / self.a
@@ -110,7 +102,7 @@ class At:
         return torch.full((n,), self.time)
 
 
-_DISTRIBUTIONS = {"logit-normal": LogitNormal, "uniform": Uniform, "u-shaped": UShaped, "at": At}
+_DISTRIBUTIONS = {"logit-normal": LogitNormal, "uniform": Uniform, "u-shaped": UShaped}
 
 
 def time_distribution(spec: Mapping[str, object]) -> TimeDistribution:

@@ -135,6 +135,23 @@ def test_plan_estimate_rehearsal_and_diff_know_rounds(tmp_path):
     assert alone == ["pairs-2", "reflow-2"]
 
 
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_the_estimate_counts_each_copy_of_the_weights(stage):
+    """In memory the weights, their gradient, two moments and the average; on disk two checkpoints, without gradients.
+
+    What autograd keeps grows with the batch. At a batch of 0 copies are left, and masks and views of weights."""
+    def at(batch, averages="[]"):
+        asked = [f"{stage}.training.batch={batch}", f"{stage}.training.averages={averages}"]
+        return estimate(dag.build(load("nfm-digits", asked))[stage])
+
+    small, large, more = at(4), at(8), at(4, "[{width: 0.1}]")
+    copies = (2 * small.memory_bytes - large.memory_bytes) / (4 * small.parameters)
+    assert 5 <= copies < 7
+    assert more.memory_bytes - small.memory_bytes == 4 * small.parameters
+    assert small.disk_bytes == 2 * 4 * 4 * small.parameters
+    assert more.disk_bytes - small.disk_bytes == 2 * 4 * small.parameters
+
+
 @pytest.mark.parametrize("network", ["vgg", "alex"])
 def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network):
     for name in ("a", "b"):

@@ -11,7 +11,7 @@ from pipeline import networks
 from pipeline.configs import Sweep
 from pipeline.dag import build
 from pipeline.estimate import estimate
-from pipeline.examples import Examples
+from pipeline.examples import Examples, drawn
 from pipeline.load import load
 from pipeline.lowres import low_resolution
 from pipeline.metrics import Moments, as_stored, features, frechet_distance, psnr, ssim
@@ -56,7 +56,7 @@ def carried(home):
 
 def held_out(made, role="data") -> Examples:
     found = ImageSet.open(made[role].path(IMAGES))
-    return Examples(found.test.images, found.test.labels, found.levels)
+    return Examples.of(found, "test")
 
 
 def scores(made, metric, model, solver=None):
@@ -102,8 +102,8 @@ def test_every_way_of_sampling_is_held_against_the_held_out(sharp):
 
 
 def test_figures_are_those_of_the_formulas_on_what_files_would_hold(sharp):
-    rows = torch.arange(128)
-    x = held_out(sharp).pixels(rows)
+    test = held_out(sharp)
+    x = test.pixels(drawn(len(test), len(test))[:128])  # whom the evaluation's 128 samples should be
     small_ones = low_resolution(x, 2, 17)
     assert scores(sharp, "PSNR", "enlarged", "repeated pixels") == pytest.approx([float(psnr(small_ones, x).mean())])
     assert scores(sharp, "SSIM", "enlarged", "repeated pixels") == pytest.approx([float(ssim(small_ones, x).mean())])

@@ -65,7 +65,7 @@ def test_online_and_banked_noise_have_one_distribution(home):
     """The same teacher and the same sigma_f: over the whole set, their moments agree."""
     made = run(home, until="student")
     images = ImageSet.open(made["data"].path(IMAGES))
-    examples = Examples(images.train.images, images.train.labels, images.levels)
+    examples = Examples.of(images)
     rows = torch.arange(len(examples))
     x, labels = examples.pixels(rows), examples.classes(rows)
     online = choose_coupling(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu"))
@@ -108,7 +108,7 @@ def test_mixed_replaces_the_share_that_was_asked_for():
 def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_path):
     made = run(home, until="student")
     images = ImageSet.open(made["data"].path(IMAGES))
-    examples = Examples(images.train.images, images.train.labels, images.levels)
+    examples = Examples.of(images)
     wish, cpu = "{kind: loom, refine: before, epochs: 5, tolerance: 1.0e-9}", torch.device("cpu")
 
     def states(name: str, stops: int):

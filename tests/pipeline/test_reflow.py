@@ -18,11 +18,12 @@ from pipeline.flow_matching import train, velocity_error
 from pipeline.metrics.straightness import straightness
 from pipeline.mixture import Mixture
 from pipeline.paths import LINEAR
-from pipeline.solvers import RK4, Dopri5, Euler, sample
+from pipeline.solvers import RK4, Dopri5, Euler
 from pipeline.stages.pairs import passed
 from pipeline.stages.reflow import measured, worsened
 from pipeline.times import Uniform, UShaped
 from tests.pipeline.jobs import job, training
+from tests.pipeline.solvers.test_order import sample
 
 MEAN, SPREAD = 0.7, 0.4
 CPU = torch.device("cpu")

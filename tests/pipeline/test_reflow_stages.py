@@ -140,7 +140,7 @@ def test_one_path_may_lie_in_two_shards(store, nfm):
 def test_without_a_teacher_the_students_own_path_backwards_gives_forward_pairs(alone):
     z = bank(alone["pairs-1"], FORWARD)["z"]
     images = ImageSet.open(alone["data"].path(IMAGES))
-    examples = Examples(images.train.images, images.train.labels, images.levels)
+    examples = Examples.of(images)
     every = torch.arange(len(examples))
     assert len(z) == len(examples)
     velocity = guided(networks.load_network(alone["student"]), examples.classes(every))

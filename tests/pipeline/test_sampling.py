@@ -5,10 +5,20 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.configs import Sweep
+from models.tarflow import Sequential, TarFlowConfig
+from pipeline.configs import Sweep, Teacher
 from pipeline.examples import Examples
 from pipeline.paths import LINEAR, VariancePreserving
-from pipeline.sampling import starting_images, student_samples, student_velocity, student_walk
+from pipeline.sampling import (
+    starting_images,
+    starting_noise,
+    student_samples,
+    student_velocity,
+    student_walk,
+    teacher_samples,
+)
+from tests.models.test_tarflow import random_flow
+from tests.pipeline.jobs import training
 
 
 class Recorder(nn.Module):
@@ -71,3 +81,15 @@ def test_a_walk_ends_where_the_samples_are(how):
         assert len(times) == len(states) == {"euler": 5, "heun": 4, "dopri5": 9}[how.solver]
         assert times[0] == 1 and times == sorted(times, reverse=True)
         torch.testing.assert_close(states[0], path.start(z))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_teacher_samples_from_its_prior_at_the_temperature_asked_for(temperature):
+    """Its own samples lead back to the noise that they were made of."""
+    flow = random_flow(TarFlowConfig(1, 4, 2, 16, 2, 1, head_dim=8, classes=3), dtype=torch.float32)
+    config = Teacher(seed=0, patch=2, width=16, blocks=2, layers=1, head_dim=8, temperature=temperature, denoise=False,
+                     training=training())
+    rows, labels = torch.arange(6), torch.arange(6) % 3
+    made = teacher_samples(flow, rows, labels, 5, config, (Sequential(),) * 2)
+    z = starting_noise(5, rows, flow.config.shape)
+    torch.testing.assert_close(flow.encode(made, labels), temperature * z, rtol=1e-3, atol=1e-4)

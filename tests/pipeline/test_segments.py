@@ -8,10 +8,11 @@ from torch import nn
 from pipeline.flow_matching import train, velocity_error
 from pipeline.losses import SQUARED, PseudoHuber
 from pipeline.segments import Segments, line
-from pipeline.solvers import RK4, Dopri5, Euler, sample
+from pipeline.solvers import RK4, Dopri5, Euler
 from pipeline.stages.pairs import passed
 from pipeline.times import time_grid
 from tests.pipeline.jobs import job, training
+from tests.pipeline.solvers.test_order import sample
 
 SHAPE = (1, 2, 2)
 

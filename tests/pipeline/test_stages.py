@@ -13,9 +13,12 @@ from pipeline import networks
 from pipeline.dag import build
 from pipeline.examples import Examples
 from pipeline.execute import execute
+from pipeline.job import Job, Progress
 from pipeline.load import load
+from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.noise import noise
-from pipeline.stages import couplings, pairs
+from pipeline.runtime import derive
+from pipeline.stages import couplings, onestep, pairs, reference, student
 from pipeline.stages.data import IMAGES
 from storage.bank import Bank
 from storage.errors import DamageError, InputError
@@ -47,6 +50,16 @@ def made(home):
     return run(home)
 
 
+def job_of(stage, config, inputs, work):
+    return Job(stage, config, inputs, work, load("nfm-digits", TINY).compute, Progress(stage, work))
+
+
+def examples_of(made, split):
+    images = ImageSet.open(made["data"].path(IMAGES))
+    part = getattr(images, split)
+    return Examples(part.images, part.labels, images.levels)
+
+
 def test_the_bank_decodes_to_the_noisy_images(made):
     flow = networks.load_network(made["teacher"])
     images = ImageSet.open(made["data"].path(IMAGES))
@@ -64,7 +77,6 @@ def test_the_bank_decodes_to_the_noisy_images(made):
 
 def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
     from pipeline import dag
-    from pipeline.job import Job, Progress
 
     monkeypatch.setattr(couplings, "DIAGNOSED", 50 * 64)
     work = tmp_path / "work"
@@ -84,8 +96,20 @@ def test_sigma_makes_the_bank_of_unit_size(made):
     assert np.square(z.astype(np.float64)).mean() == pytest.approx(1, abs=1e-5)
 
 
+def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
+    """Encoded here once more: all images of the split, each with a draw of its own."""
+    found, sigma = made["couplings"].metrics["gaussianity"], made["couplings"].metrics["sigma_f"]
+    unseen = examples_of(made, "test")
+    rows = torch.arange(len(unseen))
+    eps = noise(derive(load("nfm-digits", TINY).section("couplings").seed, "held-out"), rows, 0, unseen.shape)
+    y = unseen.pixels(rows) + made["teacher"].config["noise"] * eps
+    z = networks.load_network(made["teacher"]).encode(y, unseen.classes(rows)) / sigma
+    assert abs(sigma - 1) > 0.05 and found["held_out"]["n"] == len(unseen)
+    assert found["held_out"]["std"] == pytest.approx(z.std().item(), rel=1e-3)
+    assert found["train"]["std"] ** 2 + found["train"]["mean"] ** 2 == pytest.approx(1, abs=0.02)
+
+
 def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
-    from pipeline.job import Job, Progress
     from pipeline.pairing import teacher_bank
 
     bank = Bank.open(made["couplings"].path(couplings.BANK))
@@ -115,6 +139,42 @@ def test_pairs_end_where_the_student_leads(made):
     again, calls = student_samples(network, z, labels, Sweep(solver="euler", grid="uniform", nfe=(2,)), 2)
     assert calls == 2
     assert (again - x).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["distil", "reflow"])
+def test_one_step_is_learned_at_the_noise_alone_and_reflow_over_all_times(made, tmp_path, mode):
+    config = load("nfm-digits", [*TINY, f"onestep.mode={mode}"]).section("onestep")
+    couples = onestep._couples(job_of("onestep", config, {"pairs": made["pairs"]}, tmp_path))
+    t = torch.cat([couples(step).t for step in range(4)])
+    assert (t == 1).all() if mode == "distil" else (t.min() < 0.1 and 0.4 < t.mean() < 0.6)
+    assert (couples(4).labels >= 0).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_student_is_trained_with_a_share_of_labels_dropped(made, tmp_path, monkeypatch, share):
+    class Training(Exception):
+        pass
+
+    def train(job, network, couples, *_):
+        raise Training(couples)
+
+    monkeypatch.setattr("pipeline.flow_matching.train", train)
+    config = load("nfm-digits", [*TINY, f"student.label_drop={share}"]).section("student")
+    with pytest.raises(Training) as found:
+        student.run(job_of("student", config, {role: made[role] for role in ("data", "couplings")}, tmp_path))
+    [couples] = found.value.args
+    dropped = torch.cat([couples(step).labels for step in range(10)]) == -1
+    assert abs(float(dropped.double().mean()) - share) < (0.06 if share else 1e-9)  # 640 of them: 3 sigma
+
+
+def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_training(made):
+    images = ImageSet.open(made["data"].path(IMAGES))
+    network, real = reference.load_reference(made["reference"], images, torch.device("cpu"))
+    measured = {split: features(network, part.pixels(torch.arange(len(part))))
+                for split in ("train", "test") if (part := examples_of(made, split))}
+    held_out = frechet_distance(real, Moments.of(measured["test"]))
+    assert made["reference"].metrics["held_out"] == pytest.approx(held_out, rel=1e-4) and held_out > 0.1
+    assert frechet_distance(real, Moments.of(measured["train"])) == pytest.approx(0, abs=1e-3)
 
 
 def test_scores_count_calls_and_carry_their_protocol(made):

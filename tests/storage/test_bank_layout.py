@@ -144,6 +144,7 @@ def test_banks_that_zarr_wrote_with_other_chunks_are_read(tmp_path, monkeypatch)
 
     bank, values = made(tmp_path / "bank", monkeypatch)
     index = json.loads((bank.path / "bank.json").read_bytes())
+    del index["checksum"]
     for name, rows in values.items():
         (bank.path / name / "zarr.json").unlink()
         labels = name == "labels"
@@ -199,7 +200,6 @@ def test_the_same_bytes_from_any_process(tmp_path):
     """Blosc orders its blocks as its threads end, where it uses threads."""
     expected = (large(tmp_path / "0").path / "z/c.0.0.0.0").read_bytes()
     code = "import sys, pathlib; from tests.storage.test_bank_layout import large; large(pathlib.Path(sys.argv[1]))"
-    for again in "1":
-        command = [sys.executable, "-c", code, str(tmp_path / again)]
-        subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
-        assert (tmp_path / again / "z/c.0.0.0.0").read_bytes() == expected
+    command = [sys.executable, "-c", code, str(tmp_path / "1")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    assert (tmp_path / "1/z/c.0.0.0.0").read_bytes() == expected

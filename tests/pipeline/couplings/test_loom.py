@@ -138,7 +138,7 @@ def test_only_cycles_that_gain_are_followed(monkeypatch):
     x = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0]).view(5, 1, 1, 1)
     z = torch.tensor([1.0, 2.0, 0.0, 3.0, 4.0]).view(5, 1, 1, 1)
     bad = torch.tensor([2, 0, 1, 4, 3])  # the first three find their own; the last two lose theirs
-    monkeypatch.setattr("pipeline.couplings._loom_exchange.assignment", lambda x, z: bad)
+    monkeypatch.setattr("pipeline.couplings._loom_exchange.assignment", lambda x, z, labels: bad)
     order, before, after = exchange(x, z, None)
     assert order.tolist() == [2, 0, 1, 3, 4]
     assert before.tolist() == [1, 1, 4, 0, 0] and after.tolist() == [0] * 5
@@ -264,10 +264,10 @@ def test_interpolation_takes_the_own_noise_with_its_probability_and_keeps_no_oth
 
 
 def test_noises_follow_from_their_numbers_alone():
-    source = SeededNoises(2**63 + 1, 50, (3, 4, 4), caches=2, stream=7)
+    source = SeededNoises(2**63 + 1, 50, (3, 4, 4), caches=2)
     numbers = torch.tensor([99, 3, 0, 50, 3], dtype=torch.int32)
     z = source.take(numbers, CPU)
-    assert torch.equal(z, noise(2**63 + 1, numbers, 0, (3, 4, 4), stream=7))
+    assert torch.equal(z, noise(2**63 + 1, numbers, 0, (3, 4, 4)))
     for size in (1, 2, 3):
         assert torch.equal(torch.cat([source.take(part, CPU) for part in numbers.split(size)]), z)
     assert torch.equal(z[1], z[4]) and not torch.equal(z[0], z[1])

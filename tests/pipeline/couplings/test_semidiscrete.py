@@ -99,6 +99,17 @@ def test_estimate_of_the_divergence_is_unbiased():
     assert float(problem.masses(g, _CHECK, 0, 20).sum()) == 20
 
 
+def test_the_answer_is_an_average_of_the_iterates_that_forgets_the_first_ones():
+    """Of step k with the weight k (k + 1) (k + 2), so about k^3."""
+    iterates = []
+    potentials = fit_potentials(images().flatten(1), seed=0, batch=16, passes=3, tolerance=0.1,
+                                on_step=lambda ascent: iterates.append(ascent.iterate.clone()))
+    weights = torch.tensor([k * (k + 1.0) * (k + 2) for k in range(1, len(iterates) + 1)], dtype=torch.float64)
+    average = (weights[:, None] * torch.stack(iterates)).sum(0) / weights.sum()
+    assert len(iterates) == 23 and (average - iterates[-1]).abs().max() > 0.1
+    torch.testing.assert_close(potentials.values, average - average.mean())
+
+
 def test_stops_when_the_tolerance_is_reached():
     points = images().flatten(1)
     loose, tight = (fit_potentials(points, seed=0, batch=64, passes=1000, tolerance=t) for t in (0.1, 0.01))

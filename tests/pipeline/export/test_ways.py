@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from models._samplers import VelocitySampler
+from models._samplers import FlowSampler, VelocitySampler
+from models.tarflow import Sequential, TarFlowConfig
 from pipeline.configs import Sweep
 from pipeline.export._ways import Way, measured_ways, recommended, written
 from pipeline.paths import gaussian_path
 from pipeline.sampling import student_samples
+from tests.models.test_tarflow import random_flow
 from tests.pipeline.finished import score
 
 PATHS = [{"kind": "linear"}, {"kind": "ot", "sigma_min": 1e-3}, {"kind": "vp", "beta_min": 0.1, "beta_max": 20.0},
@@ -43,6 +45,17 @@ def test_samples_are_those_of_the_pipeline(way, spec):
     made = VelocitySampler(network, facts)(z, labels)
     assert (made - z).abs().max() > 0.1
     torch.testing.assert_close(made, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_an_exported_teacher_samples_from_its_prior_at_its_temperature(temperature):
+    flow = random_flow(TarFlowConfig(1, 4, 2, 16, 2, 1, head_dim=8, classes=3), dtype=torch.float32)
+    facts = {"shape": [1, 4, 4], "classes": ["a", "b", "c"], "temperature": temperature, "guidance": 0.0,
+             "annealed": False, "attention_temperature": 1.0, "denoise": 0.0,
+             "schedules": [Sequential().to_dict()] * 2}
+    z, labels = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    made = FlowSampler(flow, json.loads(json.dumps(facts)))(z, labels)
+    torch.testing.assert_close(flow.encode(made, labels), temperature * z, rtol=1e-3, atol=1e-4)
 
 
 def test_measured_ways_are_those_of_the_first_metric_with_a_choice_of_calls():

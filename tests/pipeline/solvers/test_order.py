@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.solvers import RK4, Dopri5, Euler, Heun, Midpoint, integrate, sample, trajectory
+from pipeline.solvers import RK4, Dopri5, Euler, Heun, Midpoint, integrate, trajectory
 from pipeline.times import time_grid
 from storage.errors import FlowctlError, InputError
 
@@ -22,6 +22,11 @@ def turned(x, t_from, t_to):
     angle = (t_to + t_to**2 / 2) - (t_from + t_from**2 / 2)
     c, s = math.cos(angle), math.sin(angle)
     return x @ torch.tensor([[c, s], [-s, c]], dtype=x.dtype)
+
+
+def sample(velocity, z, solver, steps, grid="quadratic"):
+    """From noise to data in `steps` steps; Dopri5 makes its own."""
+    return integrate(velocity, z, time_grid(grid, steps), solver)
 
 
 def start(n=4, dtype=torch.float64):
