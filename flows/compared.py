@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from flows.recipes import load
 from pipeline.compare import Run, run_of
 from pipeline.dag import build
-from pipeline.load import load
 from pipeline.plan import sound
 from pipeline.recipe import Recipe
 from storage.artifact import Artifact

@@ -33,11 +33,11 @@ from storage.imageset import ImageSet
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; `steps` are those that the model was trained for, or 8, unless given."""
+    """What is asked for; `steps` are those that the model was trained for, or 8, unless given, by Euler's method."""
 
     model: str
     steps: int | None
-    solver: str
+    solver: str | None
     class_: str | None
     guidance: float | None
     seed: int
@@ -52,6 +52,7 @@ def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int
     """
     session = Session.open(recipe)
     check_model(wish.model, session)
+    _check_way(wish, recipe)
     artifact, data = _finished(wish.model, session), _finished("data", session)
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
@@ -88,7 +89,7 @@ def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, start
     if wish.model == "onestep":
         named, steps = "uniform", wish.steps or recipe.onestep.steps  # the times that it was trained at
     grid = path.times(time_grid(named, steps))
-    return integrate(velocity, path.start(start(rows)), grid, make_solver(wish.solver))
+    return integrate(velocity, path.start(start(rows)), grid, make_solver(wish.solver or "euler"))
 
 
 def _finished(stage: str, session: Session) -> Artifact:
@@ -106,6 +107,32 @@ def check_model(model: str, session: Session) -> None:
     if model not in known:
         raise InputError(f"--model names a network of recipe {session.recipe.name}", model,
                          f"It has {', '.join(known)}")
+
+
+def _check_way(wish: Wish, recipe: Recipe) -> None:
+    """Raises InputError for what the network has no use for, or has never learned."""
+    if wish.model == "teacher":
+        if wish.steps is not None or wish.solver is not None:
+            raise InputError("The teacher is inverted block by block, not integrated", _asked(wish),
+                             "Leave --steps and --solver out")
+        return
+    distilled = wish.model == "onestep" and recipe.onestep.mode == "distil"
+    if distilled and (wish.steps not in (None, recipe.onestep.steps) or wish.solver not in (None, "euler")):
+        raise InputError(f"A student distilled to so many Euler steps, here {recipe.onestep.steps}, has learned those "
+                         "alone", _asked(wish), "Leave --steps and --solver out")
+    if wish.guidance in (None, 1):
+        return
+    if wish.model != "student":
+        raise InputError("Students of pairs always know the class, and guidance asks without it",
+                         f"--guidance {wish.guidance:g}", "Leave --guidance out")
+    if recipe.student.label_drop == 0:
+        raise InputError("Guidance also asks without a class, which is learned from images whose label is dropped",
+                         f"--guidance {wish.guidance:g} with student.label_drop 0", "Leave --guidance out")
+
+
+def _asked(wish: Wish) -> str:
+    given = {"--steps": wish.steps, "--solver": wish.solver}
+    return " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 
 def networks_of(nodes: Mapping[str, Node]) -> list[str]:

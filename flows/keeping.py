@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from flows.recipes import given
 from flows.runs import alive, locked
+from pipeline.dag import build
 from pipeline.load import load, shipped
 from pipeline.recipe import Recipe
 from storage.errors import FlowctlError, InputError
@@ -59,6 +62,18 @@ def every_run(store: Store) -> list[Run]:
     return found
 
 
+def of_recipe(name: str, known: list[Run], store: Store) -> tuple[list[Run], set[Key]]:
+    """The runs of a recipe, and the keys of all that they and the recipe as it is now refer to."""
+    keys: set[Key] = set()
+    if given(name):
+        recipe = load(name)
+        name = recipe.name
+        with suppress(InputError):  # its images are no longer there: what its runs have recorded remains
+            keys = {(node.name, node.fingerprint[:PREFIX]) for node in build(recipe, store.home / "cache").values()}
+    own = [run for run in known if run.name == name]
+    return own, keys.union(*(run.keys for run in own))
+
+
 def users(store: Store, known: list[Run]) -> dict[Key, str]:
     """By key, who uses it now: a run that is going on, or whoever holds its lock."""
     used = {key: run.process for run in known if going_on(run, store) for key in run.keys}
@@ -80,7 +95,7 @@ def going_on(run: Run, store: Store) -> bool:
     if known is not None:
         return known
     here = run.facts.get("host") == socket.gethostname()
-    return (here and alive(run.facts)) or any(held(store.lock_path(*key)) for key in run.keys)
+    return (here and alive(run.facts, store.home)) or any(held(store.lock_path(*key)) for key in run.keys)
 
 
 def named(name: str, store: Store) -> Path | None:

@@ -15,7 +15,7 @@ from flows.waiting import wait_for
 from pipeline.execute import execute
 from pipeline.job import SAVED
 from pipeline.recipe import Recipe
-from storage.artifact import MANIFEST, Artifact
+from storage.artifact import MANIFEST, Artifact, NewerFormat
 from storage.atomic import fsync_path, write_json
 from storage.bank.facts import FACTS, Identity, read_json
 from storage.bank.reopen import reopen
@@ -47,6 +47,7 @@ class Repairs:
         Raises FlowctlError where that cannot be: it is in use, no recipe that makes it is known, or its stage fails.
         """
         self._require_unused(finding.key)
+        self._require_known(finding)
         if set(finding.flaws.values()) == {FOREIGN}:
             for path in finding.flaws:
                 (finding.root / path).unlink()
@@ -86,6 +87,16 @@ class Repairs:
     def _require_unused(self, key: Key) -> None:
         if key in self.used:
             self._refuse(self.used[key])
+
+    @staticmethod
+    def _require_known(finding: Finding) -> None:
+        """Raises NewerFormat for an artifact that is not damaged, but beyond this version."""
+        try:
+            Artifact.read(finding.root)
+        except NewerFormat:
+            raise
+        except DamageError:
+            pass
 
     def _refuse(self, holder: str) -> None:
         raise Busy(f"It is in use by {holder}. Wait for that to end")

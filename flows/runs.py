@@ -70,13 +70,13 @@ def records(home: Path) -> Iterator[dict[str, Any]]:
             yield facts
 
 
-def alive(facts: Mapping[str, Any], home: Path | None = None) -> bool:
+def alive(facts: Mapping[str, Any], home: Path) -> bool:
     """Whether the record's run, in the store at `home`, still goes on.
 
     The kernel knows of its lock. Without that the process's id and start must do, which another container with this
     host's name knows nothing of; and a process of another host is taken to live.
     """
-    known = None if home is None else locked(home / "runs" / f"{facts['id']}.json")
+    known = locked(home / "runs" / f"{facts['id']}.json")
     if known is not None:
         return known
     if facts.get("host") != socket.gethostname():

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flows.recipes import load
 from flows.session import Session
-from pipeline.load import load
 from pipeline.plan import sound
 from pipeline.report.front import fronts
 from pipeline.report.scores import lower_is_better
-from pipeline.results import EvaluationResult, Score
+from pipeline.results import EvaluationResult, LikelihoodResult, Score
 from storage.artifact import Artifact
 from storage.errors import DamageError, InputError
 from storage.store import Store
@@ -46,7 +46,7 @@ def _read(artifact: Artifact) -> Artifact:
 
 
 def numbers(found: Sequence[Artifact]) -> list[dict[str, Any]]:
-    """Every score of these evaluations as plain data, with what follows from the others.
+    """Every score of these evaluations as plain data, with what follows from the others, and then every likelihood.
 
     `front` says whether nothing measured under the same protocol in the same metric is as good with fewer network calls
     (`calls`), or in less time per image (`seconds`).
@@ -61,4 +61,16 @@ def numbers(found: Sequence[Artifact]) -> list[dict[str, Any]]:
              "metric": score.metric, "value": score.value, "error": score.error,
              "seconds_per_image": score.seconds_per_image, "front": {"calls": told[i][0], "seconds": told[i][1]},
              "digest": score.digest, "protocol": score.protocol, "evaluation": artifact.fingerprint}
-            for i, (artifact, score) in enumerate(every)]
+            for i, (artifact, score) in enumerate(every)
+            ] + [_likelihood(artifact) for artifact in found if artifact.metrics["likelihood"]]
+
+
+def _likelihood(artifact: Artifact) -> dict[str, Any]:
+    """In the fields of a score. It has no digest, for no protocol of samples holds of it, and is on no front."""
+    found = LikelihoodResult.model_validate(artifact.metrics["likelihood"])
+    return {"recipe": artifact.name, "model": "student", "solver": "dopri5", "nfe": found.calls,
+            "metric": "bits per dimension", "value": found.bits_per_dim, "error": found.standard_error,
+            "seconds_per_image": None, "front": {"calls": False, "seconds": False}, "digest": None,
+            "protocol": {"metric": "bits per dimension", "images": found.images, "probes": found.probes,
+                         "tolerance": found.tolerance, "dequantised": "uniformly"},
+            "evaluation": artifact.fingerprint}

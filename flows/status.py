@@ -7,23 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs import alive, records
-from flows.waiting import held
 from pipeline.dag import NAMES
 from pipeline.forced import WISH
 from pipeline.job import PROGRESS, SAVED, read_saved
-from storage.store import Store
+from storage.locks import held
+from storage.store import PREFIX, Key, Store
 
 
 def unfinished(store: Store) -> list[dict[str, Any]]:
     """One entry per work directory, running ones first. Values that are not known are None."""
-    recipes = {facts["pid"]: facts["name"] for facts in records(store.home)
-               if facts.get("ended") is None and alive(facts)}
+    known = list(records(store.home))
+    running = {facts["pid"]: facts["name"] for facts in known
+               if facts.get("ended") is None and alive(facts, store.home)}
+    planned = {key: facts["name"] for facts in known for key in _keys(facts)}  # by whoever wanted it last
     works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
-    found = [_describe(work, store, recipes) for work in works]
+    found = [_describe(work, store, running, planned) for work in works]
     return sorted((item for item in found if item is not None), key=lambda item: item["state"] != "running")
 
 
-def _describe(work: Path, store: Store, recipes: dict[int, str]) -> dict[str, Any] | None:
+def _keys(facts: dict[str, Any]) -> list[Key]:
+    """What a run's record plans to make or to use; nothing where it cannot be read."""
+    try:
+        return [(step["stage"], step["fingerprint"][:PREFIX]) for step in facts["plan"]]
+    except (KeyError, TypeError):
+        return []
+
+
+def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[Key, str]) -> dict[str, Any] | None:
     stage, fingerprint = work.parent.name, work.name
     progress, saved = _read(work / PROGRESS), read_saved(work)
     running = held(store.lock_path(stage, fingerprint))
@@ -36,7 +46,7 @@ def _describe(work: Path, store: Store, recipes: dict[int, str]) -> dict[str, An
         told |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
     progress.pop("stage", None), progress.pop("pid", None)
     return {"stage": stage, "fingerprint": fingerprint, "state": "running" if running else "stopped",
-            "recipe": recipes.get(pid), "pid": pid, **told, "facts": progress,
+            "recipe": recipes.get(pid) or planned.get((stage, fingerprint)), "pid": pid, **told, "facts": progress,
             "saved": None if saved is None else {"done": saved.done, "total": saved.total, "unit": saved.unit,
                                                  "time": (work / SAVED).stat().st_mtime}}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from flows.session import Session
 from pipeline.dag import Node
 from pipeline.job import PROGRESS, Report
 from storage.errors import Interrupted
+from storage.locks import held
 
 INTERVAL = 0.5  # seconds
 
@@ -31,18 +31,6 @@ def wait_for(holder: str, node: Node, session: Session) -> None:
         if report is not None:
             session.display.report(report)
         time.sleep(INTERVAL)
-
-
-def held(lock: Path) -> bool:
-    """Whether a living process holds the lock file; the kernel knows."""
-    try:
-        with open(lock) as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def read_progress(work: Path) -> Report | None:

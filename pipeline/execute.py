@@ -21,7 +21,7 @@ from pipeline.job import Job, Listener, Progress, StopSignal, read_saved
 from pipeline.plan import sound
 from pipeline.provenance import provenance
 from pipeline.remote_copies import fetched
-from storage.artifact import Artifact, record_files
+from storage.artifact import Artifact, NewerFormat, record_files
 from storage.atomic import write_json
 from storage.errors import DamageError, StageFailed
 from storage.remote import Remote, RemoteError
@@ -94,8 +94,11 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
 def _reusable(node: Node, store: Store) -> Artifact | None:
     try:
         return sound(node, store)
-    except DamageError:
-        return None  # the plan has named the damage; it is made anew and replaces it
+    except NewerFormat:
+        raise
+    except DamageError as damage:
+        log.warning("%s: %s: %s; it is replaced by a new one", node.name, damage.what, damage.found)
+        return None
 
 
 def _fetched(node: Node, store: Store, remote: Remote, offered: bool, listeners: tuple[Listener, ...],

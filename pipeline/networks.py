@@ -88,5 +88,5 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         network.load_state_dict(load(artifact.path(_file(average)).read_bytes()))
     except Exception as error:
         raise DamageError(str(artifact.root), f"its network cannot be read: {error}",
-                          "`flowctl verify` names the damaged file; run again to make it anew") from None
+                          "`flowctl verify` names the damaged file; `flowctl verify --repair` makes it anew") from None
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

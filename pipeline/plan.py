@@ -13,7 +13,7 @@ from pipeline.fingerprint import differences, meaning
 from pipeline.forced import asked, begun
 from pipeline.job import read_saved
 from pipeline.remote_copies import offered
-from storage.artifact import Artifact
+from storage.artifact import Artifact, NewerFormat
 from storage.errors import DamageError
 from storage.remote import Remote
 from storage.store import Store
@@ -35,7 +35,8 @@ def plan(nodes: Mapping[str, Node], store: Store, force: Collection[str] = (),
          remote: Remote | None = None) -> list[Step]:
     """A step for each node, in the order of the DAG. What the store lacks is looked for on `remote`.
 
-    Raises RemoteError where that cannot be asked, and DamageError that names what does not hold there.
+    Raises RemoteError where that cannot be asked, DamageError that names what does not hold there, and NewerFormat
+    for an artifact that a newer version made.
     """
     published = [found for found in store.artifacts() if isinstance(found, Artifact)]
     return [_step(node, store, published, node.name in force, remote) for node in nodes.values()]
@@ -44,7 +45,7 @@ def plan(nodes: Mapping[str, Node], store: Store, force: Collection[str] = (),
 def sound(node: Node, store: Store) -> Artifact | None:
     """The node's artifact if it can be reused: fingerprint, manifest, sizes and metrics all hold.
 
-    Raises DamageError with what does not hold.
+    Raises DamageError with what does not hold, NewerFormat where that is only the version.
     """
     artifact = store.find(node.name, node.fingerprint)
     if artifact is not None:
@@ -62,6 +63,8 @@ def _step(node: Node, store: Store, published: list[Artifact], forced: bool, rem
     flaw = None
     try:
         artifact = sound(node, store)
+    except NewerFormat:
+        raise  # to replace it would lose what only another version can read
     except DamageError as damage:
         artifact, flaw = None, f"the artifact is damaged: {damage}"
     if artifact is not None:
@@ -90,8 +93,10 @@ def _made(artifact: Artifact) -> str:
 
 
 def _why_new(node: Node, published: list[Artifact]) -> str:
-    """What differs from the nearest artifact of the same stage."""
-    candidates = [artifact for artifact in published if artifact.stage == node.name]
+    """What differs from the nearest artifact of the same stage, of this recipe or of the same data."""
+    data = node.inputs.get("data")
+    candidates = [artifact for artifact in published if artifact.stage == node.name and (
+        artifact.name == node.label or (data is not None and artifact.inputs.get("data") == data.fingerprint))]
     if not candidates:
         return "not made yet"
     explained = min((_changes(node, artifact) for artifact in candidates), key=len)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -23,6 +24,11 @@ from storage.atomic import sha256_file
 from storage.errors import DamageError
 
 MANIFEST = "artifact.json"
+SCHEMA = 1
+
+
+class NewerFormat(DamageError):
+    """Made by a newer flowctl: nothing that this one can use, and nothing that it may replace."""
 
 
 class FileRecord(BaseModel):
@@ -78,8 +84,7 @@ class Artifact(BaseModel):
     @property
     def checksum(self) -> str:
         """SHA-256 of all the other fields, written with them: a flipped digit in a metric is still valid JSON."""
-        facts = self.model_dump(mode="json", exclude={"checksum"})
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return _checksum(self.model_dump(mode="json", exclude={"checksum"}))
 
     @model_validator(mode="wrap")
     @classmethod
@@ -108,12 +113,19 @@ class Artifact(BaseModel):
 
     @classmethod
     def parse(cls, manifest: bytes, where: str, remedy: str) -> Artifact:
-        """What a manifest says, without a look at the files. Raises DamageError about `where` it is not valid."""
+        """What a manifest says, without a look at the files.
+
+        Raises DamageError about `where` it is not valid, NewerFormat where it is not damaged either.
+        """
         try:
-            return cls.model_validate(json.loads(manifest))
-        except (ValidationError, ValueError, RecursionError) as error:
-            line = str(error).splitlines()
-            raise DamageError(where, "not a valid manifest: " + " ".join(line[:3]), remedy) from None
+            facts = json.loads(manifest)
+            newer = _is_newer(facts)
+            if not newer:
+                return cls.model_validate(facts)
+        except (ValueError, RecursionError) as error:
+            raise DamageError(where, f"not a valid manifest: {_flaw(error)}", remedy) from None
+        raise NewerFormat(where, f"made by a newer flowctl, in format {facts['schema_version']}, of which this one "
+                          f"knows {SCHEMA}", "Use that version, or set FLOWCTL_HOME to another store")
 
     @classmethod
     def read(cls, root: Path) -> Artifact:
@@ -161,6 +173,27 @@ class Artifact(BaseModel):
         ]
         present = {file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file()}
         return found + [f"{path}: not in the manifest" for path in sorted(present - set(known) - {MANIFEST})]
+
+
+def _is_newer(facts: Any) -> bool:
+    """Whether a later version wrote this, with a checksum as all have: a flipped digit of the version is damage."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("schema_version"), int):
+        return False
+    rest = {name: value for name, value in facts.items() if name != "checksum"}
+    return facts["schema_version"] > SCHEMA and facts.get("checksum") in (None, _checksum(rest))
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _flaw(error: Exception) -> str:
+    """The first thing that is wrong, in plain words and on one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where, told = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        return f"{where}: {told[0].lower()}{told[1:]}" if where else told
+    return "nested too deep" if isinstance(error, RecursionError) else f"not JSON: {error}"
 
 
 REBUILD = "Run the same command again: it is made anew from its inputs"

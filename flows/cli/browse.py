@@ -113,10 +113,10 @@ def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A 
                                              "beginning of its fingerprint.")],
          set_: Sets = None, json_: Json = False) -> None:
     """A recipe with all its defaults, as YAML that `run` takes; or the manifest of an artifact."""
-    from pipeline.load import load, shipped
+    from flows.recipes import known, load
     from storage.store import Store
 
-    if name in shipped() or name.endswith((".yaml", ".yml")):
+    if known(name):
         recipe = load(name, set_ or ()).model_dump(mode="json")
         if json_:
             print_json(recipe)
@@ -129,7 +129,8 @@ def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A 
 
 def _find(name: str, store: Store) -> Artifact:
     """The artifact of this name or fingerprint. Raises InputError with the nearest one that there is."""
-    from pipeline.load import nearest, shipped
+    from flows.recipes import names
+    from pipeline.load import nearest
     from storage.artifact import Artifact
     from storage.errors import InputError
 
@@ -141,7 +142,7 @@ def _find(name: str, store: Store) -> Artifact:
     if hits:
         raise InputError("A name must mean one artifact", name, f"It could be {', '.join(map(_name, hits))}")
     raise InputError("show takes a recipe, an artifact's name or six digits of its fingerprint", name,
-                     nearest(name, [*shipped(), *map(_name, known)]))
+                     nearest(name, [*names(), *map(_name, known)]))
 
 
 def _name(artifact: Artifact) -> str:

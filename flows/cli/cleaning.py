@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,7 +41,7 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
                                            "artifact.")],
        yes: Yes = False) -> None:
     """Remove a recipe's artifacts that no other run refers to, and its runs; or one artifact."""
-    from flows.keeping import every_run, named, users
+    from flows.keeping import every_run, named, of_recipe, users
     from flows.newcomers import Newcomers
     from storage.errors import InputError
     from storage.garbage import belongings, reachable
@@ -51,7 +50,7 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
     store = Store()
     newcomers = Newcomers(store)
     known = every_run(store)
-    own, keys = _of_recipe(name, known, store)
+    own, keys = of_recipe(name, known, store)
     if not own and not keys:
         root = named(name, store)
         if root is None:
@@ -110,23 +109,6 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Ne
     else:
         typer.echo(f"{words.size(freed)} in {store.home}. Nothing was removed: add --yes")
     return not skipped
-
-
-def _of_recipe(name: str, known: list[Run], store: Store) -> tuple[list[Run], set[Key]]:
-    """The runs of a recipe, and the keys of all that they and the recipe as it is now refer to."""
-    from flows.session import Session
-    from pipeline.load import load, shipped
-    from storage.errors import InputError
-    from storage.store import PREFIX
-
-    keys: set[Key] = set()
-    if name in shipped() or name.endswith((".yaml", ".yml")):
-        recipe = load(name)
-        name = recipe.name
-        with suppress(InputError):  # its images are no longer there: what its runs have recorded remains
-            keys = {(n.name, n.fingerprint[:PREFIX]) for n in Session.open(recipe, home=store.home).nodes.values()}
-    own = [run for run in known if run.name == name]
-    return own, keys.union(*(run.keys for run in own))
 
 
 def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:

@@ -31,6 +31,8 @@ def compare(
 
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError("--plot ends in .png, .svg or .pdf", str(plot), "Choose such a name")
+    if json_ and markdown:
+        raise InputError("compare prints in one way", "--json and --markdown", "Leave one of them out")
     items = compared.wanted(recipes, _numbers(seeds), set_ or ())
     comparison = side_by_side(compared.collect(items, Store(), run, lambda text: typer.echo(text, err=True)))
     if json_:

@@ -22,7 +22,8 @@ def deploy(
     """Register recipes as deployments with the Prefect server that PREFECT_API_URL names."""
     from flows import settings
     from flows.launch import check_server
-    from pipeline.load import load, shipped
+    from flows.recipes import load
+    from pipeline.load import shipped
     from storage.errors import InputError
     from storage.store import Store
 

@@ -34,19 +34,20 @@ def diff(a: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
 
 
 def _side(name: str) -> Side:
+    from flows.recipes import known, load, names
     from pipeline.diff import of_artifact, of_recipe
-    from pipeline.load import load, nearest, shipped
+    from pipeline.load import nearest
     from storage.artifact import MANIFEST
     from storage.errors import InputError
     from storage.store import Store
 
     store = Store()
-    if name in shipped() or name.endswith((".yaml", ".yml")):
+    if known(name):
         return of_recipe(load(name), store)
     for folder in (Path(name), store.home / "artifacts" / name):
         if (folder / MANIFEST).is_file():
             return of_artifact(folder)
-    raise InputError("diff takes recipes, and artifacts by their directory or name", name, nearest(name, shipped()))
+    raise InputError("diff takes recipes, and artifacts by their directory or name", name, nearest(name, names()))
 
 
 def _print_settings(found: Diff) -> None:

@@ -23,8 +23,8 @@ def export(
 ) -> None:
     """Write a finished network with its results: safetensors, JSON, a model card. PyTorch alone loads it."""
     from flows.drawing import check_model
+    from flows.recipes import load
     from flows.session import Session
-    from pipeline.load import load
     from pipeline.plan import sound
     from storage.errors import InputError
 

@@ -43,15 +43,19 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     used = [f"{facts[name]:,.0f} MiB{of}" for name, of in (("memory_mib", ""), ("gpu_memory_mib", " of the GPU"))
             if name in facts]
     waited = f"{facts['data_wait']:.1%}" if "data_wait" in facts else ""
-    return (item["stage"], item["state"], item["recipe"] or "", str(item["pid"] or ""), progress, ", ".join(used),
-            waited, saved)
+    return (f"{item['stage']} {item['fingerprint'][:8]}", item["state"], item["recipe"] or "", str(item["pid"] or ""),
+            progress, ", ".join(used), waited, saved)
 
 
 def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only this recipe's.")] = None,
             set_: Sets = None, json_: Json = False) -> None:
     """Every measured number with its protocol. Numbers of different protocols stand in different tables."""
     from flows.scores import evaluations, numbers
+    from storage.errors import InputError
 
+    if set_ and recipe is None:
+        raise InputError("--set changes a recipe's fields, and none is named", set_[0],
+                         "Name it, flowctl results RECIPE --set …, or leave --set out")
     found = evaluations(recipe, set_ or ())
     if json_:
         print_json(numbers(found))
@@ -65,8 +69,8 @@ def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", hel
 def report(recipe: Recipe, set_: Sets = None,
            open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False) -> None:
     """Where the finished report of a recipe lies: one HTML file."""
+    from flows.recipes import load
     from flows.session import Session
-    from pipeline.load import load
     from pipeline.plan import sound
     from storage.errors import InputError
 
@@ -88,8 +92,8 @@ def _print_protocol(evaluations: list[Any]) -> None:
     scores = numbers(evaluations)
     order = list(dict.fromkeys(score["metric"] for score in scores))
     scores.sort(key=lambda score: order.index(score["metric"]))  # each metric by itself
-    shared = {key: value for key, value in scores[0]["protocol"].items()
-              if all(score["protocol"].get(key) == value for score in scores)}
+    ours = [score["protocol"] for score in scores if score["digest"]]  # a likelihood is of no samples
+    shared = {key: value for key, value in ours[0].items() if all(other.get(key) == value for other in ours)}
     print_table(("RECIPE", "MODEL", "SOLVER", "NFE", "METRIC", "VALUE", "ERROR", "S/IMAGE", "FRONT", "APART FROM THAT"),
                 [(f"{score['recipe']} {score['evaluation'][:8]}", score["model"], score["solver"], f"{score['nfe']:g}",
                   score["metric"], *("" if value is None else significant(value, digits) for value, digits in (

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (see `list`) or a YAML file.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (see `list`), a "
+                                         "YAML file, or the name of a run: its recipe as last run.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the recipe; "
                                                 "may be repeated.")]
 Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Make this stage anew; may be "

@@ -23,8 +23,8 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
     """Make everything the recipe asks for that is not there yet. The same command goes on after any stop."""
     from flows.display import display
     from flows.launch import launch
+    from flows.recipes import load
     from flows.session import Session
-    from pipeline.load import load
     from storage.remote import default_remote
 
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
@@ -46,8 +46,8 @@ def plan(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = 
          json_: Json = False) -> None:
     """Say for each stage whether `run` would reuse, fetch, resume or run it, why, and what it would take."""
     from flows.launch import outline
+    from flows.recipes import load
     from flows.session import Session
-    from pipeline.load import load
     from pipeline.plan import plan as make_plan
     from storage.remote import default_remote
 

@@ -18,7 +18,8 @@ def sample(
     model: Model = "student",
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Solver steps; unless given those that a onestep "
                                               "was trained for, else 8.")] = None,
-    solver: Annotated[str, typer.Option("--solver", help="euler, midpoint, heun or rk4.")] = "euler",
+    solver: Annotated[str | None, typer.Option("--solver", help="euler, unless midpoint, heun or rk4 is "
+                                               "given.")] = None,
     class_: Annotated[str | None, typer.Option("--class", help="Name or number of one class; all in turn unless "
                                                "given.")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", min=0, help="Strength of classifier-free guidance; "
@@ -29,12 +30,13 @@ def sample(
         "samples.png"),
 ) -> None:
     """Draw images from a finished student, one-step student or teacher."""
-    from pipeline.load import load, nearest
+    from flows.recipes import load
+    from pipeline.load import nearest
     from storage.errors import InputError
 
     if out.suffix not in (".png", ".npz"):
         raise InputError("--out ends in .png (a grid) or .npz (all images)", str(out), "Choose one of them")
-    if solver not in (known := ("euler", "midpoint", "heun", "rk4")):
+    if solver is not None and solver not in (known := ("euler", "midpoint", "heun", "rk4")):
         raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
     from flows.drawing import Wish, draw, write
     wish = Wish(model, steps, solver, class_, guidance, seed, count)

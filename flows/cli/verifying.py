@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="[RECIPE|ARTIFACT]", help="Only what this recipe uses, or this "
-                                               "artifact.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE|ARTIFACT]", help="Only what this recipe and all "
+                                               "runs of its name use, or this artifact.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged anew: of a bank the bad shards alone, "
                                          "anything else by its stage.")] = False,
     remote: Annotated[bool, typer.Option("--remote", help="The artifacts at $FLOWCTL_REMOTE instead; --repair sends "
@@ -30,9 +30,9 @@ def verify(
     from flows.display import display
     from flows.keeping import recipes, runs, users
     from flows.repairing import Repairs
-    from flows.waiting import held
     from storage.errors import FlowctlError
     from storage.inspection import inspect_work
+    from storage.locks import held
     from storage.store import Store
 
     store = Store()
@@ -101,21 +101,22 @@ def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
 
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
     """The recipe if one is named, and the directories of artifacts and of unfinished work to look at."""
-    from flows.keeping import named, runs, title
-    from flows.session import Session
+    from flows.keeping import named, of_recipe, runs, title
+    from flows.recipes import given
     from pipeline.load import load, nearest, shipped
     from storage.errors import InputError
 
     if name is None:
         return None, store.roots(), store.works()
     known = runs(store)[0]
-    recipe, keys = None, sorted({key for run in known if run.name == name for key in run.keys})
-    if name in shipped() or name.endswith((".yaml", ".yml")):
-        session = Session.open(load(name))
-        recipe, keys = session.recipe, [(node.name, node.fingerprint) for node in session.nodes.values()]
-    if keys:
-        works = [store.work(*key) for key in keys]
-        return recipe, [root for key in keys for root in store.directories(*key)], [w for w in works if w.is_dir()]
+    own, keys = of_recipe(name, known, store)
+    if own or given(name):
+        roots = [root for key in sorted(keys) for root in store.directories(*key)]
+        works = [work for key in sorted(keys) if (work := store.work(*key)).is_dir()]
+        if not roots and not works:
+            raise InputError("verify takes a recipe of which something is made", name,
+                             f"Nothing of it is in {store.home}: `flowctl run {name}` makes it")
+        return load(name) if given(name) else None, roots, works
     root = named(name, store)
     if root is None:
         raise InputError("verify takes a recipe, an artifact's name or six digits of its fingerprint", name,

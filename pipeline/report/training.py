@@ -78,7 +78,7 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
         of = role.replace("reflow", "pairs") if role != "onestep" else "pairs"  # what it was trained on
         asked = "pairs" if role == chain[-1] else f"pairs-{chain.index(role) + 1}" if role in chain else ""
         facts: list[tuple[str, str]] = [("Trained on", COUPLINGS.get(found["coupling"], found["coupling"]))]
-        facts.append(("Transport cost per dimension, E (z − x)²", fixed(found["transport_cost"], 3)))
+        facts.append(("Transport cost per dimension, mean over the training", fixed(found["transport_cost"], 3)))
         if role == "student":
             facts.append(("Curvature of its paths", significant(inputs["evaluation"].metrics["curvature"])))
             bits = inputs["evaluation"].metrics.get("likelihood")

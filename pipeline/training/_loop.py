@@ -136,11 +136,12 @@ class Loop:
 
     def _check(self, step: int, what: str, value: float) -> None:
         if not math.isfinite(value):
+            kept = any(self.folder.glob("step-*.json"))
             raise StageFailed(
                 f"Stage {self.job.stage}: the {what} is {value} at step {step} "
-                f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,}); "
-                f"the weights before it are kept in {self.folder}. "
-                f"Lower {self.job.stage}.training.lr or lengthen its warmup")
+                f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,})"
+                + f"; weights of before are kept in {self.folder}" * kept
+                + f". Lower {self.job.stage}.training.lr or lengthen its warmup")
 
     def _check_scale(self, step: int) -> None:
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:

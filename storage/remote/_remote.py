@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 
-from storage.artifact import MANIFEST, Artifact, FileRecord
+from storage.artifact import MANIFEST, Artifact, FileRecord, NewerFormat
 from storage.errors import DamageError
 from storage.remote import _files
 from storage.remote._address import client, parse
@@ -137,8 +137,12 @@ class Remote:
         import obstore
 
         there = None
-        with suppress(DamageError):  # a torn manifest is replaced
+        try:
             there = self.manifest(artifact.stage, artifact.fingerprint)
+        except NewerFormat:
+            raise
+        except DamageError:
+            pass  # a torn manifest is replaced
         if there is not None and (there.files == artifact.files or not (replace or _later(artifact, there))):
             return None
         missing = self._missing(artifact)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pipeline.load import load, validate
@@ -89,6 +90,31 @@ def test_results_of_different_protocols_stand_apart(flowctl, finished, tiny, mon
     make_all(load(tiny, ["seed=1"]))
     text = flowctl("results").stdout
     assert text.count("RECIPE") == 2 and "protocol fedcba9876543210" in text and "protocol 0123456789abcdef" in text
+
+
+def test_results_tell_the_likelihood(flowctl, tiny, monkeypatch):
+    from pipeline.results import LikelihoodResult
+    from tests.flows.conftest import make_all
+    from tests.flows.fakes import RESULTS
+    found = LikelihoodResult(bits_per_dim=3.21, standard_error=0.012, probe_error=0.001, images=64, probes=2,
+                             tolerance=1e-5, calls=101.5)
+    monkeypatch.setitem(RESULTS, "evaluation", RESULTS["evaluation"].model_copy(update={"likelihood": found}))
+    make_all(load(tiny))
+    *scores, bits = json.loads(flowctl("results", "--json").stdout)
+    assert len(scores) == 2 and bits.keys() == scores[0].keys()
+    assert (bits["metric"], bits["value"], bits["error"], bits["nfe"]) == ("bits per dimension", 3.21, 0.012, 101.5)
+    text = flowctl("results", tiny).stdout
+    (line,) = (line for line in text.splitlines() if "bits per dimension" in line)
+    assert "3.210" in line and line.endswith("images 64, probes 2, tolerance 1e-05, dequantised uniformly")
+    assert "n_fake 16" in text.splitlines()[-2]  # what the scores share, the likelihood aside
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("results", "--set", "seed=1"), "flowctl results RECIPE --set"),
+    (("compare", "a", "b", "--json", "--markdown"), "'--json and --markdown'. Leave one")])
+def test_options_that_would_be_ignored_are_refused(flowctl, finished, words, said):
+    result = flowctl(*words)
+    assert result.exit_code == 2 and said in result.stderr
 
 
 def test_no_results_is_no_error(flowctl, home):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import types
 from pathlib import Path
@@ -268,6 +269,53 @@ def test_what_another_process_has_mended_meanwhile_is_not_made_twice(store, ran,
     assert ran == made
 
 
+def test_a_recipe_means_all_runs_of_its_name_and_itself(flowctl, store, tiny):
+    """Damage to a run that `--set` made other than the recipe is found too."""
+    other = make_all(load(tiny, ["student.label_drop=0.3"]))
+    record(other)
+    (made,) = store.directories("student", other.nodes["student"].fingerprint)
+    flip(made / "payload.txt")
+    for name in (tiny, "tiny"):
+        result = flowctl("verify", name)
+        assert result.exit_code == 1 and f"damaged: {made}: payload.txt: SHA-256 differs" in result.stdout
+        assert "1 of 10 artifacts damaged" in result.stderr
+    assert flowctl("verify", tiny, "--repair").exit_code == 0
+    assert flowctl("verify", "tiny").stdout.startswith("10 artifacts, ")
+
+
+def test_runs_of_a_shipped_recipe_with_other_settings_are_its_own(flowctl, store, tiny, monkeypatch):
+    monkeypatch.setattr("flows.recipes.shipped", lambda: ["tiny"])
+    monkeypatch.setattr("flows.keeping.load", lambda name: load(tiny, ["student.label_drop=0.3"]))
+    monkeypatch.setattr("pipeline.load.load", lambda name: load(tiny, ["student.label_drop=0.3"]))
+    flip(root(store, "student") / "payload.txt")
+    assert flowctl("verify", "tiny").exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["nfm-cifar10", "tiny.yaml"])
+def test_a_recipe_of_which_nothing_is_made_is_not_sound_but_missing(flowctl, home, tiny, name):
+    result = flowctl("verify", name if name == "nfm-cifar10" else tiny)
+    assert result.exit_code == 2 and f"Nothing of it is in {home}: `flowctl run " in result.stderr
+    assert "every digest holds" not in result.stdout
+
+
+def test_unknown_names_are_answered_with_each_known_one_once(flowctl, store):
+    for _ in range(3):
+        record(make_all(load(str(store.home.parent / "tiny.yaml"))))
+    for command in ("verify", "rm"):
+        result = flowctl(command, "zzzzz")
+        assert result.exit_code == 2 and len(re.findall(r' tiny\b(?!-)', result.stderr)) == 1
+
+
 def test_a_recipe_on_record_is_known_by_its_name(flowctl, store):
     assert flowctl("verify", "tiny").stdout.startswith("7 artifacts, ")
     assert "Did you mean 'tiny'?" in flowctl("verify", "tinny").stderr
+
+
+def test_what_a_newer_version_made_is_not_repaired_away(flowctl, store, ran):
+    manifest = root(store, "teacher") / "artifact.json"
+    facts = {name: value for name, value in json.loads(manifest.read_text()).items() if name != "checksum"}
+    manifest.write_text(json.dumps(facts | {"schema_version": 2}))
+    before = manifest.read_bytes()
+    result = flowctl("verify", "--repair")
+    assert result.exit_code == 1 and "by a newer flowctl" in result.stderr + result.stdout
+    assert manifest.read_bytes() == before and ran == []

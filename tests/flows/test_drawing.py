@@ -7,6 +7,7 @@ import torch
 from flows.drawing import Wish, draw
 from pipeline import networks
 from pipeline.configs import Sweep
+from pipeline.examples import drawn as mixed
 from pipeline.load import load
 from pipeline.lowres import low_resolution
 from pipeline.metrics import quantise
@@ -61,8 +62,9 @@ def test_a_student_is_sampled_on_the_path_that_it_was_trained_on(drawn):
 
 def test_super_resolution_draws_the_test_images_in_turn(drawn):
     images, labels, made = drawn("sr-digits", seed=2)
-    test, rows = held_out(made), torch.arange(6)
-    z = starting_noise(derive(2, "sample"), rows, (1, 8, 8))
+    test = held_out(made)
+    rows = mixed(len(test), len(test))[:6]
+    z = starting_noise(derive(2, "sample"), torch.arange(6), (1, 8, 8))
     assert close(images, expected(made, z, test.classes(rows), low_resolution(test.pixels(rows), 2, 17)))
     assert labels.tolist() == test.classes(rows).tolist()
 
@@ -70,7 +72,8 @@ def test_super_resolution_draws_the_test_images_in_turn(drawn):
 def test_super_resolution_of_a_class_draws_its_test_images(drawn):
     images, labels, made = drawn("sr-digits", class_="7")
     test = held_out(made)
-    sevens = (test.classes(torch.arange(len(test))) == 7).nonzero().flatten()[:6]
+    order = mixed(len(test), len(test))
+    sevens = order[test.classes(order) == 7][:6]
     z = starting_noise(derive(0, "sample"), torch.arange(6), (1, 8, 8))
     assert labels.tolist() == [7] * 6
     assert close(images, expected(made, z, test.classes(sevens), low_resolution(test.pixels(sevens), 2, 17)))
@@ -83,3 +86,25 @@ def test_data_to_data_draws_from_the_test_images_of_the_source(drawn):
     assert labels is None and close(images, expected(made, z, None))
     with pytest.raises(InputError, match="knows classes"):
         drawn("data-to-data", *SHORT, class_="7")
+
+
+DISTILLED = ["onestep.mode=distil", "onestep.steps=2", "pairs.grid=uniform", "evaluation.onestep=[]"]
+
+
+@pytest.mark.parametrize(("model", "asked", "said"), [
+    ("teacher", {"steps": 999, "solver": "rk4"}, r"'--steps 999 --solver rk4'\. Leave --steps and --solver out"),
+    ("teacher", {"solver": "euler"}, "inverted block by block"),
+    ("onestep", {"steps": 3}, r"distilled to .* here 2, .* '--steps 3'"),
+    ("onestep", {"solver": "heun"}, "'--solver heun'"),
+    ("onestep", {"guidance": 2.0}, "always know the class.*'--guidance 2'"),
+    ("student", {"guidance": 0.0}, "student.label_drop 0")])
+def test_what_a_network_has_no_use_for_or_never_learned_is_refused(tmp_path, monkeypatch, model, asked, said):
+    monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path))
+    recipe = load("nfm-digits", [*DISTILLED, "student.label_drop=0"])
+    allowed = {"onestep": {"steps": 2, "solver": "euler", "guidance": 1.0}, "teacher": {"guidance": 0.5}}
+    with pytest.raises(InputError, match=said):
+        draw(recipe, Wish(model, **{"steps": None, "solver": None, "guidance": None, **asked}, class_=None, seed=0,
+                          count=1))
+    with pytest.raises(InputError, match="needs a finished network"):  # as far as that it comes
+        draw(recipe, Wish(model, **{"steps": None, "solver": None, "guidance": None, **allowed.get(model, {})},
+                          class_=None, seed=0, count=1))

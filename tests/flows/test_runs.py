@@ -35,7 +35,7 @@ def test_a_record_tells_who_runs_what(record, tmp_path):
     record.joined("flow-run-id")
     (facts,) = records(tmp_path)
     assert (facts["pid"], facts["name"], facts["flow_run"], facts["plan"]) == (os.getpid(), "tiny", "flow-run-id", PLAN)
-    assert alive(facts) and facts["ended"] is None and not killed(tmp_path)
+    assert alive(facts, tmp_path) and facts["ended"] is None and not killed(tmp_path)
     record.end("3 run")
     (facts,) = records(tmp_path)
     assert facts["outcome"] == "3 run" and facts["ended"] >= facts["began"]
@@ -55,8 +55,8 @@ def test_the_dead_are_found_and_buried(record, tmp_path):
 
 @pytest.mark.parametrize(("change", "lives"), [({"process_start": 1}, False), ({"boot": "another"}, False),
                                                ({"host": "elsewhere", "pid": 1, "boot": "b"}, True)])
-def test_the_same_id_may_be_another_process(record, change, lives):
-    assert alive(record.facts | change) is lives
+def test_the_same_id_may_be_another_process(record, tmp_path, change, lives):
+    assert alive(record.facts | change, tmp_path / "without locks") is lives
 
 
 @pytest.mark.parametrize(("prefix", "facts"), [([], '{"process_start": 1}'), ([], '{"host": "elsewhere"}'),
@@ -69,7 +69,8 @@ def test_a_run_whose_process_is_not_seen_here_lives_while_it_holds_its_lock(tmp_
     with process:
         assert process.stdout.readline() == "ready\n"
         (found,) = records(tmp_path)
-        assert not alive(found) or found["host"] == "elsewhere"  # by its process alone
+        # By its process alone:
+        assert not alive(found, tmp_path / "without locks") or found["host"] == "elsewhere"
         assert alive(found, tmp_path) and not killed(tmp_path)
         process.kill()
         process.stdout.read()  # until it is gone, with all that it started

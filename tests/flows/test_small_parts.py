@@ -17,11 +17,12 @@ from flows.interrupts import stopping_gently
 from flows.logs import heard
 from flows.retries import transient
 from flows.session import Session
-from flows.waiting import held, wait_for
+from flows.waiting import wait_for
 from pipeline.execute import Outcome
 from pipeline.job import Report, StopSignal
 from pipeline.load import load
 from storage.errors import Interrupted, StageFailed
+from storage.locks import held
 
 
 class Notes(Display):

@@ -3,12 +3,15 @@
 import fcntl
 import json
 
+from flows.launch import outline
+from flows.runs import RunRecord
+from flows.session import Session
 from pipeline.load import load
+from pipeline.plan import plan
 from storage.atomic import write_json
 
 
 def _work(home, tiny, stage):
-    from flows.session import Session
     node = Session.open(load(tiny)).nodes[stage]
     from storage.store import Store
     work = Store(home).work(stage, node.fingerprint)
@@ -46,6 +49,37 @@ def test_a_stopped_stage_is_what_it_saved(flowctl, home, tiny):
     (work / "progress.json").write_text('{"torn": ')
     (item,) = json.loads(flowctl("status", "--json").stdout)
     assert (item["state"], item["done"], item["pid"], item["rate"]) == ("stopped", 3, None, None)
+
+
+def test_whose_it_is_stands_in_the_records_and_equal_stages_are_told_apart(flowctl, home, tiny):
+    teachers = {}
+    for lr in ("0.1", "0.2"):
+        session = Session.open(load(tiny, [f"teacher.training.lr={lr}"]))
+        work = session.store.work("teacher", session.nodes["teacher"].fingerprint)
+        write_json(work / "saved.json", {"done": 3, "total": 8, "unit": "images"})
+        recipe = {**session.recipe.model_dump(mode="json"), "name": f"lr-{lr}"}
+        RunRecord(home, recipe, outline(plan(session.nodes, session.store)), None).end("stopped")
+        teachers[work.name] = f"lr-{lr}"
+    write_json(home / "runs" / "run-0.json", {"id": "run-0", "name": "odd", "pid": 1, "host": "h", "server": None,
+                                              "flow_run": None, "plan": [{"stage": 1}]})
+    found = json.loads(flowctl("status", "--json").stdout)
+    assert {item["fingerprint"]: item["recipe"] for item in found} == teachers and len(teachers) == 2
+    _, *lines = flowctl("status").stdout.splitlines()
+    assert {line.split()[1]: line.split()[3] for line in lines} == {mark[:8]: name for mark, name in teachers.items()}
+
+
+def test_a_running_stage_of_another_container_has_the_recipe_whose_run_holds_its_lock(flowctl, home, tiny):
+    work, lock = _work(home, tiny, "teacher")
+    write_json(work / "progress.json", {"stage": "teacher", "pid": 12})
+    record = RunRecord(home, load(tiny).model_dump(mode="json"), [], None)
+    record.facts |= {"pid": 12, "process_start": 1}  # which here is another process, or none
+    record.joined("flow")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        (item,) = json.loads(flowctl("status", "--json").stdout)
+    record.release()
+    assert (item["state"], item["pid"], item["recipe"]) == ("running", 12, "tiny")
 
 
 def test_nothing_to_tell(flowctl, home):

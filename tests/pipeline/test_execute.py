@@ -11,7 +11,7 @@ from pipeline.execute import execute
 from pipeline.load import load
 from pipeline.plan import plan
 from pipeline.results import DataResult
-from storage.artifact import MANIFEST
+from storage.artifact import MANIFEST, NewerFormat
 from storage.atomic import write_json
 from storage.errors import Interrupted, StageFailed
 from storage.remote import RemoteError
@@ -85,7 +85,7 @@ def test_the_plan_says_which_field_changed_and_which_input_moved(store, ran):
     lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"metrics": {}})),
     lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"odd": 1})),
 ])
-def test_a_damaged_artifact_is_named_and_made_anew(store, ran, damage):
+def test_a_damaged_artifact_is_named_and_made_anew(store, ran, damage, caplog):
     run_all(nodes(), store)
     root = store.find("data", nodes()["data"].fingerprint).root
     damage(root)
@@ -95,6 +95,20 @@ def test_a_damaged_artifact_is_named_and_made_anew(store, ran, damage):
     assert str(root) in reason
     assert run_all(nodes(), store) == {"data": "run", "reference": "reused"}
     assert store.find("data", nodes()["data"].fingerprint).problems() == []
+    (warning,) = caplog.messages
+    assert warning.startswith(f"data: {root}") and warning.endswith("; it is replaced by a new one")
+
+
+def test_what_a_newer_version_made_is_not_replaced(store, ran):
+    run_all(nodes(), store)
+    manifest = store.find("data", nodes()["data"].fingerprint).path(MANIFEST)
+    facts = {name: value for name, value in json.loads(manifest.read_text()).items() if name != "checksum"}
+    write_json(manifest, facts | {"schema_version": 2})
+    before = manifest.read_bytes()
+    for makes in (lambda: plan(nodes(), store), lambda: run_all(nodes(), store)):
+        with pytest.raises(NewerFormat, match="by a newer flowctl"):
+            makes()
+    assert manifest.read_bytes() == before and ran == ["data", "reference"]
 
 
 def test_flipped_bits_are_found_by_verification(store, ran):

@@ -42,6 +42,7 @@ def test_each_model_is_walked_at_its_most_calls():
 
 @pytest.mark.parametrize(("one", "words"), [
     (entry("student", 1), "student, 1 call"), (entry("student", 0), "student, as many calls as it takes"),
-    (entry("reflow-1", 4, guidance=1.5), "reflow-1, 4 calls, guidance 1.5"), (entry("teacher", 0), "teacher")])
+    (entry("reflow-1", 4, guidance=1.5), "student after 1 round of reflow, 4 calls, guidance 1.5"),
+    (entry("onestep", 1), "one-step student, 1 call"), (entry("teacher", 0), "teacher")])
 def test_captions(one, words):
     assert caption(one) == words

@@ -3,7 +3,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.load import load, shipped, validate
+from pipeline.load import load, nearest, shipped, validate
 from pipeline.recipe import Recipe
 from storage.errors import FlowctlError, InputError
 
@@ -60,6 +60,44 @@ def test_hostile_yaml_is_refused(tmp_path, text, word):
 def test_a_key_of_another_section_is_not_suggested_from_everywhere():
     with pytest.raises(InputError, match=r"student\.network\.bas: unknown key\. Did you mean 'base'"):
         load("nfm-digits", ["student.network.bas=3"])
+
+
+@pytest.mark.parametrize(("override", "words"), [
+    ("student.network.kind=dit", "student.network: base, multipliers, blocks, attention, head_channels belong to kind "
+     "unet, not to dit; give the section whole: --set 'student.network={kind: dit}'. Correct"),
+    ("student.time={kind: uniform, mean: 3}", "student.time: mean belongs to kind logit-normal, not to uniform; "),
+    ("student.coupling={kind: ot, x: 2}", "student.coupling.x: unknown key. Known: batch, kind. Correct"),
+    ("student.network.kind=dat", "student.network: the kind should be one of 'unet', 'dit' (got 'dat')"),
+    ("student.network=3", "student.network: should be a section, such as {kind: unet} (got 3)"),
+    ("student=3", "student: should be a section, such as {coupling: …, network: …} (got 3). Correct")])
+def test_what_does_not_fit_its_section_is_one_fault_in_plain_words(override, words):
+    with pytest.raises(InputError) as error:
+        load("nfm-digits", [override])
+    text = str(error.value)
+    assert words in text and text.count("nfm-digits is not valid: student") == 1
+    assert "; got" not in text and "fault" not in text and "; student" not in text
+
+
+def test_the_remedy_for_another_kind_is_one():
+    assert load("nfm-digits", ["student.network={kind: dit}"]).student.network.kind == "dit"
+
+
+def test_in_a_list_a_section_is_given_whole_in_the_file():
+    """--set reaches no part of a list."""
+    tree = load("nfm-digits-reflow").model_dump(mode="json")
+    tree["reflow"][0]["loss"] = {"kind": "l2", "c": 0.1}
+    with pytest.raises(InputError, match=r"reflow\.0\.loss: c belongs to kind .*, not to l2; .*: \{kind: l2\}\. "):
+        validate(tree, "mine")
+
+
+def test_a_section_that_is_left_out_can_be_begun_by_one_field(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nextends: nfm-digits\ncompute: null\n")
+    assert load(str(path), ["compute.batch=3"]).compute.batch == 3
+
+
+def test_names_are_listed_once_each():
+    assert nearest("foo", ["tiny", "other", "tiny"]) == "Known: other, tiny"
 
 
 TREES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -138,8 +138,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_says_where(tmp_path
         points = batch(step)
         return Points(points.x * math.nan) if step == 5 else points
 
-    with pytest.raises(StageFailed, match=r"loss is nan at step 5 \(images 160 to 192\)"):
-        fit(job(tmp_path), network(), bad, loss, training(), CPU)
+    with pytest.raises(StageFailed, match=r"loss is nan at step 5 \(images 160 to 192\)\. Lower student"):
+        fit(job(tmp_path / "a"), network(), bad, loss, training(), CPU)
+    with pytest.raises(StageFailed, match=r"192\); weights of before are kept in .*checkpoints\. Lower student"):
+        fit(job(tmp_path / "b", checkpoint_seconds=1e-9), network(), bad, loss, training(), CPU)
 
 
 def test_the_rate_warms_up_falls_and_never_rises_again():
