@@ -52,10 +52,14 @@ def begun(node: Node, store: Store) -> bool:
 
 
 def _present(node: Node, store: Store) -> str | None:
-    """The manifest that stands under the node's fingerprint, as SHA-256: of an artifact made anew it is another."""
+    """The manifest that stands under the node's fingerprint: of an artifact made anew it is another.
+
+    Its time counts too, for a stage of no work may be made twice in a second, with the same words.
+    """
     for directory in store.directories(node.name, node.fingerprint):
-        if (directory / MANIFEST).is_file():
-            return sha256_file(directory / MANIFEST)
+        manifest = directory / MANIFEST
+        if manifest.is_file():
+            return f"{sha256_file(manifest)} of {manifest.stat().st_mtime_ns}"
     return None
 
 
