@@ -22,10 +22,10 @@ from torch.nn import functional
 from benchmarks import bank
 from benchmarks.timing import Bench, Rows, processor
 from models.unet import CONFIGS, UNet
-from pipeline.batches import Couples
 from pipeline.couplings import Entropic, Loom, MinibatchOT, SeededNoises, assignment
 from pipeline.couplings._loom_exchange import exchange
-from pipeline.flow_matching import velocity_error
+from pipeline.data.batches import Couples
+from pipeline.flow_matching.objective import velocity_error
 
 RESULTS = Path("benchmarks/results")
 SHAPE, SIZES = (3, 32, 32), (128, 512, 2048)

@@ -37,7 +37,7 @@ from benchmarks.crash_attempts import Ended, Fault, attempt
 from benchmarks.crash_power import cut_power
 from benchmarks.crash_recipes import RECIPES, nodes
 from benchmarks.timing import processor
-from pipeline.dag import Node
+from pipeline.engine.dag import Node
 from storage.store import Store
 
 RESULTS, DOCS = Path("benchmarks/results/crash.json"), Path("docs/reliability.md")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.crash_recipes import RECIPES
-from pipeline.dag import Node
-from pipeline.execute import execute
-from pipeline.job import read_saved
-from pipeline.load import load
+from pipeline.engine.dag import Node
+from pipeline.engine.execute import execute
+from pipeline.recipe.load import load
+from pipeline.runtime.job import read_saved
 from storage.store import Store
 
 CALLS = ("replace", "rename", "fsync", "unlink", "mkdir", "rmdir", "link")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipeline.dag import Node, build
-from pipeline.load import load
+from pipeline.engine.dag import Node, build
+from pipeline.recipe.load import load
 
 STUDENT = ["data.limit=200", "reference.extractor=pixels", "compute.threads=1",
            "compute.device=cpu", "compute.checkpoint_seconds=0.02",

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.timing import processor
-from flows.compared import collect, wanted
-from pipeline.compare import Comparison, compare
+from flows.views.compared import collect, wanted
+from pipeline.reporting.compare import Comparison, compare
 from storage.errors import FlowctlError
 from storage.store import Store
 

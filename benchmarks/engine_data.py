@@ -13,16 +13,17 @@ import torch
 
 from benchmarks.engine_sides import LR, NETWORKS, a_job, random_images
 from models.unet import CONFIGS, UNetConfig
-from pipeline import configs, flow_matching
-from pipeline.couples import CoupleStream, calls_ahead
 from pipeline.couplings import Banked, Coupling, Loom, MinibatchOT
-from pipeline.examples import Examples
-from pipeline.job import Report
-from pipeline.networks import build
-from pipeline.pairing import seeded_noises
-from pipeline.paths import LINEAR
-from pipeline.runtime import prepare
-from pipeline.times import LogitNormal
+from pipeline.data.examples import Examples
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.flow_matching.times import LogitNormal
+from pipeline.outputs.networks import build
+from pipeline.recipe import sections as configs
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Report
+from pipeline.stages._coupling import seeded_noises
+from pipeline.training.couples import CoupleStream, calls_ahead
+from pipeline.training.student import train
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _fit(case: Case, examples: Examples, coupling: Coupling, device: torch.devic
     job = a_job(work, case.shape, training, compute, reports.append)
     prepare(compute)
     began = time.perf_counter()
-    flow_matching.train(job, build(case.shape, 0), couples, training, device)
+    train(job, build(case.shape, 0), couples, training, device)
     seconds = time.perf_counter() - began
     facts = reports[-1].facts
     return {"seconds": seconds, "images_per_second": case.images / seconds, "data_wait": facts["data_wait"],

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine_sides import Ours, Peer, Setting
-from pipeline.dag import build
-from pipeline.estimate import estimate
-from pipeline.load import load
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load
+from pipeline.training.estimate import estimate
 
 MIB = 2**20
 

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from models.unet import CONFIGS, UNet, UNetConfig
-from pipeline import configs
-from pipeline.couples import CoupleStream
 from pipeline.couplings import Independent
-from pipeline.examples import Examples
-from pipeline.flow_matching import transport_cost, velocity_error
-from pipeline.job import Job, Progress
-from pipeline.networks import build
-from pipeline.paths import LINEAR
-from pipeline.runtime import prepare
-from pipeline.sampling import student_samples
-from pipeline.times import Uniform
+from pipeline.data.examples import Examples
+from pipeline.flow_matching.objective import transport_cost, velocity_error
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.flow_matching.sampling import student_samples
+from pipeline.flow_matching.times import Uniform
+from pipeline.outputs.networks import build
+from pipeline.recipe import sections as configs
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job, Progress
 from pipeline.training._data import Stream
 from pipeline.training._loop import Loop
+from pipeline.training.couples import CoupleStream
 
 INSTALL = "pip install --no-deps torchcfm==1.0.7"
 #: The CIFAR-10 network of the literature, and one of a quarter of its width. Attention heads have 64 channels in both.

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Rows, processor
 from models.unet import UNetConfig
-from pipeline import networks
-from pipeline.configs import Evaluation, Sweep
-from pipeline.load import load
+from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.metrics import Inception, Moments, Panel, as_stored, build_classifier, features, frechet_distance
-from pipeline.report.numbers import fixed
-from pipeline.sampling import starting_noise, student_samples
+from pipeline.outputs import networks
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import Evaluation, Sweep
+from pipeline.reporting.text.numbers import fixed
 
 METRICS = ("kid", "precision-recall", "inception-score", "sliced-wasserstein")
 

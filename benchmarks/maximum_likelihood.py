@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.maximum_likelihood
 
 Both sides get the same data, network, batches and averaging of weights, and CPU seconds in turns; each has the learning
-rate that suits it best. Held-out likelihood is measured by `pipeline.likelihood`, off the clock. Writes
+rate that suits it best. Held-out likelihood is measured by `pipeline.flow_matching.likelihood`, off the clock. Writes
 benchmarks/results/maximum-likelihood.json and .md, and docs/maximum-likelihood.png.
 
 Maximum likelihood (Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019, arXiv 1810.01367) differentiates through
@@ -29,10 +29,10 @@ import torchdiffeq
 from torch import Generator, Tensor, nn
 
 from benchmarks.timing import processor
-from pipeline.likelihood import log_density
-from pipeline.paths import LINEAR
-from pipeline.solvers import CountedField
-from pipeline.times import LogitNormal
+from pipeline.flow_matching.likelihood import log_density
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.flow_matching.solvers import CountedField
+from pipeline.flow_matching.times import LogitNormal
 
 RADIUS, STD = 1.4, 0.15  # of the eight Gaussians; together about unit variance in each direction
 BATCH, HELD_OUT = 256, 4000

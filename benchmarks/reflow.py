@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import processor
-from pipeline.dag import build
-from pipeline.load import load
-from pipeline.plan import sound
+from pipeline.engine.dag import build
+from pipeline.engine.plan import sound
+from pipeline.recipe.load import load
 from storage.store import Store
 
 RESULTS = Path("benchmarks/results/reflow-digits")

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import elastic, networks
-from pipeline.configs import Compute
-from pipeline.dag import build
-from pipeline.execute import execute
-from pipeline.job import StopSignal
-from pipeline.load import load
+from pipeline.engine import elastic
+from pipeline.engine.dag import build
+from pipeline.engine.execute import execute
+from pipeline.outputs import networks
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import Compute
+from pipeline.runtime.job import StopSignal
 from storage.errors import Interrupted, StageFailed
 from storage.store import Store
 from tests.tiny import TINY
@@ -157,7 +158,7 @@ def test_a_stop_reaches_the_ranks_which_save_first(store):
 
 def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_path):
     """A launcher that is killed cannot end its ranks; they notice by themselves."""
-    code = ("import fcntl, os, sys, time; from pathlib import Path; from pipeline.worker import _leave_with\n"
+    code = ("import fcntl, os, sys, time; from pathlib import Path; from pipeline.engine.worker import _leave_with\n"
             "stream = open(sys.argv[1], 'a'); fcntl.flock(stream, fcntl.LOCK_SH)\n"
             "_leave_with(int(sys.argv[2])); print('up', flush=True); time.sleep(60)")
     launcher = subprocess.Popen(["sleep", "60"])
@@ -179,7 +180,7 @@ def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_pat
 
 def test_a_rank_whose_torchrun_is_gone_already_does_not_begin(tmp_path):
     """It was handed to another parent before it could see whose child it is."""
-    command = [sys.executable, "-m", "pipeline.worker", str(tmp_path)]
+    command = [sys.executable, "-m", "pipeline.engine.worker", str(tmp_path)]
     environment = {**os.environ, elastic.LAUNCHER: str(os.getpid())}
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")

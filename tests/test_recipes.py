@@ -5,12 +5,12 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from pipeline.dag import build
-from pipeline.estimate import estimate
-from pipeline.load import load, shipped
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load, shipped
+from pipeline.training.estimate import estimate
 from storage.atomic import sha256_file
 from tests.models.inception_weights import random_weights
-from tests.pipeline.data.formats import make_cifar10_archive
+from tests.pipeline.data.sources.formats import make_cifar10_archive
 
 
 @pytest.mark.parametrize("data", ["digits", "cifar10"])

@@ -8,9 +8,9 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.session import Session
-from pipeline.execute import execute
-from pipeline.load import load
+from flows.session.session import Session
+from pipeline.engine.execute import execute
+from pipeline.recipe.load import load
 from pipeline.stages import couplings
 from tests.storage.test_bank_reopen import flip
 from tests.tiny import TINY

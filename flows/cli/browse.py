@@ -20,8 +20,8 @@ def list_(remote: Annotated[bool, typer.Option("--remote", help="The artifacts a
     if remote:
         _list_remote()
         return
-    from flows import words
-    from pipeline.load import load, shipped
+    from flows.session import words
+    from pipeline.recipe.load import load, shipped
     from storage.garbage import room
     from storage.store import Store
 
@@ -46,8 +46,8 @@ def list_(remote: Annotated[bool, typer.Option("--remote", help="The artifacts a
 
 
 def _list_remote() -> None:
-    from flows import words
-    from flows.remote_care import named, title
+    from flows.session import words
+    from flows.upkeep.remote_care import named, title
     from storage.errors import DamageError
 
     place, rows, total = named(), [], 0
@@ -74,8 +74,8 @@ def _list_remote() -> None:
 
 def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
     """Name, bytes, when it was made, and in what time or why it cannot be used."""
-    from flows import words
-    from flows.keeping import title
+    from flows.session import words
+    from flows.upkeep.keeping import title
     from storage.artifact import Artifact
     from storage.errors import DamageError
     from storage.garbage import room
@@ -93,8 +93,8 @@ def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
 
 def _work(store: Store) -> list[tuple[str, int, str]]:
     """Name, bytes, and how far it is."""
-    from flows.keeping import title
-    from flows.status import unfinished
+    from flows.upkeep.keeping import title
+    from flows.upkeep.status import unfinished
     from storage.garbage import room
 
     told = {(item["stage"], item["fingerprint"]): item for item in unfinished(store)}
@@ -113,7 +113,7 @@ def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A 
                                              "beginning of its fingerprint.")],
          set_: Sets = None, json_: Json = False) -> None:
     """A recipe with all its defaults, as YAML that `run` takes; or the manifest of an artifact."""
-    from flows.recipes import known, load
+    from flows.session.recipes import known, load
     from storage.store import Store
 
     if known(name):
@@ -129,8 +129,8 @@ def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A 
 
 def _find(name: str, store: Store) -> Artifact:
     """The artifact of this name or fingerprint. Raises InputError with the nearest one that there is."""
-    from flows.recipes import names
-    from pipeline.load import nearest
+    from flows.session.recipes import names
+    from pipeline.recipe.load import nearest
     from storage.artifact import Artifact
     from storage.errors import InputError
 

@@ -24,8 +24,8 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Fréchet distance against network calls for several recipes of one protocol: table, plot, costs, diagnostics."""
-    from flows import compared
-    from pipeline.compare import compare as side_by_side
+    from flows.views import compared
+    from pipeline.reporting.compare import compare as side_by_side
     from storage.errors import InputError
     from storage.store import Store
 

@@ -11,7 +11,7 @@ from flows.cli.options import Json, Sets
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from flows.banks import Found
+    from flows.views.banks import Found
 
 
 def inspect(
@@ -22,7 +22,7 @@ def inspect(
     json_: Json = False,
 ) -> None:
     """The facts of a bank of couplings, how Gaussian its noise is and how far it carries, and a picture of it."""
-    from flows import banks
+    from flows.views import banks
     from storage.errors import InputError
 
     if out.suffix != ".png":
@@ -53,7 +53,7 @@ def _facts(found: Found) -> dict[str, Any]:
 
 
 def _lines(found: Found) -> list[tuple[str, str]]:
-    from flows import words
+    from flows.session import words
 
     survey, facts = found.survey, found.survey.facts
     kind = {"encoded": "noise z of images, by a teacher", "generated": "images x of noise z, by a student"}[facts.kind]

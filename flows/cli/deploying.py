@@ -20,10 +20,10 @@ def deploy(
     set_: Sets = None,
 ) -> None:
     """Register recipes as deployments with the Prefect server that PREFECT_API_URL names."""
-    from flows import settings
-    from flows.launch import check_server
-    from flows.recipes import load
-    from pipeline.load import shipped
+    from flows.orchestration.server import check_server
+    from flows.session import settings
+    from flows.session.recipes import load
+    from pipeline.recipe.load import shipped
     from storage.errors import InputError
     from storage.store import Store
 
@@ -39,8 +39,8 @@ def deploy(
     check_server()
     store = Store()
     store.prepare()
-    from flows import deployments
-    from flows.zombies import settle_killed
+    from flows.orchestration import deployments
+    from flows.orchestration.zombies import settle_killed
 
     settle_killed(store.home, settings.server_url())
     done = deployments.deploy(resolved, pool, schedule, store.home)

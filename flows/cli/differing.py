@@ -11,8 +11,8 @@ from flows.cli.options import Json
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from pipeline.diff import Diff, Side, StageOf, StagePair
-    from pipeline.results import Score
+    from pipeline.outputs.results import Score
+    from pipeline.reporting.diff import Diff, Side, StageOf, StagePair
 
 _WHAT = "A recipe, or an artifact: its directory, or its name as `list` prints it."
 
@@ -20,7 +20,7 @@ _WHAT = "A recipe, or an artifact: its directory, or its name as `list` prints i
 def diff(a: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
          b: Annotated[str, typer.Argument(metavar="B", help=_WHAT)], json_: Json = False) -> None:
     """What differs between A and B: settings, results that are shared or not and why, provenance, scores."""
-    from pipeline.diff import diff as compare
+    from pipeline.reporting.diff import diff as compare
 
     found = compare(_side(a), _side(b))
     if json_:
@@ -34,9 +34,9 @@ def diff(a: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
 
 
 def _side(name: str) -> Side:
-    from flows.recipes import known, load, names
-    from pipeline.diff import of_artifact, of_recipe
-    from pipeline.load import nearest
+    from flows.session.recipes import known, load, names
+    from pipeline.recipe.load import nearest
+    from pipeline.reporting.diff import of_artifact, of_recipe
     from storage.artifact import MANIFEST
     from storage.errors import InputError
     from storage.store import Store
@@ -51,7 +51,7 @@ def _side(name: str) -> Side:
 
 
 def _print_settings(found: Diff) -> None:
-    from pipeline.diff import short
+    from pipeline.reporting.diff import short
 
     if found.settings:
         print_table(("SETTING", "A", "B"),
@@ -86,7 +86,7 @@ def _print_origins(found: Diff) -> None:
 
 
 def _print_scores(found: Diff) -> None:
-    from pipeline.diff import short
+    from pipeline.reporting.diff import short
 
     scores = found.scores
     typer.echo()

@@ -22,10 +22,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write a finished network with its results: safetensors, JSON, a model card. PyTorch alone loads it."""
-    from flows.drawing import check_model
-    from flows.recipes import load
-    from flows.session import Session
-    from pipeline.plan import sound
+    from flows.session.recipes import load
+    from flows.session.session import Session
+    from flows.views.drawing import check_model
+    from pipeline.engine.plan import sound
     from storage.errors import InputError
 
     session = Session.open(load(recipe, set_ or ()))
@@ -39,7 +39,7 @@ def export(
 
     from pipeline.export import Subject
     from pipeline.export import export as write
-    from pipeline.runtime import prepare
+    from pipeline.runtime.device import prepare
 
     training, compute = made[model].config["training"], session.recipe.compute
     average = None if ema == f"half-life-{training['ema']}" else ema

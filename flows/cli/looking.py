@@ -12,7 +12,7 @@ from flows.cli.output import print_json, print_table
 
 def status(json_: Json = False) -> None:
     """Stages that are running or were stopped, in this store: progress, rate, time left, memory, last save."""
-    from flows.status import unfinished
+    from flows.upkeep.status import unfinished
     from storage.store import Store
 
     store = Store()
@@ -29,8 +29,8 @@ def status(json_: Json = False) -> None:
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     import time
 
-    from flows import words
-    from pipeline.job import Report
+    from flows.session import words
+    from pipeline.runtime.job import Report
 
     progress, saved = "", "nothing yet"
     if item["done"] is not None:
@@ -50,7 +50,7 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
 def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only this recipe's.")] = None,
             set_: Sets = None, json_: Json = False) -> None:
     """Every measured number with its protocol. Numbers of different protocols stand in different tables."""
-    from flows.scores import evaluations, numbers
+    from flows.views.scores import evaluations, numbers
     from storage.errors import InputError
 
     if set_ and recipe is None:
@@ -69,9 +69,9 @@ def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", hel
 def report(recipe: Recipe, set_: Sets = None,
            open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False) -> None:
     """Where the finished report of a recipe lies: one HTML file."""
-    from flows.recipes import load
-    from flows.session import Session
-    from pipeline.plan import sound
+    from flows.session.recipes import load
+    from flows.session.session import Session
+    from pipeline.engine.plan import sound
     from storage.errors import InputError
 
     session = Session.open(load(recipe, set_ or ()))
@@ -86,8 +86,8 @@ def report(recipe: Recipe, set_: Sets = None,
 
 def _print_protocol(evaluations: list[Any]) -> None:
     """The scores of evaluations that may be compared, and what they share."""
-    from flows.scores import numbers
-    from pipeline.report.numbers import significant
+    from flows.views.scores import numbers
+    from pipeline.reporting.text.numbers import significant
 
     scores = numbers(evaluations)
     order = list(dict.fromkeys(score["metric"] for score in scores))

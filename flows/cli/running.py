@@ -11,8 +11,8 @@ from flows.cli.options import Force, Json, Nnodes, NodeRank, Nproc, Recipe, Remo
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from flows.session import Session
-    from pipeline.plan import Step
+    from flows.session.session import Session
+    from pipeline.engine.plan import Step
 
 
 def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, nproc: Nproc = None,
@@ -21,10 +21,10 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
                                               "each on a few images, in a store that is removed after.")] = False,
         ) -> None:
     """Make everything the recipe asks for that is not there yet. The same command goes on after any stop."""
-    from flows.display import display
-    from flows.launch import launch
-    from flows.recipes import load
-    from flows.session import Session
+    from flows.orchestration.launch import launch
+    from flows.session.display import display
+    from flows.session.recipes import load
+    from flows.session.session import Session
     from storage.remote import default_remote
 
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
@@ -45,10 +45,10 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
 def plan(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, remote: Remote = None,
          json_: Json = False) -> None:
     """Say for each stage whether `run` would reuse, fetch, resume or run it, why, and what it would take."""
-    from flows.launch import outline
-    from flows.recipes import load
-    from flows.session import Session
-    from pipeline.plan import plan as make_plan
+    from flows.orchestration.launch import outline
+    from flows.session.recipes import load
+    from flows.session.session import Session
+    from pipeline.engine.plan import plan as make_plan
     from storage.remote import default_remote
 
     session = Session.open(load(recipe, set_ or ()), force or (), until)
@@ -69,8 +69,8 @@ def _print_estimates(steps: list[Step]) -> None:
     ahead = [step for step in steps if step.action not in ("reuse", "fetch")]
     if not ahead:
         return
-    from flows import words
-    from pipeline.estimate import estimate
+    from flows.session import words
+    from pipeline.training.estimate import estimate
 
     measured = next((step.artifact.metrics for step in steps if step.node.name == "data" and step.artifact), None)
     rows, disk = [], 0
@@ -97,7 +97,7 @@ def _print_report(session: Session) -> None:
 
 
 def _rehearse(recipe: object, until: str | None) -> None:
-    from flows.rehearsing import rehearse
+    from flows.session.rehearsing import rehearse
 
     made = rehearse(recipe, until)
     typer.echo(f"Rehearsed {', '.join(made)}: every stage ran at full size, and nothing is kept.")

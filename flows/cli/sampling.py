@@ -30,15 +30,15 @@ def sample(
         "samples.png"),
 ) -> None:
     """Draw images from a finished student, one-step student or teacher."""
-    from flows.recipes import load
-    from pipeline.load import nearest
+    from flows.session.recipes import load
+    from pipeline.recipe.load import nearest
     from storage.errors import InputError
 
     if out.suffix not in (".png", ".npz"):
         raise InputError("--out ends in .png (a grid) or .npz (all images)", str(out), "Choose one of them")
     if solver is not None and solver not in (known := ("euler", "midpoint", "heun", "rk4")):
         raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
-    from flows.drawing import Wish, draw, write
+    from flows.views.drawing import Wish, draw, write
     wish = Wish(model, steps, solver, class_, guidance, seed, count)
     images, labels, levels = draw(load(recipe, set_ or ()), wish)
     write(out, images, labels, levels)

@@ -14,7 +14,7 @@ def ui(port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where
     import socket
     import sys
 
-    from flows.settings import configure, confine
+    from flows.session.settings import configure, confine
     from storage.errors import InputError
     from storage.store import Store
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flows.repairing import Repairs
-    from pipeline.recipe import Recipe
+    from flows.upkeep.repairing import Repairs
+    from pipeline.recipe.recipe import Recipe
     from storage.inspection import Finding
     from storage.store import Store
 
@@ -27,9 +27,9 @@ def verify(
     if remote:
         _verify_remote(name, repair)
         return
-    from flows.display import display
-    from flows.keeping import recipes, runs, users
-    from flows.repairing import Repairs
+    from flows.session.display import display
+    from flows.upkeep.keeping import recipes, runs, users
+    from flows.upkeep.repairing import Repairs
     from storage.errors import FlowctlError
     from storage.inspection import inspect_work
     from storage.locks import held
@@ -61,7 +61,7 @@ def verify(
 
 def _verify_remote(name: str | None, repair: bool) -> None:
     """The same of what lies on the remote: read over the network, byte by byte."""
-    from flows.remote_care import damaged, mend, named, wanted
+    from flows.upkeep.remote_care import damaged, mend, named, wanted
     from storage.errors import FlowctlError
     from storage.store import Store
 
@@ -83,7 +83,7 @@ def _verify_remote(name: str | None, repair: bool) -> None:
 
 def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
     """Repair one, and say what came of it."""
-    from flows.keeping import title
+    from flows.upkeep.keeping import title
     from storage.errors import FlowctlError, Interrupted
 
     name = title(finding.root)
@@ -101,9 +101,9 @@ def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
 
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
     """The recipe if one is named, and the directories of artifacts and of unfinished work to look at."""
-    from flows.keeping import named, of_recipe, runs, title
-    from flows.recipes import given
-    from pipeline.load import load, nearest, shipped
+    from flows.session.recipes import given
+    from flows.upkeep.keeping import named, of_recipe, runs, title
+    from pipeline.recipe.load import load, nearest, shipped
     from storage.errors import InputError
 
     if name is None:

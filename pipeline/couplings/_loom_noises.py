@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.couplings._banked import Banked
-from pipeline.noise import noise
+from pipeline.runtime.noise import noise
 from storage.errors import InputError
 
 
@@ -29,11 +29,11 @@ class Noises(Protocol):
 class SeededNoises:
     """N(0, I), never stored: each noise is made again from its number whenever it is asked for.
 
-    Number i is row i of `pipeline.noise.noise`, so it has the same bits on any device and in a batch of any size. That
-    takes time (see `Loom`); where memory allows, `in_memory` gives the same couplings.
+    Number i is row i of `pipeline.runtime.noise.noise`, so it has the same bits on any device and in a batch of any
+    size. That takes time (see `Loom`); where memory allows, `in_memory` gives the same couplings.
 
     Args:
-        seed: of `pipeline.noise.noise`.
+        seed: of `pipeline.runtime.noise.noise`.
         rows: images of the data set; where it has flipped copies, those are rows of their own.
         shape: (C, H, W).
         caches: noises for each image.

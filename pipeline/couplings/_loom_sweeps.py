@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from pipeline.couplings._loom import Loom
-from pipeline.examples import Examples
-from pipeline.runtime import generator
+from pipeline.data.examples import Examples
+from pipeline.runtime.seeds import generator
 from storage.errors import InputError
 
 

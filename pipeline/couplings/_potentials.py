@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.couplings._cells import Cells
-from pipeline.noise import noise
+from pipeline.runtime.noise import noise
 from storage.errors import InputError
 
 STEP, DECAY = 0.4, 2 / 3  # of the ascent: the first step, and the power of the passes made at which steps shorten

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from pipeline.examples import Examples
+from pipeline.data.examples import Examples
 from storage.errors import InputError
 
 

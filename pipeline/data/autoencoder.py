@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.digest import AUTOENCODER
+from pipeline.data.sources.digest import AUTOENCODER
 from storage.errors import InputError
 
 # Pixels of the images encoded or decoded at once. The shape of a product decides how it rounds, so this follows from

@@ -7,10 +7,10 @@ import logging
 import numpy as np
 import torch
 
-from pipeline.data import LoadedData
 from pipeline.data.autoencoder import Autoencoder
-from pipeline.examples import Examples
-from pipeline.job import Job, read_saved
+from pipeline.data.examples import Examples
+from pipeline.data.sources import LoadedData
+from pipeline.runtime.job import Job, read_saved
 from storage.atomic import fsync_path
 
 LATENTS = "latents.npy"

@@ -11,11 +11,11 @@ from models.load import NETWORK, SAMPLER, WEIGHTS
 from pipeline.export._onnx import ONNX, TOLERANCE, Checked
 from pipeline.export._subject import Subject
 from pipeline.export._ways import NEAR
-from pipeline.report import words
-from pipeline.report.numbers import calls, count, duration, fixed, plain
-from pipeline.report.scores import TEACHER, Table, metrics_of, shared, table
-from pipeline.report.training import COUPLINGS
-from pipeline.results import EvaluationResult
+from pipeline.outputs.results import EvaluationResult
+from pipeline.reporting.page import words
+from pipeline.reporting.page.scores import TEACHER, Table, metrics_of, shared, table
+from pipeline.reporting.page.training import COUPLINGS
+from pipeline.reporting.text.numbers import calls, count, duration, fixed, plain
 
 NETWORKS = {"unet": "a U-Net (Dhariwal and Nichol 2021, arXiv 2105.05233)",
             "dit": "a diffusion transformer (Peebles and Xie 2022, arXiv 2212.09748)",

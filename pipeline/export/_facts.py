@@ -9,11 +9,11 @@ import torch
 
 from models.load import FORMAT
 from models.tarflow import Sequential
-from pipeline.configs import Teacher
 from pipeline.data.autoencoder import Autoencoder
 from pipeline.export._subject import Subject
 from pipeline.export._ways import recommended, written
-from pipeline.stages.data import AUTOENCODER
+from pipeline.outputs.images import AUTOENCODER
+from pipeline.recipe.sections import Teacher
 
 
 def sampler_facts(subject: Subject) -> dict[str, Any]:

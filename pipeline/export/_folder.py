@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.load import NETWORK, SAMPLER, WEIGHTS
 from pipeline.export._onnx import ONNX
-from pipeline.stages.data import AUTOENCODER
+from pipeline.outputs.images import AUTOENCODER
 from storage.atomic import fsync_path, fsync_tree
 from storage.errors import InputError
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline import networks
-from pipeline.configs import Sweep
 from pipeline.export._ways import Way, measured_ways
-from pipeline.paths import GaussianPath
-from pipeline.results import Score
-from pipeline.sampling import path_of
-from pipeline.stages.data import IMAGES
+from pipeline.flow_matching.paths import GaussianPath
+from pipeline.outputs import networks
+from pipeline.outputs.images import IMAGES
+from pipeline.outputs.networks import path_of
+from pipeline.outputs.results import Score
+from pipeline.recipe.sections import Sweep
 from storage.artifact import Artifact
 from storage.errors import InputError
 from storage.imageset import ImageSet

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.paths import GaussianPath, preconditioning
-from pipeline.report.scores import ADAPTIVE, lower_is_better
-from pipeline.results import Score
-from pipeline.solvers import Heun, calls_per_evaluation, plan_for_nfe
-from pipeline.times import time_grid
+from pipeline.flow_matching.paths import GaussianPath, preconditioning
+from pipeline.flow_matching.solvers import Heun, calls_per_evaluation, plan_for_nfe
+from pipeline.flow_matching.times import time_grid
+from pipeline.outputs.results import Score
+from pipeline.reporting.page.scores import ADAPTIVE, lower_is_better
 
 NEAR = 1.1  # the recommended number of calls scores at most so many times the best
 
@@ -57,7 +57,7 @@ def recommended(ways: Sequence[Way], metric: str | None) -> int:
 def written(way: Way, path: GaussianPath) -> dict[str, Any]:
     """The way as `models.load` reads it: each step with its times, and each evaluation of the velocity in its order.
 
-    Off the straight paths an evaluation also has the three factors of `pipeline.paths.preconditioning`, so that
+    Off the straight paths an evaluation also has the three factors of `pipeline.flow_matching.paths.preconditioning`:
     v = skip x + velocity_scale g(input_scale x, t).
     """
     plan = plan_for_nfe(way.solver, way.nfe, calls_per_evaluation(way.guidance))

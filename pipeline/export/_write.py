@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from models.load import NETWORK, SAMPLER, WEIGHTS, load
-from pipeline import networks
 from pipeline.export._card import card
 from pipeline.export._facts import sampler_facts, text
 from pipeline.export._folder import CARD, PICTURE, check_place, published
 from pipeline.export._onnx import ONNX, require_onnx, write_onnx
 from pipeline.export._subject import Subject
-from pipeline.pictures import grid, png
-from pipeline.runtime import derive
-from pipeline.sampling import class_labels, starting_noise
-from pipeline.stages.data import AUTOENCODER, decoder
+from pipeline.flow_matching.sampling import class_labels, starting_noise
+from pipeline.outputs import networks
+from pipeline.outputs.images import AUTOENCODER, decoder
+from pipeline.reporting.pictures import grid, png
+from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 from storage.atomic import sha256_file, write_bytes, write_text
 from storage.errors import DamageError, InputError

@@ -1,5 +1,8 @@
 """How good: distances between distributions, straightness of paths, Gaussianity of noise, memorisation."""
 
+from pipeline.data.levels import as_stored as as_stored
+from pipeline.data.levels import quantise as quantise
+from pipeline.data.levels import to_unit as to_unit
 from pipeline.metrics._classifier import Classifier as Classifier
 from pipeline.metrics._classifier import build_classifier as build_classifier
 from pipeline.metrics._classifier import features as features
@@ -23,9 +26,6 @@ from pipeline.metrics._panel import Collected as Collected
 from pipeline.metrics._panel import Measured as Measured
 from pipeline.metrics._panel import Panel as Panel
 from pipeline.metrics._pixels import Pixels as Pixels
-from pipeline.metrics._quantise import as_stored as as_stored
-from pipeline.metrics._quantise import quantise as quantise
-from pipeline.metrics._quantise import to_unit as to_unit
 from pipeline.metrics._sliced import sliced_w2 as sliced_w2
 from pipeline.metrics._sliced import sliced_w2_to_normal as sliced_w2_to_normal
 from pipeline.metrics._velocity_variance import velocity_variance as velocity_variance

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from models.inception import FEATURES, SIDE, InceptionV3
 from models.precision import ieee
-from pipeline.fetching import fetch
-from pipeline.metrics._quantise import quantise
-from pipeline.weights import read_tensors
+from pipeline.data.fetching import fetch, read_tensors
+from pipeline.data.levels import quantise
 from storage.atomic import sha256_file
 from storage.errors import InputError
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.paths import LINEAR
+from pipeline.flow_matching.paths import LINEAR
 from storage.errors import InputError
 
 _AT_ONCE = 2**24  # distances in memory at a time

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.solvers import Velocity
-from pipeline.times import time_grid
+from pipeline.flow_matching.solvers import Velocity
+from pipeline.flow_matching.times import time_grid
 
 
 @dataclass(frozen=True)

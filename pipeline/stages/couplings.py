@@ -12,25 +12,24 @@ import torch
 from torch import Tensor
 
 from models.tarflow import TarFlow
-from pipeline import networks, ranks
-from pipeline.configs import Couplings
-from pipeline.examples import Examples, drawn
-from pipeline.job import Job
+from pipeline.data.examples import Examples, drawn
 from pipeline.metrics import gaussianity
-from pipeline.noise import noise
-from pipeline.pictures import z_diagnostics
-from pipeline.results import CouplingsResult
-from pipeline.runtime import derive, prepare
-from pipeline.shards import fill
-from pipeline.stages.data import IMAGES
+from pipeline.outputs import networks
+from pipeline.outputs.banks import BANK, TOGETHER
+from pipeline.outputs.fill import fill
+from pipeline.outputs.images import IMAGES
+from pipeline.outputs.results import CouplingsResult
+from pipeline.recipe.sections import Couplings
+from pipeline.reporting.pictures import z_diagnostics
+from pipeline.runtime import ranks
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.noise import noise
+from pipeline.runtime.seeds import derive
 from storage.atomic import write_json
 from storage.bank import Bank, BankFacts, BankWriter, facts_of
 from storage.imageset import ImageSet
 
-BANK = "bank.zarr"
-# Images encoded at once. The shape of a matrix product decides how it rounds, so this is no setting of the machine:
-# whoever makes a shard makes it in these pieces, and gets these bits.
-TOGETHER = 256
 DIAGNOSED = 2**26  # numbers of noise that are looked at: in float64, with what is made of them, some 3 GB
 SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
 

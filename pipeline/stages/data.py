@@ -8,28 +8,21 @@ them first, see `decoder`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.configs import Data
-from pipeline.data import load
-from pipeline.data.digest import AUTOENCODER as FILES
-from pipeline.job import Job
-from pipeline.results import DataResult
-from storage.artifact import Artifact
+from pipeline.data.sources import load
+from pipeline.data.sources.digest import AUTOENCODER as FILES
+from pipeline.outputs.images import AUTOENCODER, IMAGES
+from pipeline.outputs.results import DataResult
+from pipeline.recipe.sections import Data
+from pipeline.runtime.job import Job
 from storage.atomic import replacing
-from storage.errors import DamageError, InputError
 from storage.imageset import ImageSet, write_imageset
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
     from pipeline.data.autoencoder import Autoencoder
-
-IMAGES = "images.zarr"
-AUTOENCODER = "autoencoder"
 
 
 def run(job: Job) -> DataResult:
@@ -52,40 +45,10 @@ def run(job: Job) -> DataResult:
                       pixels=None if latents is None else loaded.train.images.shape[1:3])
 
 
-def decoder(data: Artifact, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-    """What makes images of a network's samples (B, C, H, W): nothing, or the data's own autoencoder.
-
-    Images are nominally in [-1, 1]. Raises InputError if the autoencoder's package is missing, DamageError if its
-    files cannot be read.
-    """
-    folder = data.path(AUTOENCODER)
-    if not folder.is_dir():
-        return _as_it_is
-    from pipeline.data.autoencoder import Autoencoder, require_library
-
-    require_library()
-    try:
-        return Autoencoder.load(folder, device).decode
-    except InputError as error:
-        raise DamageError(str(folder), f"the autoencoder cannot be read: {error.value}",
-                          "Run with --force data to make it anew") from error
-
-
-def autoencoder_of(data: Artifact) -> dict[str, str]:
-    """What a protocol says of how samples were decoded; nothing where they were not."""
-    if not data.path(AUTOENCODER).is_dir():
-        return {}
-    return {"autoencoder": data.digest(f"{AUTOENCODER}/{FILES[1]}")[:12]}
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
-
-
 def _open(job: Job, folder: Path) -> Autoencoder:
     """The autoencoder, after a copy of its files went into the artifact."""
     from pipeline.data.autoencoder import Autoencoder
-    from pipeline.runtime import prepare
+    from pipeline.runtime.device import prepare
 
     for name in FILES:
         with replacing(job.out / AUTOENCODER / name) as aside:

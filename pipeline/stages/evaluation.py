@@ -17,25 +17,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import networks, ranks
-from pipeline.conditions import HeldOut
-from pipeline.configs import Evaluation
-from pipeline.dag import students_among
-from pipeline.entries import entries
-from pipeline.gallery import Gallery
-from pipeline.job import Job
-from pipeline.labels import like_training
-from pipeline.memorised import COMPARED, Training
+from pipeline.data.conditions import HeldOut
+from pipeline.data.labels import like_training
+from pipeline.engine.dag import students_among
+from pipeline.evaluation.entries import entries
+from pipeline.evaluation.gallery import Gallery
+from pipeline.evaluation.memorised import COMPARED, Training
+from pipeline.evaluation.scoring import Entry, Ruler
+from pipeline.evaluation.student_likelihood import student_bits
+from pipeline.flow_matching.sampling import Start, start_of, student_velocity, told
 from pipeline.metrics import Panel, frechet_warnings
 from pipeline.metrics.straightness import path_shape
-from pipeline.report.rounds import rounds
-from pipeline.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult, Score
-from pipeline.runtime import derive, prepare
-from pipeline.sampling import Start, path_of, start_of, student_velocity, told
-from pipeline.scoring import Entry, Ruler
-from pipeline.stages.data import IMAGES, autoencoder_of, decoder
-from pipeline.stages.reference import load_reference, load_rows
-from pipeline.student_likelihood import student_bits
+from pipeline.outputs import networks
+from pipeline.outputs.images import IMAGES, autoencoder_of, decoder, source_examples
+from pipeline.outputs.networks import path_of
+from pipeline.outputs.reference import load_reference, load_rows
+from pipeline.outputs.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult, Score
+from pipeline.recipe.sections import Evaluation
+from pipeline.reporting.page.rounds import rounds
+from pipeline.runtime import ranks
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.imageset import ImageSet
@@ -52,7 +55,7 @@ def run(job: Job) -> EvaluationResult | None:
     reference = job.inputs["reference"]
     extractor, real = load_reference(reference, images.originals, device)
     seed = derive(config.seed, "evaluation")
-    start = start_of(seed, images, job.inputs.get("source"), "test", device)
+    start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
     held_out = HeldOut.of(images, job.inputs["student"].config.get("condition"))
     shared = _shared_protocol(job, images, held_out)
     labels = like_training(images, config.samples, seed) if held_out is None else \

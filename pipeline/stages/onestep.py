@@ -1,28 +1,29 @@
 """A student trained on the pairs of another, from its weights: over all t (reflow), or to go in few steps (distil).
 
 To go in one step it sees t = 1 alone. There the path's point is the noise itself, so that the network learns the whole
-way to the image in one call: x = z - g(z, 1, c). To go in k steps it sees the k times i/k: see `pipeline.segments`.
+way to the image in one call: x = z - g(z, 1, c). To go in k steps it sees the k times i/k, see
+`pipeline.training.segments`.
 """
 
 from __future__ import annotations
 
 import torch
 
-from pipeline import flow_matching, networks
-from pipeline.configs import OneStep
-from pipeline.couples import CoupleStream
 from pipeline.couplings import Banked
-from pipeline.dag import student_among
-from pipeline.examples import Examples
-from pipeline.job import Job
-from pipeline.losses import make_loss
-from pipeline.paths import LINEAR
-from pipeline.results import StudentResult
-from pipeline.runtime import prepare
-from pipeline.segments import Segments
-from pipeline.stages.pairs import PAIRS
-from pipeline.stages.student import finish
-from pipeline.times import At, time_distribution
+from pipeline.data.examples import Examples
+from pipeline.engine.dag import student_among
+from pipeline.flow_matching.losses import make_loss
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.flow_matching.times import At, time_distribution
+from pipeline.outputs import networks
+from pipeline.outputs.banks import PAIRS
+from pipeline.outputs.results import StudentResult
+from pipeline.recipe.sections import OneStep
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.training.couples import CoupleStream
+from pipeline.training.segments import Segments
+from pipeline.training.student import finish, train
 from storage.bank import Bank
 
 
@@ -31,7 +32,7 @@ def run(job: Job) -> StudentResult | None:
     config: OneStep = job.config
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
     couples = _couples(job)
-    fitted = flow_matching.train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
     return finish(job, fitted, config.mode)
 
 

@@ -15,27 +15,27 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline import networks, ranks
-from pipeline.configs import Pairs, Sweep
-from pipeline.dag import student_among
-from pipeline.examples import Examples
-from pipeline.job import Job
-from pipeline.labels import like_training
+from pipeline.data.examples import Examples
+from pipeline.data.labels import like_training
+from pipeline.engine.dag import student_among
+from pipeline.flow_matching.paths import velocity_of
+from pipeline.flow_matching.sampling import TOLERANCE, planned, start_of, student_samples, student_velocity
+from pipeline.flow_matching.solvers import Solver, Velocity, guided, integrate
+from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
-from pipeline.paths import velocity_of
-from pipeline.results import PairsResult
-from pipeline.runtime import derive, prepare
-from pipeline.sampling import TOLERANCE, path_of, planned, start_of, student_samples, student_velocity
-from pipeline.shards import fill
-from pipeline.solvers import Solver, Velocity, guided, integrate
-from pipeline.stages.couplings import TOGETHER
-from pipeline.stages.data import IMAGES
-from pipeline.times import time_grid
+from pipeline.outputs import networks
+from pipeline.outputs.banks import FORWARD, PAIRS, PROBED, TOGETHER
+from pipeline.outputs.fill import fill
+from pipeline.outputs.images import IMAGES, source_examples
+from pipeline.outputs.networks import path_of
+from pipeline.outputs.results import PairsResult
+from pipeline.recipe.sections import Pairs, Sweep
+from pipeline.runtime import ranks
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
 from storage.bank import BankFacts, BankWriter
 from storage.imageset import ImageSet
-
-PAIRS, FORWARD = "pairs.zarr", "forward.zarr"
-PROBED = 512  # pairs at most whose paths' straightness is measured
 
 
 def run(job: Job) -> PairsResult | None:
@@ -46,7 +46,7 @@ def run(job: Job) -> PairsResult | None:
     network = networks.load_network(student, device)
     path = path_of(student)
     seed = derive(config.seed, job.stage)  # rounds differ in their noises
-    start = start_of(seed, images, job.inputs.get("source"), "train", device)
+    start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device)
     labels = like_training(images, config.count, seed)
     how = Sweep(solver=config.solver, grid=config.grid, nfe=() if config.nfe is None else (config.nfe,),
                 guidance=config.guidance)

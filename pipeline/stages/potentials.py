@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.configs import Potentials as Config
-from pipeline.couplings import Potentials, fit_potentials
-from pipeline.examples import Examples
-from pipeline.job import Job
-from pipeline.results import PotentialsResult
-from pipeline.runtime import derive, prepare
-from pipeline.stages.data import IMAGES
+from pipeline.couplings import fit_potentials
+from pipeline.data.examples import Examples
+from pipeline.outputs.images import IMAGES
+from pipeline.outputs.potentials import POTENTIALS
+from pipeline.outputs.results import PotentialsResult
+from pipeline.recipe.sections import Potentials as Config
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
 from pipeline.training import Clock
-from storage.artifact import Artifact
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from storage.atomic import write_bytes
-from storage.errors import DamageError
 from storage.imageset import ImageSet
-
-POTENTIALS = "potentials.safetensors"
 
 
 def run(job: Job) -> PotentialsResult:
@@ -53,12 +51,3 @@ def run(job: Job) -> PotentialsResult:
               "images come up unevenly; allow more passes")
     return PotentialsResult(points=len(points), steps=int(potentials.steps.sum()), divergence=divergence,
                             warnings=(missed,) if divergence > config.tolerance else ())
-
-
-def load_potentials(artifact: Artifact) -> Potentials:
-    """What the stage wrote. Raises DamageError where it cannot be read."""
-    try:
-        return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
-    except Exception as error:
-        raise DamageError(str(artifact.path(POTENTIALS)), f"it cannot be read: {error}",
-                          "Run with --force potentials to make it anew") from None

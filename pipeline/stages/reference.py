@@ -7,35 +7,29 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.configs import Reference
-from pipeline.examples import Examples
-from pipeline.job import Job
+from pipeline.data.examples import Examples
 from pipeline.metrics import (
-    Inception,
     Moments,
     Pixels,
-    build_classifier,
     features,
     frechet_distance,
     load_inception,
     split_half,
     train_classifier,
 )
-from pipeline.results import ReferenceResult
-from pipeline.runtime import derive, prepare
-from pipeline.stages.data import IMAGES
-from storage.artifact import Artifact
+from pipeline.outputs.images import IMAGES
+from pipeline.outputs.reference import EXTRACTOR, KEPT, REAL
+from pipeline.outputs.results import ReferenceResult
+from pipeline.recipe.sections import Reference
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
 from storage.atomic import sha256_file, write_bytes
-from storage.errors import DamageError
 from storage.imageset import ImageSet
 
-EXTRACTOR = "extractor.safetensors"
-REAL = "real.safetensors"
-KEPT = 10_000  # feature rows, for metrics that need more than means and covariances
 # Random halvings that the floor is a mean of. A few thousand images of a few classes need ten, for one alone moves with
 # its mix of classes; in Inception's 2,048 features one takes seconds, and its tens of thousands of images need no more.
 SPLITS, WIDE = 10, 512
@@ -89,30 +83,3 @@ def _chosen(count: int, seed: int) -> Tensor:
 
 def _pixels(examples: Examples) -> Tensor:
     return examples.pixels(torch.arange(len(examples)))
-
-
-def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:
-    """The extractor, and the moments of the real training images in its features. `images` are the originals."""
-    kind = artifact.config["extractor"]
-    try:
-        network: nn.Module = Inception() if kind == "inception" else Pixels() if kind == "pixels" else \
-            build_classifier(images.channels, images.size, len(images.classes or ()))
-        network.load_state_dict(load(artifact.path(EXTRACTOR).read_bytes()))
-        arrays = load(artifact.path(REAL).read_bytes())
-        moments = Moments.from_arrays({name: arrays[name].numpy() for name in ("count", "mean", "scatter")})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _damaged(artifact, error) from None
-    return network.to(device).eval(), moments
-
-
-def load_rows(artifact: Artifact) -> Tensor:
-    """(n, F) float32: features of real training images, at most `KEPT` of them, chosen at random."""
-    try:
-        return load(artifact.path(REAL).read_bytes())["rows"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise _damaged(artifact, error) from None
-
-
-def _damaged(artifact: Artifact, error: Exception) -> DamageError:
-    return DamageError(str(artifact.root), f"the reference cannot be read: {error}",
-                       "Run with --force reference to make it anew")

@@ -12,25 +12,25 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from pipeline import flow_matching, networks
-from pipeline.configs import Reflow
-from pipeline.couples import CoupleStream
 from pipeline.couplings import Banked
-from pipeline.dag import round_of, student_among
-from pipeline.examples import Examples
-from pipeline.job import Job
-from pipeline.losses import make_loss
+from pipeline.data.examples import Examples
+from pipeline.engine.dag import round_of, student_among
+from pipeline.flow_matching.losses import make_loss
+from pipeline.flow_matching.paths import LINEAR, velocity_of
+from pipeline.flow_matching.solvers import guided
+from pipeline.flow_matching.times import time_distribution
 from pipeline.metrics.straightness import straightness
-from pipeline.mixture import Mixture
-from pipeline.paths import LINEAR, velocity_of
-from pipeline.results import ReflowResult
-from pipeline.runtime import derive, prepare
-from pipeline.solvers import guided
-from pipeline.stages.couplings import BANK
-from pipeline.stages.data import IMAGES
-from pipeline.stages.pairs import FORWARD, PAIRS, PROBED
-from pipeline.stages.student import finish
-from pipeline.times import time_distribution
+from pipeline.outputs import networks
+from pipeline.outputs.banks import BANK, FORWARD, PAIRS, PROBED
+from pipeline.outputs.images import IMAGES
+from pipeline.outputs.results import ReflowResult
+from pipeline.recipe.sections import Reflow
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
+from pipeline.training.couples import CoupleStream
+from pipeline.training.mixture import Mixture
+from pipeline.training.student import finish, train
 from storage.bank import Bank
 from storage.imageset import ImageSet
 
@@ -49,7 +49,7 @@ def run(job: Job) -> ReflowResult | None:
     mixture = Mixture(generated, _forward(job, number) if config.mix.forward else None, config.mix.forward)
     couples = CoupleStream(mixture, mixture, time_distribution(dict(config.time)), LINEAR, 0.0,
                            derive(config.seed, job.stage), config.training.batch)
-    fitted = flow_matching.train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
     result = finish(job, fitted, "reflow")
     if result is None:
         return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.job import Job
-from pipeline.report import facts, render
-from pipeline.results import ReportResult
+from pipeline.outputs.results import ReportResult
+from pipeline.reporting.page import facts, render
+from pipeline.runtime.job import Job
 from storage.atomic import write_json, write_text
 
 PAGE = "report.html"

@@ -9,24 +9,25 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from pipeline import flow_matching, networks, ranks
-from pipeline.conditions import HeldOut, condition_of
-from pipeline.configs import Student, Sweep
-from pipeline.couples import CoupleStream
-from pipeline.coupling_diagnostics import diagnose
 from pipeline.couplings import Source
-from pipeline.examples import Examples
-from pipeline.job import Job
-from pipeline.pairing import choose_coupling
-from pipeline.paths import GaussianPath, gaussian_path
-from pipeline.pictures import labelled_rows
-from pipeline.results import StudentResult
-from pipeline.runtime import derive, prepare
-from pipeline.sampling import start_of, student_samples, told
-from pipeline.stages.data import IMAGES, decoder
-from pipeline.stages.source import source_examples
-from pipeline.times import time_distribution
-from pipeline.training import Fitted
+from pipeline.data.conditions import HeldOut, condition_of
+from pipeline.data.examples import Examples
+from pipeline.flow_matching.paths import GaussianPath, gaussian_path
+from pipeline.flow_matching.sampling import start_of, student_samples, told
+from pipeline.flow_matching.times import time_distribution
+from pipeline.outputs import networks
+from pipeline.outputs.images import IMAGES, decoder, source_examples
+from pipeline.outputs.results import StudentResult
+from pipeline.recipe.sections import Student, Sweep
+from pipeline.reporting.pictures import labelled_rows
+from pipeline.runtime import ranks
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
+from pipeline.stages._coupling import choose_coupling
+from pipeline.training.couples import CoupleStream
+from pipeline.training.coupling_diagnostics import diagnose
+from pipeline.training.student import finish, train
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
@@ -50,7 +51,7 @@ def run(job: Job) -> StudentResult | None:
     couples = CoupleStream(examples, coupling, time_distribution(dict(config.time)), path, config.label_drop,
                            config.seed, config.training.batch, getattr(config.coupling, "batch", None),
                            condition_of(wish, images.levels))
-    fitted = flow_matching.train(job, network, couples, config.training, device, glance(job, images, path, device))
+    fitted = train(job, network, couples, config.training, device, glance(job, images, path, device))
     if ranks.first() and couples.epochs:
         write_json(job.out / "epochs.json", couples.epochs)
     result = finish(job, fitted, config.coupling.kind)
@@ -64,7 +65,8 @@ def glance(job: Job, images: ImageSet, path: GaussianPath, device: torch.device)
     wish = job.config.condition
     held_out = HeldOut.of(images, None if wish is None else wish.model_dump())
     labels, condition = told(rows, images, held_out, device)
-    z = start_of(derive(job.config.seed, "glance"), images, job.inputs.get("source"), "test", device)(rows)
+    source = source_examples(job.inputs.get("source"), images, "test")
+    z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)
     how = GLANCE
 
     def picture(network: nn.Module) -> Image:
@@ -72,14 +74,3 @@ def glance(job: Job, images: ImageSet, path: GaussianPath, device: torch.device)
         return labelled_rows([(job.stage, decode(made).cpu())])
 
     return picture
-
-
-def finish(job: Job, fitted: Fitted, coupling: str) -> StudentResult | None:
-    """Write the trained network and sum up; the first rank does."""
-    if not ranks.first():
-        return None
-    networks.save_network(fitted.network, job.out, fitted.averages)
-    training = job.config.training
-    return StudentResult(images_seen=training.images, steps=training.steps, loss=fitted.loss,
-                         parameters=fitted.parameters, coupling=coupling,
-                         transport_cost=fitted.totals["cost"] / fitted.totals["pairs"])

@@ -5,28 +5,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.tarflow import Schedule, Sequential, TarFlow, bits_per_dimension, calibrate, full_precision
-from pipeline import networks, ranks
-from pipeline.batches import NoisyImages
-from pipeline.configs import Teacher
-from pipeline.examples import Examples, drop_labels
-from pipeline.job import Job
-from pipeline.labels import rows_like
-from pipeline.likelihood import bin_width, dequantise
-from pipeline.noise import noise, uniform
-from pipeline.pictures import labelled_rows
-from pipeline.results import TeacherResult
-from pipeline.runtime import derive, generator, prepare
-from pipeline.sampling import class_labels, guidance_of, starting_noise, teacher_samples
-from pipeline.stages.data import IMAGES, decoder
+from pipeline.data.batches import NoisyImages
+from pipeline.data.examples import Examples, drop_labels
+from pipeline.data.labels import rows_like
+from pipeline.flow_matching.likelihood import bin_width, dequantise
+from pipeline.flow_matching.sampling import class_labels, guidance_of, starting_noise, teacher_samples
+from pipeline.outputs import networks
+from pipeline.outputs.images import IMAGES, decoder
+from pipeline.outputs.results import TeacherResult
+from pipeline.recipe.sections import Teacher
+from pipeline.reporting.pictures import labelled_rows
+from pipeline.runtime import ranks
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.runtime.noise import noise, uniform
+from pipeline.runtime.seeds import derive, generator
 from pipeline.training import fit
+from pipeline.training.maximum_likelihood import nats_per_dimension
 from storage.errors import InputError
 from storage.imageset import ImageSet
 
@@ -70,13 +72,6 @@ def run(job: Job) -> TeacherResult | None:
         dequantisation="uniform" if config.dequantisation == "uniform" else gaussian,
         bits_per_dim=bits[0], bits_per_dim_train=bits[1],
         schedule=[schedule.to_dict() for schedule in schedules])
-
-
-def nats_per_dimension(flow: nn.Module, part: NoisyImages) -> Tensor:
-    """The loss, a scalar: -log p(y | c) per dimension, its mean over the batch, less the log(2 pi) / 2 that no weight
-    changes. `flow` may be wrapped, for several ranks or compiled."""
-    z, logdet = flow(part.y, part.labels)
-    return 0.5 * z.square().mean() - logdet.mean() / math.prod(part.y.shape[1:])
 
 
 def _flips(job: Job) -> bool:
@@ -131,5 +126,3 @@ def _draw(job: Job, flow: TarFlow, images: ImageSet, schedules: tuple[Schedule, 
     train = Examples(originals.train.images, originals.train.labels, originals.levels)
     real = train.pixels(rows_like(train, rows, labels))
     labelled_rows([("data", real), ("teacher", decode(made).cpu())]).save(job.out / "samples.png")
-
-

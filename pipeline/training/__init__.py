@@ -5,7 +5,7 @@ that was killed and taken up again is the same run, bit for bit.
 """
 
 from pipeline.training._clocks import Clock as Clock
+from pipeline.training._data import Memory as Memory
 from pipeline.training._fit import Fitted as Fitted
 from pipeline.training._fit import fit as fit
-from pipeline.training._memory import Memory as Memory
-from pipeline.training._rate import learning_rate as learning_rate
+from pipeline.training.learning_rate import learning_rate as learning_rate

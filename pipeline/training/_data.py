@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, Self
 
 import torch
+from torch import Tensor
 
-from pipeline import ranks
+from pipeline.runtime import ranks
 
 
 class Batch(Protocol):
@@ -52,3 +53,23 @@ class Stream:
                 if step + 1 < steps.stop:
                     pending = worker.submit(self._mine, step + 1)
                 yield data
+
+
+class Memory(Protocol):
+    """Part of the checkpoint. The next batch may already be made when a step is saved, hence the step."""
+
+    def state(self, step: int) -> dict[str, Tensor]:
+        """Everything as it was before the batch of `step` was made."""
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from there."""
+
+
+class Nothing:
+    """Batches that are functions of their step alone."""
+
+    def state(self, step: int) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        del tensors

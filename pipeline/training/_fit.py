@@ -12,13 +12,12 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from pipeline import ranks
-from pipeline.configs import Training
-from pipeline.job import Job
+from pipeline.recipe.sections import Training
+from pipeline.runtime import ranks
+from pipeline.runtime.job import Job
 from pipeline.training._clocks import Clock
-from pipeline.training._data import Stream
+from pipeline.training._data import Memory, Nothing, Stream
 from pipeline.training._loop import Loop
-from pipeline.training._memory import Memory, Nothing
 from pipeline.training._monitor import Monitor
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from models.ema import EMA, HalfLife, Power
-from pipeline import configs, ranks
-from pipeline.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.configs import Training
-from pipeline.job import Job
-from pipeline.runtime import derive, same_bits
-from pipeline.training._memory import Memory
-from pipeline.training._rate import learning_rate
+from pipeline.recipe import sections as configs
+from pipeline.recipe.sections import Training
+from pipeline.runtime import ranks
+from pipeline.runtime.device import same_bits
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
+from pipeline.training._data import Memory
+from pipeline.training.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.training.learning_rate import learning_rate
 from storage.atomic import write_text
 from storage.errors import StageFailed
 

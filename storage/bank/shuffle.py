@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-from storage.permutation import permutation
 
 
 @dataclass(frozen=True)
@@ -88,3 +87,13 @@ class Windows:
         number = int(np.searchsorted(self._ends, position, "right")) // self._chunks
         before = self._ends[number * self._chunks - 1] if number else 0
         return number, position - int(before)
+
+
+def permutation(n: int, *key: int | str) -> np.ndarray:
+    """A permutation of range(n), int64 (n,), determined by `key`.
+
+    RandomState's stream is frozen by NumPy's policy, that of Generator is not. The key is hashed, for SeedSequence
+    takes [1] and [1, 0] for the same seed.
+    """
+    entropy = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "big")
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(entropy))).permutation(n).astype(np.int64)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import digits
-from pipeline.compare import Comparison, compare
-from tests.pipeline.compare.runs import run, seeds, three
+from pipeline.reporting.compare import Comparison, compare
+from tests.pipeline.reporting.compare.runs import run, seeds, three
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +34,8 @@ def test_the_pages_are_those_of_the_published_numbers(key):
 
 
 def test_recipes_of_a_contest_are_shipped_and_share_a_protocol():
-    from pipeline.dag import build
-    from pipeline.load import load
+    from pipeline.engine.dag import build
+    from pipeline.recipe.load import load
 
     for contest in digits.CONTESTS.values():
         loaded = [load(name) for name in contest.recipes]

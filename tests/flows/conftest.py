@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.session import Session
-from pipeline.execute import execute
-from pipeline.load import load
-from pipeline.recipe import Recipe
+from flows.session.session import Session
+from pipeline.engine.execute import execute
+from pipeline.recipe.load import load
+from pipeline.recipe.recipe import Recipe
 from tests.flows import chromium, fakes
 
 ROOT = Path(__file__).parents[2]
@@ -101,13 +101,13 @@ def page(tmp_path: Path) -> Iterator[chromium.Page]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One embedded server for all flows that run in this process; Prefect is imported here, after its settings."""
-    from flows.server import EmbeddedServer
-    from flows.settings import configure
+    from flows.orchestration.server import EmbeddedServer
+    from flows.session.settings import configure
 
     before = dict(os.environ)
     configure()
     server = EmbeddedServer(tmp_path_factory.mktemp("server") / "prefect")
-    import flows.pipeline_flow  # noqa: F401
+    import flows.orchestration.pipeline_flow  # noqa: F401
     server.wait()
     os.environ.clear()
     os.environ.update(before)  # Prefect has read its settings

@@ -15,9 +15,10 @@ import time
 import types
 from functools import partial
 
-import pipeline.data
-from pipeline import dag, results
-from pipeline.job import Job, read_saved
+from pipeline.data import sources
+from pipeline.engine import dag
+from pipeline.outputs import results
+from pipeline.runtime.job import Job, read_saved
 from storage.atomic import write_text
 from storage.errors import FlowctlError, StageFailed
 
@@ -85,7 +86,7 @@ def module(stage: dag.Stage) -> types.SimpleNamespace:
 
 def install(patch=setattr) -> None:
     """Put the fakes in place; `patch` may be pytest's monkeypatch.setattr."""
-    patch(pipeline.data, "source_digest", lambda config, cache: "digits-1")
+    patch(sources, "source_digest", lambda config, cache: "digits-1")
     patch(dag.Stage, "module", module)
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.configs import Compute, Seeded, Training
-from pipeline.job import Job, Progress
+from pipeline.recipe.sections import Compute, Seeded, Training
+from pipeline.runtime.job import Job, Progress
 
 
 class Trains(Seeded):

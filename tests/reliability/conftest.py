@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import crash_recipes
-from pipeline.execute import Outcome, execute
-from pipeline.load import load
+from pipeline.engine.execute import Outcome, execute
+from pipeline.recipe.load import load
 from storage.store import Store
 from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa: F401 - fixtures
 

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.load import load
+from pipeline.recipe.load import load
 from storage.artifact import MANIFEST, Artifact
 from storage.errors import DamageError
 
@@ -211,7 +211,7 @@ def test_a_work_directory_that_is_a_link_harms_nothing_outside(finished, tmp_pat
 
 
 def remade(session, stage: str) -> None:
-    from pipeline.execute import execute
+    from pipeline.engine.execute import execute
     node = session.nodes[stage]
     inputs = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
     found = execute(node, inputs, session.store, session.recipe.compute).artifact

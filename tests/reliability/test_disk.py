@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job import StopSignal
+from pipeline.runtime.job import StopSignal
 from storage.errors import StageFailed
 from storage.store import Store
 from tests.flows.conftest import RECIPE

@@ -10,11 +10,11 @@ import types
 import pytest
 import torch
 
-from pipeline import dag
-from pipeline.dag import build
-from pipeline.execute import execute
-from pipeline.load import load
-from pipeline.plan import plan
+from pipeline.engine import dag
+from pipeline.engine.dag import build
+from pipeline.engine.execute import execute
+from pipeline.engine.plan import plan
+from pipeline.recipe.load import load
 from storage.errors import StageFailed
 from storage.store import Store
 

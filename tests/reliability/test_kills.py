@@ -64,7 +64,7 @@ def weights(home: Path) -> dict[str, str]:
 def workers(home: Path) -> list[int]:
     """Ranks that work in this store, whoever their parent is."""
     listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in listed if "pipeline.worker" in line and str(home) in line]
+    return [int(line.split()[0]) for line in listed if "pipeline.engine.worker" in line and str(home) in line]
 
 
 @pytest.mark.slow

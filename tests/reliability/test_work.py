@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from pipeline.job import StopSignal
+from pipeline.runtime.job import StopSignal
 from storage.errors import FlowctlError, Interrupted
 from tests.reliability import damage
 from tests.reliability.conftest import NODES, digests, make

@@ -120,7 +120,7 @@ def test_a_damaged_record_vouches_for_nothing(work, text):
 def test_checkpoints_as_stages_write_them(tmp_path, folder):
     import torch
 
-    from pipeline.checkpoint import save_checkpoint
+    from pipeline.training.checkpoint import save_checkpoint
     work = tmp_path / "work" / "student" / FINGERPRINT[:12]
     save_checkpoint(work / folder, 64, {"memory.tau": torch.arange(9)}, {"step": 64, "window": [0.5]})
     assert inspect_work(work).flaws == {}

@@ -7,8 +7,8 @@ from pathlib import Path
 import obstore
 import pytest
 
-from flows.remotes import move_all
-from pipeline.plan import plan
+from flows.session.remotes import move_all
+from pipeline.engine.plan import plan
 from storage.artifact import Artifact
 from storage.errors import Interrupted
 from storage.remote import Remote

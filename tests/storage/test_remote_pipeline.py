@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import crash_recipes
-from pipeline.execute import Outcome, execute
-from pipeline.job import StopSignal
-from pipeline.load import load
-from pipeline.plan import plan
+from pipeline.engine.execute import Outcome, execute
+from pipeline.engine.plan import plan
+from pipeline.recipe.load import load
+from pipeline.runtime.job import StopSignal
 from storage.errors import DamageError, Interrupted
 from storage.inspection import inspect_artifact
 from storage.remote import Remote

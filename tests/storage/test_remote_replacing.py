@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-import pipeline.execute
-from flows import remotes
+from flows.session import remotes
+from pipeline.engine import execute as execution
 from storage.artifact import Artifact
 from storage.atomic import write_text
 from storage.remote import Remote
@@ -55,8 +55,8 @@ def tomorrow(monkeypatch):
     """Stages write other bytes than before, a day later."""
     def later(created, *words, **facts):
         return provenance(created + timedelta(days=1), *words, **facts)
-    provenance = pipeline.execute.provenance
-    monkeypatch.setattr(pipeline.execute, "provenance", later)
+    provenance = execution.provenance
+    monkeypatch.setattr(execution, "provenance", later)
     monkeypatch.setattr(fakes, "write_text", lambda path, text: write_text(path, text + "anew"))
 
 

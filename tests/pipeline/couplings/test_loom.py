@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.couplings import BankNoises, Independent, Loom, MinibatchOT, SeededNoises, refine_to_convergence
 from pipeline.couplings._loom_exchange import distances, exchange
-from pipeline.examples import Examples
-from pipeline.noise import noise
+from pipeline.data.examples import Examples
+from pipeline.runtime.noise import noise
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from storage.errors import InputError
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.couplings import Independent, MinibatchOT, Source
-from pipeline.examples import Examples
+from pipeline.data.examples import Examples
 from storage.errors import InputError
 
 SHAPE = (1, 4, 4)

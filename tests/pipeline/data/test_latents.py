@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.configs import Data
 from pipeline.data import autoencoder as module
-from pipeline.data import load
 from pipeline.data.autoencoder import Autoencoder
+from pipeline.data.examples import Examples
 from pipeline.data.latents import encode_all
-from pipeline.examples import Examples
+from pipeline.data.sources import load
+from pipeline.outputs.images import decoder
+from pipeline.recipe.sections import Data
 from pipeline.stages import data as stage
-from storage.errors import InputError, Interrupted
+from storage.errors import DamageError, InputError, Interrupted
 from storage.imageset import ImageSet
 from tests.pipeline.data.autoencoders import make_autoencoder
 from tests.pipeline.jobs import job
@@ -77,10 +78,10 @@ def test_the_artifact_decodes_without_the_folder(tmp_path, folder):
     copy = made.out / stage.AUTOENCODER
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == {
         file.name: file.read_bytes() for file in folder.iterdir()}
-    torch.testing.assert_close(stage.decoder(Published(), "cpu")(latents), Autoencoder.load(folder).decode(latents))
+    torch.testing.assert_close(decoder(Published(), "cpu")(latents), Autoencoder.load(folder).decode(latents))
     (copy / "config.json").write_text("{")
-    with pytest.raises(stage.DamageError, match="--force data"):
-        stage.decoder(Published(), "cpu")
+    with pytest.raises(DamageError, match="--force data"):
+        decoder(Published(), "cpu")
 
 
 def test_a_stopped_encoding_goes_on_and_ends_with_the_same_bits(tmp_path, folder, monkeypatch):

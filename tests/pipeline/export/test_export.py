@@ -14,21 +14,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from flows.drawing import Wish, draw
+from flows.views.drawing import Wish, draw
 from models.load import load as load_exported
 from models.tarflow import schedule_from_dict
-from pipeline import networks
-from pipeline.configs import Sweep, Teacher
 from pipeline.export import Subject, export
 from pipeline.export._onnx import Checked
-from pipeline.load import load
-from pipeline.runtime import derive
-from pipeline.sampling import class_labels, starting_noise, student_samples, teacher_samples
-from pipeline.stages.data import decoder
+from pipeline.flow_matching.sampling import class_labels, starting_noise, student_samples, teacher_samples
+from pipeline.outputs import networks
+from pipeline.outputs.images import decoder
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import Sweep, Teacher
+from pipeline.runtime.seeds import derive
 from storage.atomic import sha256_file
 from storage.errors import DamageError, InputError
 from tests.pipeline.data.autoencoders import make_autoencoder
-from tests.pipeline.test_stages import run
+from tests.pipeline.stages.test_stages import run
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[3]

@@ -8,12 +8,12 @@ from torch import nn
 
 from models._samplers import FlowSampler, VelocitySampler
 from models.tarflow import Sequential, TarFlowConfig
-from pipeline.configs import Sweep
 from pipeline.export._ways import Way, measured_ways, recommended, written
-from pipeline.paths import gaussian_path
-from pipeline.sampling import student_samples
+from pipeline.flow_matching.paths import gaussian_path
+from pipeline.flow_matching.sampling import student_samples
+from pipeline.recipe.sections import Sweep
 from tests.models.test_tarflow import random_flow
-from tests.pipeline.finished import score
+from tests.pipeline.reporting.finished import score
 
 PATHS = [{"kind": "linear"}, {"kind": "ot", "sigma_min": 1e-3}, {"kind": "vp", "beta_min": 0.1, "beta_max": 20.0},
          {"kind": "ve", "sigma_min": 0.02, "sigma_max": 5.0}]

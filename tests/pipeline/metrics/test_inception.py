@@ -211,7 +211,7 @@ def server(published, monkeypatch):
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=published.parent))
     Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{httpd.server_port}/{published.name}")
-    monkeypatch.setattr("pipeline.fetching.RETRIES", 0)
+    monkeypatch.setattr("pipeline.data.fetching.RETRIES", 0)
     monkeypatch.setenv("NO_PROXY", "*")
     yield requests
     httpd.shutdown()

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from pipeline.flow_matching.solvers import CountedField
 from pipeline.metrics.straightness import path_shape, straightness
-from pipeline.solvers import CountedField
 
 
 def normal(*shape):

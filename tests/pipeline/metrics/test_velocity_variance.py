@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pipeline.couplings import Independent, MinibatchOT
+from pipeline.flow_matching.paths import LINEAR
 from pipeline.metrics import _velocity_variance, velocity_variance
 from pipeline.metrics._velocity_variance import neighbour_means
-from pipeline.paths import LINEAR
 from storage.errors import InputError
 
 TIMES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)

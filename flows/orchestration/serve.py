@@ -1,0 +1,44 @@
+"""Prefect's API server as a child process that ends with its parent; see flows/orchestration/server.py."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+
+def main(descriptor: int) -> None:
+    """Serve Prefect's API on the socket until SIGTERM, or until the parent is gone."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    os.environ["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] = "false"  # done below, one process at a time
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    _migrate(Path(os.environ["PREFECT_HOME"]))
+    app = create_app(ephemeral=True, final=True)
+    config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+def _migrate(home: Path) -> None:
+    """Bring the database up to date. Two processes at once on a new database would break each other's migrations."""
+    from prefect.server.database import provide_database_interface
+
+    with open(home / "migration.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asyncio.run(provide_database_interface().create_db())
+
+
+def _follow_parent() -> None:
+    """Standard input ends when the parent does, however it dies."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""A run's own things: its session, record, log, display and recipes."""

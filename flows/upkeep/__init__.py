@@ -1,0 +1,1 @@
+"""Keeping the store in order: garbage collection, verification, repair and status."""

@@ -1,0 +1,1 @@
+"""What commands show of finished results: scores, comparisons, samples and banks."""

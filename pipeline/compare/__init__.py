@@ -1,6 +1,0 @@
-"""Recipes side by side, at one seed or several: one table and one plot, or a refusal that says why not."""
-
-from pipeline.compare._comparison import Comparison as Comparison
-from pipeline.compare._comparison import compare as compare
-from pipeline.compare._run import Run as Run
-from pipeline.compare._run import run_of as run_of

@@ -1,0 +1,114 @@
+"""What a student is told of the image that it shall make, and the held-out images that it is then asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.data.examples import Examples, drawn
+from pipeline.data.levels import quantise, to_unit
+from storage.errors import InputError
+from storage.imageset import ImageSet
+
+#: Images (B, C, H, W) in [-1, 1] -> what networks are told of them, (B, C, H, W).
+Condition = Callable[[Tensor], Tensor]
+
+
+def condition_of(spec: Mapping[str, Any] | None, levels: int | None) -> Condition | None:
+    """The condition that a student's settings ask for, of images of so many grey levels; None for none."""
+    return None if spec is None else partial(low_resolution, factor=spec["factor"], levels=levels)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Test images in turn: sample number i is asked to be image `order[i mod N]`, given its class and its condition.
+
+    Attributes:
+        examples: the test split.
+        spec: the student's settings of the condition.
+        order: (N,) int64, rows of the test split.
+    """
+
+    examples: Examples
+    spec: Mapping[str, Any]
+    order: Tensor
+
+    @classmethod
+    def of(cls, images: ImageSet, spec: Mapping[str, Any] | None) -> HeldOut | None:
+        """All test images, mixed; None for a student without a condition."""
+        if spec is None:
+            return None
+        test = Examples.of(images, "test")
+        return cls(test, spec, drawn(len(test), len(test)))
+
+    @property
+    def words(self) -> str:
+        """The condition as a protocol states it."""
+        return f"{self.spec['kind']} {self.spec['factor']} of the test split, {len(self.order)} images in turn"
+
+    def of_class(self, label: int) -> HeldOut:
+        """The images of one class alone. Raises InputError where the test split has none."""
+        labels = self.examples.classes(self.order)
+        chosen = self.order[labels == label]
+        if not len(chosen):
+            raise InputError("Samples of a class are conditioned on its test images", f"none of class {label}",
+                             "Ask for another class, or hold out more images: data.test_fraction")
+        return replace(self, order=chosen)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """(n, C, H, W) float32 in [-1, 1]: what samples number `rows` (n,) should come near."""
+        return self.examples.pixels(self._places(rows))
+
+    def labels(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor | None:
+        """(n,) their classes; None where networks are told none."""
+        labels = self.examples.classes(self._places(rows))
+        return None if labels is None else labels.to(device)
+
+    def conditions(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """(n, C, H, W) float32: what the network is told of them."""
+        return condition_of(self.spec, self.examples.levels)(self.images(rows)).to(device)
+
+    def bicubic(self, rows: Tensor) -> Tensor:
+        """(n, C, H, W) float32: the small images enlarged without a network, by bicubic interpolation (Keys 1981, IEEE
+        TASSP 29(6), with its a = -1/2)."""
+        factor = self.spec["factor"]
+        small = self.conditions(rows)[:, :, ::factor, ::factor]
+        # In enlarging, antialiasing changes nothing but a: without it torch has -3/4, which bends straight lines.
+        return F.interpolate(small, scale_factor=factor, mode="bicubic", align_corners=False, antialias=True)
+
+    def _places(self, rows: Tensor) -> Tensor:
+        return self.order[rows % len(self.order)]
+
+
+def low_resolution(x: Tensor, factor: int, levels: int = 256) -> Tensor:
+    """Average blocks of `factor` x `factor` pixels, round to grey levels, repeat each to the block's size.
+
+    Images are taken as they would be stored: values between levels are rounded first, as by `quantise`. Means of levels
+    are exact, halves go up.
+
+    Args:
+        x: (B, C, H, W) floating in [-1, 1], such as `Examples.pixels`. Not latents: they have no grey levels.
+        factor: how many times smaller, to a side; 1 gives x rounded.
+        levels: grey levels of the data.
+
+    Returns:
+        (B, C, H, W) float32 on the device of x, constant on each block.
+
+    Raises:
+        InputError: H or W is no multiple of `factor`, or as for `quantise`.
+    """
+    batch, channels, height, width = x.shape
+    if factor < 1 or height % factor or width % factor:
+        raise InputError(f"Images of {height}x{width} shrink by a factor of both", factor, "Choose a divisor.")
+    grey = torch.from_numpy(quantise(x.detach().cpu().numpy(), levels)).long()
+    blocks = grey.view(batch, channels, height // factor, factor, width // factor, factor)
+    area = factor**2
+    small = (2 * blocks.sum((3, 5)) + area) // (2 * area)  # integers: no mean of levels is a hair below its half
+    values = torch.from_numpy(to_unit(small.to(torch.uint8).numpy(), levels))
+    return values.repeat_interleave(factor, 2).repeat_interleave(factor, 3).to(x.device)

@@ -1,0 +1,93 @@
+"""Training images as rows: in an order that differs each epoch, with mirrored copies as rows of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.levels import to_unit
+from pipeline.runtime.seeds import generator
+from storage.imageset import ImageSet
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of images and labels, resident in memory.
+
+    `images` is (N, C, H, W): uint8 grey levels, or float32 values that are taken as they are, such as latents. With
+    `flips`, row N + i of grey levels is row i mirrored: it has noise of its own, for a TarFlow is not equivariant to
+    mirroring. Latents of mirror images are among their rows already: those of a mirrored image are no mirrored latents.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    levels: int | None = 256
+    flips: bool = False
+
+    @classmethod
+    def of(cls, images: ImageSet, split: Literal["train", "test"] = "train", flips: bool = False) -> Examples:
+        """The images of a split, "train" or "test", with mirrored copies if those are asked for."""
+        part = getattr(images, split)
+        return cls(part.images, part.labels, images.levels, flips)
+
+    def __len__(self) -> int:
+        return len(self.images) * (2 if self._mirrors else 1)
+
+    @property
+    def _mirrors(self) -> bool:
+        """Whether rows are mirrored here."""
+        return self.flips and self.images.dtype == np.uint8
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.images.shape[1:]
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """(B, C, H, W) float32 of rows (B,): grey levels in [-1, 1], anything else as it is."""
+        count = len(self.images)
+        chosen = self.images[(rows % count).numpy()]
+        images = torch.from_numpy(to_unit(chosen, self.levels) if chosen.dtype == np.uint8 else chosen)
+        mirrored = (rows >= count).view(-1, 1, 1, 1)
+        return torch.where(mirrored, images.flip(-1), images) if self._mirrors else images
+
+    def classes(self, rows: Tensor) -> Tensor | None:
+        """(B,) int64 labels of rows, None where there are no classes."""
+        if self.labels is None:
+            return None
+        return torch.from_numpy(self.labels[(rows % len(self.images)).numpy()])
+
+    def rows(self, seed: int, step: int, batch: int) -> Tensor:
+        """(batch,) the rows of a training step: without replacement within an epoch, which steps may straddle."""
+        first, last = step * batch, (step + 1) * batch
+        count = len(self)
+        orders = [_order(seed, epoch, count) for epoch in range(first // count, (last - 1) // count + 1)]
+        start = first - (first // count) * count
+        return torch.cat(orders)[start:start + batch]
+
+
+def drawn(count: int, total: int) -> Tensor:
+    """(min(count, total),) rows drawn from `total` without replacement, the same each time.
+
+    The first rows will not do in their place: of a folder of images they may be all of one class.
+    """
+    return torch.randperm(total, generator=generator("drawn", total))[:count]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> Tensor:
+    """The permutation of rows of one epoch."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+def drop_labels(labels: Tensor | None, probability: float, source: torch.Generator) -> Tensor | None:
+    """Labels with a share of them replaced by -1, each image by itself, to train the unconditional path."""
+    if labels is None:
+        return None
+    dropped = torch.rand(labels.shape, generator=source) < probability
+    return labels.masked_fill(dropped, -1)

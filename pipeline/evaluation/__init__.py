@@ -1,0 +1,1 @@
+"""Samplers under test and what is measured of their samples."""

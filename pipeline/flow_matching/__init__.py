@@ -1,0 +1,1 @@
+"""Flow matching: paths, times, solvers, losses, likelihood, and sampling."""

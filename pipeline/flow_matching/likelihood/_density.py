@@ -1,0 +1,139 @@
+"""The density of a continuous normalizing flow, by the instantaneous change of variables.
+
+    dx/dt = v(x, t),  x(0) = x,  x(1) = z        log p(x) = log N(z; 0, I) + integral over 0 < t < 1 of div v(x(t), t)
+
+Chen et al. 2018, arXiv 1806.07366, eq. 8 and appendix A; with random probes: FFJORD, Grathwohl et al. 2019, arXiv
+1810.01367. They go from noise to data, where the integral has the other sign.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from pipeline.flow_matching.likelihood import _divergence
+from pipeline.flow_matching.likelihood._divergence import EXACT_DIMENSIONS, Divergence
+from pipeline.flow_matching.solvers import CountedField, Dopri5, Velocity
+from storage.errors import FlowctlError, InputError
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What is known of a batch after one integration.
+
+    Attributes:
+        log_density: (B,) float64, log p(x) in nats, summed over dimensions.
+        probe_error: (B,) float64, standard error of `log_density` that is due to the probes: 0 if the divergence was
+            exact, NaN if there was one probe only.
+        noise: (B, ...), the other end of each path, z.
+        calls: network calls on the batch. Each was followed by a backward pass for each probe or, if exact, dimension.
+        probes: number of probes; 0 if the divergence was exact.
+    """
+
+    log_density: Tensor
+    probe_error: Tensor
+    noise: Tensor
+    calls: int
+    probes: int
+
+
+def log_density(
+    velocity: Velocity,
+    x: Tensor,
+    *,
+    divergence: str = "auto",
+    probes: int = 4,
+    generator: Generator | None = None,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Likelihood:
+    """Integrate x from t = 0 to noise at t = 1 and gather its log-density on the way, by dopri5.
+
+    The step is one for the whole batch. It is chosen so that the root mean square error of a step, over the batch,
+    stays below the tolerance for the states and for the log-densities alike. The probes are drawn once and stay the
+    same during the integration, so that the field that is integrated is smooth.
+
+    Args:
+        velocity: (x (B, ...), t (B,)) -> (B, ...), differentiable by autograd, each row by itself (no batch norm).
+            Networks should be in eval mode.
+        x: (B, ...) data, of any floating type; integrated in float32, or float64 if it is. It is left as it is.
+        divergence: `exact`, `hutchinson`, or `auto`: exact up to `EXACT_DIMENSIONS`, 64.
+        probes: K, for `hutchinson`; twice as many halve the variance at about twice the time.
+        generator: a CPU generator to draw the probes with. Not needed, nor used, where the divergence is exact.
+        rtol, atol: tolerances of a step, relative and absolute.
+
+    Raises:
+        InputError: an argument is out of range, or the velocity cannot be differentiated or has another shape than x.
+        FlowctlError: the tolerance cannot be met (a velocity that is not finite, most often).
+    """
+    Dopri5(rtol, atol)  # checks them
+    if x.ndim < 2 or not x.numel() or not x.is_floating_point():
+        raise InputError("A density is asked of a batch (B, ...) of floating type", (x.dtype, tuple(x.shape)),
+                         "Convert images to [-1, 1], and give one point as a batch of one.")
+    counted = CountedField(velocity)
+    with torch.inference_mode(False):
+        x = x.detach().to(x.dtype if x.dtype == torch.float64 else torch.float32, copy=True)
+        method, count = _method(divergence, probes, generator, x)
+        _require_differentiable(counted, x)
+        z, integrals = _integrate(counted, x, method, max(count, 1), rtol, atol)
+    integrals = integrals.double()  # (K, B)
+    log_normal = -0.5 * (z.double().square().flatten(1).sum(1) + z[0].numel() * math.log(2 * math.pi))
+    error = integrals.std(0) / count**0.5 if count > 1 else integrals.new_full((len(x),), math.nan if count else 0.0)
+    return Likelihood(log_normal + integrals.mean(0), error, z, counted.calls, count)
+
+
+def _method(divergence: str, probes: int, generator: Generator | None, x: Tensor) -> tuple[Divergence, int]:
+    """How to find the divergence, and the number of probes it takes: 0 if exact."""
+    if divergence not in ("auto", "exact", "hutchinson"):
+        raise InputError("A divergence has a known name", divergence, "Choose among auto, exact, hutchinson.")
+    if divergence == "exact" or (divergence == "auto" and x[0].numel() <= EXACT_DIMENSIONS):
+        return _divergence.exact, 0
+    if probes < 1:
+        raise InputError("Hutchinson's estimate needs at least one probe", probes, "4 are usual.")
+    if generator is None:
+        raise InputError("Random probes need a generator", None, "Give torch.Generator().manual_seed(0), say.")
+    return _divergence.hutchinson(_divergence.rademacher(probes, x, generator)), probes
+
+
+def _require_differentiable(velocity: Velocity, x: Tensor) -> None:
+    """Raise where v is cut off from x: it would pass for a field without divergence, and every density be wrong."""
+    x, t = x.clone().requires_grad_(), x.new_zeros(len(x))
+    with torch.enable_grad():
+        v = velocity(x, t)
+    if v.shape != x.shape:
+        raise InputError(f"A velocity has the shape of its state, {tuple(x.shape)}", tuple(v.shape), "Mend the field.")
+    (slope,) = torch.autograd.grad(v.sum(), x, allow_unused=True) if v.requires_grad else (None,)
+    if slope is None and not torch.equal(v, velocity(x.detach() + 1, t)):
+        raise InputError("A density needs a velocity with a gradient", "one that is cut off from x",
+                         "Take torch.no_grad, torch.inference_mode or detach out of it.")
+
+
+def _integrate(velocity: Velocity, x: Tensor, divergence: Divergence, estimates: int, rtol: float,
+               atol: float) -> tuple[Tensor, Tensor]:
+    """z (B, ...) and the integrals (K, B) of the divergence on the way there."""
+    from torchdiffeq import odeint  # here, as it is slow to import
+
+    def field(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x = state[0].detach().requires_grad_()
+        with torch.enable_grad():
+            v = velocity(x, t.to(x.dtype).expand(len(x))).to(x.dtype)
+        if not v.requires_grad:
+            return v, torch.zeros_like(state[1])
+        return v.detach(), divergence(v, x)
+
+    times = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
+    start = (x, x.new_zeros(estimates, len(x)))
+    try:
+        # Given a tuple, torchdiffeq holds the larger of the two parts' errors to the tolerance: among thousands of
+        # pixels the one number that is wanted would hardly count.
+        with torch.no_grad():
+            states, integrals = odeint(field, start, times, rtol=rtol, atol=atol, method="dopri5")
+    except AssertionError as error:  # torchdiffeq asserts that its step does not shrink to nothing
+        raise FlowctlError(
+            f"dopri5 could not meet rtol {rtol}, atol {atol} ({error}). "
+            "Check that data and velocity are finite, or loosen the tolerances."
+        ) from error
+    return states[-1], integrals[-1]

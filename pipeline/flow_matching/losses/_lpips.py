@@ -1,0 +1,140 @@
+"""Learned perceptual image patch similarity (Zhang et al. 2018, arXiv 1801.03924), version 0.1.
+
+Weights are those that were published, read from local files as tensors and nothing else: of the classifier as
+torchvision has it (features.0.weight, ...), and of LPIPS's linear layers (lin0.model.1.weight, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.fetching import read_tensors
+from storage.errors import InputError
+
+# By layer of torchvision's `features`: "C64" is a convolution to 64 channels followed by ReLU, "M" a maximum pool.
+_VGG = ("C64", "C64", "M", "C128", "C128", "M", "C256", "C256", "C256", "M", "C512", "C512", "C512", "M",
+        "C512", "C512", "C512")
+_VGG_TAPS = (1, 3, 6, 9, 12)  # relu1_2, 2_2, 3_3, 4_3, 5_3: after these convolutions, counted from 0
+_ALEX = ((3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1))
+_ALEX_POOLS = (1, 2)  # before these convolutions, counted from 0
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's statistics, for pixels in [-1, 1]
+_SOURCES = {"vgg": "torchvision's vgg16 and LPIPS's v0.1 vgg", "alex": "torchvision's alexnet and LPIPS's v0.1 alex"}
+
+
+class LPIPS(nn.Module):
+    """Distance of two images: weighted squared difference of normalised features after five layers of a classifier.
+
+    In eval mode and frozen; gradients pass through to the images. Its dropout, which the published linear layers were
+    trained with, has no effect in use and is left out.
+
+    Args:
+        network: the classifier, VGG-16 ("vgg") or AlexNet ("alex").
+        size: side that images are resized to first, bilinearly; None leaves them. VGG takes sides from 16, AlexNet
+            from 31.
+    """
+
+    def __init__(self, network: Literal["vgg", "alex"] = "vgg", size: int | None = None) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+        self.features = nn.ModuleDict(_vgg() if network == "vgg" else _alex())
+        convolutions = [name for name in self.features if _is_convolution(name)]
+        self.taps = [convolutions[place] for place in _VGG_TAPS] if network == "vgg" else convolutions
+        channels = [self.features[name].out_channels for name in self.taps]
+        self.linear = nn.ParameterList([nn.Parameter(torch.zeros(1, count, 1, 1)) for count in channels])
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """Distances (B,) float32 of images (B, C, H, W) in [-1, 1], C being 3 or, for grey ones, 1.
+
+        Raises:
+            InputError: another number of channels.
+        """
+        with torch.autocast(one.device.type, enabled=False):  # normalising tiny features needs the range of float32
+            total = one.new_zeros(len(one), dtype=torch.float32)
+            for weight, a, b in zip(self.linear, self._layers(one), self._layers(other), strict=True):
+                difference = (F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)).square()
+                total = total + (weight * difference).sum(1).mean((1, 2))
+            return total
+
+    def _layers(self, images: Tensor) -> Iterator[Tensor]:
+        """Features after each tapped layer, (B, channels, h, w)."""
+        if images.shape[1] not in (1, 3):
+            raise InputError("LPIPS looks at images of one or three channels", images.shape[1], "Use another loss.")
+        x = images.float().expand(-1, 3, -1, -1)
+        if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
+            x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
+        x = (x - self.shift) / self.scale
+        for name, layer in self.features.items():
+            x = layer(x)
+            if _is_convolution(name):
+                x = x.relu()
+            if name in self.taps:
+                yield x
+
+
+def load_lpips(network: Literal["vgg", "alex"], features: Path, linear: Path, size: int | None = None) -> LPIPS:
+    """LPIPS with published weights, on the CPU. Files are .safetensors, or else .pth read as tensors only.
+
+    Raises:
+        InputError: no file, not tensors, or tensors of other names or shapes; the message says which.
+    """
+    made = LPIPS(network, size)
+    wanted = {f"features.{name}": value for name, value in made.features.state_dict().items()}
+    given = _read(features, wanted, network)
+    made.features.load_state_dict({name.removeprefix("features."): given[name] for name in wanted})
+    wanted = {f"lin{number}.model.1.weight": weight for number, weight in enumerate(made.linear)}
+    given = _read(linear, wanted, network)
+    for name, weight in wanted.items():
+        weight.copy_(given[name])
+    return made
+
+
+def _read(path: Path, wanted: dict[str, Tensor], network: str) -> dict[str, Tensor]:
+    """The tensors of a file, all those wanted among them: published ones also hold a classifier's last layers."""
+    path, remedy = Path(path), f"Give the files of {_SOURCES[network]}."
+    if not path.is_file():
+        raise InputError("LPIPS's weights are files", str(path), remedy)
+    tensors = read_tensors(path, remedy)
+    for name, own in wanted.items():
+        found = tuple(getattr(tensors.get(name), "shape", ())) if name in tensors else "nothing of this name"
+        if found != tuple(own.shape):
+            raise InputError(f"{path} has a tensor {name} {tuple(own.shape)}", found, remedy)
+    return tensors
+
+
+def _vgg() -> dict[str, nn.Module]:
+    """By torchvision's number; ReLUs, which have numbers too, are applied in `forward`."""
+    layers: dict[str, nn.Module] = {}
+    number, channels = 0, 3
+    for word in _VGG:
+        if word == "M":
+            layers[f"pool{number}"] = nn.MaxPool2d(2)
+            number += 1
+        else:
+            layers[str(number)] = nn.Conv2d(channels, int(word[1:]), 3, padding=1)
+            number, channels = number + 2, int(word[1:])
+    return layers
+
+
+def _alex() -> dict[str, nn.Module]:
+    layers: dict[str, nn.Module] = {}
+    number = 0
+    for place, (before, after, side, stride, padding) in enumerate(_ALEX):
+        if place in _ALEX_POOLS:
+            layers[f"pool{number}"] = nn.MaxPool2d(3, 2)
+            number += 1
+        layers[str(number)] = nn.Conv2d(before, after, side, stride, padding)
+        number += 2
+    return layers
+
+
+def _is_convolution(name: str) -> bool:
+    return name.isdigit()

@@ -1,0 +1,1 @@
+"""What each stage leaves on disk, and the one place that reads it back."""

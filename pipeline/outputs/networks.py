@@ -1,0 +1,98 @@
+"""Networks of artifacts: built from a stage's config and the image set's shape, kept as safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from models.dit import DiT, DiTConfig
+from models.tarflow import TarFlow, TarFlowConfig
+from models.unet import UNet, UNetConfig
+from pipeline.flow_matching.paths import GaussianPath, gaussian_path
+from pipeline.recipe import sections as configs
+from storage.artifact import Artifact
+from storage.atomic import write_bytes, write_json
+from storage.errors import DamageError, InputError
+from storage.imageset import ImageSet
+
+WEIGHTS = "weights.safetensors"
+SHAPE = "network.json"
+_KINDS = {"tarflow": (TarFlow, TarFlowConfig), "unet": (UNet, UNetConfig), "dit": (DiT, DiTConfig)}
+Shape = TarFlowConfig | UNetConfig | DiTConfig
+
+
+def teacher_shape(config: configs.Teacher, images: ImageSet) -> TarFlowConfig:
+    """The TarFlow for these images. Raises InputError if its numbers do not fit them."""
+    return _shaped("teacher", TarFlowConfig, channels=images.channels, size=images.size, patch=config.patch,
+                   width=config.width, blocks=config.blocks, layers=config.layers, head_dim=config.head_dim,
+                   dropout=config.dropout, volume_preserving=config.volume_preserving,
+                   classes=len(images.classes or ()))
+
+
+def student_shape(config: configs.Network, images: ImageSet, condition_channels: int = 0) -> UNetConfig | DiTConfig:
+    """The velocity network for these images. Raises InputError if its numbers do not fit them."""
+    kind = DiTConfig if isinstance(config, configs.DiT) else UNetConfig
+    return _shaped("student.network", kind, channels=images.channels, size=images.size,
+                   classes=len(images.classes or ()), condition_channels=condition_channels,
+                   **config.model_dump(exclude={"kind"}))
+
+
+def _shaped(section: str, kind: type, **fields):
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise InputError(f"The section {section} must fit the images: {error}", fields["size"],
+                         f"Change {section}, or data.size") from None
+
+
+def build(shape: Shape, seed: int) -> nn.Module:
+    """A fresh network, its weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    return next(network for network, kind in _KINDS.values() if isinstance(shape, kind))(shape)
+
+
+def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Module] | None = None) -> None:
+    """Write a network's weights and shape into an artifact's payload, and further averages of the weights by name."""
+    kind = next(name for name, (network_type, _) in _KINDS.items() if isinstance(network, network_type))
+    for name, module in {None: network, **(averages or {})}.items():
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+        write_bytes(folder / _file(name), save(tensors))
+    write_json(folder / SHAPE, {"kind": kind, **asdict(network.config)})
+
+
+def _file(average: str | None) -> str:
+    return WEIGHTS if average is None else f"weights-{average}.safetensors"
+
+
+def load_network(artifact: Artifact, device: torch.device | str = "cpu", average: str | None = None) -> nn.Module:
+    """The artifact's network in eval mode, with the weights of its first average or of another one, by name.
+
+    Raises:
+        InputError: there is no such average.
+        DamageError: its files do not fit each other.
+    """
+    known = [record.path for record in artifact.files]
+    if _file(average) not in known and average is not None:
+        there = [path[len("weights-"):-len(".safetensors")] for path in known if path.startswith("weights-")]
+        raise InputError("An average is one that training.averages names", average,
+                         f"There are: {', '.join(there) or 'none but the first'}")
+    try:
+        shape = json.loads(artifact.path(SHAPE).read_bytes())
+        network_type, shape_type = _KINDS[shape.pop("kind")]
+        network = network_type(shape_type(**shape))
+        network.load_state_dict(load(artifact.path(_file(average)).read_bytes()))
+    except Exception as error:
+        raise DamageError(str(artifact.root), f"its network cannot be read: {error}",
+                          "`flowctl verify` names the damaged file; `flowctl verify --repair` makes it anew") from None
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def path_of(artifact: Artifact) -> GaussianPath:
+    """The path that a student's velocity belongs to. Pairs of a flow lie on straight lines."""
+    return gaussian_path(artifact.config.get("path", {"kind": "linear"}))

@@ -1,0 +1,20 @@
+"""The potentials of semidiscrete optimal transport, as their stage leaves them."""
+
+from __future__ import annotations
+
+from safetensors.torch import load
+
+from pipeline.couplings import Potentials
+from storage.artifact import Artifact
+from storage.errors import DamageError
+
+POTENTIALS = "potentials.safetensors"
+
+
+def load_potentials(artifact: Artifact) -> Potentials:
+    """What the stage wrote. Raises DamageError where it cannot be read."""
+    try:
+        return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
+    except Exception as error:
+        raise DamageError(str(artifact.path(POTENTIALS)), f"it cannot be read: {error}",
+                          "Run with --force potentials to make it anew") from None

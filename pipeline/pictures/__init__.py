@@ -1,8 +1,0 @@
-"""Pictures for people: grids of images with Pillow, curves with Matplotlib. The same input gives the same bytes."""
-
-from pipeline.pictures._bank import bank_picture as bank_picture
-from pipeline.pictures._curves import curves as curves
-from pipeline.pictures._noise import z_diagnostics as z_diagnostics
-from pipeline.pictures._tiles import grid as grid
-from pipeline.pictures._tiles import labelled_rows as labelled_rows
-from pipeline.pictures._tiles import png as png

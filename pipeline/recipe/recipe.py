@@ -1,0 +1,184 @@
+"""A recipe: what to make, in one frozen model, and the rules between its sections."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from pipeline.recipe import sections as configs
+from pipeline.recipe.sections import Config, Name
+
+
+class Recipe(Config):
+    """All stages' settings. Sections that a coupling does not need are left out."""
+
+    name: Name
+    description: str = Field("", description="one line for lists")
+    seed: int = Field(0, ge=0, lt=2**32)
+    data: configs.Data
+    source: configs.Data | None = Field(None, description="a second image set, in the place of noise")
+    reference: configs.Reference = configs.Reference()
+    teacher: configs.Teacher | None = None
+    couplings: configs.Couplings | None = None
+    potentials: configs.Potentials | None = None
+    student: configs.Student
+    reflow: tuple[configs.Round, ...] = Field((), max_length=configs.MOST_ROUNDS, description="rounds, in their order")
+    pairs: configs.Pairs | None = None
+    onestep: configs.OneStep | None = None
+    evaluation: configs.Evaluation
+    compute: configs.Compute = configs.Compute()
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Recipe:
+        coupling = self.student.coupling
+        banked = coupling.banked
+        if banked and not (self.teacher and self.couplings):
+            raise ValueError(f"the coupling {coupling.kind!r} needs a teacher's noises: add the sections teacher and "
+                             "couplings")
+        if not banked and (self.teacher or self.couplings):
+            raise ValueError(f"the coupling {coupling.kind!r} has no use for a teacher: "
+                             "leave the sections teacher and couplings out")
+        if bool(self.potentials) != (coupling.kind == "semidiscrete"):
+            raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
+        if banked and self.teacher.dequantisation != "gaussian":
+            raise ValueError("couplings need a teacher of Gaussian noise: set teacher.dequantisation to gaussian")
+        if bool(self.pairs) != bool(self.onestep):
+            raise ValueError("pairs and onestep go together: give both sections or neither")
+        if self.student.path.kind in ("vp", "ve") and coupling.kind != "independent":
+            raise ValueError(f"the path {self.student.path.kind!r} starts from noise that knows nothing of the data: "
+                             "set student.coupling to independent")
+        if (self.reflow or self.onestep) and self.student.path.kind != "linear":
+            raise ValueError(f"pairs lie on straight lines, so that only a student on the linear path can be trained "
+                             f"further on them, not one on {self.student.path.kind!r}: leave reflow, pairs and onestep "
+                             "out")
+        if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
+            raise ValueError("evaluation.likelihood is of pixels, under a student on the linear path: leave it out")
+        for stage, section in self._trained().items():
+            if section.training.batch % (self.compute.world * section.training.accumulate):
+                raise ValueError(
+                    f"{stage}.training.batch ({section.training.batch}) is split over {self.compute.world} processes "
+                    f"and {section.training.accumulate} parts, and must be divisible by their product")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Recipe:
+        for stage, section in self._trained().items():
+            if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
+                raise ValueError(f"{stage}.loss is LPIPS, which looks at pixels, not at latents: choose another loss, "
+                                 "or leave data.autoencoder out")
+        steps = self.onestep.steps if self.onestep else 1
+        if steps > 1 and self.pairs.solver != "dopri5":
+            unit = steps * configs.calls_of_a_step(self.pairs.solver, self.pairs.guidance)
+            if self.pairs.grid != "uniform" or self.pairs.nfe % unit:
+                raise ValueError(f"a student of {steps} steps learns what is between {steps + 1} even times, which the "
+                                 f"pairs must pass: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> Recipe:
+        if "inception-score" in self.evaluation.metrics and self.reference.extractor == "pixels":
+            raise ValueError("the Inception Score is of a network that knows classes, and reference.extractor is "
+                             "pixels: choose another extractor, or leave inception-score out")
+        if self.evaluation.onestep and not self.onestep:
+            raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
+        if self.evaluation.reflow and not self.reflow:
+            raise ValueError("evaluation.reflow is of the students of rounds: add the section reflow, or leave it out")
+        trained = self._trained()
+        rounds = [section for stage, section in trained.items() if stage.startswith("reflow")]
+        asked = ((self.evaluation.student, [self.student]), (self.evaluation.reflow, rounds),
+                 (self.evaluation.onestep, [self.onestep]))
+        for sweeps, sections in asked:
+            for average in {sweep.ema for sweep in sweeps} - {None}:
+                for section in sections:
+                    known = [kept.name for kept in section.training.averages]
+                    if average not in known:
+                        raise ValueError(f"evaluation asks for the average {average!r}, and the training keeps "
+                                         f"{', '.join(known) or 'none by name'}: name it in training.averages")
+        return self
+
+    @model_validator(mode="after")
+    def _onestep_is_asked_for_what_it_learned(self) -> Recipe:
+        if self.onestep is None or self.onestep.mode != "distil":
+            return self
+        steps = self.onestep.steps
+        for sweep in self.evaluation.onestep:
+            if (sweep.solver, sweep.nfe) != ("euler", (steps,)) or (steps > 1 and sweep.grid != "uniform"):
+                raise ValueError(f"a student distilled to {steps} {'step' if steps == 1 else 'steps'} has learned "
+                                 f"{'that' if steps == 1 else 'those'} alone: set evaluation.onestep to "
+                                 f"[{{solver: euler, grid: uniform, nfe: [{steps}]}}]")
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_two_sides(self) -> Recipe:
+        """Guidance needs a network that was trained without classes too: see `drop_labels`."""
+        first = self.reflow[0].pairs if self.reflow else self.pairs  # made by the student itself
+        later = [*(this.pairs for this in self.reflow[1:]), *([self.pairs] if self.reflow and self.pairs else [])]
+        taught = [*self.evaluation.student, *([first] if first else [])]
+        untaught = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
+        if any(how.guidance != 1 for how in untaught):
+            raise ValueError("students of pairs always know the class, and guidance asks without it: set guidance to 1 "
+                             "in evaluation.reflow, evaluation.onestep and the pairs after the first round, and guide "
+                             "the first pairs")
+        if self.student.label_drop == 0 and any(how.guidance != 1 for how in taught):
+            raise ValueError("guidance also asks for the velocity without a class, which is learned from images whose "
+                             "label is dropped: set student.label_drop above 0, or guidance to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _image_to_image_fits(self) -> Recipe:
+        coupling, condition = self.student.coupling.kind, self.student.condition
+        if condition and coupling != "independent":
+            raise ValueError(f"a condition tells each image from all others, and given it the noise of the coupling "
+                             f"{coupling!r} is not N(0, I), which samples start from: set student.coupling to "
+                             "independent")
+        if condition and self.data.autoencoder:
+            raise ValueError(f"the condition {condition.kind!r} is made of pixels, not of latents: leave "
+                             "data.autoencoder out")
+        if condition and (self.pairs or self.reflow):
+            raise ValueError("pairs hold no conditions: leave reflow, pairs and onestep out, or student.condition")
+        if self.source and coupling not in ("independent", "ot"):
+            raise ValueError(f"the coupling {coupling!r} makes noise of its own, where a source gives images: set "
+                             "student.coupling to independent or ot, or leave the section source out")
+        if self.source and self.student.path.kind != "linear":
+            raise ValueError(f"the path {self.student.path.kind!r} starts from noise, and a source gives images: set "
+                             "student.path to linear, or leave the section source out")
+        if self.source and (self.source.autoencoder or self.data.autoencoder):
+            raise ValueError("a source is carried to data in pixels: leave autoencoder out of both sections")
+        if self.source and condition:
+            raise ValueError("images come from a source or from a condition: leave source or student.condition out")
+        if self.evaluation.likelihood and (self.source or condition):
+            raise ValueError("evaluation.likelihood is that of images made from noise alone: leave it out")
+        return self
+
+    def section(self, stage: str) -> Config | None:
+        """The settings of a stage, its seed filled in. None where the recipe has no such stage.
+
+        Stages of round number N are called pairs-N and reflow-N. Pairs are told what is wanted of them by what is
+        trained on them.
+        """
+        config = self._section(stage)
+        if isinstance(config, configs.Seeded) and config.seed is None:
+            return config.model_copy(update={"seed": self.seed})
+        return config
+
+    def _section(self, stage: str) -> Config | None:
+        kind, _, number = stage.partition("-")
+        if not number:
+            config = getattr(self, stage)
+            steps = self.onestep.steps if self.onestep else 1
+            return _asked(config, intervals=steps) if stage == "pairs" and steps > 1 else config
+        if int(number) > len(self.reflow):
+            return None
+        this = self.reflow[int(number) - 1]
+        if kind == "reflow":
+            return this.student
+        return _asked(this.pairs, forward=True) if this.mix.forward and not self.couplings else this.pairs
+
+    def _trained(self) -> dict[str, Config]:
+        """The sections of the stages that train a network, by stage."""
+        rounds = {f"reflow-{number}": each for number, each in enumerate(self.reflow, 1)}
+        sections = {"teacher": self.teacher, "student": self.student, **rounds, "onestep": self.onestep}
+        return {stage: section for stage, section in sections.items() if section is not None}
+
+
+def _asked(pairs: configs.Pairs, **more: int) -> configs.Trajectories:
+    return configs.Trajectories(**pairs.model_dump(), **more)

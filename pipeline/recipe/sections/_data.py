@@ -1,0 +1,67 @@
+"""Images, and the feature space that they are measured in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.recipe.fingerprint import Added, Incidental
+from pipeline.recipe.sections._base import Config, Positive
+
+
+def _as_names(value: object) -> object:
+    """Classes that are called 0 to 9 may be given as numbers; in whatever order they come, they are one choice."""
+    if not isinstance(value, list | tuple):
+        return value
+    names = [str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in value]
+    return sorted(set(names)) if all(isinstance(name, str) for name in names) else names
+
+
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_names)]
+
+
+class Data(Config):
+    """Images into one image set with labels and a train/test split."""
+
+    source: Literal["digits", "cifar10", "images"]
+    path: Annotated[Path | None, Incidental] = Field(None, description="local archive or folder; its content counts")
+    checksum: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the archive at `path`")
+    size: int | None = Field(None, ge=4, le=1024, description="crop to a square and resize to this side, pixels")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split of its own")
+    limit: Positive | None = Field(None, description="keep only so many images of each split")
+    flips: bool = Field(False, description="train on mirrored images too")
+    only: Annotated[ClassNames | None, Added(None)] = Field(
+        None, description="keep these classes alone, by name; they are numbered anew in the data set's order")
+    labels: Annotated[bool, Added(True)] = Field(
+        True, description="tell the networks the classes; without, scores may still use them")
+    autoencoder: Annotated[Path | None, Incidental] = Field(
+        None, description="folder of a diffusers AutoencoderKL: train on its latents; its content counts")
+    seed: int = Field(0, ge=0, description="of the split; apart from the recipe's, so that all seeds share it")
+
+    @model_validator(mode="after")
+    def _source_has_files(self) -> Data:
+        if self.source == "images" and self.path is None:
+            raise ValueError("the source 'images' reads a folder or archive: set data.path")
+        if self.source == "digits" and (self.path or self.checksum or self.size):
+            raise ValueError("the source 'digits' is built in: leave path, checksum and size out")
+        return self
+
+
+class Reference(Config):
+    """The feature space and the real statistics that every Frechet distance of a data set is measured in."""
+
+    extractor: Literal["classifier", "inception", "pixels"] = Field(
+        "classifier", description="inception is FID's; classifier is trained on the data; pixels need neither")
+    weights: Annotated[Path | None, Incidental] = Field(
+        None, description="file of Inception's weights; the published ones are fetched unless given")
+    checksum: Annotated[str | None, Added(None)] = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of `weights`, where they are not the published ones")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _weights_are_inceptions(self) -> Reference:
+        if self.extractor != "inception" and (self.weights or self.checksum):
+            raise ValueError("weights and checksum are of the extractor inception: leave them out, or choose it")
+        return self

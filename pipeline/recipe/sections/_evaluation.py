@@ -1,0 +1,94 @@
+"""What is measured, of which samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, calls_of_a_step
+
+Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
+FEWEST_FOR_KID = 20
+
+
+class Sweep(Config):
+    """One line of the evaluation: a solver on a grid at several numbers of network calls.
+
+    In a recipe `guidance` and `ema` may be lists: they stand for a sweep of each value, or of each pair of values.
+    """
+
+    solver: Solver = "euler"
+    grid: Grid = "quadratic"
+    nfe: tuple[Positive, ...] = Field((), description="network calls; none for dopri5, which chooses by itself")
+    guidance: float = Field(1.0, ge=0)
+    ema: Annotated[str | None, Added(None)] = Field(
+        None, description="which average of the weights: a name in training.averages, such as power-0.05")
+
+    @model_validator(mode="after")
+    def _calls_where_they_can_be_chosen(self) -> Sweep:
+        if (self.solver == "dopri5") == bool(self.nfe):
+            raise ValueError("nfe lists the numbers of calls of a fixed-step solver, and is left out for dopri5")
+        return self
+
+
+class Likelihood(Config):
+    """Bits per dimension of held-out images under the student's ODE."""
+
+    images: int = Field(256, ge=2, description="of the test split, or all there are; two at least, for an error")
+    probes: int = Field(4, ge=2, description="of Hutchinson's estimate of the divergence; two at least, for its error")
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="of dopri5, relative and absolute")
+
+
+class Evaluation(Seeded):
+    """Frechet distance against network calls, and what else is asked for."""
+
+    samples: int = Field(ge=16)
+    student: tuple[Sweep, ...] = Field(min_length=1)
+    onestep: tuple[Sweep, ...] = ()
+    teacher: bool = True
+    likelihood: Annotated[Likelihood | None, Added(None)] = Field(None, description="left out unless given")
+    reflow: Annotated[tuple[Sweep, ...], Added(())] = Field((), description="of the student of every round of reflow")
+    metrics: Annotated[tuple[Metric, ...], Added(())] = Field(
+        (), description="beside the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
+                        "features of each side, 82 MB of Inception's")
+
+    @field_validator("student", "onestep", "reflow", mode="before")
+    @classmethod
+    def _products(cls, sweeps: Any) -> Any:
+        """Lists of guidance and of averages written out: by average, then by guidance."""
+        return [one for sweep in sweeps for one in _spelt_out(sweep)] if isinstance(sweeps, Sequence) else sweeps
+
+    @model_validator(mode="after")
+    def _calls_that_can_be_made(self) -> Evaluation:
+        for sweep in (sweep for sweep in (*self.student, *self.onestep, *self.reflow) if sweep.nfe):
+            # Heun's last step is Euler's where the number is odd.
+            unit = calls_of_a_step("euler" if sweep.solver == "heun" else sweep.solver, sweep.guidance)
+            bad = [nfe for nfe in sweep.nfe if nfe % unit]
+            if bad:
+                guided = f" under guidance {sweep.guidance:g}, which asks the network twice," if sweep.guidance != 1 \
+                    else ""
+                raise ValueError(f"the network calls of {sweep.solver}{guided} are multiples of {unit}, not {bad[0]}: "
+                                 "change nfe, or give this guidance a sweep of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_have_enough(self) -> Evaluation:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("evaluation.metrics names each metric once")
+        if "kid" in self.metrics and self.samples < FEWEST_FOR_KID:
+            raise ValueError(f"kid needs {FEWEST_FOR_KID} samples or more: raise evaluation.samples")
+        return self
+
+
+def _spelt_out(sweep: Any) -> list[Any]:
+    """A sweep as it is given, or one for each pair of its lists."""
+    if not isinstance(sweep, Mapping):
+        return [sweep]
+    lists = {key: sweep[key] for key in ("ema", "guidance") if isinstance(sweep.get(key), (list, tuple))}
+    if any(not values for values in lists.values()):
+        raise ValueError("a list of guidance or ema has one value or more: leave the field out for the default")
+    return [{**sweep, **dict(zip(lists, values, strict=True))} for values in product(*lists.values())]

@@ -1,0 +1,83 @@
+"""Pairs that a student induces, and what is trained on them: rounds of reflow, and a student of few steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Share, Solver
+from pipeline.recipe.sections._losses import Loss, SquaredError
+from pipeline.recipe.sections._times import Time, UniformTime
+from pipeline.recipe.sections._training import Training
+
+MOST_ROUNDS = 9
+
+
+class Pairs(Seeded):
+    """(z, ODE(z)) from the student."""
+
+    count: Positive
+    solver: Solver = "euler"
+    grid: Grid = "quadratic"
+    nfe: Positive | None = Field(8, description="network calls for each pair; null for dopri5, which chooses by itself")
+    guidance: float = Field(1.0, ge=0)
+    dtype: Literal["float32", "float16"] = "float32"
+    shard: Positive = 4096
+
+    @model_validator(mode="after")
+    def _calls_where_they_can_be_chosen(self) -> Pairs:
+        if (self.solver == "dopri5") != (self.nfe is None):
+            raise ValueError("nfe is the number of calls of a fixed-step solver, and null for dopri5, which chooses by "
+                             "itself")
+        return self
+
+
+class Trajectories(Pairs):
+    """What the stage pairs is given where more is wanted of it; `Recipe.section` fills it in."""
+
+    intervals: Annotated[Positive, Added(1)] = Field(1, description="of each path, whose ends are kept: onestep.steps")
+    forward: Annotated[bool, Added(False)] = Field(False, description="also carry the training images to their noise")
+
+
+class Mix(Config):
+    """Which pairs a round is trained on."""
+
+    forward: Share = Field(0.0, description="share of pairs that begin with a training image; the rest with noise")
+
+
+class Reflow(Seeded):
+    """A student trained over all t on the pairs of the one before, from its weights (Liu et al. 2023, 2209.03003)."""
+
+    time: Time = UniformTime()
+    loss: Loss = SquaredError()
+    mix: Mix = Mix()
+    training: Training
+
+
+class Round(Reflow):
+    """One round of reflow: the pairs, and the student trained on them."""
+
+    pairs: Pairs
+
+    @property
+    def student(self) -> Reflow:
+        """The settings of its training."""
+        return Reflow(**{name: getattr(self, name) for name in Reflow.model_fields})
+
+
+class OneStep(Seeded):
+    """A student trained on pairs from the last one's weights: over all t (reflow), or to go `steps` steps (distil)."""
+
+    mode: Literal["reflow", "distil"]
+    steps: Annotated[Positive, Added(1)] = Field(1, le=64, description="Euler steps on the uniform grid; 1 for reflow")
+    time: Time = UniformTime()
+    loss: Annotated[Loss, Added(SquaredError())] = SquaredError()
+    training: Training
+
+    @model_validator(mode="after")
+    def _steps_are_distilled(self) -> OneStep:
+        if self.mode == "reflow" and self.steps != 1:
+            raise ValueError("steps are those that a student is distilled to: set mode to distil, or leave steps out")
+        return self

@@ -1,0 +1,67 @@
+"""The student: a velocity network on a path from data to noise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.sections._base import Config, Fraction, Seeded
+from pipeline.recipe.sections._networks import Network
+from pipeline.recipe.sections._pairing import Coupling
+from pipeline.recipe.sections._times import LogitNormalTime, Time
+from pipeline.recipe.sections._training import Training
+
+
+class LinearPath(Config):
+    """x_t = (1 - t) x + t z."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class OptimalTransportPath(Config):
+    """The straight path that ends in data with a little noise (Lipman et al. 2023, arXiv 2210.02747, eq. 20)."""
+
+    kind: Literal["ot"] = "ot"
+    sigma_min: float = Field(1e-4, ge=0, lt=1)
+
+
+class VariancePreservingPath(Config):
+    """The diffusion path of DDPM."""
+
+    kind: Literal["vp"] = "vp"
+    beta_min: float = Field(0.1, gt=0)
+    beta_max: float = Field(20.0, gt=0)
+
+
+class VarianceExplodingPath(Config):
+    """The diffusion path of score matching with ever larger noise."""
+
+    kind: Literal["ve"] = "ve"
+    sigma_min: float = Field(0.01, gt=0)
+    sigma_max: float = Field(50.0, gt=0)
+
+
+Path = Annotated[LinearPath | OptimalTransportPath | VariancePreservingPath | VarianceExplodingPath,
+                 Field(discriminator="kind")]
+
+
+class LowResolution(Config):
+    """The image itself, so many times smaller: super-resolution (SR3, Saharia et al. 2021, arXiv 2104.07636)."""
+
+    kind: Literal["low-resolution"] = "low-resolution"
+    factor: int = Field(2, ge=2, description="how many times smaller, to a side; must divide the images' side")
+
+
+class Student(Seeded):
+    """A velocity network on the path from x to z; the coupling chooses z for x."""
+
+    coupling: Coupling
+    network: Network
+    path: Path = LinearPath()
+    condition: Annotated[LowResolution | None, Added(None)] = Field(
+        None, description="what the network is told of the image it shall make, as further input channels")
+    time: Time = LogitNormalTime()
+    label_drop: Fraction = 0.1
+    training: Training

@@ -1,0 +1,57 @@
+"""The teacher and the bank of noises that it makes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.sections._base import Fraction, Positive, Seeded
+from pipeline.recipe.sections._training import Training
+
+
+class Teacher(Seeded):
+    """TarFlow by maximum likelihood on x + noise."""
+
+    patch: Positive
+    width: Positive
+    blocks: Positive
+    layers: Positive = Field(description="transformer layers in a block")
+    head_dim: Positive = 64
+    dropout: Fraction = 0.0
+    volume_preserving: bool = False
+    noise: float = Field(0.05, gt=0, le=1, description="eta, for pixels in [-1, 1]")
+    dequantisation: Literal["gaussian", "uniform"] = "gaussian"
+    label_drop: Fraction = 0.1
+    guidance: float = Field(0.0, ge=0, description="of the samples that are drawn and evaluated")
+    annealed: Annotated[bool, Added(False)] = Field(False, description="let guidance grow along the tokens")
+    attention_temperature: Annotated[float, Added(1.0)] = Field(
+        1.0, gt=0, description="of the weaker prediction that guidance moves away from; needed without classes")
+    temperature: Annotated[float, Added(1.0)] = Field(1.0, gt=0, description="of the prior that samples start from")
+    denoise: bool = Field(True, description="remove eta from samples by Tweedie's formula")
+    decoding: Literal["calibrated", "sequential"] = Field("calibrated", description="how samples are decoded")
+    shown: Positive = Field(40, description="samples in the picture")
+    training: Training
+
+    @model_validator(mode="after")
+    def _temperature_acts(self) -> Teacher:
+        if self.attention_temperature != 1 and not self.guidance:
+            raise ValueError("attention_temperature acts through guidance alone: set guidance above 0")
+        return self
+
+
+class Couplings(Seeded):
+    """z = f(x + eta eps) / sigma_f for several draws of eps per image, in a bank."""
+
+    draws: Positive = Field(description="K, noise draws per image")
+    dtype: Literal["float32", "float16"] = "float32"
+    mantissa_bits: Annotated[int | None, Added(None)] = Field(
+        None, gt=0, lt=23, description="kept of each number, so that it compresses; what they cost: docs/bank.md")
+    shard: Positive = Field(4096, description="rows in one shard file: what a crash can cost")
+
+    @model_validator(mode="after")
+    def _bits_are_fewer(self) -> Couplings:
+        if self.mantissa_bits and self.dtype == "float16" and self.mantissa_bits >= 10:
+            raise ValueError(f"float16 has 10 mantissa bits: keep fewer than these, not {self.mantissa_bits}")
+        return self

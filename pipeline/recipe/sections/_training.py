@@ -1,0 +1,66 @@
+"""How a network is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.sections._base import Config, Fraction, Positive
+
+
+class HalfLife(Config):
+    """An average of the weights that forgets half in so many images."""
+
+    images: Positive
+
+    @property
+    def name(self) -> str:
+        return f"half-life-{self.images}"
+
+
+class Power(Config):
+    """A power-function average (Karras et al. 2024, arXiv 2312.02696): its width is a share of the training."""
+
+    width: float = Field(gt=0, lt=0.28, description="sigma_rel; 0.05 and 0.1 are usual")
+
+    @property
+    def name(self) -> str:
+        return f"power-{self.width:g}"
+
+
+class Training(Config):
+    """How a network is trained. The clock is images seen: a change of batch size moves no schedule."""
+
+    images: Positive = Field(description="length of training")
+    batch: Positive = Field(description="images in one optimizer step, over all ranks")
+    accumulate: Positive = Field(1, description="split the batch into so many parts that fit the memory")
+    lr: float = Field(gt=0, description="peak learning rate")
+    final_lr: float = Field(0.0, ge=0, description="where the cosine ends, and stays")
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(0, ge=0, description="images over which the rate rises linearly")
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: Positive = Field(description="half-life of the averaged weights")
+    averages: Annotated[tuple[HalfLife | Power, ...], Added(())] = Field(
+        (), description="further averages, kept beside; an evaluation may ask for one by its name")
+    optimizer: Annotated[Literal["adamw", "adam"], Added("adamw")] = "adamw"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Training:
+        if self.images < self.batch:
+            raise ValueError(f"images ({self.images}) must be at least one batch ({self.batch})")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch ({self.batch}) must be divisible by accumulate ({self.accumulate})")
+        names = [average.name for average in self.averages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"averages must differ from each other, got {', '.join(names)}")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps, the last one not cut short."""
+        return -(-self.images // self.batch)

@@ -1,4 +1,0 @@
-"""The report: one HTML file that shows a recipe's result, how it came about and how to make it again."""
-
-from pipeline.report.page import facts as facts
-from pipeline.report.page import render as render

@@ -1,0 +1,1 @@
+"""Reports, comparisons and differences as text, pages and pictures."""

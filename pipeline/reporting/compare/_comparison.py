@@ -1,0 +1,112 @@
+"""Several recipes under one protocol: what can be asked of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.reporting.compare import _pages, _plot, _terms
+from pipeline.reporting.compare._figures import Prediction, figures, predictions
+from pipeline.reporting.compare._run import Run
+from pipeline.reporting.compare._table import Spread, Table, table
+from pipeline.reporting.page.scores import metrics_of
+from storage.errors import InputError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that may share a table, in the order given; made by `compare`."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def metrics(self) -> list[str]:
+        return metrics_of(score for run in self.runs for score in run.scores)
+
+    @property
+    def protocol(self) -> str:
+        """The digest that all evaluations state; with several seeds, one of all but the seed of the noise."""
+        return _terms.protocol(self.runs)
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(dict.fromkeys(run.seed for run in self.runs))
+
+    @property
+    def unequal(self) -> list[str]:
+        """What the compared trainings do not have in common, one sentence each; none if terms are equal."""
+        return _terms.unequal(self.runs)
+
+    def table(self, metric: str | None = None) -> Table:
+        """Rows of (recipe, model) by network calls; the first metric unless another is named."""
+        if metric is not None and metric not in self.metrics:
+            raise InputError("A table shows a metric that was measured", metric, "Measured: " + ", ".join(self.metrics))
+        return table(self.runs, metric or self.metrics[0])
+
+    def predictions(self, metric: str | None = None) -> list[Prediction]:
+        """Whether transport cost and Var(v | x_t, t) order students as their curvature and scores do."""
+        return predictions(self.runs, metric or self.metrics[0])
+
+    def text(self, metric: str | None = None) -> str:
+        """For a terminal: plain, aligned, the best of each column with a star."""
+        return _pages.text(self.runs, self.table(metric), self.predictions(metric), self.protocol, self.unequal)
+
+    def markdown(self, metric: str | None = None) -> str:
+        """For a README: the best of each column bold, teachers and floor below."""
+        return _pages.markdown(self.runs, self.table(metric), self.predictions(metric), self.protocol, self.unequal)
+
+    def plot(self, path: Path, metric: str | None = None) -> Path:
+        """The metric against network calls, both axes logarithmic, as PNG, SVG or PDF by the path's ending."""
+        each = [sum(run.recipe == recipe for run in self.runs) for recipe in {run.recipe for run in self.runs}]
+        return _plot.plot(self.table(metric), max(each), path)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain tree for `json.dump`, nothing rounded: every run, and what its seeds come to."""
+        columns, lines = figures(self.runs)
+        return {
+            "protocol": self.protocol, "floor": self.runs[0].floor, "seeds": self.seeds, "unequal": self.unequal,
+            "shared": _terms.agreed(self.runs),
+            "rows": [line for metric in self.metrics for line in _rows(self.table(metric))],
+            "figures": [{"recipe": line.recipe} | {column.key: _plain(spread) for column, spread
+                                                   in zip(columns, line.spreads, strict=True)} for line in lines],
+            "predictions": [vars(item) for item in self.predictions()],
+            "runs": [run.model_dump(mode="json") for run in self.runs]}
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_json` wrote, from its runs alone.
+
+        Raises InputError where they are not runs, or may not share a table.
+        """
+        try:
+            return compare([Run.model_validate(item) for item in tree["runs"]])
+        except (KeyError, TypeError, ValidationError) as error:
+            raise InputError("This is not a comparison's JSON", " ".join(str(error).split())[:200],
+                             "Make it with flowctl compare --json") from None
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Join runs of recipes, each at the same seeds.
+
+    Raises InputError where there is none, where one is there twice, or where their protocols differ in more than the
+    seed of the noise that samples start from.
+    """
+    _terms.check(runs)
+    return Comparison(tuple(runs))
+
+
+def _rows(made: Table) -> list[dict[str, Any]]:
+    """A table's cells, one by one."""
+    return [{"recipe": row.recipe, "model": row.model, "way": row.way or None, "metric": made.metric,
+             "calls": column if cell.calls is None else cell.calls, "adaptive": cell.calls is not None,
+             **_plain(cell.spread)}
+            for row in made.rows for column, cell in zip(made.columns, row.cells, strict=True) if cell]
+
+
+def _plain(spread: Spread | None) -> dict[str, Any] | None:
+    return spread and {"mean": spread.mean, "deviation": spread.deviation, "least": min(spread.values),
+                       "greatest": max(spread.values), "seeds": len(spread.values)}

@@ -1,0 +1,128 @@
+"""Beside the scores: what is known of a coupling before training, how straight the paths became, what it all took."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.reporting.compare._run import COUPLING, ONESTEP, STUDENT, Run
+from pipeline.reporting.compare._table import Spread
+from pipeline.reporting.compare._terms import by_recipe
+from pipeline.reporting.page.scores import lower_is_better
+from pipeline.reporting.text.numbers import digits_for
+
+ROUND_STAGE = re.compile(r"(pairs|reflow)-\d+")
+CALLS = 2  # at which a student's score is asked to be predicted: few enough that straightness counts
+FEWEST = 5  # students that can be ranked with any sense
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column: its key in JSON, its name, the number of a run (None where it has none), and what is shown as 1."""
+
+    key: str
+    title: str
+    of: Callable[[Run], float | None]
+    unit: float = 1.0
+
+    @property
+    def heading(self) -> str:
+        return self.title if self.unit == 1 else f"{self.title} × {1 / self.unit:,.0f}"
+
+
+TRANSPORT = Figure("transport_cost", "transport cost", lambda run: run.transport_cost)
+VARIANCE = Figure("velocity_variance", "Var(v | x_t, t)",
+                  lambda run: run.velocity_variance.mean if run.velocity_variance else None)
+CURVATURE = Figure("curvature", "curvature", lambda run: run.curvature, unit=1e-3)
+FIGURES = (
+    TRANSPORT, VARIANCE, CURVATURE,
+    Figure("noise_sliced_w2", "sliced W2 of z", lambda run: run.noise.sliced_w2 if run.noise else None),
+    Figure("noise_sliced_w2_held_out", "of held-out z", lambda run: run.noise.held_out if run.noise else None),
+    Figure("coupling_seconds", "coupling, s", lambda run: run.took(COUPLING)),
+    Figure("student_seconds", "student, s", lambda run: run.took(STUDENT)),
+    Figure("reflow_seconds", "reflow, s", lambda run: run.took(tuple(
+        stage for stage in run.seconds if ROUND_STAGE.fullmatch(stage)))),
+    Figure("onestep_seconds", "one-step, s", lambda run: run.took(ONESTEP)),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A recipe's figures, in the order of the columns; None where it has none."""
+
+    recipe: str
+    spreads: tuple[Spread | None, ...]
+    texts: tuple[str | None, ...]
+
+
+def figures(runs: Sequence[Run]) -> tuple[list[Figure], list[Line]]:
+    """The columns that any run has a number for, and a line for each recipe."""
+    columns = [figure for figure in FIGURES if any(figure.of(run) is not None for run in runs)]
+    spreads = {recipe: tuple(_spread([figure.of(run) for run in some]) for figure in columns)
+               for recipe, some in by_recipe(runs).items()}
+    texts = zip(*(_texts([line[i] for line in spreads.values()], figure) for i, figure in enumerate(columns)),
+                strict=True)
+    return columns, [Line(recipe, line, shown) for (recipe, line), shown in zip(spreads.items(), texts, strict=True)]
+
+
+def _texts(column: Sequence[Spread | None], figure: Figure) -> list[str | None]:
+    """Whole seconds, three significant digits of the smallest of anything else."""
+    shown = [spread and Spread(tuple(value / figure.unit for value in spread.values)) for spread in column]
+    every = [value for spread in shown if spread for value in spread.values]
+    digits = 0 if figure.key.endswith("seconds") else digits_for(every) + 1
+    return [spread and spread.text(digits) for spread in shown]
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    """Over the seeds, where all of them have the figure."""
+    return None if None in values or not values else Spread(tuple(values))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How far a figure known without training orders students as one known only after it does.
+
+    `rho` is Spearman's rank correlation over students, each recipe at each seed: 1 for the same order. None where one
+    of the two does not vary.
+    """
+
+    cheap: str
+    dear: str
+    rho: float | None
+    students: int
+    recipes: int
+
+
+def predictions(runs: Sequence[Run], metric: str) -> list[Prediction]:
+    """Each cheap figure against each dear one; none for too few students, or what they were not measured in.
+
+    A score that is better when higher counts as its negative, so that 1 always speaks for the cheap figure.
+    """
+    sign = 1 if lower_is_better(metric) else -1
+    dear = (CURVATURE, Figure("score", f"{metric} at {CALLS} calls", lambda run: _score(run, metric, sign)))
+    found = []
+    for cheap in (TRANSPORT, VARIANCE):
+        for figure in dear:
+            both = [(run.recipe, cheap.of(run), figure.of(run)) for run in runs]
+            both = [item for item in both if None not in item]
+            if len(both) >= FEWEST:
+                recipes, ours, theirs = zip(*both, strict=True)
+                found.append(Prediction(cheap.title, figure.title, _spearman(ours, theirs), len(both),
+                                        len(set(recipes))))
+    return found
+
+
+def _score(run: Run, metric: str, sign: int) -> float | None:
+    """The student's at `CALLS` calls, if it was sampled so in one way."""
+    found = [score.value for score in run.scores
+             if (score.model, score.metric, score.nfe) == ("student", metric, CALLS)]
+    return sign * found[0] if len(found) == 1 else None
+
+
+def _spearman(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    if len(set(ours)) == 1 or len(set(theirs)) == 1:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(ours, theirs).statistic)

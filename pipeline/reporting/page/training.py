@@ -1,0 +1,150 @@
+"""The sections of the page on what was trained: teacher, couplings, students."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.engine.dag import students_among
+from pipeline.reporting.page.charts import Chart, of_loss
+from pipeline.reporting.page.figures import Picture, history, picture
+from pipeline.reporting.page.words import model
+from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
+from storage.artifact import Artifact
+
+Facts = tuple[tuple[str, str], ...]
+COUPLINGS = {"nfm": "NFM: the teacher’s own noise", "independent": "independent noise",
+             "ot": "minibatch optimal transport", "entropic": "entropic minibatch transport",
+             "loom": "LOOM-CFM: one assignment, refined in minibatches",
+             "semidiscrete": "semidiscrete optimal transport", "reflow": "pairs of the student, over all t",
+             "distil": "pairs of the student, at t = 1 alone"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network: its figures, its loss, a picture if it drew one."""
+
+    title: str
+    facts: Facts
+    chart: Chart | None
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure of the noise on the images the teacher saw and on those it did not, beside that of true noise."""
+
+    name: str
+    train: str
+    held_out: str
+    ideal: str
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The couplings: their figures, how Gaussian the noise is, and the verdict."""
+
+    facts: Facts
+    table: tuple[Spread, ...]
+    picture: Picture | None
+    warnings: tuple[str, ...]
+
+
+def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
+    artifact = inputs.get("teacher")
+    if artifact is None:
+        return None
+    found = artifact.metrics
+    facts = (
+        ("Bits per dimension, held-out images", fixed(found["bits_per_dim"], 3)),
+        ("Bits per dimension, training images", fixed(found["bits_per_dim_train"], 3)),
+        ("Dequantisation of both", found["dequantisation"]),
+        *_common(artifact),
+    )
+    return Trained("Teacher", facts, of_loss(history(artifact), "teacher"), picture(
+        artifact, "samples.png", "Images of the training data above, samples of the teacher of the same classes below.",
+        "Training images and, below, the teacher’s samples of the same classes."))
+
+
+def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
+    """The student, each round of reflow, and the student distilled of the last one's pairs, where there are such."""
+    made = []
+    chain = students_among(inputs)
+    paths = {path["model"]: path for path in inputs["evaluation"].metrics.get("paths", ())}
+    for role in (role for role in (*chain, "onestep") if role in inputs):
+        artifact = inputs[role]
+        found = artifact.metrics
+        of = role.replace("reflow", "pairs") if role != "onestep" else "pairs"  # what it was trained on
+        asked = "pairs" if role == chain[-1] else f"pairs-{chain.index(role) + 1}" if role in chain else ""
+        facts: list[tuple[str, str]] = [("Trained on", COUPLINGS.get(found["coupling"], found["coupling"]))]
+        facts.append(("Transport cost per dimension, mean over the training", fixed(found["transport_cost"], 3)))
+        if role == "student":
+            facts.append(("Curvature of its paths", significant(inputs["evaluation"].metrics["curvature"])))
+            bits = inputs["evaluation"].metrics.get("likelihood")
+            if bits:
+                facts.append((f"Bits per dimension of {bits['images']} held-out images, uniformly dequantised",
+                              f"{fixed(bits['bits_per_dim'], 3)} ± {fixed(bits['standard_error'], 3)}"))
+        elif role in paths:
+            facts.append(("Curvature of its paths", significant(paths[role]["curvature"])))
+        straight = paths.get(role) or (inputs[asked].metrics if asked in inputs else None)
+        if straight:
+            facts.append(("Straightness of its paths, 0 is straight", significant(straight["straightness"])))
+        if role != "student" and of in inputs:
+            pairs = inputs[of].metrics
+            facts.append(("Pairs", f"{count(pairs['count'])}, by {pairs['solver']}"))
+        facts += _common(artifact)
+        made.append(Trained(model(role).capitalize(), tuple(facts), of_loss(history(artifact), model(role))))
+    return made
+
+
+def couplings(inputs: Mapping[str, Artifact]) -> Noise | None:
+    artifact = inputs.get("couplings")
+    if artifact is None:
+        return None
+    found = artifact.metrics
+    gaussianity = found["gaussianity"]
+    facts = [("σ_f, the noise’s one scale", fixed(found["sigma_f"], 4)),
+             ("η, noise added to images", plain(found["noise"])),
+             ("Bank", f"{count(found['rows'])} images × {count(found['draws'])} draws")]
+    cost = gaussianity.get("transport_cost")
+    if isinstance(cost, Mapping):
+        facts.append(("Transport cost per dimension, E (z − x)²", f"{fixed(cost['per_dimension'], 3)} (noise drawn "
+                                                                  f"independently: {fixed(cost['independent'], 3)})"))
+    return Noise(tuple(facts), tuple(_spreads(gaussianity)), picture(
+        artifact, "noise.png", "Histogram of the values of z beside the normal density, and maps of the standard "
+        "deviation of z at each pixel, on training and held-out images.",
+        "Values of z beside N(0, 1), and the standard deviation of z at each pixel."), tuple(found["warnings"]))
+
+
+def _spreads(found: Mapping[str, Any]) -> list[Spread]:
+    """The table of Gaussianity: each figure of `metrics.gaussianity.diagnose`, whatever it may come to measure."""
+    train, held_out = found.get("train") or {}, found.get("held_out") or {}
+    true = {"mean": "0", "std": "1", "dimension_mean": "0", "dimension_std": "1", "dimension_kurtosis": "0",
+            "dimensions_off": "0", "sliced_w2": _figure(train.get("floor"))}
+    names = {"n": "images", "mean": "mean of all values", "std": "standard deviation of all values",
+             "dimension_mean": "mean of a dimension", "dimension_std": "standard deviation of a dimension",
+             "dimension_kurtosis": "excess kurtosis of a dimension",
+             "dimensions_off": "dimensions whose deviation is off by more than 0.5",
+             "sliced_w2": "sliced Wasserstein distance to N(0, I)", "floor": ""}
+    return [Spread(names.get(key, key.replace("_", " ")), _figure(train[key], key), _figure(held_out.get(key), key),
+                   true.get(key, "")) for key in train if key != "floor"]
+
+
+def _figure(value: Any, key: str = "") -> str:
+    if isinstance(value, (list, tuple)):  # smallest, median, largest
+        low, middle, high = ([fixed(v, 2) for v in value] + ["", ""])[:3]
+        return f"{middle} ({low} to {high})"
+    if key == "dimensions_off" and value is not None:
+        return f"{fixed(100 * value, 1)} %"
+    if isinstance(value, float):
+        return fixed(value, 3)
+    return "" if value is None else plain(value)
+
+
+def _common(artifact: Artifact) -> Facts:
+    found = artifact.metrics
+    return (("Parameters", count(found["parameters"])),
+            ("Images seen", f"{count(found['images_seen'])} in {count(found['steps'])} steps"),
+            ("Loss, mean over the last twentieth", significant(found["loss"], 4)),
+            ("Wall time", duration(artifact.provenance.wall_seconds)))

@@ -1,0 +1,1 @@
+"""What a running stage sees: its job, the device, seeds, noise and the ranks beside it."""

@@ -1,0 +1,171 @@
+"""What a running stage sees: its settings, its inputs, where to write, and how to report and stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.recipe.sections import Compute
+from storage.artifact import Artifact
+from storage.atomic import write_json
+from storage.errors import Interrupted
+
+SAVED = "saved.json"
+PROGRESS = "progress.json"
+STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """How far a stage would go on from after a crash."""
+
+    done: int
+    total: int
+    unit: str
+
+
+def read_saved(work: Path) -> Saved | None:
+    """What a work directory says it can continue from; None for nothing."""
+    try:
+        facts = json.loads((work / SAVED).read_bytes())
+        return Saved(int(facts["done"]), int(facts["total"]), str(facts["unit"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A moment of a stage's progress."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    rate: float
+    facts: Mapping[str, Any]
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+Listener = Callable[[Report], None]
+
+
+class Progress:
+    """Tells listeners, and a file for other processes, how far a stage is; at most once a second.
+
+    Of several ranks all but the first are silent.
+    """
+
+    INTERVAL = 1.0  # seconds
+
+    def __init__(self, stage: str, work: Path, listeners: tuple[Listener, ...] = (), silent: bool = False) -> None:
+        self.stage, self.work, self.listeners, self.silent = stage, work, listeners, silent
+        self._told = 0.0
+        self._first: tuple[str, float, int] | None = None
+
+    def __call__(self, done: int, total: int, unit: str, **facts: Any) -> None:
+        if self.silent:
+            return
+        now = time.monotonic()
+        if self._first is None or self._first[0] != unit or done < self._first[2]:
+            self._first = (unit, now, done)
+        if now - self._told < self.INTERVAL and done < total:
+            return
+        self._told = now
+        elapsed = now - self._first[1]
+        rate = (done - self._first[2]) / elapsed if elapsed > 0 else 0.0
+        facts |= memory()
+        report = Report(self.stage, done, total, unit, rate, facts)
+        line = {"stage": self.stage, "pid": os.getpid(), "time": time.time(), "done": done, "total": total,
+                "unit": unit, "rate": rate, "seconds_left": report.seconds_left, **facts}
+        aside = self.work / f".{PROGRESS}.partial"  # no fsync: this file may be lost
+        aside.write_text(json.dumps(line))
+        aside.replace(self.work / PROGRESS)
+        for listener in self.listeners:
+            listener(report)
+
+
+def memory() -> dict[str, float]:
+    """The most that this process has held so far, MiB: resident, and of a GPU where one is used."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
+    found = {"memory_mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        found["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
+class StopSignal:
+    """Set by Ctrl-C, SIGTERM or the UI; stages look at it where they can save and leave."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def request(self, reason: str) -> None:
+        self.reason = reason
+
+    def __bool__(self) -> bool:
+        return self.reason is not None
+
+
+class StopFile(StopSignal):
+    """The wish to stop, heard by other processes: the ranks of a stage, on any machine that sees the work directory."""
+
+    def __init__(self, work: Path) -> None:
+        super().__init__()
+        self.path = work / STOP
+
+    def request(self, reason: str) -> None:
+        super().request(reason)
+        self.path.write_text(reason)
+
+    def __bool__(self) -> bool:
+        if self.reason is None and self.path.exists():
+            self.reason = self.path.read_text() or "asked to"
+        return self.reason is not None
+
+
+@dataclass
+class Job:
+    """Everything a stage's `run(job)` may touch. `work` outlives a crash; `out` becomes the artifact.
+
+    Several ranks share one work directory (see `pipeline.runtime.ranks`); what belongs to all is written by the first.
+    `monitor` is for people: curves and samples of a training, beside the artifact and never read by a stage.
+    """
+
+    stage: str
+    config: Any
+    inputs: Mapping[str, Artifact]
+    work: Path
+    compute: Compute
+    progress: Progress
+    stop: StopSignal = field(default_factory=StopSignal)
+    monitor: Path | None = None
+    rank: int = 0
+
+    @property
+    def out(self) -> Path:
+        path = self.work / "out"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def saved(self, done: int, total: int, unit: str) -> None:
+        """Record that a crash from here on goes on from `done`."""
+        if self.rank:
+            return
+        write_json(self.work / SAVED, {"done": done, "total": total, "unit": unit})
+
+    def pause_point(self) -> None:
+        """Leave here if asked to: everything needed to go on is already on disk."""
+        if self.stop:
+            raise Interrupted(f"Stopped in stage {self.stage} ({self.stop.reason}). Progress is saved: "
+                              "run the same command again to go on")

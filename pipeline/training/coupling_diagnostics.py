@@ -1,0 +1,105 @@
+"""What a coupling leaves to its student, measured on couples alone, beside what only the trained student shows.
+
+The figures cost seconds and no training; `pipeline.reporting.compare` asks whether they predict curvature and Frechet
+distance.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete
+from pipeline.flow_matching.paths import GaussianPath
+from pipeline.metrics import gaussianity, velocity_variance
+from pipeline.outputs.results import VelocityVariance
+from pipeline.training.couples import CoupleStream
+
+log = logging.getLogger(__name__)
+PAIRS = 8192  # at most; CIFAR-10 has 3072 dimensions
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints, so that the mean is the integral over t
+
+
+def diagnose(couples: CoupleStream, step: int, device: torch.device) -> dict[str, Any]:
+    """Figures of the couples that would be trained on from `step` on, each image once.
+
+    A coupling that remembers, as LOOM-CFM does, is measured as training has left it, and goes on remembering: its state
+    is to be saved before. Deterministic. For one rank, which makes all couples by itself.
+
+    Args:
+        couples: the student's data, after training.
+        step: the first one that was not trained on.
+        device: where distances are computed.
+
+    Returns:
+        `velocity_variance` and `noise_gaussianity` as in `StudentResult`. The first is None where it cannot be
+        estimated: with fewer pairs than dimensions, or for a network that is told more than the class.
+    """
+    x, z, labels, told_more = _each_once(couples, step)
+    if len(x) < 2:
+        return {}
+    found = gaussianity.diagnose(z, None, x)["train"]
+    variance = None if told_more else _variance(x.to(device), z.to(device), labels, couples.path)
+    log.info("sliced W2 of the noise %.4f (true noise %.4f), Var(v | x_t, t) %s", found["sliced_w2"], found["floor"],
+             "not measured" if variance is None else f"{variance.mean:.4f}")
+    return {"velocity_variance": variance, "noise_gaussianity": found}
+
+
+def _variance(x: Tensor, z: Tensor, labels: Tensor | None, path: GaussianPath) -> VelocityVariance | None:
+    """Within classes where each has more pairs than dimensions; over all else; not at all with still fewer pairs.
+
+    With fewer pairs than dimensions every x lies in a subspace, and v seems to be known across it.
+    """
+    dimensions = x[0].numel()
+    if len(x) <= dimensions:
+        return None
+    within = labels is not None and int(labels.unique(return_counts=True)[1].min()) > dimensions
+    moments = [straight_time(path, t) for t in path.times(torch.tensor(TIMES, dtype=torch.float64)).tolist()]
+    found = velocity_variance(x, z, [moment for moment, _ in moments], labels=labels if within else None)
+    values = tuple(scale * value for value, (_, scale) in zip(found, moments, strict=True))
+    return VelocityVariance(mean=sum(values) / len(values), times=TIMES, values=values, pairs=len(x),
+                            within_classes=within)
+
+
+def straight_time(path: GaussianPath, t: float) -> tuple[float, float]:
+    """(t', c) such that Var(v | x_t) on this path at time t is c times that on the straight path at t'.
+
+    x_t = a x + s z is a + s times the straight path's point at t' = s / (a + s). With x_t known, x is
+    (x_t - s (z - x)) / (a + s), and v = a' x + s' z follows from z - x alone: v = (a s' - s a') / (a + s) (z - x) + ...
+    """
+    a, s, a_slope, s_slope = (float(value) for value in path.coefficients(torch.tensor(t, dtype=torch.float64)))
+    return s / (a + s), ((a * s_slope - s * a_slope) / (a + s)) ** 2
+
+
+def _each_once(couples: CoupleStream, step: int) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+    """x and z (n, C, H, W), labels (n,), and whether the network is told more: of the first n couples from `step` on
+    that lie in one epoch.
+
+    A pair that came twice would be its own nearest neighbour, and its velocity seem to be known.
+    """
+    stream = copy.copy(couples)
+    stream.label_drop, stream.coupling = 0.0, _alone(couples.coupling)
+    # A block half used is in the assignment now, but not in that of a run that has gone on from its last checkpoint.
+    stream(step)
+    every, count = len(stream.examples), min(PAIRS, len(stream.examples))
+    first = step * stream.batch
+    if first % every + count > every:
+        first += every - first % every
+    steps = range(first // stream.batch, -(-(first + count) // stream.batch))
+    made = [stream(number) for number in steps]
+    mine = slice(first - steps.start * stream.batch, first - steps.start * stream.batch + count)
+    x, z = (torch.cat([getattr(part, name) for part in made])[mine].cpu() for name in ("x", "z"))
+    labels = None if made[0].labels is None else torch.cat([part.labels for part in made])[mine].cpu()
+    return x, z, labels, made[0].condition is not None
+
+
+def _alone(coupling: Coupling | Semidiscrete) -> Coupling | Semidiscrete:
+    """The coupling for one rank: a teacher that is asked at each step else makes that rank's part of a batch only."""
+    if isinstance(coupling, Mixed):
+        return replace(coupling, coupling=_alone(coupling.coupling))
+    return replace(coupling, rank=0, world=1) if isinstance(coupling, Online) else coupling

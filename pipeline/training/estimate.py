@@ -1,0 +1,153 @@
+"""What a stage will take, before it takes it: parameters, optimizer steps, memory of the device, disk.
+
+Networks are built of torch's fake tensors, which have shapes and no memory, and one forward pass of them says which
+tensors autograd would keep: the estimate follows the architecture and not a rule of thumb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pipeline.data.batches import Couples, NoisyImages
+from pipeline.engine.dag import IMAGES, Node, student_among
+from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
+from pipeline.flow_matching.objective import velocity_error
+from pipeline.outputs.networks import build, student_shape, teacher_shape
+from pipeline.recipe import sections as configs
+from pipeline.recipe.sections import Training
+
+# What a CIFAR-like source holds, known before it is read. A folder of images is measured by the data stage.
+_SOURCES = {"digits": (1437, 1, 8, 10), "cifar10": (50_000, 3, 32, 10)}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures of one stage; None where they do not apply or cannot be known yet."""
+
+    parameters: int | None = None
+    steps: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The part of an image set that networks depend on."""
+
+    rows: int
+    channels: int
+    size: int
+    classes: tuple[str, ...]
+
+    @property
+    def values(self) -> int:
+        return self.channels * self.size**2
+
+
+def estimate(node: Node, measured: dict | None = None) -> Estimate:
+    """Figures for one node. `measured` are the metrics of its data artifact, where that is there already."""
+    data = node if node.name in IMAGES else node.inputs["data"]
+    shape = _images(data.config, None if node.name == "source" else measured)
+    if shape is None:
+        return Estimate()
+    return {"data": _data, "teacher": _teacher, "couplings": _couplings, "student": _student,
+            "pairs": _pairs, "reflow": _on_pairs, "onestep": _on_pairs}.get(
+                node.stage.kind, lambda node, shape: Estimate())(node, shape)
+
+
+def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
+    flips = 2 if config.flips else 1
+    if measured is not None:
+        return _Shape(measured["train"] * flips, measured["channels"], measured["size"],
+                      tuple(measured["classes"] or ()))
+    if config.source not in _SOURCES or config.only is not None or config.autoencoder is not None:
+        return None  # the data stage counts and measures them
+    rows, channels, size, classes = _SOURCES[config.source]
+    return _Shape(min(rows, config.limit or rows) * flips, channels, config.size or size,
+                  ("",) * classes * config.labels)
+
+
+def _data(node: Node, shape: _Shape) -> Estimate:
+    return Estimate(disk_bytes=shape.rows * shape.values)
+
+
+def _teacher(node: Node, shape: _Shape) -> Estimate:
+    from models.tarflow import TarFlow
+    from pipeline.training.maximum_likelihood import nats_per_dimension
+
+    with FakeTensorMode():
+        flow = TarFlow(teacher_shape(node.config, shape))
+        part = NoisyImages(_images_of(shape, node.config.training), None)
+        return _training(flow, nats_per_dimension, part, node.config.training)
+
+
+def _student(node: Node, shape: _Shape) -> Estimate:
+    return _flow_matching(node.config.network, node.config.training, shape, node.config.condition is not None)
+
+
+def _on_pairs(node: Node, shape: _Shape) -> Estimate:
+    """Of a student that goes on from another one, whose network it has."""
+    student = node
+    while student.name != "student":
+        student = student.inputs[student_among(student.inputs)]
+    return _flow_matching(student.config.network, node.config.training, shape, loss=node.config.loss)
+
+
+def _flow_matching(config: configs.Network, training: Training, shape: _Shape, told: bool = False,
+                   loss: configs.Loss | None = None) -> Estimate:
+    """`told`: whether the network sees a condition of the images' shape."""
+    with FakeTensorMode():
+        x = _images_of(shape, training)
+        network = build(student_shape(config, shape, shape.channels if told else 0), 0)
+        couples = Couples(x, x.clone(), torch.empty(len(x)), None, x.clone() if told else None)
+        return _training(network, partial(velocity_error, loss=_loss(loss)), couples, training)
+
+
+def _loss(config: configs.Loss | None) -> Loss:
+    """The loss with the memory that it takes, without weights."""
+    if isinstance(config, configs.LpipsHuber):
+        return LpipsHuber(LPIPS(config.network, config.size), PseudoHuber(config.c))
+    return SQUARED
+
+
+def _images_of(shape: _Shape, training: Training) -> Tensor:
+    """One part of a batch. Labels are left out below: they change no memory to speak of."""
+    return torch.empty(training.batch // training.accumulate, shape.channels, shape.size, shape.size)
+
+
+def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part: Any, training: Training) -> Estimate:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    weights = {id(parameter) for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if id(tensor) not in weights:
+            kept[id(tensor)] = tensor  # held, so that no other tensor gets its id
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), \
+            torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"):
+        loss(network, part)
+    activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.
+    copies = 4 + 1 + len(training.averages)
+    return Estimate(parameters, training.steps, 4 * copies * parameters + activations,
+                    2 * 4 * (copies - 1) * parameters)
+
+
+def _couplings(node: Node, shape: _Shape) -> Estimate:
+    size = 2 if node.config.dtype == "float16" else 4
+    return Estimate(disk_bytes=node.config.draws * shape.rows * shape.values * size)
+
+
+def _pairs(node: Node, shape: _Shape) -> Estimate:
+    size = 2 if node.config.dtype == "float16" else 4
+    made = 2 * node.config.count * getattr(node.config, "intervals", 1)
+    return Estimate(disk_bytes=(made + getattr(node.config, "forward", False) * shape.rows) * shape.values * size)

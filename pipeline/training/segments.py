@@ -1,0 +1,56 @@
+"""What a student of k steps learns: each of its Euler steps goes where the teacher's path goes in that interval.
+
+On the uniform grid step i runs from t = i/k to (i - 1)/k, and its velocity is k (x_{i/k} - x_{(i-1)/k}), with x_t the
+teacher's path from a noise. Then k Euler steps of the student end where the path ends: distillation of rectified flow
+to k steps (Liu et al. 2023, arXiv 2209.03003), with the path's own points in the place of a straight line's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.batches import Couples
+from pipeline.data.examples import Examples
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.runtime.seeds import derive
+
+
+class Segments:
+    """Couples by step, made of a bank of trajectories: row p k + i - 1 holds both ends of step i of path p.
+
+    Args:
+        starts, ends: (paths * k, C, H, W) float16 or float32: the state at t = i/k, and at (i - 1)/k.
+        labels: (paths * k,) int64, or None.
+        steps: k.
+        batch: segments in a step of the training, over all ranks.
+    """
+
+    path = LINEAR
+
+    def __init__(self, starts: np.ndarray, ends: np.ndarray, labels: np.ndarray | None, steps: int, seed: int,
+                 batch: int) -> None:
+        self.starts, self.ends, self.steps, self.batch = starts, Examples(ends, labels), steps, batch
+        self.seed = derive(seed, "student")
+
+    def __call__(self, step: int) -> Couples:
+        rows = self.ends.rows(self.seed, step, self.batch)
+        t = ((rows % self.steps + 1).double() / self.steps).float()
+        start, end = torch.from_numpy(self.starts[rows.numpy()]).float(), self.ends.pixels(rows).float()
+        return line(start, end, t, self.steps, self.ends.classes(rows))
+
+    def state(self, step: int) -> dict[str, Tensor]:
+        """Nothing: a batch follows from its step alone."""
+        return {}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        del tensors
+
+
+def line(start: Tensor, end: Tensor, t: Tensor, steps: int, labels: Tensor | None = None) -> Couples:
+    """The line from `start` at t (B,) to `end` at t - 1/steps, both (B, ...), as the couple x at t = 0 and z at t = 1
+    that lie on it: so it is interpolated and its velocity is z - x, like that of any couple."""
+    velocity = (start - end) * steps
+    t_ = t.view(-1, *[1] * (start.ndim - 1))
+    return Couples(start - t_ * velocity, start + (1 - t_) * velocity, t, labels)

@@ -1,0 +1,245 @@
+"""The flow in Prefect: states, logs, progress, failures, retries, interrupts and zombies, with fake stages."""
+
+import json
+import os
+import signal
+import time
+import types
+
+import pytest
+
+from flows.session.runs import RunRecord, records
+from pipeline.engine import dag
+from storage.errors import Interrupted
+from tests.flows import fakes
+
+pytestmark = pytest.mark.usefixtures("home")
+UNTIL = ("--until", "couplings")  # data, teacher, couplings
+
+
+@pytest.fixture
+def run(flowctl, tiny, prefect_server, monkeypatch):
+    """`flowctl run tiny ...` against the tests' server."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)  # done once, by the fixture
+    monkeypatch.setattr("flows.orchestration.retries.BACKOFF", [0, 0])
+    return lambda *words: flowctl("run", tiny, *words)
+
+
+@pytest.fixture
+def client(prefect_server):
+    from prefect.client.orchestration import get_client
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def _behave(monkeypatch, **stages):
+    monkeypatch.setenv("FAKES", json.dumps(stages))
+
+
+def _last_run(client, home):
+    (*_, facts) = records(home)
+    return client.read_flow_run(facts["flow_run"]), facts
+
+
+def _tasks(client, flow_run, expected):
+    """Names and states of the tasks, in order; Prefect stores them a little later."""
+    from prefect.client.schemas.filters import FlowRunFilter
+    mine = FlowRunFilter.model_validate({"id": {"any_": [str(flow_run.id)]}})
+    for _ in range(100):
+        runs = sorted(client.read_task_runs(flow_run_filter=mine), key=lambda run: run.start_time or run.created)
+        if [(run.name, run.state.name) for run in runs] == expected:
+            break
+        time.sleep(0.1)
+    return [(run.name, run.state.name) for run in runs], runs
+
+
+def test_a_run_its_reuse_and_its_pictures(run, client, home):
+    result = run(*UNTIL)
+    assert result.exit_code == 0, result.output
+    assert [line.partition(" …")[0] for line in result.stderr.splitlines()] == ["data: run", "teacher: run",
+                                                                                "couplings: run"]
+    flow_run, facts = _last_run(client, home)
+    assert (flow_run.name, flow_run.state.name, flow_run.state.message) == ("tiny", "Completed", "3 run")
+    assert facts["id"] in flow_run.tags and facts["outcome"] == "3 run"
+    names, tasks = _tasks(client, flow_run, [(stage, "Completed") for stage in ("data", "teacher", "couplings")])
+    assert names == [("data", "Completed"), ("teacher", "Completed"), ("couplings", "Completed")]
+    upstream = {source.id for source in tasks[2].task_inputs["wait_for"]}
+    assert upstream == {tasks[0].id, tasks[1].id}
+
+    result = run(*UNTIL)
+    assert result.exit_code == 0 and "Nothing to run: all 3 stages are there." in result.stdout
+    flow_run, _ = _last_run(client, home)
+    assert flow_run.state.message == "3 reused"
+    names, _ = _tasks(client, flow_run, [(stage, "Reused") for stage in ("data", "teacher", "couplings")])
+    assert {state for _, state in names} == {"Reused"}
+
+    from prefect.client.schemas.filters import ArtifactFilter
+    artifacts = client.read_artifacts(artifact_filter=ArtifactFilter())
+    mine = {artifact.key: artifact for artifact in artifacts if artifact.flow_run_id == flow_run.id}
+    assert [row["outcome"] for row in json.loads(mine["stages"].data)] == ["reused"] * 3
+    progress = {artifact.key: artifact.data for artifact in artifacts if artifact.type == "progress"}
+    assert progress["tiny-teacher"] == 100
+
+
+def test_a_run_leaves_a_journal_with_a_span_for_each_stage(run, home):
+    assert run(*UNTIL).exit_code == 0
+    [journal] = (home / "runs").glob("run-*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    ends = [(line["stage"], line["outcome"]) for line in lines if line["event"] == "end"]
+    assert ends == [("data", "run"), ("teacher", "run"), ("couplings", "run")]
+    assert any(line["event"] == "log" and line["stage"] == "teacher" for line in lines)
+
+
+def test_the_stages_logs_reach_prefect(run, client, home):
+    run("--until", "data")
+    flow_run, _ = _last_run(client, home)
+    from prefect.client.schemas.filters import LogFilter
+    wanted = LogFilter.model_validate({"flow_run_id": {"any_": [str(flow_run.id)]}})
+    for _ in range(100):
+        if any(log.message == "hello from data" for log in client.read_logs(wanted)):
+            return
+        time.sleep(0.1)
+    raise AssertionError([log.message for log in client.read_logs(wanted)])
+
+
+@pytest.mark.parametrize(("fail", "said"), [
+    ("ValueError", "Stage teacher failed: ValueError: boom second line. What it had saved is kept: run the same "),
+    ("StageFailed", "The loss is not finite at image 640. Then run the same command again"),
+])
+def test_a_failing_stage_fails_the_flow_and_stops_it(run, client, home, monkeypatch, fail, said):
+    _behave(monkeypatch, teacher={"fail": fail})
+    result = run(*UNTIL)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"error: {said}") and "Traceback" not in result.output
+    flow_run, facts = _last_run(client, home)
+    assert flow_run.state.name == "Failed" and "teacher" in flow_run.state.message
+    names, _ = _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Failed")])
+    assert names == [("data", "Completed"), ("teacher", "Failed")]
+    assert facts["outcome"].startswith("failed: ")
+    assert (home / "work" / "teacher").is_dir() and not (home / "artifacts" / "teacher").exists()
+    _behave(monkeypatch)
+    assert "teacher: resumed" in run(*UNTIL).stderr
+
+
+def test_a_stage_that_refuses_its_input_ends_with_2(run, monkeypatch):
+    from storage.errors import InputError
+    monkeypatch.setitem(fakes.ERRORS, "ValueError", lambda: InputError("All images have one size", "8x9", "Crop them"))
+    _behave(monkeypatch, data={"fail": "ValueError"})
+    result = run("--until", "data")
+    assert result.exit_code == 2
+    assert result.stderr == "error: All images have one size; got '8x9'. Crop them\n"
+
+
+def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run, flowctl, tiny, monkeypatch):
+    assert run(*UNTIL).exit_code == 0
+    _behave(monkeypatch, teacher={"steps": 4, "fail": "timeout", "times": 1})
+    result = run(*UNTIL, "--force", "teacher")  # Prefect's own second attempt
+    assert result.exit_code == 0 and "teacher: resumed" in result.stderr, result.output
+
+    _behave(monkeypatch, teacher={"steps": 4, "fail": "ValueError", "times": 1})
+    forced = ("--force", "data", "--force", "teacher")
+    assert run(*UNTIL, *forced).exit_code == 1
+    shown = flowctl("plan", tiny, *UNTIL).stdout
+    assert "forced by --force, saved at 2 of 4 images" in shown
+    result = run(*UNTIL, *forced)
+    assert result.exit_code == 0 and "teacher: resumed" in result.stderr and "data: reused" in result.stderr
+    assert "Nothing to run" in run(*UNTIL).stdout
+
+
+def test_only_transient_failures_are_tried_again(run, client, home, monkeypatch):
+    from flows.orchestration.pipeline_flow import make
+    monkeypatch.setattr(make, "retry_delay_seconds", [0, 0])
+    _behave(monkeypatch, teacher={"fail": "timeout", "times": 2})
+    result = run("--until", "teacher")
+    assert result.exit_code == 0, result.output
+    flow_run, _ = _last_run(client, home)
+    _, tasks = _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Resumed")])
+    assert [task.run_count for task in tasks] == [1, 3]
+
+
+def _signalled(*numbers):
+    """A stage that is sent signals while it works."""
+    def stage_run(job):
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        job.saved(1, 2, "images")
+        job.pause_point()
+    return lambda stage: (types.SimpleNamespace(run=stage_run) if stage.name == "teacher" else fakes.module(stage))
+
+
+def test_ctrl_c_saves_and_cancels(run, client, home, monkeypatch):
+    monkeypatch.setattr(dag.Stage, "module", _signalled(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    result = run(*UNTIL)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == ("error: Stopped in stage teacher (Ctrl-C). Progress is saved: run the "
+                                              "same command again to go on")
+    flow_run, _ = _last_run(client, home)
+    assert flow_run.state.name == "Cancelled"
+    assert _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Cancelled")])[0][-1][1] == "Cancelled"
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    monkeypatch.setattr(dag.Stage, "module", fakes.module)
+    assert "teacher: resumed" in run(*UNTIL).stderr
+
+
+def test_ctrl_c_twice_stops_at_once(run, client, home, monkeypatch):
+    monkeypatch.setattr(dag.Stage, "module", _signalled(signal.SIGINT, signal.SIGINT))
+    result = run(*UNTIL)
+    assert result.exit_code == 1 and "error: Stopped at once" in result.stderr
+    flow_run, facts = _last_run(client, home)
+    assert flow_run.state.name == "Crashed" and facts["outcome"] == "stopped at once"
+
+
+def test_a_killed_run_is_marked_crashed_by_the_next(run, client, home):
+    from prefect import flow, tags, task
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.states import Running
+
+    record = RunRecord(home, {"name": "tiny"}, [], None)
+
+    @task
+    def half():
+        pass
+
+    @flow
+    def killed():
+        half()
+    with tags(record.id):
+        killed()
+    mine = FlowRunFilter.model_validate({"tags": {"all_": [record.id]}})
+    (dead,) = client.read_flow_runs(flow_run_filter=mine)
+    client.set_flow_run_state(dead.id, Running(), force=True)
+    record.facts |= {"process_start": 1}  # another process has its id now
+    record._write()
+    record.release()
+    assert run("--until", "data").exit_code == 0
+    assert client.read_flow_run(dead.id).state.name == "Crashed"
+    assert next(records(home))["outcome"] == "killed"
+
+
+def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
+    def gone(*_, **__):
+        raise ConnectionError("refused")
+    monkeypatch.setattr("flows.orchestration.pipeline_flow.pipeline", gone)
+    result = run(*UNTIL)
+    assert result.exit_code == 1 and "went away during the run" in result.stderr
+
+
+def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server):
+    from flows.orchestration import prefect_progress
+    from pipeline.runtime.job import Report
+    calls = []
+
+    def broken(*args, **kwargs):
+        calls.append(args)
+        raise ConnectionError("refused")
+    monkeypatch.setattr(prefect_progress, "create_progress_artifact", broken)
+    listener = prefect_progress.ProgressArtifact("tiny", "teacher")
+    for done in range(5):
+        listener(Report("teacher", done, 9, "images", 1.0, {}))
+    assert len(calls) == 1  # and then it is quiet for a while
+
+
+def test_interrupted_is_an_error_of_the_user_kind():
+    assert Interrupted.exit_code == 1

@@ -1,0 +1,109 @@
+"""Recipes by the name of a run: what was recorded is taken wherever a recipe is given."""
+
+import json
+
+import pytest
+
+from flows.orchestration.launch import outline
+from flows.session import recipes
+from flows.session.runs import RunRecord
+from flows.session.session import Session
+from pipeline.engine.plan import plan
+from pipeline.recipe.load import load
+from storage.errors import InputError
+from tests.flows.conftest import make_all
+
+
+def record(recipe) -> None:
+    """A run of it as `flowctl run` records it."""
+    session = Session.open(recipe)
+    steps = outline(plan(session.nodes, session.store))
+    RunRecord(session.store.home, recipe.model_dump(mode="json"), steps, None).end("7 run")
+
+
+@pytest.fixture
+def mine(home, tiny, monkeypatch):
+    """A recipe that was renamed and changed by `--set`, made and on record."""
+    recipe = load(tiny, ["name=mine", "student.label_drop=0.3"])
+    make_all(recipe)
+    record(recipe)
+    monkeypatch.chdir(home.parent)
+    return recipe
+
+
+def test_the_name_of_a_run_means_the_recipe_it_recorded(mine):
+    assert recipes.load("mine") == mine
+    assert recipes.load("mine", ["seed=7"]) == mine.model_copy(update={"seed": 7})
+    assert recipes.load("mine", ["onestep=null", "potentials=null"]) == mine
+
+
+def test_the_latest_run_of_the_name_counts(mine, tiny, monkeypatch):
+    later = load(tiny, ["name=mine", "seed=3"])
+    monkeypatch.setattr("flows.session.runs.time.strftime", lambda form: "99991231T235959")
+    record(later)
+    assert recipes.load("mine") == later
+
+
+def test_shipped_names_and_files_come_first(mine, tiny):
+    record(load(tiny, ["name=nfm-digits"]))
+    assert recipes.load("nfm-digits") == load("nfm-digits")
+    assert recipes.load(tiny) == load(tiny)
+
+
+def test_which_machine_recorded_it_is_not_part_of_it(mine, tiny):
+    record(load(tiny, ["name=two", "compute={nnodes: 2, node_rank: 1, rendezvous: 'first:29400', batch: 64}"]))
+    assert recipes.load("two").compute == mine.compute.model_copy(update={"batch": 64})
+
+
+def test_an_unknown_name_is_answered_with_the_runs_there_are(mine, home):
+    with pytest.raises(InputError, match=rf"got 'foo'\. Known: .*\. Runs in {home}: mine$"):
+        recipes.load("foo")
+    with pytest.raises(InputError, match=r"Did you mean 'mine'\?"):
+        recipes.load("mined")
+
+
+def test_records_that_are_torn_or_without_a_recipe_name_nothing(mine, home):
+    (path,) = (home / "runs").glob("run-*.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"recipe": None}))
+    (home / "runs" / "run-9.json").write_text("{torn")
+    with pytest.raises(InputError, match=rf"Runs in {home}: none$"):
+        recipes.load("mine")
+
+
+def test_a_recorded_recipe_that_is_no_longer_valid_says_whence_it_is(mine, home):
+    (path,) = (home / "runs").glob("run-*.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"recipe": facts["recipe"] | {"old": 1}}))
+    with pytest.raises(InputError, match="mine, as its latest run recorded it, is not valid: old: unknown key"):
+        recipes.load("mine")
+
+
+@pytest.mark.parametrize("words", [("plan",), ("run",), ("report",), ("results",)])
+def test_commands_find_what_the_run_made(flowctl, mine, words):
+    result = flowctl(*words, "mine")
+    assert result.exit_code == 0, result.output
+    if words[0] in ("plan", "run"):
+        assert "run" not in result.stdout.split() and result.stdout.count("reuse") == 7
+        changed = flowctl("plan", "mine", "--set", "student.label_drop=0.2").stdout
+        assert "label_drop: 0.3 -> 0.2" in changed
+
+
+def test_show_and_diff_take_the_name_too(flowctl, mine, tiny):
+    assert json.loads(flowctl("show", "mine", "--json").stdout) == mine.model_dump(mode="json")
+    assert flowctl("diff", "mine", tiny).exit_code == 0
+    assert "Did you mean 'mine'?" in flowctl("show", "minne").stderr
+    assert "Did you mean 'mine'?" in flowctl("diff", "minne", tiny).stderr
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("couplings", "inspect", "mine"), "couplings inspect takes what holds a bank"),  # fake stages write none
+    (("couplings", "inspect", "minne"), "Did you mean 'mine'?"),
+    (("compare", "mine", "minne"), "Did you mean 'mine'?"),
+    (("sample", "mine", "--model", "onestep"), "onestep"),
+    (("export", "mine", "--out", "there", "--model", "onestep"), "onestep"),
+    (("deploy", "mine"), "deploy needs a Prefect server")])
+def test_other_commands_come_as_far_as_their_own_rules(flowctl, mine, words, said):
+    result = flowctl(*words)
+    assert result.exit_code == 2 and said in result.stderr
+    assert "A recipe is a YAML file" not in result.stderr or "minne" in words

@@ -1,0 +1,102 @@
+"""Run records: who is alive, who was killed, and process ids that were given anew."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flows.session import runs
+from flows.session.runs import RunRecord, alive, bury, killed, records
+from tests.flows.conftest import ROOT
+
+# A run in another container, whose processes are not seen here: one in truth, one that says so.
+CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from flows.session.runs import RunRecord
+record = RunRecord(Path(sys.argv[1]), {"name": "tiny"}, [], None)
+record.facts |= json.loads(sys.argv[2])
+record.joined("flow-run-id")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+PLAN = [{"stage": "data", "action": "run", "reason": "not made yet", "fingerprint": "f"}]
+
+
+@pytest.fixture
+def record(tmp_path):
+    return RunRecord(tmp_path, {"name": "tiny", "seed": 0}, PLAN, None)
+
+
+def test_a_record_tells_who_runs_what(record, tmp_path):
+    record.joined("flow-run-id")
+    (facts,) = records(tmp_path)
+    assert (facts["pid"], facts["name"], facts["flow_run"], facts["plan"]) == (os.getpid(), "tiny", "flow-run-id", PLAN)
+    assert alive(facts, tmp_path) and facts["ended"] is None and not killed(tmp_path)
+    record.end("3 run")
+    (facts,) = records(tmp_path)
+    assert facts["outcome"] == "3 run" and facts["ended"] >= facts["began"]
+
+
+def test_the_dead_are_found_and_buried(record, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    record.facts["pid"] = child.pid
+    record.end("x")
+    record.facts["ended"] = None
+    record._write()
+    (dead,) = killed(tmp_path)
+    bury(tmp_path, dead)
+    assert not killed(tmp_path) and next(records(tmp_path))["outcome"] == "killed"
+
+
+@pytest.mark.parametrize(("change", "lives"), [({"process_start": 1}, False), ({"boot": "another"}, False),
+                                               ({"host": "elsewhere", "pid": 1, "boot": "b"}, True)])
+def test_the_same_id_may_be_another_process(record, tmp_path, change, lives):
+    assert alive(record.facts | change, tmp_path / "without locks") is lives
+
+
+@pytest.mark.parametrize(("prefix", "facts"), [([], '{"process_start": 1}'), ([], '{"host": "elsewhere"}'),
+                                               (CONTAINER, "{}")], ids=["container", "host", "unshared"])
+def test_a_run_whose_process_is_not_seen_here_lives_while_it_holds_its_lock(tmp_path, prefix, facts):
+    if prefix and (sys.platform != "linux" or subprocess.run([*prefix, "true"], capture_output=True).returncode):
+        pytest.skip("process namespaces cannot be made here")
+    process = subprocess.Popen([*prefix, sys.executable, "-c", ELSEWHERE, str(tmp_path), facts], cwd=ROOT,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        (found,) = records(tmp_path)
+        # By its process alone:
+        assert not alive(found, tmp_path / "without locks") or found["host"] == "elsewhere"
+        assert alive(found, tmp_path) and not killed(tmp_path)
+        process.kill()
+        process.stdout.read()  # until it is gone, with all that it started
+    (dead,) = killed(tmp_path)
+    bury(tmp_path, dead)
+    assert not killed(tmp_path) and not list((tmp_path / "runs").glob("*.lock"))
+
+
+def test_a_run_that_has_just_ended_was_not_killed(record, tmp_path, monkeypatch):
+    def looked(facts, home):
+        record.end("7 run")
+        return False
+    monkeypatch.setattr(runs, "alive", looked)
+    assert killed(tmp_path) == []
+    assert not list((tmp_path / "runs").glob("*.lock"))
+
+
+def test_an_unreadable_record_is_passed_over(record, tmp_path):
+    (tmp_path / "runs" / "run-0.json").write_text("{torn")
+    (tmp_path / "runs" / "run-1.json").write_text(json.dumps(record.facts | {"id": "x" * 300}))
+    assert len(list(records(tmp_path))) == 1
+
+
+def test_the_end_of_a_run_is_told_even_if_the_disk_is_full(record, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("flows.session.runs.write_json", full)
+    record.end("failed")
+    assert not alive(record.facts, tmp_path)  # though its record cannot say so

@@ -1,0 +1,158 @@
+"""Signals, waiting, retries, words and pictures, each by itself."""
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.orchestration.retries import transient
+from flows.session import words
+from flows.session.display import Bars, Display, Lines
+from flows.session.interrupts import stopping_gently
+from flows.session.logs import heard
+from flows.session.session import Session
+from flows.session.waiting import wait_for
+from pipeline.engine.execute import Outcome
+from pipeline.recipe.load import load
+from pipeline.runtime.job import Report, StopSignal
+from storage.errors import Interrupted, StageFailed
+from storage.locks import held
+
+
+class Notes(Display):
+    def __init__(self):
+        self.notes, self.reports = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def report(self, report):
+        self.reports.append(report)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_the_first_signal_asks_and_the_second_stops(number, reason):
+    stop, told, before = StopSignal(), [], signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), stopping_gently(stop, told.append):
+        os.kill(os.getpid(), number)
+        assert stop.reason == reason and len(told) == 1
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_thread_leaves_signals_alone():
+    seen = []
+
+    def work():
+        with stopping_gently(StopSignal(), print):
+            seen.append(signal.getsignal(signal.SIGINT))
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+@pytest.fixture
+def waiting_for_teacher(home, tiny):
+    session = Session.open(load(tiny), display=Notes())
+    session.store.prepare()
+    node = session.nodes["teacher"]
+    return session, node, session.store.lock_path("teacher", node.fingerprint)
+
+
+def test_waiting_tells_of_the_holder_and_shows_its_progress(waiting_for_teacher):
+    session, node, lock = waiting_for_teacher
+    work = session.store.work("teacher", node.fingerprint)
+    work.mkdir(parents=True)
+    (work / "progress.json").write_text('{"stage": "teacher", "pid": 5, "done": 1, "total": 2, "unit": "images", '
+                                        '"rate": 1.0, "loss": 3.0}')
+    stream = open(lock, "w")  # noqa: SIM115
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    assert held(lock)
+    threading.Timer(0.2, stream.close).start()
+    wait_for("process 5 on here", node, session)
+    assert session.display.notes == ["teacher: waiting for process 5 on here, which is making it"]
+    assert session.display.reports[0].done == 1 and session.display.reports[0].facts["loss"] == 3.0
+    assert not held(lock)
+
+
+def test_waiting_ends_when_the_user_stops(waiting_for_teacher):
+    session, node, lock = waiting_for_teacher
+    session.stop.request("Ctrl-C")
+    with open(lock, "w") as stream, pytest.raises(Interrupted, match="while waiting for process 5"):
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        wait_for("process 5", node, session)
+
+
+@pytest.mark.parametrize(("error", "again"), [
+    (OSError(errno.EIO, ""), True), (OSError(errno.ETIMEDOUT, ""), True), (ConnectionResetError(), True),
+    (OSError(errno.ESTALE, ""), True), (TimeoutError(), True),
+    (OSError(errno.ENOSPC, ""), False), (OSError(errno.EROFS, ""), False), (FileNotFoundError(), False),
+    (PermissionError(), False), (OSError("an image that does not decode"), False), (ValueError(), False),
+    (StageFailed("not finite"), False), (MemoryError(), False),
+])
+def test_only_what_may_pass_is_tried_again(error, again):
+    assert transient(error) is again
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (41.2, "41 s"), (365, "6 min 05 s"),
+                                               (11400, "3 h 10 min")])
+def test_durations(seconds, said):
+    assert words.duration(seconds) == said
+
+
+def test_sizes_and_moments():
+    assert [words.size(n) for n in (0, 999, 1234567, 2.5e13)] == ["0 B", "999 B", "1.23 MB", "25 TB"]
+    report = Report("teacher", 12800, 64000, "images", 512.0, {"loss": 0.31234, "lr": 1e-3})
+    assert words.moment(report) == "12,800 of 64,000 images, 512/s, loss 0.3123, 1 min 40 s left"
+    assert words.moment(Report("data", 5, 5, "images", 0.0, {})) == "5 of 5 images"
+
+
+def test_lines_are_one_per_stage(capsys):
+    shown = Lines()
+    shown.begin("teacher")
+    shown.report(Report("teacher", 1, 2, "images", 1.0, {}))
+    shown.end("teacher", Outcome("run", None, 41.2))
+    assert capsys.readouterr().err == "teacher: run … 41 s\n"
+
+
+def test_bars_take_all_that_a_run_tells(capsys):
+    with Bars() as shown:
+        shown.begin("teacher")
+        shown.report(Report("teacher", 1, 2, "images", 1.0, {"loss": 1.0}))
+        shown.note("warning: [bold] is no markup")
+        shown.begin("teacher")
+        shown.end("teacher", Outcome("run", None, 41.2))
+    assert "[bold] is no markup" in capsys.readouterr().err
+
+
+def test_warnings_of_our_loggers_reach_the_display():
+    notes, logger = Notes(), logging.getLogger("pipeline.stages.teacher")
+    with heard(notes):
+        logger.info("not this")
+        logger.warning("too %s", "weak")
+    logger.warning("nor this")
+    assert notes.notes == ["warning: too weak"]
+
+
+@pytest.mark.parametrize(("channels", "count", "size"), [(1, 5, (148, 98)), (3, 4, (98, 98)), (1, 1, (48, 48))])
+def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
+    from flows.views.drawing import write
+    images = np.full((count, channels, 8, 8), 16, np.uint8)
+    write(tmp_path / "a.png", images, None, 17)
+    picture = Image.open(tmp_path / "a.png")
+    assert picture.size == size and picture.getpixel((0, 0)) in (255, (255, 255, 255))
+    write(tmp_path / "a.npz", images, np.arange(count), 17)
+    kept = np.load(tmp_path / "a.npz")
+    assert (kept["images"] == images).all() and kept["labels"].tolist() == list(range(count)) and kept["levels"] == 17
+
+
+def test_a_server_that_does_not_answer_is_no_server():
+    from flows.orchestration.server import answers
+    assert not answers("http://127.0.0.1:1/api") and not answers("nonsense")

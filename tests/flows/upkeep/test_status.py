@@ -1,0 +1,86 @@
+"""`status`: what runs in other processes, and what was stopped."""
+
+import fcntl
+import json
+
+from flows.orchestration.launch import outline
+from flows.session.runs import RunRecord
+from flows.session.session import Session
+from pipeline.engine.plan import plan
+from pipeline.recipe.load import load
+from storage.atomic import write_json
+
+
+def _work(home, tiny, stage):
+    node = Session.open(load(tiny)).nodes[stage]
+    from storage.store import Store
+    work = Store(home).work(stage, node.fingerprint)
+    work.mkdir(parents=True)
+    return work, Store(home).lock_path(stage, node.fingerprint)
+
+
+def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
+    work, lock = _work(home, tiny, "teacher")
+    write_json(work / "progress.json", {"stage": "teacher", "pid": 12, "time": 1.0, "done": 640, "total": 1280,
+                                        "unit": "images", "rate": 64.0, "seconds_left": 10.0, "loss": 2.5,
+                                        "memory_mib": 1234.5, "data_wait": 0.0123})
+    write_json(work / "saved.json", {"done": 512, "total": 1280, "unit": "images"})
+    lock.parent.mkdir(parents=True)
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        found = json.loads(flowctl("status", "--json").stdout)
+        text = flowctl("status").stdout
+    (item,) = found
+    assert item | {"saved": None} == {
+        "stage": "teacher", "fingerprint": work.name, "state": "running", "recipe": None, "pid": 12, "done": 640,
+        "total": 1280, "unit": "images", "rate": 64.0, "seconds_left": 10.0, "time": 1.0,
+        "facts": {"loss": 2.5, "memory_mib": 1234.5, "data_wait": 0.0123},
+        "saved": None}
+    assert item["saved"]["done"] == 512
+    assert "640 of 1,280 images, 64/s, loss 2.5, 10 s left" in text and "512 images" in text
+    assert "1,234 MiB" in text and "1.2%" in text
+    assert json.loads(flowctl("status", "--json").stdout)[0]["state"] == "stopped"
+
+
+def test_a_stopped_stage_is_what_it_saved(flowctl, home, tiny):
+    work, _ = _work(home, tiny, "student")
+    assert json.loads(flowctl("status", "--json").stdout) == []  # nothing saved: nothing to tell
+    write_json(work / "saved.json", {"done": 3, "total": 8, "unit": "images"})
+    (work / "progress.json").write_text('{"torn": ')
+    (item,) = json.loads(flowctl("status", "--json").stdout)
+    assert (item["state"], item["done"], item["pid"], item["rate"]) == ("stopped", 3, None, None)
+
+
+def test_whose_it_is_stands_in_the_records_and_equal_stages_are_told_apart(flowctl, home, tiny):
+    teachers = {}
+    for lr in ("0.1", "0.2"):
+        session = Session.open(load(tiny, [f"teacher.training.lr={lr}"]))
+        work = session.store.work("teacher", session.nodes["teacher"].fingerprint)
+        write_json(work / "saved.json", {"done": 3, "total": 8, "unit": "images"})
+        recipe = {**session.recipe.model_dump(mode="json"), "name": f"lr-{lr}"}
+        RunRecord(home, recipe, outline(plan(session.nodes, session.store)), None).end("stopped")
+        teachers[work.name] = f"lr-{lr}"
+    write_json(home / "runs" / "run-0.json", {"id": "run-0", "name": "odd", "pid": 1, "host": "h", "server": None,
+                                              "flow_run": None, "plan": [{"stage": 1}]})
+    found = json.loads(flowctl("status", "--json").stdout)
+    assert {item["fingerprint"]: item["recipe"] for item in found} == teachers and len(teachers) == 2
+    _, *lines = flowctl("status").stdout.splitlines()
+    assert {line.split()[1]: line.split()[3] for line in lines} == {mark[:8]: name for mark, name in teachers.items()}
+
+
+def test_a_running_stage_of_another_container_has_the_recipe_whose_run_holds_its_lock(flowctl, home, tiny):
+    work, lock = _work(home, tiny, "teacher")
+    write_json(work / "progress.json", {"stage": "teacher", "pid": 12})
+    record = RunRecord(home, load(tiny).model_dump(mode="json"), [], None)
+    record.facts |= {"pid": 12, "process_start": 1}  # which here is another process, or none
+    record.joined("flow")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        (item,) = json.loads(flowctl("status", "--json").stdout)
+    record.release()
+    assert (item["state"], item["pid"], item["recipe"]) == ("running", 12, "tiny")
+
+
+def test_nothing_to_tell(flowctl, home):
+    assert "Nothing is running" in flowctl("status").stdout

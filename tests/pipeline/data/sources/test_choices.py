@@ -1,0 +1,113 @@
+"""Some classes, no classes, latents: what may be chosen of a data set, and that no choice moves what was there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.data.sources import digest, load, source_digest
+from pipeline.recipe.fingerprint import fingerprint
+from pipeline.recipe.sections import Data
+from pipeline.stages import data as stage
+from storage.errors import InputError
+from storage.imageset import ImageSet
+from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_cifar10_archive, make_folder
+from tests.pipeline.jobs import job
+
+DIGITS = "af4ec2f1d3e66d44728eb89fb2dae7de3797c1b9e7caa2df8521e0d660be383f"
+
+
+def of(**changes) -> str:
+    return fingerprint("data", 1, Data(source="digits", **changes), {})
+
+
+def test_new_choices_keep_old_fingerprints():
+    assert of() == of(only=None, labels=True, autoencoder=None) == DIGITS
+    assert len({DIGITS, of(only=["3"]), of(only=["3", "8"]), of(labels=False)}) == 4
+    assert of(only=[8, 3]) == of(only=["3", "8", "3"])  # one choice, however it is written
+
+
+def test_names_are_texts_or_whole_numbers():
+    assert Data(source="digits", only=[8, "3"]).only == ("3", "8")
+    for wrong in ([], [True], [1.5], "3", [None]):
+        with pytest.raises(ValueError, match="only"):
+            Data(source="digits", only=wrong)
+
+
+def test_only_some_digits_are_split_as_among_all():
+    whole, some = load(data_config("digits")), load(data_config("digits", only=("8", "3")))
+    assert some.classes == ["3", "8"]
+    for split in ("train", "test"):
+        every, kept = getattr(whole, split), getattr(some, split)
+        chosen = np.isin(every.labels, [3, 8])
+        np.testing.assert_array_equal(kept.images, every.images[chosen])
+        np.testing.assert_array_equal(np.array([3, 8])[kept.labels], every.labels[chosen])
+    assert len(load(data_config("digits", only=("8", "3"), limit=10)).train.labels) == 10
+    assert load(data_config("digits", only=("8",))).classes == ["8"]
+    with pytest.raises(InputError, match=r"classes of digits; got \['ten'\].*They are 0, 1"):
+        load(data_config("digits", only=("3", "ten")))
+
+
+def test_only_some_of_cifar10(tmp_path):
+    path = tmp_path / "cifar.tar.gz"
+    checksum = make_cifar10_archive(path, per_batch=20)
+    found = load(data_config("cifar10", path=path, checksum=checksum, only=("dog", "cat")))
+    assert found.classes == ["cat", "dog"]
+    assert len(found.train.images) == 20 and len(found.test.images) == 4
+    brightness = [found.train.images[found.train.labels == label].mean() for label in (0, 1)]
+    assert brightness == pytest.approx([20 * 3 + 14.5, 20 * 5 + 14.5], abs=1)  # each class has its own in this archive
+
+
+def test_only_some_folders_are_decoded(tmp_path, monkeypatch):
+    from pipeline.data.sources import images
+
+    read = []
+    original = images._decode
+    monkeypatch.setattr(images, "_decode", lambda name, *rest: read.append(name) or original(name, *rest))
+    root = make_folder(tmp_path / "pets", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("ant", "cat", "dog")
+                                           for i in range(10)})
+    found = load(data_config("images", path=root, only=("dog", "ant")))
+    assert found.classes == ["ant", "dog"] and sorted(set(found.train.labels)) == [0, 1]
+    assert len(read) == 20 and not any("cat" in name for name in read)
+    bare = make_folder(tmp_path / "bare", {f"{i}.png": encoded(coloured(i)) for i in range(10)})
+    with pytest.raises(InputError, match="bare has none"):
+        load(data_config("images", path=bare, only=("dog",)))
+
+
+def test_networks_are_not_told_the_classes_but_scores_know_them(tmp_path):
+    made = job(tmp_path, "data")
+    made.config = Data(source="digits", limit=30, labels=False)
+    result = stage.run(made)
+    found = ImageSet.open(made.out / stage.IMAGES)
+    assert result.classes is None and found.classes is None and found.train.labels is None
+    assert found.originals.classes == [str(i) for i in range(10)]
+    np.testing.assert_array_equal(found.originals.train.labels, load(made.config).train.labels)
+    np.testing.assert_array_equal(found.originals.train.images, found.train.images)
+
+
+def test_an_autoencoder_is_part_of_the_identity_by_content(tmp_path, monkeypatch):
+    monkeypatch.setattr(digest, "_SETTLED", -1e6)
+    folder = make_folder(tmp_path / "vae", {name: b"one" for name in digest.AUTOENCODER})
+    images = make_folder(tmp_path / "set", {"a.png": b"x"})
+
+    def found(folder, **changes):
+        return source_digest(data_config(**{"source": "digits", "autoencoder": folder, **changes}), tmp_path / "cache")
+
+    first = found(folder)
+    make_folder(tmp_path / "copy", {name: b"one" for name in digest.AUTOENCODER} | {"readme.md": b"x"})
+    assert first.startswith("sha256:") and found(tmp_path / "copy") == first
+    assert len({first, found(None), found(folder, source="images", path=images),
+                found(None, source="images", path=images)}) == 4
+    (folder / digest.AUTOENCODER[1]).write_bytes(b"two")
+    assert found(folder) != first
+    assert of(autoencoder=folder) == DIGITS  # where it lies does not count
+    (folder / digest.AUTOENCODER[1]).unlink()
+    with pytest.raises(InputError, match=r"folder with config\.json and diffusion_pytorch_model\.safetensors"):
+        found(folder)
+
+
+def test_a_checksum_is_of_the_images_alone(tmp_path):
+    folder = make_folder(tmp_path / "vae", {name: b"one" for name in digest.AUTOENCODER})
+    root = make_folder(tmp_path / "set", {f"{i}.png": encoded(coloured(i)) for i in range(10)})
+    checksum = digest.images_digest(data_config("images", path=root))
+    assert len(load(data_config("images", path=root, checksum=checksum, autoencoder=folder)).train.images) == 8

@@ -1,0 +1,224 @@
+"""Which stages a recipe with rounds of reflow has, what each reads, and that recipes without are as they were."""
+
+import pytest
+
+from pipeline.engine import dag
+from pipeline.engine.plan import plan
+from pipeline.outputs.results import ReflowResult
+from pipeline.recipe.load import load
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.rehearsal import rehearse
+from pipeline.recipe.sections import OneStep, Pairs, Reflow, Trajectories
+from pipeline.reporting.diff import of_recipe
+from pipeline.reporting.diff._stages import stage_pairs
+from pipeline.training.estimate import estimate
+from storage.errors import InputError
+from storage.store import Store
+
+TRAINING = "training: {images: 1280, batch: 64, lr: 1.0e-3, ema: 100}"
+ROUND = f"{{pairs: {{count: 100, nfe: 4}}, {TRAINING}}}"
+MIXED = f"{{pairs: {{count: 100, nfe: 4}}, mix: {{forward: 0.25}}, {TRAINING}}}"
+ALONE = ["student.coupling=independent", "teacher=null", "couplings=null"]
+
+
+def recipe(*rounds: str, overrides=()):
+    return load("nfm-digits", [f"reflow=[{', '.join(rounds)}]", *overrides])
+
+
+def nodes(*rounds: str, overrides=()):
+    return dag.build(recipe(*rounds, overrides=overrides))
+
+
+def test_fingerprints_without_rounds_are_frozen():
+    """Banks and students of older versions are found: a change here orphans all of them."""
+    found = {name: node.fingerprint[:12] for name, node in dag.build(load("nfm-digits")).items()}
+    assert {name: found[name] for name in ("student", "pairs", "onestep")} == {
+        "student": "8f938f9130d5", "pairs": "42d9572f1498", "onestep": "8e9f1e5a8883"}
+
+
+def test_two_rounds_lie_between_the_student_and_its_distillation():
+    found = nodes(ROUND, MIXED)
+    assert list(found) == ["data", "reference", "teacher", "couplings", "student", "pairs-1", "reflow-1", "pairs-2",
+                           "reflow-2", "pairs", "onestep", "evaluation", "report"]
+    reads = {name: set(node.inputs) for name, node in found.items()}
+    assert reads["pairs-1"] == {"data", "student"} and reads["reflow-1"] == {"data", "student", "pairs-1"}
+    assert reads["pairs-2"] == {"data", "reflow-1"}
+    assert reads["reflow-2"] == {"data", "reflow-1", "pairs-2", "couplings"}  # whose pairs it mixes in
+    assert reads["pairs"] == {"data", "reflow-2"} and reads["onestep"] == {"data", "reflow-2", "pairs"}
+    assert reads["evaluation"] == {"data", "reference", "teacher", "student", "reflow-1", "reflow-2", "onestep"}
+    assert reads["report"] == set(found) - {"report"}
+    assert [node.inputs.keys() <= set(list(found)[:place]) for place, node in enumerate(found.values())] == [True] * 13
+    assert {node.stage.kind for node in found.values()} == set(found) - {
+        "pairs-1", "pairs-2", "reflow-1", "reflow-2"} | {"reflow"}
+    assert found["reflow-2"].stage.result is ReflowResult
+    assert isinstance(found["reflow-2"].config, Reflow) and found["reflow-2"].config.seed == 0
+    assert type(found["pairs-2"].config) is Pairs and found["pairs-2"].config.seed == 0
+
+
+def test_a_round_changes_only_what_comes_after_it():
+    one, two = nodes(ROUND), nodes(ROUND, MIXED)
+    same = [name for name in one if one[name].fingerprint == two[name].fingerprint]
+    assert same == ["data", "reference", "teacher", "couplings", "student", "pairs-1", "reflow-1"]
+    assert one["student"].fingerprint == nodes()["student"].fingerprint
+    assert two["pairs-1"].fingerprint != two["pairs-2"].fingerprint
+
+
+def test_what_pairs_are_for_is_part_of_what_they_are():
+    plain, mixed = nodes(ROUND, overrides=ALONE), nodes(MIXED, overrides=ALONE)
+    assert mixed["pairs-1"].config.forward is True  # without a bank, the student's own ODE makes them
+    assert mixed["pairs-1"].fingerprint != plain["pairs-1"].fingerprint
+    assert nodes(MIXED)["pairs-1"].fingerprint == nodes(ROUND)["pairs-1"].fingerprint
+
+    several = nodes(overrides=["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]"])
+    assert several["pairs"].config.intervals == 4
+    assert several["pairs"].fingerprint != nodes()["pairs"].fingerprint
+
+
+def test_pairs_of_a_round_start_from_the_source_where_there_is_one():
+    found = dag.build(load("data-to-data", [f"reflow=[{MIXED}]"]))
+    assert set(found["pairs-1"].inputs) == {"data", "source", "student"} and found["pairs-1"].config.forward
+    with pytest.raises(InputError, match="pairs hold no conditions"):
+        load("sr-digits", [f"reflow=[{ROUND}]"])
+
+
+def test_settings_of_its_own_kind_at_their_defaults_are_no_settings():
+    base = dict(training=load("nfm-digits").onestep.training, seed=0)
+    old = dag.fingerprint("onestep", 1, OneStep(mode="distil", **base), {})
+    assert old == dag.fingerprint("onestep", 1, OneStep(mode="distil", steps=1, loss={"kind": "l2"}, **base), {})
+    assert old != dag.fingerprint("onestep", 1, OneStep(mode="distil", loss={"kind": "pseudo-huber"}, **base), {})
+    pairs = dict(count=10, seed=0)
+    assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, Trajectories(**pairs), {})
+
+
+def test_stages_by_name():
+    assert dag.stage_named("reflow-3").module().__name__ == "pipeline.stages.reflow"
+    assert dag.stage_named("pairs").module() is dag.stage_named("pairs-9").module()
+    assert dag.stage_named("reflow-10") is dag.stage_named("reflow-0") is dag.stage_named("reflow") is None
+    assert dag.round_of("pairs-2") == ("pairs", 2) and dag.round_of("pairs") is None
+    roles = ["reflow-2", "onestep", "reflow-1", "student", "pairs-1", "reflow-x"]
+    assert dag.students_among(roles) == ["student", "reflow-1", "reflow-2"] and dag.student_among(roles) == "reflow-2"
+    assert dag.students_among(["data"]) == [] and dag.student_among(["data"]) is None
+    assert [name for name in dag.NAMES if name in nodes(ROUND, ROUND)] == list(nodes(ROUND, ROUND))
+
+
+def test_lpips_reads_its_weights_from_outside_the_store(tmp_path):
+    (tmp_path / "vgg16.pth").write_bytes(b"a")
+    (tmp_path / "vgg.pth").write_bytes(b"b")
+    loss = f"onestep.loss={{kind: lpips-huber, features: {tmp_path}/vgg16.pth, linear: {tmp_path}/vgg.pth}}"
+    first = nodes(overrides=[loss])["onestep"].fingerprint
+    (tmp_path / "vgg16.pth").rename(tmp_path / "moved.pth")
+    assert nodes(overrides=[loss.replace("vgg16", "moved")])["onestep"].fingerprint == first  # its content counts
+    (tmp_path / "vgg.pth").write_bytes(b"c")
+    assert nodes(overrides=[loss.replace("vgg16", "moved")])["onestep"].fingerprint != first
+    with pytest.raises(InputError, match=r"vgg16\.pth"):
+        nodes(overrides=[loss])
+
+
+def test_plan_estimate_rehearsal_and_diff_know_rounds(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    made = recipe(ROUND, MIXED, overrides=["evaluation.reflow=[{grid: uniform, nfe: [1, 4]}]"])
+    found = dag.build(made)
+    assert [(step.node.name, step.action) for step in plan(found, store)] == [(name, "run") for name in found]
+    student, figures = estimate(found["student"]), estimate(found["reflow-2"])
+    assert (figures.parameters, figures.steps) == (student.parameters, 20)
+    assert estimate(found["pairs-2"]).disk_bytes == 2 * 100 * 64 * 4
+
+    small = rehearse(made)
+    assert list(dag.build(small)) == list(found)
+    assert [(this.pairs.count, this.pairs.nfe, this.training.images) for this in small.reflow] == [(32, 1, 4)] * 2
+    assert small.evaluation.reflow[0].nfe == (1,)
+
+    pairs = stage_pairs(of_recipe(recipe(ROUND), store), of_recipe(made, store))
+    assert [pair.stage for pair in pairs] == list(found)
+    alone = [pair.stage for pair in pairs if pair.why == ("B alone has it",)]
+    assert alone == ["pairs-2", "reflow-2"]
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_the_estimate_counts_each_copy_of_the_weights(stage):
+    """In memory the weights, their gradient, two moments and the average; on disk two checkpoints, without gradients.
+
+    What autograd keeps grows with the batch. At a batch of 0 copies are left, and masks and views of weights."""
+    def at(batch, averages="[]"):
+        asked = [f"{stage}.training.batch={batch}", f"{stage}.training.averages={averages}"]
+        return estimate(dag.build(load("nfm-digits", asked))[stage])
+
+    small, large, more = at(4), at(8), at(4, "[{width: 0.1}]")
+    copies = (2 * small.memory_bytes - large.memory_bytes) / (4 * small.parameters)
+    assert 5 <= copies < 7
+    assert more.memory_bytes - small.memory_bytes == 4 * small.parameters
+    assert small.disk_bytes == 2 * 4 * 4 * small.parameters
+    assert more.disk_bytes - small.disk_bytes == 2 * 4 * small.parameters
+
+
+@pytest.mark.parametrize("network", ["vgg", "alex"])
+def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"")
+    loss = f"onestep.loss={{kind: lpips-huber, network: {network}, features: {tmp_path}/a, linear: {tmp_path}/b}}"
+    plain, perceptual = (estimate(nodes(overrides=overrides)["onestep"]) for overrides in ([], [loss]))
+    assert perceptual.parameters == plain.parameters  # it is not trained
+    first = 64 * 4 * (224**2 if network == "vgg" else 55**2)  # bytes of its first layer's features of one image
+    assert perceptual.memory_bytes > plain.memory_bytes + 128 * first
+
+
+def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_is_asked():
+    made = load("nfm-digits", ["compute.nproc=8", "teacher.training.accumulate=2"])
+    assert rehearse(made).teacher.training.batch % 8 == 0 == rehearse(made).student.training.batch % 8
+    whole = rehearse(made, whole_batches=True)
+    for section, full in ((whole.teacher, made.teacher), (whole.student, made.student), (whole.onestep, made.onestep)):
+        assert section.training.images == section.training.batch == full.training.batch
+        assert section.training.accumulate == full.training.accumulate and section.training.steps == 1
+    assert whole.evaluation.samples == whole.pairs.count == made.compute.batch
+    assert whole.data.limit >= max(made.teacher.training.batch, made.student.training.batch)
+    assert Recipe.model_validate(whole.model_dump()) == whole
+
+
+def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
+    made = load("nfm-digits", ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun",
+                               "pairs.nfe=16"])
+    assert rehearse(made).pairs.nfe == 8 and rehearse(made).onestep.steps == 4
+
+
+@pytest.mark.parametrize(("overrides", "rule"), [
+    ([*ALONE, "student.path={kind: vp}", f"reflow=[{ROUND}]", "pairs=null", "onestep=null"], "on the linear path can"),
+    (["onestep.steps=3"], "multiple of 3"),
+    (["onestep.steps=2", "pairs.grid=quadratic"], r"pairs\.grid to uniform"),
+    (["onestep.steps=2", "pairs.solver=rk4", "pairs.guidance=2.0"], "multiple of 16"),
+    (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
+    (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"to 1 step has learned that alone.*nfe: \[1\]"),
+    (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "to 1 step has learned that"),
+    (["onestep.steps=2", "evaluation.onestep=[{nfe: [2]}]"], r"to 2 steps has learned those.*uniform, nfe: \[2\]"),
+    (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "always know the class"),
+    ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "always know the class"),
+    ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "always know the class"),
+    (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
+    (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
+    (["pairs.solver=dopri5"], "null for dopri5"),
+    (["pairs.nfe=null"], "null for dopri5"),
+    (["evaluation.reflow=[{nfe: [1]}]"], "section reflow"),
+    (["reflow=[{training: {images: 10, batch: 4, lr: 0.1, ema: 3}}]"], r"pairs"),
+    ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [1], ema: power-0.1}]"], "power-0.1"),
+    ([*ALONE, f"reflow=[{ROUND}]", "student.training.batch=129", "compute.nproc=3"], r"reflow-1\.training\.batch"),
+    ([f"reflow=[{', '.join([ROUND] * 10)}]"], "at most 9"),
+    (["onestep.loss={kind: lpips-huber}"], "features"),
+    (["onestep.loss={kind: lpips-huber, features: a, linear: b}", "data.source=images", "data.path=a",
+      "data.autoencoder=a"], "latents"),
+])
+def test_what_does_not_fit_is_refused_with_a_remedy(overrides, rule):
+    with pytest.raises(InputError, match=rule):
+        load("nfm-digits", overrides)
+
+
+def test_a_rehearsal_has_calls_and_samples_enough_for_guidance_and_kid():
+    made = load("nfm-digits", ["evaluation.student=[{solver: heun, nfe: [12], guidance: 2.0}]",
+                               "evaluation.metrics=[kid]", "pairs.guidance=2.0"])
+    small = rehearse(made)
+    assert Recipe.model_validate(small.model_dump()).evaluation.student[0].nfe == (4,)
+    assert small.pairs.nfe == 2 and small.evaluation.samples >= 20
+
+
+def test_pixels_know_no_classes_for_the_inception_score():
+    with pytest.raises(InputError, match=r"Inception Score.*pixels"):
+        load("nfm-digits", ["evaluation.metrics=[inception-score]", "reference.extractor=pixels"])

@@ -1,0 +1,261 @@
+"""Plan and execution over stages that need no network: what is reused, resumed and run, and why."""
+
+import errno
+import json
+import types
+
+import pytest
+
+from pipeline.engine import dag, forced
+from pipeline.engine.execute import execute
+from pipeline.engine.plan import plan
+from pipeline.outputs.results import DataResult
+from pipeline.recipe.load import load
+from storage.artifact import MANIFEST, NewerFormat
+from storage.atomic import write_json
+from storage.errors import Interrupted, StageFailed
+from storage.remote import RemoteError
+from storage.store import Store
+from tests.pipeline.data.sources.formats import make_folder
+
+RESULT = DataResult(name="fake", train=2, test=1, channels=1, size=8, levels=2, classes=None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "home")
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Stages write one file and report; the list says which of them ran."""
+    ran = []
+
+    def run(job):
+        ran.append(job.stage)
+        (job.out / "payload.bin").write_bytes(b"payload of " + job.stage.encode())
+        return RESULT
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    monkeypatch.setattr(dag, "STAGES", (dag.Stage("data", 1, (), DataResult),
+                                        dag.Stage("reference", 1, ("data",), DataResult)))
+    return ran
+
+
+def run_all(nodes, store, **options):
+    made = {}
+    for name, node in nodes.items():
+        made[name] = execute(node, {role: made[role].artifact for role in node.inputs}, store,
+                             load("nfm-digits").compute, **options)
+    return {name: outcome.action for name, outcome in made.items()}
+
+
+def nodes(*overrides):
+    return dag.build(load("nfm-digits", overrides))
+
+
+def actions(nodes, store):
+    return {step.node.name: (step.action, step.reason) for step in plan(nodes, store)}
+
+
+def test_the_second_run_reuses_everything(store, ran):
+    assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"}
+    assert ran == ["data", "reference"]
+    assert {action for action, _ in actions(nodes(), store).values()} == {"reuse"}
+    assert not store.work("data", nodes()["data"].fingerprint).exists()
+
+
+def test_the_plan_says_which_field_changed_and_which_input_moved(store, ran):
+    assert actions(nodes(), store)["data"] == ("run", "not made yet")
+    run_all(nodes(), store)
+    changed = actions(nodes("data.seed=7"), store)
+    assert changed["data"] == ("run", "seed: 0 -> 7")
+    assert changed["reference"][1].startswith("input data: ")
+    assert actions(nodes("compute.threads=7", "seed=3"), store)["data"][0] == "reuse"
+
+
+@pytest.mark.parametrize("damage", [
+    lambda root: (root / "payload.bin").unlink(),
+    lambda root: (root / "payload.bin").write_bytes(b"torn"),
+    lambda root: (root / MANIFEST).write_bytes(b"{"),
+    lambda root: (root / MANIFEST).unlink(),
+    lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"metrics": {}})),
+    lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"odd": 1})),
+])
+def test_a_damaged_artifact_is_named_and_made_anew(store, ran, damage, caplog):
+    run_all(nodes(), store)
+    root = store.find("data", nodes()["data"].fingerprint).root
+    damage(root)
+    action, reason = actions(nodes(), store)["data"]
+    assert action == "run"
+    assert "damaged" in reason
+    assert str(root) in reason
+    assert run_all(nodes(), store) == {"data": "run", "reference": "reused"}
+    assert store.find("data", nodes()["data"].fingerprint).problems() == []
+    (warning,) = caplog.messages
+    assert warning.startswith(f"data: {root}") and warning.endswith("; it is replaced by a new one")
+
+
+def test_what_a_newer_version_made_is_not_replaced(store, ran):
+    run_all(nodes(), store)
+    manifest = store.find("data", nodes()["data"].fingerprint).path(MANIFEST)
+    facts = {name: value for name, value in json.loads(manifest.read_text()).items() if name != "checksum"}
+    write_json(manifest, facts | {"schema_version": 2})
+    before = manifest.read_bytes()
+    for makes in (lambda: plan(nodes(), store), lambda: run_all(nodes(), store)):
+        with pytest.raises(NewerFormat, match="by a newer flowctl"):
+            makes()
+    assert manifest.read_bytes() == before and ran == ["data", "reference"]
+
+
+def test_flipped_bits_are_found_by_verification(store, ran):
+    run_all(nodes(), store)
+    artifact = store.find("data", nodes()["data"].fingerprint)
+    (artifact.root / "payload.bin").write_bytes(b"Payload of data")
+    assert artifact.problems() == ["payload.bin: SHA-256 differs from the recorded one"]
+
+
+def test_what_a_failed_stage_saved_is_taken_up(store, ran, monkeypatch):
+    def fails(job):
+        job.saved(3, 10, "images")
+        raise StageFailed("boom")
+
+    node = nodes()["data"]
+    working = node.stage.module()
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=fails))
+    with pytest.raises(StageFailed, match="boom"):
+        execute(node, {}, store, load("nfm-digits").compute)
+    assert actions(nodes(), store)["data"] == ("resume", "saved at 3 of 10 images")
+    monkeypatch.setattr(dag.Stage, "module", lambda self: working)
+    outcome = execute(node, {}, store, load("nfm-digits").compute)
+    assert outcome.action == "resumed"
+    assert outcome.artifact.provenance.resumed == 1
+
+
+def test_force_runs_again_and_once(store, ran):
+    run_all(nodes(), store)
+    forced.ask(nodes(), ["data", "reference"], store)
+    assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"} and len(ran) == 4
+
+
+def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkeypatch):
+    run_all(nodes(), store)
+    forced.ask(nodes(), ["data", "reference"], store)
+    working = nodes()["data"].stage.module()
+    seen = []
+
+    def interrupted(job):
+        seen.append(job.work / "of-this-attempt")
+        if job.stage == "data":
+            return working.run(job)
+        seen[-1].touch()
+        job.saved(3, 10, "images")
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=interrupted))
+    for _ in range(2):  # the second attempt goes on from the first
+        with pytest.raises(Interrupted):
+            run_all(nodes(), store)
+        assert seen[-1].exists()
+        forced.ask(nodes(), ["data", "reference"], store)  # the same command again
+        assert actions(nodes(), store)["data"][0] == "reuse"
+        assert actions(nodes(), store)["reference"] == ("resume", "forced by --force, saved at 3 of 10 images")
+    monkeypatch.setattr(dag.Stage, "module", lambda self: working)
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "resumed"}
+    assert actions(nodes(), store)["reference"][0] == "reuse"
+    forced.ask(nodes(), ["data"], store)  # a new wish
+    assert actions(nodes(), store)["data"] == ("run", "forced by --force")
+
+
+def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
+    node = nodes()["data"]
+    work = store.work("data", node.fingerprint)
+    work.mkdir(parents=True)
+    (work / "checkpoint").touch()
+    write_json(work / "saved.json", {"done": 3, "total": 10, "unit": "images"})
+    forced.ask(nodes(), ["data"], store)
+    assert actions(nodes(), store)["data"] == ("run", "forced by --force")
+    there = []
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(
+        run=lambda job: there.append((job.work / "checkpoint").exists()) or RESULT))
+    assert execute(node, {}, store, load("nfm-digits").compute).action == "run" and there == [False]
+
+
+def test_a_wish_whose_artifact_was_published_by_a_process_that_then_died_is_fulfilled(store, ran):
+    run_all(nodes(), store)
+    forced.ask(nodes(), ["data"], store)
+    work = store.work("data", nodes()["data"].fingerprint)
+    wish = (work / forced.WISH).read_bytes()
+    run_all(nodes(), store)
+    work.mkdir()
+    (work / forced.WISH).write_bytes(wish)
+    assert run_all(nodes(), store)["data"] == "reused" and not work.exists()
+    work.mkdir()
+    (work / forced.WISH).write_text("torn")
+    assert run_all(nodes(), store)["data"] == "reused"
+
+
+def test_files_that_change_while_they_are_read_are_noticed(store, ran, monkeypatch, tmp_path):
+    folder = make_folder(tmp_path / "images", {"one.png": b"one", "two.png": b"two"})
+    node = dag.build(load("nfm-digits", [f"data={{source: images, path: {folder}, size: 8}}"]))["data"]
+    working = node.stage.module()
+
+    def changed(job):
+        result = working.run(job)
+        (folder / "two.png").write_bytes(b"another")
+        return result
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=changed))
+    with pytest.raises(StageFailed, match="changed after the run was planned"):
+        execute(node, {}, store, load("nfm-digits").compute)
+    assert store.find("data", node.fingerprint) is None
+
+
+def test_a_remote_that_is_away_is_missed_only_where_it_was_counted_on(store, ran, monkeypatch):
+    def away(*_):
+        raise RemoteError("s3://bucket", "no answer", "Wait.")
+
+    monkeypatch.setattr("pipeline.engine.execute.fetched", away)
+    node = nodes()["data"]
+    with pytest.raises(RemoteError):
+        execute(node, {}, store, load("nfm-digits").compute, remote=object(), offered=True)
+    assert execute(node, {}, store, load("nfm-digits").compute, remote=object()).action == "run"
+
+
+def test_a_full_disk_is_one_message_with_its_remedy(store, ran, monkeypatch):
+    def full(job):
+        raise OSError(errno.ENOSPC, "No space left on device", "weights")
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=full))
+    with pytest.raises(StageFailed, match=r"No space left on device.*free some space"):
+        execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+
+
+def test_a_second_process_waits_for_the_first(store, ran):
+    node = nodes()["data"]
+    told = []
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    held, release = context.Event(), context.Event()
+
+    def hold():
+        with store.lock("data", node.fingerprint, lambda holder: None):
+            held.set()
+            release.wait(10)
+
+    other = context.Process(target=hold)
+    other.start()
+    held.wait(10)
+
+    def waiting(holder):
+        told.append(holder)
+        release.set()
+
+    assert execute(node, {}, store, load("nfm-digits").compute, waiting=waiting).action == "run"
+    other.join()
+    assert told == [f"process {other.pid} on {__import__('socket').gethostname()}"]

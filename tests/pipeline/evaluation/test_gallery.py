@@ -1,0 +1,48 @@
+"""Between two noises: on the sphere, at equal angles."""
+
+import pytest
+import torch
+
+from pipeline.evaluation.gallery import _most_calls, caption, spherical
+from pipeline.evaluation.scoring import Entry
+
+
+def test_the_great_circle_in_the_plane_is_known():
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    angles = torch.linspace(0, 1, 7) * torch.pi / 2
+    torch.testing.assert_close(spherical(a, b, torch.linspace(0, 1, 7)), torch.stack([angles.cos(), angles.sin()], 1))
+
+
+def test_points_lie_on_the_sphere_at_equal_angles_and_the_ends_are_the_ends():
+    a, b = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    b = b * a.norm() / b.norm()
+    between = spherical(a, b, torch.linspace(0, 1, 11)).flatten(1)
+    torch.testing.assert_close(between[[0, -1]], torch.stack([a, b]).flatten(1))
+    torch.testing.assert_close(between.norm(dim=1), a.norm().expand(11))
+    turns = (between[1:] * between[:-1]).sum(1) / a.norm() ** 2
+    torch.testing.assert_close(turns, turns[:1].expand(10))
+    chord = torch.lerp(a.flatten(), b.flatten(), 0.5)
+    assert chord.norm() < 0.8 * a.norm()  # where the straight line leads
+
+
+def test_noises_in_one_direction_have_the_chord_for_a_circle():
+    a = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(spherical(a, 2 * a, torch.tensor([0.5])), 1.5 * a[None])
+
+
+def entry(model, nfe, walk=print, **facts):
+    return Entry(model, "euler", nfe, facts, print, walk)
+
+
+def test_each_model_is_walked_at_its_most_calls():
+    made = [entry("teacher", 0, None), entry("student", 1), entry("student", 8), entry("student", 0),
+            entry("onestep", 1)]
+    assert [(one.model, one.nfe) for one in _most_calls(made)] == [("student", 8), ("onestep", 1)]
+
+
+@pytest.mark.parametrize(("one", "words"), [
+    (entry("student", 1), "student, 1 call"), (entry("student", 0), "student, as many calls as it takes"),
+    (entry("reflow-1", 4, guidance=1.5), "student after 1 round of reflow, 4 calls, guidance 1.5"),
+    (entry("onestep", 1), "one-step student, 1 call"), (entry("teacher", 0), "teacher")])
+def test_captions(one, words):
+    assert caption(one) == words

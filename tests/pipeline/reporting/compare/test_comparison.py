@@ -1,0 +1,120 @@
+"""What people and scripts get: text, Markdown, JSON and back, a picture; and runs from artifacts."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from pipeline.reporting.compare import Comparison, compare, run_of
+from storage.errors import InputError
+from tests.pipeline.reporting import finished
+from tests.pipeline.reporting.compare.runs import run, seeds, three
+
+
+def test_the_terminal():
+    lines = compare(three()).text().splitlines()
+    assert lines[0] == "FD-classifier by network calls"
+    assert lines[4] == "nfm-digits  student           91.0   7.6  *6.7   6.3   6.0   5.9"
+    assert lines[5] == "nfm-digits  one-step student  *6.6  *6.9     –     –     –     –"
+    assert "two halves of the data: 8.5" in lines and "teacher of nfm-digits: 6.1" in lines
+    assert "Student: euler, uniform grid (1, 2, 4, 8, 16, 64 calls)." in lines
+    assert "Protocol 0000000000000000." in lines and max(map(len, lines)) <= 120
+
+
+def test_markdown():
+    text = compare(three()).markdown()
+    assert "| fm-digits | student | 87.0 | 20.5 | 8.5 | **4.1** | **2.5** | **1.8** |" in text
+    assert "Teacher of nfm-digits 6.1; two halves of the data 8.5." in " ".join(text.split())
+    assert "| recipe | transport cost | Var(v \\| x_t, t) | curvature × 1,000 | coupling, s | student, s |" in text
+    assert "`0000000000000000`" in text
+
+
+def test_several_seeds_are_said():
+    comparison = compare(seeds(1.0, 1.1, 0.9))
+    assert comparison.text().startswith("FD-classifier by network calls, mean ± standard deviation over 3 seeds\n")
+    assert "**87.0 ± 8.7**" not in comparison.markdown() and "87.0 ± 8.7" in comparison.markdown()
+    words = " ".join(comparison.markdown().split())
+    assert "Mean ± standard deviation over 3 seeds." in words and "its own noise to sample from" in words
+    assert "Spearman's rank correlation over 9 students of 3 recipes" in words
+    assert "its own noise" not in compare(three()).text()
+
+
+def test_json_and_back():
+    comparison = compare(seeds(1.0, 1.3, 0.9))
+    tree = json.loads(json.dumps(comparison.to_json()))
+    assert Comparison.from_json(tree) == comparison
+    assert Comparison.from_json(tree).markdown() == comparison.markdown()
+    (cell,) = [row for row in tree["rows"] if (row["recipe"], row["calls"]) == ("fm-digits", 2)]
+    assert cell["mean"] == pytest.approx(20.5 * 3.2 / 3) and cell["least"] == pytest.approx(18.45)
+    assert cell["seeds"] == 3 and not cell["adaptive"]
+    assert tree["floor"] == 8.52 and tree["unequal"] == [] and tree["seeds"] == [0, 1, 2]
+    assert tree["figures"][0]["curvature"]["mean"] == pytest.approx(1e-3 * 3.2 / 3)
+    assert next(item for item in tree["runs"][0]["scores"] if item["nfe"] == 2)["value"] == 7.645
+
+
+@pytest.mark.parametrize("tree", [{}, {"runs": 3}, {"runs": [{"recipe": "a"}]}])
+def test_other_json_is_refused(tree):
+    with pytest.raises(InputError, match="not a comparison's JSON"):
+        Comparison.from_json(tree)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_the_plot_is_the_same_each_time(tmp_path, ending):
+    paths = [compare(seeds(1.0, 1.2)).plot(tmp_path / f"{name}.{ending}") for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    if ending == "png":
+        assert Image.open(paths[0]).size[0] > 800
+
+
+def test_what_the_plot_shows():
+    from pipeline.reporting.compare._plot import draw
+
+    adaptive = finished.score("student", 57, 2.0, "dopri5")
+    found = [run("fm-digits", scores=[finished.score("student", 1, 9.0), finished.score("student", 2, 5.0), adaptive],
+                 seed=seed, scale=scale) for seed, scale in enumerate((1.0, 2.0))]
+    axes = draw(compare(found).table(), 2).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["fm-digits"].get_ydata().tolist() == [13.5, 7.5]
+    (band,) = [patch.get_paths()[0].vertices for patch in axes.collections if "Poly" in type(patch).__name__]
+    assert {tuple(corner) for corner in band} >= {(1, 9), (1, 18), (2, 5), (2, 10)}
+    (hollow,) = [line for line in axes.lines if line.get_fillstyle() == "none"]
+    assert (hollow.get_xdata()[0], hollow.get_ydata()[0]) == (57, 3.0)
+    assert "2 seeds" in axes.get_title("left") and "dopri5" in axes.get_title("left")
+
+
+def test_a_plot_is_a_picture_file(tmp_path):
+    with pytest.raises(InputError, match=r"\.png, \.svg"):
+        compare(three()).plot(tmp_path / "plot.docx")
+
+
+# -- runs from artifacts ---------------------------------------------------------------------------------------------
+
+def test_a_run_of_artifacts(tmp_path):
+    made = finished.recipe(tmp_path)
+    found = run_of("nfm-digits", 5, made)
+    assert (found.recipe, found.seed, found.curvature, found.transport_cost) == ("nfm-digits", 5, 1.8e-4, 1.1925)
+    assert found.seconds == {role: artifact.provenance.wall_seconds for role, artifact in made.items()}
+    assert found.resumed == ("student",) and found.machine == "cpu, 2 threads, torch 2.9.1"
+    assert (found.noise.sliced_w2, found.noise.held_out) == (0.0655, 0.0891)  # the bank's, as the student has none
+    assert (found.teacher_bits.train, found.teacher_bits.held_out) == (2.6925, 2.8145)
+    assert found.fingerprints["teacher"] == made["teacher"].fingerprint[:12]
+    assert len(found.scores) == len(made["evaluation"].metrics["scores"])
+
+
+def test_what_the_student_measured_comes_before_what_its_bank_did(tmp_path):
+    made = finished.recipe(tmp_path)
+    made["student"].metrics.update(
+        noise_gaussianity=finished.spread(1437, 1.0, 0.0444),
+        velocity_variance={"mean": 0.25, "times": [0.5], "values": [0.25], "pairs": 1437, "within_classes": True})
+    found = run_of("nfm-digits", 0, made)
+    assert (found.noise.sliced_w2, found.noise.held_out) == (0.0444, 0.0891)
+    assert found.velocity_variance.mean == 0.25
+
+
+def test_a_run_without_a_teacher_or_without_what_it_needs(tmp_path):
+    made = finished.recipe(tmp_path, "fm-digits", without=("teacher", "couplings", "pairs", "onestep"))
+    found = run_of("fm-digits", 0, made)
+    assert found.noise is None and found.teacher_bits is None and "teacher" not in found.seconds
+    for stage in ("student", "evaluation"):
+        with pytest.raises(InputError, match=f"fm-digits without its {stage}"):
+            run_of("fm-digits", 0, {name: artifact for name, artifact in made.items() if name != stage})

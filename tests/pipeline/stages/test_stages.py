@@ -1,0 +1,249 @@
+"""Every stage for real, on hardly any work: what they publish is what their formulas say."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.tarflow import decode, full_precision
+from pipeline.data.examples import Examples
+from pipeline.engine.dag import build
+from pipeline.engine.execute import execute
+from pipeline.metrics import Moments, features, frechet_distance
+from pipeline.outputs import networks
+from pipeline.outputs.images import IMAGES
+from pipeline.outputs.reference import load_reference
+from pipeline.recipe.load import load
+from pipeline.runtime.job import Job, Progress
+from pipeline.runtime.noise import noise
+from pipeline.runtime.seeds import derive
+from pipeline.stages import couplings, onestep, pairs, student
+from storage.bank import Bank
+from storage.errors import DamageError, InputError
+from storage.imageset import ImageSet
+from storage.store import Store
+from tests.pipeline.data.sources.formats import coloured, encoded, make_folder
+from tests.tiny import TINY
+
+
+def run(home, *overrides, recipe="nfm-digits", until=None):
+    resolved = load(recipe, [*TINY, *overrides] if recipe == "nfm-digits" else list(overrides))
+    store = Store(home)
+    store.prepare()
+    made = {}
+    for name, node in build(resolved, store.home / "cache").items():
+        made[name] = execute(node, {role: made[role] for role in node.inputs}, store, resolved.compute).artifact
+        if name == until:
+            break
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def made(home):
+    return run(home)
+
+
+def job_of(stage, config, inputs, work):
+    return Job(stage, config, inputs, work, load("nfm-digits", TINY).compute, Progress(stage, work))
+
+
+def examples_of(made, split):
+    images = ImageSet.open(made["data"].path(IMAGES))
+    part = getattr(images, split)
+    return Examples(part.images, part.labels, images.levels)
+
+
+def test_the_bank_decodes_to_the_noisy_images(made):
+    flow = networks.load_network(made["teacher"])
+    images = ImageSet.open(made["data"].path(IMAGES))
+    bank = Bank.open(made["couplings"].path(couplings.BANK))
+    z, facts = bank.load()["z"], bank.facts
+    rows = torch.arange(len(images.train.images))
+    examples = Examples(images.train.images, images.train.labels, images.levels)
+    for draw in range(facts.draws):
+        noisy = examples.pixels(rows) + facts.noise_std * noise(facts.seed, rows, torch.full_like(rows, draw),
+                                                                examples.shape)
+        with full_precision(flow):
+            decoded = decode(flow, torch.from_numpy(z[draw]) * facts.sigma_f, examples.classes(rows))
+        assert (decoded - noisy).abs().max() < 1e-4
+
+
+def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
+    from pipeline.engine import dag
+
+    monkeypatch.setattr(couplings, "DIAGNOSED", 50 * 64)
+    work = tmp_path / "work"
+    shutil.copytree(made["couplings"].root, work / "out")
+    config = load("nfm-digits", TINY).section("couplings")
+    job = Job("couplings", config, {role: made[role] for role in ("data", "teacher")}, work,
+              load("nfm-digits", TINY).compute, Progress("couplings", work))
+    some = dag.stage_named("couplings").module().run(job).gaussianity
+    whole = made["couplings"].metrics["gaussianity"]
+    assert some["train"]["n"] == 50 and some["held_out"]["n"] == min(50, whole["held_out"]["n"])
+    assert some["train"]["std"] == pytest.approx(whole["train"]["std"], rel=0.1)
+    assert some["transport_cost"]["total"] == pytest.approx(whole["transport_cost"]["total"], rel=0.1)
+
+
+def test_sigma_makes_the_bank_of_unit_size(made):
+    z = Bank.open(made["couplings"].path(couplings.BANK)).load()["z"]
+    assert np.square(z.astype(np.float64)).mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
+    """Encoded here once more: all images of the split, each with a draw of its own."""
+    found, sigma = made["couplings"].metrics["gaussianity"], made["couplings"].metrics["sigma_f"]
+    unseen = examples_of(made, "test")
+    rows = torch.arange(len(unseen))
+    eps = noise(derive(load("nfm-digits", TINY).section("couplings").seed, "held-out"), rows, 0, unseen.shape)
+    y = unseen.pixels(rows) + made["teacher"].config["noise"] * eps
+    z = networks.load_network(made["teacher"]).encode(y, unseen.classes(rows)) / sigma
+    assert abs(sigma - 1) > 0.05 and found["held_out"]["n"] == len(unseen)
+    assert found["held_out"]["std"] == pytest.approx(z.std().item(), rel=1e-3)
+    assert found["train"]["std"] ** 2 + found["train"]["mean"] ** 2 == pytest.approx(1, abs=0.02)
+
+
+def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
+    from pipeline.stages._coupling import teacher_bank
+
+    bank = Bank.open(made["couplings"].path(couplings.BANK))
+    assert bank.facts.producer == made["teacher"].fingerprint
+    other = made["couplings"].model_copy(update={"inputs": {"teacher": "0" * 64}})
+    other._root = made["couplings"].root
+    config = load("nfm-digits", TINY).section("student")
+    job = Job("student", config, {"couplings": other}, made["student"].root, load("nfm-digits").compute,
+              Progress("student", made["student"].root))
+    with pytest.raises(DamageError, match="another teacher"):
+        teacher_bank(job)
+
+
+def test_inference_batch_and_process_change_no_bit_of_the_bank(made, tmp_path):
+    other = run(tmp_path, "compute.batch=7", until="couplings")
+    same = {file.path: file.sha256 for file in other["couplings"].files if "bank" in file.path}
+    assert same == {file.path: file.sha256 for file in made["couplings"].files if "bank" in file.path}
+
+
+def test_pairs_end_where_the_student_leads(made):
+    from pipeline.flow_matching.sampling import student_samples
+    from pipeline.recipe.sections import Sweep
+
+    bank = Bank.open(made["pairs"].path(pairs.PAIRS)).load()
+    network = networks.load_network(made["student"])
+    z, x, labels = (torch.from_numpy(bank[name][0]) for name in ("z", "x", "labels"))
+    again, calls = student_samples(network, z, labels, Sweep(solver="euler", grid="uniform", nfe=(2,)), 2)
+    assert calls == 2
+    assert (again - x).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["distil", "reflow"])
+def test_one_step_is_learned_at_the_noise_alone_and_reflow_over_all_times(made, tmp_path, mode):
+    config = load("nfm-digits", [*TINY, f"onestep.mode={mode}"]).section("onestep")
+    couples = onestep._couples(job_of("onestep", config, {"pairs": made["pairs"]}, tmp_path))
+    t = torch.cat([couples(step).t for step in range(4)])
+    assert (t == 1).all() if mode == "distil" else (t.min() < 0.1 and 0.4 < t.mean() < 0.6)
+    assert (couples(4).labels >= 0).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_student_is_trained_with_a_share_of_labels_dropped(made, tmp_path, monkeypatch, share):
+    class Training(Exception):
+        pass
+
+    def train(job, network, couples, *_):
+        raise Training(couples)
+
+    monkeypatch.setattr(student, "train", train)
+    config = load("nfm-digits", [*TINY, f"student.label_drop={share}"]).section("student")
+    with pytest.raises(Training) as found:
+        student.run(job_of("student", config, {role: made[role] for role in ("data", "couplings")}, tmp_path))
+    [couples] = found.value.args
+    dropped = torch.cat([couples(step).labels for step in range(10)]) == -1
+    assert abs(float(dropped.double().mean()) - share) < (0.06 if share else 1e-9)  # 640 of them: 3 sigma
+
+
+def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_training(made):
+    images = ImageSet.open(made["data"].path(IMAGES))
+    network, real = load_reference(made["reference"], images, torch.device("cpu"))
+    measured = {split: features(network, part.pixels(torch.arange(len(part))))
+                for split in ("train", "test") if (part := examples_of(made, split))}
+    held_out = frechet_distance(real, Moments.of(measured["test"]))
+    assert made["reference"].metrics["held_out"] == pytest.approx(held_out, rel=1e-4) and held_out > 0.1
+    assert frechet_distance(real, Moments.of(measured["train"])) == pytest.approx(0, abs=1e-3)
+
+
+def test_scores_count_calls_and_carry_their_protocol(made):
+    scores = made["evaluation"].metrics["scores"]
+    assert [(score["model"], score["solver"], score["nfe"]) for score in scores] == [
+        ("teacher", "inverse", 0), ("student", "euler", 1), ("student", "euler", 2), ("student", "heun", 3),
+        ("onestep", "euler", 1)]
+    for score in scores:
+        assert score["metric"] == "FD-classifier"
+        assert {"extractor", "reference", "n_real", "n_fake", "quantised", "split", "seed", "images_seen",
+                "ema"} <= set(score["protocol"])
+
+
+def test_pictures_and_page_are_there(made):
+    for stage, name in (("teacher", "samples.png"), ("couplings", "noise.png"), ("evaluation", "samples.png")):
+        assert min(Image.open(made[stage].path(name)).size) > 40
+    assert made["report"].path("report.html").read_text().startswith("<!")
+    lines = [json.loads(line) for line in made["student"].path("history.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] == 1024
+
+
+def test_reflow_over_all_times_is_the_same_stage(home):
+    made = run(home, "onestep.mode=reflow", until="onestep")
+    assert made["onestep"].metrics["coupling"] == "reflow"
+
+
+@pytest.mark.parametrize("coupling", ["independent", "ot"])
+def test_couplings_without_a_teacher(home, coupling):
+    made = run(home, f"student.coupling={coupling}", "teacher=null", "couplings=null", "pairs=null", "onestep=null",
+               "evaluation.onestep=[]")
+    assert "teacher" not in made
+    assert made["student"].metrics["coupling"] == coupling
+    assert made["student"].metrics["transport_cost"] > 0
+
+
+def test_ot_carries_less_far_than_independent(home):
+    cost = {coupling: run(home, f"student.coupling={coupling}", "teacher=null", "couplings=null", "pairs=null",
+                          "onestep=null", "evaluation.onestep=[]", until="student")["student"].metrics["transport_cost"]
+            for coupling in ("independent", "ot")}
+    assert cost["ot"] < cost["independent"]
+
+
+def test_ones_own_coloured_images_with_flips(tmp_path):
+    folder = make_folder(tmp_path / "photos", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("cat", "dog")
+                                               for i in range(20)})
+    made = run(tmp_path / "home", "data.source=images", f"data.path={folder}", "data.flips=true", "data.limit=null",
+               until="evaluation")
+    assert made["data"].metrics["classes"] == ["cat", "dog"]
+    assert made["couplings"].metrics["rows"] == 2 * made["data"].metrics["train"]
+
+
+def test_images_without_classes_say_what_to_set(tmp_path):
+    folder = make_folder(tmp_path / "photos", {f"{i}.png": encoded(coloured(i)) for i in range(20)})
+    own = ["data.source=images", f"data.path={folder}", "data.limit=null"]
+    with pytest.raises(InputError, match=r"reference\.extractor"):
+        run(tmp_path / "home", *own)
+    made = run(tmp_path / "home", *own, "reference.extractor=pixels")
+    assert made["evaluation"].metrics["scores"][0]["metric"] == "FD-pixels"
+
+
+def test_a_guided_teacher_is_sampled_as_its_recipe_says(tmp_path):
+    made = run(tmp_path, "teacher.guidance=1.5", "teacher.annealed=true", "teacher.attention_temperature=0.9",
+               "teacher.temperature=0.8")
+    protocol = made["evaluation"].metrics["scores"][0]["protocol"]
+    assert (protocol["guidance"], protocol["annealed"], protocol["temperature"]) == (1.5, True, 0.8)
+
+
+def test_sampling_fields_added_later_kept_old_teachers():
+    old = build(load("nfm-digits"))["teacher"].fingerprint
+    assert build(load("nfm-digits", ["teacher.temperature=1.0"]))["teacher"].fingerprint == old
+    assert build(load("nfm-digits", ["teacher.temperature=0.9"]))["teacher"].fingerprint != old

@@ -1,0 +1,116 @@
+"""What a teacher is fitted to, on which data, and the bits that it reports: against densities written out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.tarflow import TarFlow, TarFlowConfig
+from pipeline.data.batches import NoisyImages
+from pipeline.data.examples import Examples
+from pipeline.outputs.images import IMAGES
+from pipeline.recipe.load import load
+from pipeline.runtime.job import Job, Progress
+from pipeline.runtime.noise import noise, uniform
+from pipeline.runtime.seeds import derive, generator
+from pipeline.stages import teacher
+from pipeline.training import fit
+from storage.imageset import ImageSet
+from tests.models.test_tarflow import random_flow
+from tests.pipeline.jobs import job, training
+from tests.pipeline.stages.test_stages import run
+from tests.tiny import TINY
+
+SMALL = TarFlowConfig(channels=1, size=4, patch=2, width=16, blocks=2, layers=1, head_dim=8, classes=3)
+CPU = torch.device("cpu")
+
+
+def test_the_loss_is_minus_the_log_density_per_dimension_less_a_constant():
+    flow, draws = random_flow(SMALL), generator(0)
+    part = NoisyImages(torch.randn(6, 1, 4, 4, generator=draws).double(), torch.tensor([0, 1, 2, -1, 1, 0]))
+    _, logdet = flow(part.y, part.labels)
+    assert logdet.abs().min() > 0.01  # else its sign would not show
+    expected = -flow.log_prob(part.y, part.labels).mean() / 16 - 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(teacher.nats_per_dimension(flow, part), expected)
+
+
+def test_training_finds_the_scale_of_gaussian_data(tmp_path):
+    """x = 0.1 eps: the loss of the identity is 0.005, that of the truth 1/2 + log(0.1) = -1.8."""
+    torch.manual_seed(0)
+    flow = TarFlow(SMALL)
+
+    def batch(step: int) -> NoisyImages:
+        return NoisyImages(0.1 * torch.randn(32, 1, 4, 4, generator=generator(step)), None)
+
+    history = fit(job(tmp_path), flow, batch, teacher.nats_per_dimension, training(clip=None), CPU).history
+    losses = [line["loss"] for line in history]
+    assert len(losses) == 20 and losses[0] == pytest.approx(0.005, abs=0.001)
+    assert 0.5 + math.log(0.1) < losses[-1] < -0.8
+
+
+# --- data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("home"), until="data")["data"]
+
+
+def job_of(data, work, **changes):
+    recipe = load("nfm-digits", [*TINY, "compute.batch=7"])
+    config = recipe.section("teacher").model_copy(update=changes)
+    return Job("teacher", config, {"data": data}, work, recipe.compute, Progress("teacher", work))
+
+
+class Fitting(Exception):
+    """Instead of a training: what it was asked for."""
+
+
+def asked(monkeypatch, job):
+    def fitting(job, flow, batch, loss, *_):
+        raise Fitting(batch, loss)
+
+    monkeypatch.setattr(teacher, "fit", fitting)
+    with pytest.raises(Fitting) as found:
+        teacher.run(job)
+    return found.value.args
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_stage_fits_its_loss_to_images_a_share_of_which_has_lost_its_label(data, tmp_path, monkeypatch, share):
+    batch, loss = asked(monkeypatch, job_of(data, tmp_path, label_drop=share))
+    assert loss is teacher.nats_per_dimension
+    dropped = torch.cat([batch(step).labels for step in range(10)]) == -1
+    assert abs(float(dropped.double().mean()) - share) < (0.06 if 0 < share < 1 else 1e-9)  # 640 of them: 3 sigma
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
+def test_the_noise_is_of_the_kind_asked_for(data, tmp_path, monkeypatch, kind):
+    batch, _ = asked(monkeypatch, job_of(data, tmp_path, dequantisation=kind, noise=0.3))
+    y = batch(0).y
+    level = (y + 1) * 8  # digits have 17 grey levels: 0 ... 16
+    off = level - level.round()
+    if kind == "uniform":
+        assert -0.5 <= level.min() < -0.45 and 16 < level.max() <= 16.5
+        assert off.std().item() == pytest.approx(12**-0.5, rel=0.05)
+        assert set(ImageSet.open(data.path(IMAGES)).train.images.ravel()) == set(level.round().int().ravel().tolist())
+    else:
+        assert level.min() < -4
+
+
+@pytest.mark.parametrize(("kind", "levels"), [("gaussian", 17), ("uniform", 17), ("gaussian", None)])
+def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_path, kind, levels):
+    """Latents, which have no levels, keep their differential entropy."""
+    task = job_of(data, tmp_path, dequantisation=kind, noise=0.3)
+    flow, draws = random_flow(SMALL, dtype=torch.float32), np.random.default_rng(0)
+    images = draws.integers(0, 17, (20, 1, 4, 4), dtype=np.uint8) if levels else \
+        draws.standard_normal((20, 1, 4, 4), dtype=np.float32)
+    examples = Examples(images, np.arange(20) % 3, levels)
+    rows = torch.arange(20)
+    address = (derive(task.config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), (1, 4, 4))
+    x = torch.from_numpy(images / 8 - 1 if levels else images).float()
+    y = x + 0.3 * noise(*address) if kind == "gaussian" else x + (uniform(*address) - 0.5) / 8
+    nats = flow.log_prob(y, examples.classes(rows)) / 16 + (math.log(1 / 8) if levels else 0)
+    bits = -nats.mean().item() / math.log(2)
+    assert teacher.held_out_bits(flow, examples, task, CPU) == pytest.approx(bits, rel=1e-5)
