@@ -24,7 +24,7 @@ from benchmarks.timing import Bench, Rows, processor
 from models.unet import CONFIGS, UNet
 from pipeline.couplings import Entropic, Loom, MinibatchOT, SeededNoises, assignment
 from pipeline.couplings._loom_exchange import exchange
-from pipeline.data.batches import Couples
+from pipeline.data.batches import FlowBatch
 from pipeline.flow_matching.objective import velocity_error
 
 RESULTS = Path("benchmarks/results")
@@ -78,7 +78,7 @@ def steps(bench: Bench) -> dict[str, Any]:
     rows = torch.arange(LOOM_BATCH)
     loom = Loom(SeededNoises(0, 50_000, SHAPE, caches=4))
     network = UNet(CONFIGS["cifar10"]).to(bench.device, memory_format=torch.channels_last).train()
-    part = Couples(x[:PART], z[:PART], torch.rand(PART, device=bench.device), None)
+    part = FlowBatch(x[:PART], z[:PART], torch.rand(PART, device=bench.device), None)
 
     def draws() -> torch.Generator:
         return torch.Generator().manual_seed(0)
@@ -94,7 +94,7 @@ def steps(bench: Bench) -> dict[str, Any]:
     return found | {f"{name}_share": found[f"{name}_ms"] / found["step_ms"] for name in ("loom", "ot", "entropic")}
 
 
-def train(network: nn.Module, part: Couples) -> None:
+def train(network: nn.Module, part: FlowBatch) -> None:
     network.zero_grad(set_to_none=True)
     velocity_error(network, part).backward()
 

@@ -17,12 +17,12 @@ STUDENT = ["data.limit=200", "reference.extractor=pixels", "compute.threads=1",
 RECIPES = {
     "NFM": ("nfm-digits", [
         *STUDENT, "teacher.width=16", "teacher.blocks=2", "teacher.head_dim=8", "teacher.training.images=2048",
-        "teacher.training.batch=64", "teacher.training.warmup=64", "teacher.training.ema=128", "teacher.shown=4",
-        "couplings.draws=4", "couplings.shard=64", "pairs.count=512", "pairs.nfe=2", "pairs.shard=64",
+        "teacher.training.batch=64", "teacher.training.warmup=64", "teacher.training.ema=128", "teacher.preview_samples=4",
+        "bank.draws_per_image=4", "bank.shard=64", "pairs.count=512", "pairs.nfe=2", "pairs.shard=64",
         "onestep.training.images=1024", "onestep.training.batch=64", "onestep.training.warmup=64",
         "onestep.training.ema=128", "evaluation.onestep=[{solver: euler, nfe: [1]}]",
         "evaluation.likelihood={images: 4, probes: 2, tolerance: 0.1}"]),
-    "LOOM": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, batch: 48, caches: 2}"]),
+    "LOOM": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, batch: 48, noises_per_image: 2}"]),
     "LOOM before": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, refine: before, epochs: 6}"]),
     "semidiscrete": ("sd-digits", [*STUDENT, "potentials.batch=64", "potentials.passes=12"]),
 }

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.timing import processor
-from flows.views.compared import collect, wanted
+from flows.views.comparison import collect, wanted
 from pipeline.reporting.compare import Comparison, compare
 from storage.errors import FlowctlError
 from storage.store import Store

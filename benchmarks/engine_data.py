@@ -20,9 +20,9 @@ from pipeline.flow_matching.times import LogitNormal
 from pipeline.outputs.networks import build
 from pipeline.recipe import sections as configs
 from pipeline.runtime.device import prepare
-from pipeline.runtime.job import Report
+from pipeline.runtime.job import ProgressUpdate
 from pipeline.stages._coupling import seeded_noises
-from pipeline.training.couples import CoupleStream, calls_ahead
+from pipeline.training.flow_batches import FlowBatches, calls_ahead
 from pipeline.training.student import train
 
 
@@ -79,8 +79,8 @@ def _fit(case: Case, examples: Examples, coupling: Coupling, device: torch.devic
     compute = configs.Compute(device=device.type, threads=torch.get_num_threads(),
                               checkpoint_seconds=case.checkpoint_seconds)
     training = configs.Training(images=case.images, batch=case.batch, lr=LR, ema=10_000, precision=case.precision)
-    couples = CoupleStream(examples, coupling, LogitNormal(), LINEAR, 0.1, 0, case.batch)
-    reports: list[Report] = []
+    couples = FlowBatches(examples, coupling, LogitNormal(), LINEAR, 0.1, 0, case.batch)
+    reports: list[ProgressUpdate] = []
     job = a_job(work, case.shape, training, compute, reports.append)
     prepare(compute)
     began = time.perf_counter()
@@ -91,7 +91,7 @@ def _fit(case: Case, examples: Examples, coupling: Coupling, device: torch.devic
             "saving": facts["saving"], "data_images_per_second": _alone(couples, training.steps)}
 
 
-def _alone(couples: CoupleStream, begin: int, steps: int = 5) -> float:
+def _alone(couples: FlowBatches, begin: int, steps: int = 5) -> float:
     """Images a second that the data path makes, with nothing to wait for."""
     began = time.perf_counter()
     for step in range(begin, begin + steps):

@@ -29,7 +29,7 @@ from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job, Progress
 from pipeline.training._data import Stream
 from pipeline.training._loop import Loop
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 
 INSTALL = "pip install --no-deps torchcfm==1.0.7"
 #: The CIFAR-10 network of the literature, and one of a quarter of its width. Attention heads have 64 channels in both.
@@ -97,7 +97,7 @@ class Ours:
                                     ema=round(batch * math.log(0.5) / math.log(EMA)), optimizer="adam",
                                     precision=setting.precision)
         images = random_images(2048, setting.shape.shape)
-        couples = CoupleStream(images, Independent(), Uniform(), LINEAR, 0.0, 0, batch)
+        couples = FlowBatches(images, Independent(), Uniform(), LINEAR, 0.0, 0, batch)
         network = build(setting.shape, 0).to(device)
         self.loop = Loop(a_job(work, setting.shape, training, self.compute), network,
                          partial(velocity_error, path=couples.path), training, device, couples)

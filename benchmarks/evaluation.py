@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Rows, processor
 from models.unet import UNetConfig
 from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.metrics import Inception, Moments, Panel, as_stored, build_classifier, features, frechet_distance
+from pipeline.metrics import Inception, MetricSuite, Moments, as_stored, build_classifier, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Evaluation, Sweep
@@ -77,7 +77,7 @@ def measure(case: Case, device: torch.device, most: int | None) -> dict[str, Any
     extractor = case.extractor().to(device).eval().requires_grad_(False)
     wide = features(extractor, torch.zeros(1, *case.shape)).shape[1]
     real = torch.randn(max(case.images, 20), wide)
-    panel = Panel(METRICS, "FID", real, case.images, extractor.logits, device=device)
+    panel = MetricSuite(METRICS, "FID", real, case.images, extractor.logits, device=device)
     warm = starting_noise(0, torch.arange(case.batch), case.shape, device)
     student_samples(network, warm, None, Sweep(nfe=(1,)), 1)
     features(extractor, torch.zeros(case.batch, *case.shape))

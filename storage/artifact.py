@@ -152,7 +152,7 @@ class Artifact(BaseModel):
                 raise DamageError(str(file), found, REBUILD)
         return artifact
 
-    def require_sound(self) -> None:
+    def check_files(self) -> None:
         """Read every byte that has no checksum of its own: all but what lies in Zarr groups, whose readers check it.
 
         Raises DamageError that names the first file which is not as recorded.

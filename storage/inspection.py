@@ -11,9 +11,9 @@ from storage.artifact import MANIFEST, Artifact
 from storage.atomic import sha256_file
 from storage.bank.facts import FACTS, INDEX
 from storage.bank.reopen import flaws as bank_flaws
+from storage.checksummed_json import read_checksummed
 from storage.errors import DamageError
 from storage.store import PREFIX, Key
-from storage.vouched import read_vouched
 
 SCORES = "scores.json"  # of an evaluation
 CHECKPOINTS = "*/step-*.json"  # of a training, and of a coupling that is refined before it
@@ -77,7 +77,7 @@ def inspect_artifact(root: Path) -> Finding:
 def inspect_work(work: Path) -> Finding:
     """Hold what a stage has saved against its own records: checkpoints, scores, shards. Nobody may work there."""
     flaws, changed = {}, _changed(work)
-    if (work / SCORES).exists() and read_vouched(work / SCORES) is None:
+    if (work / SCORES).exists() and read_checksummed(work / SCORES) is None:
         flaws[SCORES] = "it does not have its checksum: they are measured again"
     for record in sorted(work.glob(CHECKPOINTS)):
         if not _vouches(record):
@@ -90,7 +90,7 @@ def inspect_work(work: Path) -> Finding:
 
 def _vouches(record: Path) -> bool:
     """Whether a checkpoint's record and tensors are as they were written."""
-    facts = read_vouched(record)
+    facts = read_checksummed(record)
     try:
         return facts is not None and sha256_file(record.with_suffix(".safetensors")) == facts["sha256"]
     except (OSError, KeyError):

@@ -16,9 +16,9 @@ import pytest
 
 from tests.tiny import TINY
 
-LONGER = ["teacher.training.images=8000", "student.training.images=8000", "couplings.draws=16", "couplings.shard=64",
+LONGER = ["teacher.training.images=8000", "student.training.images=8000", "bank.draws_per_image=16", "bank.shard=64",
           "compute.checkpoint_seconds=0.2"]
-COMPARED = {"teacher": "weights.safetensors", "couplings": "bank.zarr/z", "student": "weights.safetensors"}
+COMPARED = {"teacher": "weights.safetensors", "bank": "bank.zarr/z", "student": "weights.safetensors"}
 
 STARTED: list[subprocess.Popen] = []
 
@@ -77,14 +77,14 @@ def digests(home: Path) -> dict[str, dict[str, str]]:
 def test_killed_three_times_and_taken_up_it_ends_with_the_same_bits(tmp_path):
     undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
     finish(start(undisturbed))
-    for stage in ("teacher", "couplings", "student"):
+    for stage in ("teacher", "bank", "student"):
         assert kill_once_saved(start(disturbed), disturbed, stage) > 0
         # What was finished before stays published, what was saved is still there.
         assert list((disturbed / "work" / stage).glob("*/saved.json"))
     output = finish(start(disturbed))
     assert "resumed" in output
     assert digests(disturbed) == digests(undisturbed)
-    for stage in ("teacher", "couplings"):
+    for stage in ("teacher", "bank"):
         [manifest] = (disturbed / "artifacts" / stage).glob("*/artifact.json")
         assert json.loads(manifest.read_text())["provenance"]["resumed"] >= 1
 

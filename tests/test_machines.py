@@ -13,7 +13,7 @@ from tests.tiny import TINY
 
 
 def command(home: Path, node: int, endpoint: str) -> subprocess.Popen:
-    words = [sys.executable, "-m", "flows.cli", "run", "nfm-digits", "--until", "couplings", "--nnodes", "2",
+    words = [sys.executable, "-m", "flows.cli", "run", "nfm-digits", "--until", "bank", "--nnodes", "2",
              "--node-rank", str(node), "--rdzv-endpoint", endpoint]
     for override in TINY:
         words += ["--set", override]
@@ -34,7 +34,7 @@ def test_two_machines_share_every_stage(tmp_path):
             node.kill()
     assert nodes[1].returncode == 0, first
     assert nodes[0].returncode == 0, second
-    for stage in ("teacher", "couplings"):
+    for stage in ("teacher", "bank"):
         assert f"{stage}: joining at {endpoint}" in second
         assert f"{stage}: there" in second
-    assert {artifact.stage for artifact in Store(tmp_path).artifacts()} == {"data", "teacher", "couplings"}
+    assert {artifact.stage for artifact in Store(tmp_path).artifacts()} == {"data", "teacher", "bank"}

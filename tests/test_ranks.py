@@ -24,7 +24,7 @@ from storage.store import Store
 from tests.tiny import TINY
 
 ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, nproc=2)
-SETTINGS = [*TINY, "couplings.shard=64", "student.network.dropout=0"]
+SETTINGS = [*TINY, "bank.shard=64", "student.network.dropout=0"]
 
 
 def nodes(*more: str):
@@ -62,7 +62,7 @@ def store(tmp_path_factory) -> Store:
     return store
 
 
-@pytest.mark.parametrize("stage", ["couplings", "pairs"])
+@pytest.mark.parametrize("stage", ["bank", "pairs"])
 def test_any_number_of_ranks_writes_the_same_bytes(store, stage):
     alone = store.find(stage, nodes()[stage].fingerprint)
     assert digests(remade(store, stage, TWO)) == digests(alone)
@@ -76,7 +76,7 @@ def test_two_ranks_train_the_network_of_one(store):
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
 
 
-LOOM = ("student.coupling={kind: loom, caches: 2}", "teacher=null", "couplings=null", "pairs=null", "onestep=null",
+LOOM = ("student.coupling={kind: loom, noises_per_image: 2}", "teacher=null", "bank=null", "pairs=null", "onestep=null",
         "evaluation.onestep=[]")
 
 

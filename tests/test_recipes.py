@@ -39,7 +39,7 @@ def test_cifar10_is_the_network_of_the_literature_and_fits_a_24_gb_card():
     assert figures["student"].parameters == 35_746_307 + 11 * 512
     assert figures["teacher"].steps == 400_000
     assert max(figure.memory_bytes or 0 for figure in figures.values()) < 20e9
-    assert figures["couplings"].disk_bytes == 8 * 100_000 * 3 * 32 * 32 * 2
+    assert figures["bank"].disk_bytes == 8 * 100_000 * 3 * 32 * 32 * 2
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_every_network_of_cifar10_takes_a_step_at_full_size(tmp_path, monkeypatc
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path / "home"))
     weights = tmp_path / "inception.safetensors"
     save_file(random_weights(), weights)
-    result = CliRunner().invoke(app, ["run", "nfm-cifar10", "--dry-run", "--set", f"data.path={archive}",
+    result = CliRunner().invoke(app, ["run", "nfm-cifar10", "--smoke-test", "--set", f"data.path={archive}",
                                       "--set", f"reference.weights={weights}",
                                       "--set", f"reference.checksum=sha256:{sha256_file(weights)}",
                                       "--set", f"data.checksum={checksum}", "--set", "compute.device=cpu"])

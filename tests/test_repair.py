@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.session.session import Session
 from pipeline.engine.execute import execute
+from pipeline.outputs.banks import BANK
 from pipeline.recipe.load import load
-from pipeline.stages import couplings
+from pipeline.stages import bank as bank_stage
 from tests.storage.test_bank_reopen import flip
 from tests.tiny import TINY
 
@@ -28,7 +29,7 @@ def made(tmp_path_factory):
     recipe.write_text(yaml.safe_dump(load("nfm-digits", TINY).model_dump(mode="json")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWCTL_HOME", str(folder / "store"))
-        session, artifacts = Session.open(load(str(recipe)), until="couplings"), {}
+        session, artifacts = Session.open(load(str(recipe)), until="bank"), {}
         session.store.prepare()
         for name, node in session.nodes.items():
             inputs = {role: artifacts[role] for role in node.inputs}
@@ -38,28 +39,28 @@ def made(tmp_path_factory):
 
 def test_lost_shards_are_encoded_again_and_no_others(made, monkeypatch):
     recipe, roots = made
-    bank = roots["couplings"] / couplings.BANK
-    before = digests(roots["couplings"])
+    bank = roots["bank"] / BANK
+    before = digests(roots["bank"])
     assert len(list((bank / "z").glob("c.*"))) == 4
     flip(bank / "z/c.1.0.0.0")
     (bank / "z/c.3.0.0.0").unlink()
     written = []
-    write = couplings.BankWriter.write
-    monkeypatch.setattr(couplings.BankWriter, "write",
+    write = bank_stage.BankWriter.write
+    monkeypatch.setattr(bank_stage.BankWriter, "write",
                         lambda writer, index, **values: written.append(index) or write(writer, index, **values))
     result = CliRunner().invoke(app, ["verify", str(recipe), "--repair"])
     assert result.exit_code == 0, result.output
     assert "2 of 4 shards made anew, every byte as recorded before" in result.stdout
-    assert written == [1, 3] and digests(roots["couplings"]) == before
+    assert written == [1, 3] and digests(roots["bank"]) == before
     assert CliRunner().invoke(app, ["verify"]).exit_code == 0
 
 
 def test_a_teacher_that_is_not_sound_is_trained_again_to_the_same_bits(made):
     recipe, roots = made
-    before = {stage: digests(roots[stage]) for stage in ("teacher", "couplings")}
+    before = {stage: digests(roots[stage]) for stage in ("teacher", "bank")}
     flip(roots["teacher"] / "weights.safetensors")
     result = CliRunner().invoke(app, ["verify", str(recipe), "--repair"])
     assert result.exit_code == 0, result.output
-    after = {stage: digests(roots[stage]) for stage in ("teacher", "couplings")}
-    assert after["couplings"] == before["couplings"]
+    after = {stage: digests(roots[stage]) for stage in ("teacher", "bank")}
+    assert after["bank"] == before["bank"]
     assert after["teacher"]["weights.safetensors"] == before["teacher"]["weights.safetensors"]

@@ -3,8 +3,8 @@
 TINY = [
     "name=tiny", "data.limit=200", "compute.threads=1", "compute.device=cpu",
     "teacher.width=16", "teacher.blocks=2", "teacher.head_dim=8", "teacher.training.images=1024",
-    "teacher.training.batch=64", "teacher.training.warmup=64", "teacher.training.ema=128", "teacher.shown=4",
-    "couplings.draws=2", "couplings.shard=100",
+    "teacher.training.batch=64", "teacher.training.warmup=64", "teacher.training.ema=128", "teacher.preview_samples=4",
+    "bank.draws_per_image=2", "bank.shard=100",
     "student.network.base=8", "student.network.multipliers=[1, 1]", "student.network.head_channels=8",
     "student.network.blocks=1", "student.training.images=1024", "student.training.batch=64",
     "student.training.warmup=64", "student.training.ema=128",

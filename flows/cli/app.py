@@ -64,7 +64,7 @@ for _command in (running.run, running.plan, browse.list_, browse.show, looking.s
 
 couplings = typer.Typer(no_args_is_help=True, help="Banks of couplings.")
 couplings.command("inspect")(reports_errors(coupling_banks.inspect))
-app.add_typer(couplings, name="couplings")
+app.add_typer(couplings, name="bank")
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def list_(remote: Annotated[bool, typer.Option("--remote", help="The artifacts a
 
 def _list_remote() -> None:
     from flows.session import words
-    from flows.upkeep.remote_care import named, title
+    from flows.upkeep.remote import named, title
     from storage.errors import DamageError
 
     place, rows, total = named(), [], 0
@@ -75,7 +75,7 @@ def _list_remote() -> None:
 def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
     """Name, bytes, when it was made, and in what time or why it cannot be used."""
     from flows.session import words
-    from flows.upkeep.keeping import title
+    from flows.upkeep.references import title
     from storage.artifact import Artifact
     from storage.errors import DamageError
     from storage.garbage import room
@@ -93,7 +93,7 @@ def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
 
 def _work(store: Store) -> list[tuple[str, int, str]]:
     """Name, bytes, and how far it is."""
-    from flows.upkeep.keeping import title
+    from flows.upkeep.references import title
     from flows.upkeep.status import unfinished
     from storage.garbage import room
 

@@ -9,7 +9,7 @@ import typer
 from flows.cli.output import print_table
 
 if TYPE_CHECKING:
-    from flows.upkeep.keeping import Newcomers, Run
+    from flows.upkeep.references import Newcomers, Run
     from storage.garbage import Item
     from storage.store import Key, Store
 
@@ -20,7 +20,7 @@ def gc(yes: Yes = False,
        older_than: Annotated[float, typer.Option("--older-than", metavar="DAYS", min=0, help="Leave what was touched "
                                                  "in so many days.")] = 30.0) -> None:
     """Remove what no run refers to, stopped work that nobody went on with, and leftovers. `rm` makes a run go."""
-    from flows.upkeep.keeping import Newcomers, every_run, users
+    from flows.upkeep.references import Newcomers, every_run, users
     from storage.errors import FlowctlError
     from storage.garbage import garbage
     from storage.store import Store
@@ -39,7 +39,7 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
                                            "artifact.")],
        yes: Yes = False) -> None:
     """Remove a recipe's artifacts that no other run refers to, and its runs; or one artifact."""
-    from flows.upkeep.keeping import Newcomers, every_run, named, of_recipe, users
+    from flows.upkeep.references import Newcomers, every_run, named, of_recipe, users
     from storage.errors import InputError
     from storage.garbage import belongings, reachable
     from storage.store import PREFIX, Store
@@ -77,7 +77,7 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
 def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Newcomers, yes: bool) -> bool:
     """List the items and, if that is wished, remove them, all but what is in use. Whether that was all of them."""
     from flows.session import words
-    from flows.upkeep.keeping import Busy
+    from flows.upkeep.references import Busy
     from storage.garbage import remove
 
     def refuse(holder: str) -> None:
@@ -109,7 +109,7 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Ne
 
 
 def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:
-    from flows.upkeep.keeping import Busy, going_on
+    from flows.upkeep.references import Busy, going_on
 
     busy = [run.process for run in own if going_on(run, store)] + [used[key] for key in sorted(keys & set(used))]
     if busy:
@@ -117,7 +117,7 @@ def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store:
 
 
 def _known_names(name: str, known: list[Run], store: Store) -> str:
-    from flows.upkeep.keeping import title
+    from flows.upkeep.references import title
     from pipeline.recipe.load import nearest
 
     return nearest(name, [*(run.name for run in known), *map(title, store.roots())])

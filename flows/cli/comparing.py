@@ -24,7 +24,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Fréchet distance against network calls for several recipes of one protocol: table, plot, costs, diagnostics."""
-    from flows.views import compared
+    from flows.views import comparison
     from pipeline.reporting.compare import compare as side_by_side
     from storage.errors import InputError
     from storage.store import Store
@@ -33,14 +33,14 @@ def compare(
         raise InputError("--plot ends in .png, .svg or .pdf", str(plot), "Choose such a name")
     if json_ and markdown:
         raise InputError("compare prints in one way", "--json and --markdown", "Leave one of them out")
-    items = compared.wanted(recipes, _numbers(seeds), set_ or ())
-    comparison = side_by_side(compared.collect(items, Store(), run, lambda text: typer.echo(text, err=True)))
+    items = comparison.wanted(recipes, _numbers(seeds), set_ or ())
+    table = side_by_side(comparison.collect(items, Store(), run, lambda text: typer.echo(text, err=True)))
     if json_:
-        print_json(comparison.to_json())
+        print_json(table.to_json())
     else:
-        typer.echo(comparison.markdown() if markdown else comparison.text())
+        typer.echo(table.markdown() if markdown else table.text())
     if plot is not None or not json_:
-        drawn = comparison.plot(plot or Path("compare.png"))
+        drawn = table.plot(plot or Path("compare.png"))
         typer.echo(f"Plot: {drawn}", err=json_)
 
 

@@ -1,4 +1,4 @@
-"""`couplings inspect`: what is in a bank of couplings, and what it looks like."""
+"""`bank inspect`: what is in a bank of couplings, and what it looks like."""
 
 from __future__ import annotations
 

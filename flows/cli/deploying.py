@@ -40,9 +40,9 @@ def deploy(
     store = Store()
     store.prepare()
     from flows.orchestration import deployments
-    from flows.orchestration.zombies import settle_killed
+    from flows.orchestration.stale_runs import close_dead_runs
 
-    settle_killed(store.home, settings.server_url())
+    close_dead_runs(store.home, settings.server_url())
     done = deployments.deploy(resolved, pool, schedule, store.home)
     typer.echo(f"Deployed on the work pool {pool}: {', '.join(done)}\n"
                "A worker runs them, started from any directory, in a terminal of its own:\n"

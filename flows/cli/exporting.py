@@ -24,7 +24,7 @@ def export(
     """Write a finished network with its results: safetensors, JSON, a model card. PyTorch alone loads it."""
     from flows.session.recipes import load
     from flows.session.session import Session
-    from flows.views.drawing import check_model
+    from flows.views.samples import check_model
     from pipeline.engine.plan import sound
     from storage.errors import InputError
 
@@ -45,5 +45,5 @@ def export(
     average = None if ema == f"half-life-{training['ema']}" else ema
     sweeps = () if model == "teacher" else getattr(session.recipe.evaluation, model.partition("-")[0])
     subject = Subject(name, model, average, made, sweeps)
-    write(subject, out, onnx, force, prepare(compute), compute.batch)
+    write(subject, out, onnx, force, prepare(compute), compute.inference_batch)
     typer.echo(f"{name}, {model}: {out}\nIts card, with the script that loads it: {out / 'README.md'}")

@@ -30,11 +30,11 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     import time
 
     from flows.session import words
-    from pipeline.runtime.job import Report
+    from pipeline.runtime.job import ProgressUpdate
 
     progress, saved = "", "nothing yet"
     if item["done"] is not None:
-        progress = words.moment(Report(item["stage"], item["done"], item["total"], item["unit"], item["rate"] or 0.0,
+        progress = words.moment(ProgressUpdate(item["stage"], item["done"], item["total"], item["unit"], item["rate"] or 0.0,
                                        item["facts"]))
     if item["saved"] is not None:
         saved = (f"{item['saved']['done']:,} {item['saved']['unit']}, "

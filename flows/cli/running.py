@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, nproc: Nproc = None,
         nnodes: Nnodes = None, node_rank: NodeRank = None, rendezvous: Rendezvous = None, remote: Remote = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Rehearse: every network at full size, one step of "
+        smoke_test: Annotated[bool, typer.Option("--smoke-test", help="Rehearse: every network at full size, one step of "
                                               "each on a few images, in a store that is removed after.")] = False,
         ) -> None:
     """Make everything the recipe asks for that is not there yet. The same command goes on after any stop."""
@@ -30,8 +30,8 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
     chosen = [f"compute.{name}={value}" for name, value in machines.items() if value is not None]
     resolved = load(recipe, [*(set_ or ()), *chosen])
-    if dry_run:
-        _rehearse(resolved, until)
+    if smoke_test:
+        _smoke_test(resolved, until)
         return
     session = Session.open(resolved, force or (), until, display=display())
     session.remote = default_remote(remote)
@@ -96,11 +96,11 @@ def _print_report(session: Session) -> None:
         typer.echo(f"Report: {artifact.path(artifact.metrics['page'])}")
 
 
-def _rehearse(recipe: object, until: str | None) -> None:
-    from flows.session.rehearsing import rehearse
+def _smoke_test(recipe: object, until: str | None) -> None:
+    from flows.session.smoke_test import run_smoke_test
 
-    made = rehearse(recipe, until)
-    typer.echo(f"Rehearsed {', '.join(made)}: every stage ran at full size, and nothing is kept.")
+    made = run_smoke_test(recipe, until)
+    typer.echo(f"Smoke-tested {', '.join(made)}: every stage ran at full size, and nothing is kept.")
     for name, artifact in made.items():
         if "parameters" in artifact.metrics:
             typer.echo(f"  {name}: {artifact.metrics['steps']} step of {artifact.metrics['parameters']:,} parameters")

@@ -38,7 +38,7 @@ def sample(
         raise InputError("--out ends in .png (a grid) or .npz (all images)", str(out), "Choose one of them")
     if solver is not None and solver not in (known := ("euler", "midpoint", "heun", "rk4")):
         raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
-    from flows.views.drawing import Wish, draw, write
+    from flows.views.samples import Wish, draw, write
     wish = Wish(model, steps, solver, class_, guidance, seed, count)
     images, labels, levels = draw(load(recipe, set_ or ()), wish)
     write(out, images, labels, levels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flows.upkeep.repairing import Repairs
+    from flows.upkeep.repair import Repairs
     from pipeline.recipe.recipe import Recipe
     from storage.inspection import Finding
     from storage.store import Store
@@ -28,8 +28,8 @@ def verify(
         _verify_remote(name, repair)
         return
     from flows.session.display import display
-    from flows.upkeep.keeping import recipes, runs, users
-    from flows.upkeep.repairing import Repairs
+    from flows.upkeep.references import recipes, runs, users
+    from flows.upkeep.repair import Repairs
     from storage.errors import FlowctlError
     from storage.inspection import inspect_work
     from storage.locks import held
@@ -61,7 +61,7 @@ def verify(
 
 def _verify_remote(name: str | None, repair: bool) -> None:
     """The same of what lies on the remote: read over the network, byte by byte."""
-    from flows.upkeep.remote_care import damaged, mend, named, wanted
+    from flows.upkeep.remote import damaged, mend, named, wanted
     from storage.errors import FlowctlError
     from storage.store import Store
 
@@ -83,7 +83,7 @@ def _verify_remote(name: str | None, repair: bool) -> None:
 
 def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
     """Repair one, and say what came of it."""
-    from flows.upkeep.keeping import title
+    from flows.upkeep.references import title
     from storage.errors import FlowctlError, Interrupted
 
     name = title(finding.root)
@@ -102,7 +102,7 @@ def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
     """The recipe if one is named, and the directories of artifacts and of unfinished work to look at."""
     from flows.session.recipes import given
-    from flows.upkeep.keeping import named, of_recipe, runs, title
+    from flows.upkeep.references import named, of_recipe, runs, title
     from pipeline.recipe.load import load, nearest, shipped
     from storage.errors import InputError
 

@@ -13,14 +13,14 @@ from prefect.exceptions import Abort, Pause
 from prefect.states import AwaitingRetry
 
 from flows.orchestration.launch import outline
-from flows.orchestration.listening import wish
-from flows.orchestration.zombies import settle_killed
+from flows.orchestration.server_watch import wish
+from flows.orchestration.stale_runs import close_dead_runs
 from flows.session import settings
 from flows.session.display import Logged
-from flows.session.logs import heard
+from flows.session.logs import forward_logs
 from flows.session.runs import RunRecord, records
 from flows.session.session import Session
-from pipeline.engine import forced
+from pipeline.engine import rerun
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import validate
 from storage.remote import default_remote
@@ -37,15 +37,15 @@ def session_of(flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str
     session.remote = default_remote()
     session.store.prepare()
     if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else what is left is known
-        forced.ask(session.nodes, session.force, session.store)
+        rerun.request(session.nodes, session.force, session.store)
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"),
                                outline(plan(session.nodes, session.store, remote=session.remote)),
                                settings.server_url())
     session.record.joined(flow_run)
     outcome = "stopped at once"
     try:
-        with heard(journal=session.record.journal):
-            settle_killed(session.store.home, settings.server_url())
+        with forward_logs(journal=session.record.journal):
+            close_dead_runs(session.store.home, settings.server_url())
             yield session
         outcome = f"failed: {session.error}" if session.error else "done"
     except (Abort, Pause):

@@ -29,7 +29,7 @@ class _Busy(Exception):
     """Another process is making the artifact: give the GPU back while we wait for it."""
 
 
-def alone(node: Node, session: Session, force: bool, work: Callable[[Callable[[str], None]], Outcome]) -> Outcome:
+def with_gpu_lock(node: Node, session: Session, force: bool, work: Callable[[Callable[[str], None]], Outcome]) -> Outcome:
     """What `work` returns, run while this process holds the GPUs that the stage uses.
 
     `work` is given what to call, with the holder's name, if another process holds the stage's lock. A slot is always

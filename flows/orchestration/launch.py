@@ -7,11 +7,11 @@ from collections.abc import Callable
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
 from flows.session import settings
 from flows.session.joining import join
-from flows.session.logs import heard
+from flows.session.logs import forward_logs
 from flows.session.remotes import move_all
 from flows.session.runs import RunRecord
 from flows.session.session import Session, current
-from pipeline.engine import forced
+from pipeline.engine import rerun
 from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
 from storage.errors import FlowctlError, StageFailed
@@ -26,7 +26,7 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     if session.recipe.compute.node_rank:
         join(session)
     else:
-        forced.ask(session.nodes, session.force, session.store)
+        rerun.request(session.nodes, session.force, session.store)
     steps = plan(session.nodes, session.store, remote=session.remote)
     server, actions = settings.server_url(), {step.action for step in steps}
     if server is None and actions == {"reuse"}:
@@ -46,7 +46,7 @@ def _recorded(session: Session, steps: list[Step], server: str | None, work: Cal
     session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"), outline(steps), server)
     outcome = "stopped at once"
     try:
-        with session.display, heard(session.display, session.record.journal):
+        with session.display, forward_logs(session.display, session.record.journal):
             outcome = work()
     except Exception as error:
         outcome = f"failed: {error}"
@@ -77,9 +77,9 @@ def _orchestrate(session: Session, server: str | None) -> str:
     from prefect.exceptions import Abort
 
     from flows.orchestration.pipeline_flow import pipeline
-    from flows.orchestration.zombies import settle_killed
+    from flows.orchestration.stale_runs import close_dead_runs
 
-    settle_killed(session.store.home, server)
+    close_dead_runs(session.store.home, server)
     try:
         with current(session), tags(session.record.id):
             state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)

@@ -18,14 +18,14 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.orchestration import deployed, gpus
-from flows.orchestration.listening import listening
 from flows.orchestration.prefect_progress import ProgressArtifact, artifact_key
 from flows.orchestration.retries import ATTEMPTS, BACKOFF, may_retry
+from flows.orchestration.server_watch import watched
 from flows.session import remotes, words
 from flows.session import session as sessions
-from flows.session.interrupts import stopping_gently
+from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
-from pipeline.engine import forced
+from pipeline.engine import rerun
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import execute
 from storage.artifact import Artifact
@@ -49,8 +49,8 @@ def _run(session: Session) -> State:
     """All stages up to the first that is not made; the state of the flow run that follows."""
     states: dict[str, State] = {}
     tell = session.display.note
-    with (sessions.current(session), stopping_gently(session.stop, tell, insistent=not session.deployed),
-          listening(flow_run.id, session.stop, tell) as line):
+    with (sessions.current(session), graceful_shutdown(session.stop, tell, insistent=not session.deployed),
+          watched(flow_run.id, session.stop, tell) as line):
         for node in session.nodes.values():
             before = [states[role] for role in node.inputs]
             inputs = {role: source.fingerprint for role, source in node.inputs.items()}
@@ -86,7 +86,7 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str]) -> State:
                               "go on")
         listeners = (display.report, ProgressArtifact(session.recipe.name, stage))
         with session.record.journal.span(stage) as told:
-            outcome = gpus.alone(node, session, forced.asked(node, session.store), lambda waiting: execute(
+            outcome = gpus.with_gpu_lock(node, session, rerun.is_requested(node, session.store), lambda waiting: execute(
                 node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop,
                 listeners=listeners, waiting=waiting, remote=session.remote, offered=_offered(stage, session)))
             told.update(outcome=outcome.action, artifact=outcome.artifact.root.name)

@@ -9,9 +9,9 @@ import time
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.settings import temporary_settings
 
-from flows.orchestration.listening import IMPATIENT
+from flows.orchestration.server_watch import IMPATIENT
 from flows.session import words
-from pipeline.runtime.job import Report
+from pipeline.runtime.job import ProgressUpdate
 
 EVERY = 3.0  # seconds between updates; each is a request
 PAUSE = 60.0  # seconds of silence after a request that failed: the work matters more than its picture
@@ -30,7 +30,7 @@ class ProgressArtifact:
         self._id = None
         self._next = 0.0
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: ProgressUpdate) -> None:
         now = time.monotonic()
         if now < self._next and report.done < report.total:
             return

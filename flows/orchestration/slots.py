@@ -20,7 +20,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import temporary_settings
 
-from flows.orchestration.listening import IMPATIENT
+from flows.orchestration.server_watch import IMPATIENT
 
 LEASE = 60  # seconds, the least that Prefect takes: so long a killed holder keeps the others waiting
 EVERY = 15.0  # seconds between renewals, so that a few may fail

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.session import words
 from pipeline.engine.execute import Outcome
-from pipeline.runtime.job import Report
+from pipeline.runtime.job import ProgressUpdate
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -26,7 +26,7 @@ class Display:
     def begin(self, stage: str) -> None:
         """A stage is looked at: it may turn out to be there already."""
 
-    def report(self, report: Report) -> None:
+    def report(self, report: ProgressUpdate) -> None:
         """A moment of its progress."""
 
     def end(self, stage: str, outcome: Outcome) -> None:
@@ -76,7 +76,7 @@ class Bars(Display):
         if stage not in self._bars:  # a retry goes on with its bar
             self._bars[stage] = self._progress.add_task(stage, total=None, facts="")
 
-    def report(self, report: Report) -> None:
+    def report(self, report: ProgressUpdate) -> None:
         self._progress.update(self._bars[report.stage], completed=report.done, total=report.total,
                               facts=words.moment(report))
 

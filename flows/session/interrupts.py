@@ -14,7 +14,7 @@ REASONS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 @contextmanager
-def stopping_gently(stop: StopSignal, tell: Callable[[str], None], insistent: bool = True) -> Iterator[None]:
+def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: bool = True) -> Iterator[None]:
     """Handle both signals inside the block; what handled them before does so again after it.
 
     To be entered inside the flow, for Prefect installs a SIGTERM handler of its own around it. A worker may send

@@ -10,12 +10,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from flows.session.interrupts import stopping_gently
+from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from pipeline.engine.dag import Node
 from pipeline.engine.elastic import OUTPUT, SPEC, agent
-from pipeline.engine.forced import asked
 from pipeline.engine.plan import sound
+from pipeline.engine.rerun import asked
 from storage.errors import DamageError, Interrupted
 
 POLL = 1.0  # seconds
@@ -23,7 +23,7 @@ POLL = 1.0  # seconds
 
 def join(session: Session) -> None:
     """Help until every artifact of the recipe is there. Raises Interrupted if asked to stop."""
-    with stopping_gently(session.stop, session.display.note):
+    with graceful_shutdown(session.stop, session.display.note):
         for node in session.nodes.values():
             while not _there(node, session):
                 if session.stop:

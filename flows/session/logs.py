@@ -23,7 +23,7 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def heard(display: Display | None = None, journal: Journal | None = None) -> Iterator[None]:
+def forward_logs(display: Display | None = None, journal: Journal | None = None) -> Iterator[None]:
     """Prefect attaches its handler to our loggers but no level, and the root's would drop INFO.
 
     Warnings become notes on the display, if there is one that is not the log itself.

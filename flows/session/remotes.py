@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 from flows.session import words
-from flows.session.interrupts import stopping_gently
+from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from flows.session.waiting import wait_for
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import execute
 from pipeline.engine.plan import Step
 from pipeline.engine.remote import Moments
-from pipeline.runtime.job import Report
+from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
 from storage.errors import FlowctlError, Interrupted, StageFailed
 
@@ -46,7 +46,7 @@ def move_all(session: Session, steps: list[Step]) -> str:
 
     Raises FlowctlError where an artifact cannot be fetched, StageFailed at the end where one could not be sent.
     """
-    with stopping_gently(session.stop, session.display.note):
+    with graceful_shutdown(session.stop, session.display.note):
         for step in steps:
             if step.action == "fetch":
                 _fetch(session, step.node)
@@ -82,5 +82,5 @@ def _shown(session: Session, stage: str) -> Callable[[int, int, str], None]:
     def report(done: int, total: int, unit: str) -> None:
         seconds = time.monotonic() - began
         session.display.begin(stage)
-        session.display.report(Report(stage, done, total, unit, done / seconds if seconds else 0.0, {}))
+        session.display.report(ProgressUpdate(stage, done, total, unit, done / seconds if seconds else 0.0, {}))
     return report

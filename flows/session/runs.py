@@ -97,7 +97,7 @@ def killed(home: Path) -> list[dict[str, Any]]:
     return [facts for facts in dead if facts["id"] not in over]
 
 
-def bury(home: Path, facts: dict[str, Any]) -> None:
+def mark_ended(home: Path, facts: dict[str, Any]) -> None:
     """Write into a killed run's record that it is over."""
     write_json(home / "runs" / f"{facts['id']}.json", {**facts, "ended": time.time(), "outcome": "killed"})
     _lock(home / "runs" / f"{facts['id']}.json").unlink(missing_ok=True)

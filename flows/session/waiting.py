@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.session.session import Session
 from pipeline.engine.dag import Node
-from pipeline.runtime.job import PROGRESS, Report
+from pipeline.runtime.job import PROGRESS, ProgressUpdate
 from storage.errors import Interrupted
 from storage.locks import held
 
@@ -33,11 +33,11 @@ def wait_for(holder: str, node: Node, session: Session) -> None:
         time.sleep(INTERVAL)
 
 
-def read_progress(work: Path) -> Report | None:
+def read_progress(work: Path) -> ProgressUpdate | None:
     """What the process that works in `work` last told about itself."""
     try:
         facts = json.loads((work / PROGRESS).read_bytes())
         known = {name: facts.pop(name) for name in ("stage", "done", "total", "unit", "rate")}
-        return Report(**known, facts=facts)
+        return ProgressUpdate(**known, facts=facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

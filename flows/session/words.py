@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.runtime.job import Report
+from pipeline.runtime.job import ProgressUpdate
 
 
 def duration(seconds: float) -> str:
@@ -26,7 +26,7 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def moment(report: Report) -> str:
+def moment(report: ProgressUpdate) -> str:
     """12,800 of 64,000 images, 512/s, loss 0.31, 41 s left."""
     parts = [f"{report.done:,} of {report.total:,} {report.unit}"]
     if report.rate > 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.session.runs import alive, records
 from pipeline.engine.dag import NAMES
-from pipeline.engine.forced import WISH
+from pipeline.engine.rerun import WISH
 from pipeline.runtime.job import PROGRESS, SAVED, read_saved
 from storage.locks import held
 from storage.store import PREFIX, Key, Store

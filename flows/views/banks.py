@@ -53,7 +53,7 @@ def find(name: str, overrides: Sequence[str] = ()) -> Found:
     root, holder = _locate(name, overrides, store, known)
     banks = banks_below(root)
     if not banks:
-        raise InputError("couplings inspect takes what holds a bank", str(root), "Give the artifact of such a stage.")
+        raise InputError("bank inspect takes what holds a bank", str(root), "Give the artifact of such a stage.")
     found = survey(banks[0])
     producer = known.get(found.facts.producer)
     title = found.facts.producer[:12] + (f" ({producer.stage}/{producer.root.name})" if producer else "")
@@ -102,15 +102,15 @@ def _locate(name: str, overrides: Sequence[str], store: Store,
             known: dict[str, Artifact]) -> tuple[Path, Artifact | None]:
     """The directory to look in, and the artifact that it is part of."""
     if recipes.known(name):
-        node = build(recipes.load(name, overrides), store.home / "cache").get("couplings")
+        node = build(recipes.load(name, overrides), store.home / "cache").get("bank")
         if node is None:
-            raise InputError("couplings inspect takes a recipe that has a bank", name, "See `flowctl plan`.")
+            raise InputError("bank inspect takes a recipe that has a bank", name, "See `flowctl plan`.")
         artifact = store.find(node.name, node.fingerprint)
         if artifact is not None:
             return artifact.root, artifact
         work = store.work(node.name, node.fingerprint) / "out"
         if not banks_below(work):
-            raise InputError("The bank must have been begun", name, f"Run: flowctl run {name} --until couplings")
+            raise InputError("The bank must have been begun", name, f"Run: flowctl run {name} --until bank")
         return work, None
     if Path(name).is_dir():
         path = Path(name).absolute()
@@ -123,5 +123,5 @@ def _locate(name: str, overrides: Sequence[str], store: Store,
         return hits[0].root, hits[0]
     if hits:
         raise InputError("A name must mean one artifact", name, "Give more of its fingerprint.")
-    raise InputError("couplings inspect takes a recipe, an artifact or a bank's directory", name,
+    raise InputError("bank inspect takes a recipe, an artifact or a bank's directory", name,
                      nearest(name, [*recipes.names(), *names]))

@@ -106,7 +106,7 @@ class Upsample(nn.Conv2d):
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-class Stage(nn.Sequential):
+class UNetLevel(nn.Sequential):
     """Layers in sequence, of which the residual blocks also see the embedding emb (B, E)."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:

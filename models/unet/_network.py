@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from models._velocity import check_inputs, sinusoids, with_condition
 from models.unet._config import UNetConfig
-from models.unet._layers import Downsample, GroupNorm, ResidualBlock, SelfAttention, Stage, Upsample, zeroed
+from models.unet._layers import Downsample, GroupNorm, ResidualBlock, SelfAttention, UNetLevel, Upsample, zeroed
 
 
 class UNet(nn.Module):
@@ -41,19 +41,19 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         for level, (outputs, resolution) in enumerate(levels):
             if level > 0:
-                self.down.append(Stage(Downsample(width)))
+                self.down.append(UNetLevel(Downsample(width)))
                 kept.append(width)
             for _ in range(config.blocks):
-                self.down.append(Stage(residual(width, outputs), *attention(outputs, resolution)))
+                self.down.append(UNetLevel(residual(width, outputs), *attention(outputs, resolution)))
                 width = outputs
                 kept.append(width)
 
-        self.middle = Stage(residual(width, width), SelfAttention(width, config.head_channels), residual(width, width))
+        self.middle = UNetLevel(residual(width, width), SelfAttention(width, config.head_channels), residual(width, width))
 
         self.up = nn.ModuleList()
         for level, (outputs, resolution) in reversed(list(enumerate(levels))):
             for _ in range(config.blocks + 1):
-                self.up.append(Stage(residual(width + kept.pop(), outputs), *attention(outputs, resolution)))
+                self.up.append(UNetLevel(residual(width + kept.pop(), outputs), *attention(outputs, resolution)))
                 width = outputs
             if level > 0:
                 self.up[-1].append(Upsample(width))

@@ -158,7 +158,7 @@ class Loom:
         return list(self._journal)[:len(self._journal) - behind]
 
     def _sums(self, behind: int) -> np.ndarray:
-        # Added in the order of the calls: the sums are the same bits however many calls were ahead.
+        # AddedLater in the order of the calls: the sums are the same bits however many calls were ahead.
         totals = self._totals.copy()
         for call in self._known(behind):
             totals += call.sums

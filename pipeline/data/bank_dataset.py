@@ -34,7 +34,7 @@ class BankDataset(IterableDataset):
     Args:
         bank: the bank's directory.
         batch: pairs in a batch of this rank.
-        images: directory of the image set that the bank was made of; `flowctl couplings inspect` names it.
+        images: directory of the image set that the bank was made of; `flowctl bank inspect` names it.
         seed: of the order.
         start: batches that were used before, of this rank: the data set goes on as if it had given them.
         epochs: how many there are, those before `start` included; None for no end.

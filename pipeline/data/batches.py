@@ -36,7 +36,7 @@ class NoisyImages(_Batch):
 
 
 @dataclass(frozen=True)
-class Couples(_Batch):
+class FlowBatch(_Batch):
     """What a student sees: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones, and
     images to be conditioned on (B, C', H, W)."""
 

@@ -26,7 +26,7 @@ def condition_of(spec: Mapping[str, Any] | None, levels: int | None) -> Conditio
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class TargetImages:
     """Test images in turn: sample number i is asked to be image `order[i mod N]`, given its class and its condition.
 
     Attributes:
@@ -40,7 +40,7 @@ class HeldOut:
     order: Tensor
 
     @classmethod
-    def of(cls, images: ImageSet, spec: Mapping[str, Any] | None) -> HeldOut | None:
+    def of(cls, images: ImageSet, spec: Mapping[str, Any] | None) -> TargetImages | None:
         """All test images, mixed; None for a student without a condition."""
         if spec is None:
             return None
@@ -52,7 +52,7 @@ class HeldOut:
         """The condition as a protocol states it."""
         return f"{self.spec['kind']} {self.spec['factor']} of the test split, {len(self.order)} images in turn"
 
-    def of_class(self, label: int) -> HeldOut:
+    def of_class(self, label: int) -> TargetImages:
         """The images of one class alone. Raises InputError where the test split has none."""
         labels = self.examples.classes(self.order)
         chosen = self.order[labels == label]

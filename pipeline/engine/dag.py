@@ -55,14 +55,14 @@ STAGES = (
     Stage("source", 1, (), results.DataResult, code="data"),
     Stage("reference", 2, ("data",), results.ReferenceResult),
     Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
-    Stage("couplings", 1, ("data", "teacher"), results.CouplingsResult, parallel=True),
+    Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
     Stage("potentials", 1, ("data",), results.PotentialsResult),
-    Stage("student", 2, ("data", "source", "teacher", "couplings", "potentials"), results.StudentResult, parallel=True),
+    Stage("student", 2, ("data", "source", "teacher", "bank", "potentials"), results.StudentResult, parallel=True),
     Stage("pairs", 1, ("data", "source", "student"), results.PairsResult, parallel=True),
     Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult, parallel=True),
     Stage("evaluation", 2, ("data", "source", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
           parallel=True),
-    Stage("report", 1, ("data", "source", "reference", "teacher", "couplings", "student", "pairs", "onestep",
+    Stage("report", 1, ("data", "source", "reference", "teacher", "bank", "student", "pairs", "onestep",
                         "evaluation"), results.ReportResult),
 )
 IMAGES = ("data", "source")  # stages that read images from outside the store
@@ -115,7 +115,7 @@ def _round(number: int) -> tuple[Stage, Stage]:
     before = _student(number - 1)
     pairs = f"pairs-{number}"
     return (Stage(pairs, 1, ("data", "source", before), results.PairsResult, parallel=True, code="pairs"),
-            Stage(f"reflow-{number}", 1, ("data", "couplings", before, pairs), results.ReflowResult, parallel=True,
+            Stage(f"reflow-{number}", 1, ("data", "bank", before, pairs), results.ReflowResult, parallel=True,
                   code="reflow"))
 
 
@@ -185,6 +185,6 @@ def _reads(stage: Stage, role: str, recipe: Recipe) -> bool:
     reflow meets the bank only where it mixes its pairs in."""
     if (stage.name, role) == ("student", "teacher"):
         return getattr(recipe.student.coupling, "online", False)
-    if (stage.kind, role) == ("reflow", "couplings"):
+    if (stage.kind, role) == ("reflow", "bank"):
         return recipe.section(stage.name).mix.forward > 0
     return True

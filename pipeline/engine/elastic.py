@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.recipe.sections import Compute
-from pipeline.runtime.job import PROGRESS, STOP, Job, Report, StopSignal
+from pipeline.runtime.job import PROGRESS, STOP, Job, ProgressUpdate, StopSignal
 from storage import errors
 from storage.atomic import write_json
 from storage.errors import FlowctlError, Interrupted, StageFailed
@@ -118,7 +118,7 @@ def _relay_progress(job: Job, seen: float) -> float:
     if line["time"] > seen:
         known = {key: line.pop(key) for key in ("stage", "done", "total", "unit", "rate")}
         for listener in job.progress.listeners:
-            listener(Report(facts=line, **known))
+            listener(ProgressUpdate(facts=line, **known))
     return line["time"]
 
 

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pipeline.engine import forced
+from pipeline.engine import rerun
 from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.plan import sound
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
-from pipeline.recipe.fingerprint import meaning
+from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
 from storage.artifact import Artifact, NewerFormat, record_files
@@ -44,7 +44,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             listeners: tuple[Listener, ...] = (), stop: StopSignal | None = None,
             waiting=lambda holder: None, remote: Remote | None = None, offered: bool = False) -> Outcome:
     """The node's artifact: the sound one if there is one, here or on `remote`; else made, going on from the work
-    directory. One that was asked for anew (`pipeline.engine.forced`) is always made.
+    directory. One that was asked for anew (`pipeline.engine.rerun`) is always made.
 
     `offered` says that the plan has found it on `remote`: where it then cannot be had from there, that is an error.
     Raises FlowctlError for everything expected; what the stage had saved stays for the next call.
@@ -54,7 +54,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
     try:
         with store.lock(node.name, node.fingerprint, waiting):
             await_orphans(work, stop)
-            anew = forced.asked(node, store)
+            anew = rerun.is_requested(node, store)
             found = None if anew else _reusable(node, store)
             if found is not None or work.is_symlink():
                 remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
@@ -63,13 +63,13 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             found = None if anew or remote is None else _fetched(node, store, remote, offered, listeners, stop)
             if found is not None:
                 return Outcome("fetched", found, time.monotonic() - started)
-            forced.begin(work)
+            rerun.start(work)
             resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
             _clear(work)
             attempts = _count_attempt(work)
             for artifact in inputs.values():
-                artifact.require_sound()
+                artifact.check_files()
             job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
                       stop, store.monitor(node.name, node.fingerprint))
             shared = node.stage.parallel and compute.world > 1
@@ -78,7 +78,7 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,
-                config=meaning(node.config), inputs={role: n.fingerprint for role, n in node.inputs.items()},
+                config=fingerprint_fields(node.config), inputs={role: n.fingerprint for role, n in node.inputs.items()},
                 metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
                 files=record_files(job.out),
                 provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1))
@@ -160,7 +160,7 @@ def _memory_error(error: MemoryError | RuntimeError, node: Node) -> StageFailed 
         return None
     training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
     return StageFailed(f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
-                       f"What was saved before is kept: lower compute.batch{training}, and run the same command again")
+                       f"What was saved before is kept: lower compute.inference_batch{training}, and run the same command again")
 
 
 def failure(stage: str, error: BaseException) -> FlowctlError:

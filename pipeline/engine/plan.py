@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from pipeline.engine.dag import Node
-from pipeline.engine.forced import asked, begun
 from pipeline.engine.remote import offered
-from pipeline.recipe.fingerprint import differences, meaning
+from pipeline.engine.rerun import is_requested, started
+from pipeline.recipe.fingerprint import differences, fingerprint_fields
 from pipeline.runtime.job import read_saved
 from storage.artifact import Artifact, NewerFormat
 from storage.errors import DamageError
@@ -58,7 +58,7 @@ def sound(node: Node, store: Store) -> Artifact | None:
 
 
 def _step(node: Node, store: Store, published: list[Artifact], forced: bool, remote: Remote | None) -> Step:
-    if forced or asked(node, store):
+    if forced or is_requested(node, store):
         return _anew(node, store)
     flaw = None
     try:
@@ -82,7 +82,7 @@ def _step(node: Node, store: Store, published: list[Artifact], forced: bool, rem
 
 def _anew(node: Node, store: Store) -> Step:
     """Of a stage that --force asked for, now or in a run that was interrupted."""
-    saved = read_saved(store.work(node.name, node.fingerprint)) if begun(node, store) else None
+    saved = read_saved(store.work(node.name, node.fingerprint)) if started(node, store) else None
     if saved is None:
         return Step(node, "run", "forced by --force")
     return Step(node, "resume", f"forced by --force, saved at {saved.done:,} of {saved.total:,} {saved.unit}")
@@ -104,7 +104,7 @@ def _why_new(node: Node, published: list[Artifact]) -> str:
 
 
 def _changes(node: Node, artifact: Artifact) -> list[str]:
-    lines = differences(artifact.config, meaning(node.config))
+    lines = differences(artifact.config, fingerprint_fields(node.config))
     if artifact.stage_version != node.stage.version:
         lines.append(f"stage version: {artifact.stage_version} -> {node.stage.version}")
     for role in sorted({*artifact.inputs, *node.inputs}):

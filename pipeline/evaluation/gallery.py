@@ -10,13 +10,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from pipeline.data.conditions import HeldOut
+from pipeline.data.conditions import TargetImages
 from pipeline.data.examples import Examples
 from pipeline.data.labels import rows_like
-from pipeline.evaluation.entries import ENLARGED
-from pipeline.evaluation.memorised import Training
-from pipeline.evaluation.scoring import Entry
-from pipeline.flow_matching.sampling import Start, told
+from pipeline.evaluation.evaluator import SamplerUnderTest
+from pipeline.evaluation.neighbours import TrainingSetNeighbours
+from pipeline.evaluation.samplers import ENLARGED
+from pipeline.flow_matching.sampling import Start, conditioning_for
 from pipeline.metrics import as_stored
 from pipeline.reporting.page.words import model
 from pipeline.reporting.pictures import labelled_rows
@@ -46,13 +46,13 @@ class Gallery:
 
     images: ImageSet
     start: Start
-    held_out: HeldOut | None
+    held_out: TargetImages | None
     source: bool
     samples: int
     decode: Callable[[Tensor], Tensor]
     device: torch.device
 
-    def grid(self, entries: Sequence[Entry]) -> Image:
+    def grid(self, entries: Sequence[SamplerUnderTest]) -> Image:
         """What samples start from or should be, then the same noise through each model at each number of calls."""
         rows, labels = self._rows(SHOWN)
         if self.held_out is not None:
@@ -67,7 +67,7 @@ class Gallery:
             picture.append((caption(entry), self._seen(entry.make(rows, labels)[0])))
         return labelled_rows(picture)
 
-    def trajectories(self, entries: Sequence[Entry]) -> Image | None:
+    def trajectories(self, entries: Sequence[SamplerUnderTest]) -> Image | None:
         """x_t of the same samples at falling t, of each model with as many steps as it was sampled with at most; None
         where none takes two steps or more."""
         picture = []
@@ -79,7 +79,7 @@ class Gallery:
                 picture += [(f"{caption(entry)}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
         return labelled_rows(picture, WALKED) if picture else None
 
-    def interpolations(self, entries: Sequence[Entry]) -> Image | None:
+    def interpolations(self, entries: Sequence[SamplerUnderTest]) -> Image | None:
         """Images from noises on the great circle between two, at equal angles; in a row, one class or one condition.
 
         None where samples start from images, between which there is no such circle.
@@ -97,7 +97,7 @@ class Gallery:
                 picture.append((caption(entry) if pair == 0 else "", self._seen(states[-1])))
         return labelled_rows(picture, STEPS) if picture else None
 
-    def neighbours(self, found: Sequence[tuple[Entry, Tensor, Tensor, Tensor]], training: Training) -> Image | None:
+    def neighbours(self, found: Sequence[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]], training: TrainingSetNeighbours) -> Image | None:
         """The samples that come nearest to a training image, nearest first, above that image.
 
         `found` holds, by entry, samples (n, C, H, W), and distances (n,) and rows (n,) of their neighbours.
@@ -111,7 +111,7 @@ class Gallery:
 
     def _rows(self, count: int, first: int = 0) -> tuple[Tensor, Tensor | None]:
         rows = torch.arange(first, min(first + count, self.samples))
-        return rows, told(rows, self.images, self.held_out, self.device)[0]
+        return rows, conditioning_for(rows, self.images, self.held_out, self.device)[0]
 
     def _seen(self, samples: Tensor) -> Tensor:
         """Samples as images at the data's grey levels, as they are measured."""
@@ -135,7 +135,7 @@ def spherical(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
     return of_a.to(a).view(place) * a + of_b.to(a).view(place) * b
 
 
-def caption(entry: Entry) -> str:
+def caption(entry: SamplerUnderTest) -> str:
     """A row's words."""
     if entry.model == "teacher":
         return entry.model
@@ -146,9 +146,9 @@ def caption(entry: Entry) -> str:
     return f"{model(entry.model)}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
 
 
-def _most_calls(entries: Sequence[Entry]) -> list[Entry]:
+def _most_calls(entries: Sequence[SamplerUnderTest]) -> list[SamplerUnderTest]:
     """Each model that has a way, at its most calls; a solver that chooses them counts as none."""
-    best: dict[str, Entry] = {}
+    best: dict[str, SamplerUnderTest] = {}
     for entry in entries:
         if entry.walk is not None and (entry.model not in best or entry.nfe > best[entry.model].nfe):
             best[entry.model] = entry

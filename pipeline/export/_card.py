@@ -9,8 +9,8 @@ import yaml
 
 from models.load import NETWORK, SAMPLER, WEIGHTS
 from pipeline.export._onnx import ONNX, TOLERANCE, Checked
+from pipeline.export._samplers import NEAR
 from pipeline.export._subject import Subject
-from pipeline.export._ways import NEAR
 from pipeline.outputs.results import EvaluationResult
 from pipeline.reporting.page import words
 from pipeline.reporting.page.scores import TEACHER, Table, metrics_of, shared, table

@@ -10,8 +10,8 @@ import torch
 from models.load import FORMAT
 from models.tarflow import Sequential
 from pipeline.data.autoencoder import Autoencoder
+from pipeline.export._samplers import recommended, written
 from pipeline.export._subject import Subject
-from pipeline.export._ways import recommended, written
 from pipeline.outputs.images import AUTOENCODER
 from pipeline.recipe.sections import Teacher
 
@@ -56,12 +56,12 @@ def _teacher(subject: Subject) -> dict[str, Any]:
     schedules = subject.artifact.metrics["schedule"]
     if subject.average is not None:  # schedules were chosen with the weights of the first average: be exact instead
         schedules = [Sequential().to_dict() for _ in schedules]
-    bank = subject.made.get("couplings")
+    bank = subject.made.get("bank")
     clean = config.denoise and config.dequantisation == "gaussian"
     return {
         "schedules": schedules, "guidance": config.guidance, "annealed": config.annealed,
         "attention_temperature": config.attention_temperature, "temperature": config.temperature,
-        "noise": config.noise, "denoise": config.noise if clean else 0.0,
+        "noise": config.noise_std, "denoise": config.noise_std if clean else 0.0,
         "sigma_f": None if bank is None else bank.metrics["sigma_f"],
     }
 

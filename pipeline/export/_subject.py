@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.export._ways import Way, measured_ways
+from pipeline.export._samplers import SamplerSetting, measured_ways
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
@@ -19,7 +19,7 @@ from storage.artifact import Artifact
 from storage.errors import InputError
 from storage.imageset import ImageSet
 
-NO_SWEEP = Way("euler", "quadratic", 8)  # as `flowctl sample` does unless told otherwise
+NO_SWEEP = SamplerSetting("euler", "quadratic", 8)  # as `flowctl sample` does unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Subject:
         return [score for score in found if score.model == self.model and score.protocol.get("ema") == self.ema]
 
     @property
-    def ways(self) -> list[Way]:
+    def ways(self) -> list[SamplerSetting]:
         """How a student can be sampled: as it was measured, else as the recipe would measure it. None for a teacher."""
         if self.model == "teacher":
             return []
-        planned = [Way(sweep.solver, sweep.grid, nfe, sweep.guidance) for sweep in self.sweeps for nfe in sweep.nfe]
+        planned = [SamplerSetting(sweep.solver, sweep.grid, nfe, sweep.guidance) for sweep in self.sweeps for nfe in sweep.nfe]
         planned = sorted(dict.fromkeys(planned), key=lambda way: way.nfe)
         steps = self.artifact.config.get("steps", 1)  # that it was trained for
-        only = [Way("euler", "uniform", steps)] if self.model == "onestep" else [NO_SWEEP]
+        only = [SamplerSetting("euler", "uniform", steps)] if self.model == "onestep" else [NO_SWEEP]
         return measured_ways(self.scores) or planned or only
 
     @property

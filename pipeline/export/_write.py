@@ -58,7 +58,7 @@ def export(subject: Subject, out: Path, onnx: bool = False, force: bool = False,
     network, facts = subject.network(), sampler_facts(subject)
     with published(out) as folder:
         _copy(subject.artifact, subject.weights, folder / WEIGHTS)
-        _copy(subject.artifact, networks.SHAPE, folder / NETWORK)
+        _copy(subject.artifact, networks.ARCHITECTURE, folder / NETWORK)
         if facts["latents"]:
             data = subject.made["data"]
             for file in data.path(AUTOENCODER).iterdir():

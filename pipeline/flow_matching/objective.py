@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pipeline.data.batches import Couples
+from pipeline.data.batches import FlowBatch
 from pipeline.flow_matching.losses import SQUARED, Loss
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, network_input, network_target
 
 
-def velocity_error(network: nn.Module, couples: Couples, path: GaussianPath = LINEAR, loss: Loss = SQUARED) -> Tensor:
+def velocity_error(network: nn.Module, couples: FlowBatch, path: GaussianPath = LINEAR, loss: Loss = SQUARED) -> Tensor:
     """The loss of the velocity in the network's units, mean over the batch: a scalar."""
     x_t = path.interpolate(couples.x, couples.z, couples.t)
     told = {} if couples.condition is None else {"condition": couples.condition}
@@ -25,7 +25,7 @@ def velocity_error(network: nn.Module, couples: Couples, path: GaussianPath = LI
     return loss(answer, network_target(path, couples.x, couples.z, couples.t), x_t, couples.t)
 
 
-def transport_cost(couples: Couples) -> dict[str, float]:
+def transport_cost(couples: FlowBatch) -> dict[str, float]:
     """Squared distance of z and x per dimension, summed over the batch, and the number of pairs."""
     cost = (couples.z - couples.x).square().flatten(1).mean(1).sum()
     return {"cost": cost.item(), "pairs": float(len(couples.x))}

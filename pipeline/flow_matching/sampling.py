@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.tarflow import Guidance, Schedule, TarFlow, decode, denoise, full_precision
-from pipeline.data.conditions import HeldOut
+from pipeline.data.conditions import TargetImages
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, velocity_of
 from pipeline.flow_matching.solvers import (
@@ -42,7 +42,7 @@ def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu")
     return (rows % classes).to(device) if classes else None
 
 
-def told(rows: Tensor, images: ImageSet, held_out: HeldOut | None,
+def told(rows: Tensor, images: ImageSet, held_out: TargetImages | None,
          device: torch.device | str = "cpu") -> tuple[Tensor | None, Tensor | None]:
     """Classes (N,) and conditions (N, C, H, W) of samples that are looked at one by one: all classes in turn, or those
     of the test images that they should be."""
@@ -129,4 +129,4 @@ def teacher_samples(flow: TarFlow, rows: Tensor, labels: Tensor | None, seed: in
     if not config.denoise or config.dequantisation != "gaussian":
         return y
     with same_bits(z.device):
-        return denoise(flow, y, labels, config.noise)
+        return denoise(flow, y, labels, config.noise_std)

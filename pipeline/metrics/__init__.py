@@ -22,10 +22,10 @@ from pipeline.metrics._kid import KernelDistance as KernelDistance
 from pipeline.metrics._kid import kid as kid
 from pipeline.metrics._manifold import Manifold as Manifold
 from pipeline.metrics._manifold import manifold as manifold
-from pipeline.metrics._panel import Collected as Collected
-from pipeline.metrics._panel import Measured as Measured
-from pipeline.metrics._panel import Panel as Panel
 from pipeline.metrics._pixels import Pixels as Pixels
 from pipeline.metrics._sliced import sliced_w2 as sliced_w2
 from pipeline.metrics._sliced import sliced_w2_to_normal as sliced_w2_to_normal
+from pipeline.metrics._suite import FeatureBuffer as FeatureBuffer
+from pipeline.metrics._suite import MetricSuite as MetricSuite
+from pipeline.metrics._suite import MetricValue as MetricValue
 from pipeline.metrics._velocity_variance import velocity_variance as velocity_variance

@@ -22,12 +22,12 @@ from storage.errors import DamageError, InputError
 from storage.imageset import ImageSet
 
 WEIGHTS = "weights.safetensors"
-SHAPE = "network.json"
+ARCHITECTURE = "network.json"
 _KINDS = {"tarflow": (TarFlow, TarFlowConfig), "unet": (UNet, UNetConfig), "dit": (DiT, DiTConfig)}
-Shape = TarFlowConfig | UNetConfig | DiTConfig
+NetworkConfig = TarFlowConfig | UNetConfig | DiTConfig
 
 
-def teacher_shape(config: configs.Teacher, images: ImageSet) -> TarFlowConfig:
+def teacher_architecture(config: configs.Teacher, images: ImageSet) -> TarFlowConfig:
     """The TarFlow for these images. Raises InputError if its numbers do not fit them."""
     return _shaped("teacher", TarFlowConfig, channels=images.channels, size=images.size, patch=config.patch,
                    width=config.width, blocks=config.blocks, layers=config.layers, head_dim=config.head_dim,
@@ -35,7 +35,7 @@ def teacher_shape(config: configs.Teacher, images: ImageSet) -> TarFlowConfig:
                    classes=len(images.classes or ()))
 
 
-def student_shape(config: configs.Network, images: ImageSet, condition_channels: int = 0) -> UNetConfig | DiTConfig:
+def student_architecture(config: configs.Network, images: ImageSet, condition_channels: int = 0) -> UNetConfig | DiTConfig:
     """The velocity network for these images. Raises InputError if its numbers do not fit them."""
     kind = DiTConfig if isinstance(config, configs.DiT) else UNetConfig
     return _shaped("student.network", kind, channels=images.channels, size=images.size,
@@ -51,7 +51,7 @@ def _shaped(section: str, kind: type, **fields):
                          f"Change {section}, or data.size") from None
 
 
-def build(shape: Shape, seed: int) -> nn.Module:
+def build(shape: NetworkConfig, seed: int) -> nn.Module:
     """A fresh network, its weights drawn from `seed`."""
     torch.manual_seed(seed)
     return next(network for network, kind in _KINDS.values() if isinstance(shape, kind))(shape)
@@ -63,7 +63,7 @@ def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Mod
     for name, module in {None: network, **(averages or {})}.items():
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
         write_bytes(folder / _file(name), save(tensors))
-    write_json(folder / SHAPE, {"kind": kind, **asdict(network.config)})
+    write_json(folder / ARCHITECTURE, {"kind": kind, **asdict(network.config)})
 
 
 def _file(average: str | None) -> str:
@@ -83,7 +83,7 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         raise InputError("An average is one that training.averages names", average,
                          f"There are: {', '.join(there) or 'none but the first'}")
     try:
-        shape = json.loads(artifact.path(SHAPE).read_bytes())
+        shape = json.loads(artifact.path(ARCHITECTURE).read_bytes())
         network_type, shape_type = _KINDS[shape.pop("kind")]
         network = network_type(shape_type(**shape))
         network.load_state_dict(load(artifact.path(_file(average)).read_bytes()))

@@ -49,7 +49,7 @@ class TeacherResult(Trained):
     schedule: list[dict[str, Any]] = Field(description="decoding schedule of each block, from calibration")
 
 
-class CouplingsResult(Result):
+class BankResult(Result):
     rows: int
     draws: int
     sigma_f: float

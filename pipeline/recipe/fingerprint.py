@@ -4,8 +4,8 @@ SHA-256 over (scheme, stage, stage version, meaningful config, input fingerprint
 the number 1, the text "1" and the truth value True never collide. Two annotations on a config field say what it means
 here:
 
-    Annotated[str, Incidental]        cannot change the result (device, workers, ...): left out
-    Annotated[int, Added(3)]          came later; at the value 3 the stage does what it did before: left out there
+    Annotated[str, NotFingerprinted]        cannot change the result (device, workers, ...): left out
+    Annotated[int, AddedLater(3)]          came later; at the value 3 the stage does what it did before: left out there
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any
 
 from pydantic import BaseModel
 
-SCHEME = 1
+SCHEME = 2
 
 
-class Incidental:
+class NotFingerprinted:
     """Marks a field that cannot change a stage's result."""
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedLater:
     """Marks a field added to a published config, with the value at which nothing changes."""
 
     neutral: Any
 
 
-def meaning(config: BaseModel) -> dict[str, Any]:
+def fingerprint_fields(config: BaseModel) -> dict[str, Any]:
     """The config's fields that can change the result, as a plain tree."""
     tree: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        if any(mark is Incidental or mark == Added(value) for mark in field.metadata):
+        if any(mark is NotFingerprinted or mark == AddedLater(value) for mark in field.metadata):
             continue
         tree[name] = _plain(value)
     return tree
@@ -45,7 +45,7 @@ def meaning(config: BaseModel) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return meaning(value)
+        return fingerprint_fields(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -88,7 +88,7 @@ def fingerprint(stage: str, version: int, config: BaseModel, inputs: Mapping[str
     `inputs` maps each role to the fingerprint of the artifact that plays it; `external` is the content identity of
     what is read from outside the store.
     """
-    tree = {"scheme": SCHEME, "stage": stage, "version": version, "config": meaning(config), "inputs": dict(inputs),
+    tree = {"scheme": SCHEME, "stage": stage, "version": version, "config": fingerprint_fields(config), "inputs": dict(inputs),
             "external": external}
     digest = hashlib.sha256()
     for piece in _encode(tree):

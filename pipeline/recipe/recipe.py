@@ -18,7 +18,7 @@ class Recipe(Config):
     source: configs.Data | None = Field(None, description="a second image set, in the place of noise")
     reference: configs.Reference = configs.Reference()
     teacher: configs.Teacher | None = None
-    couplings: configs.Couplings | None = None
+    bank: configs.NoiseBank | None = None
     potentials: configs.Potentials | None = None
     student: configs.Student
     reflow: tuple[configs.Round, ...] = Field((), max_length=configs.MOST_ROUNDS, description="rounds, in their order")
@@ -31,12 +31,12 @@ class Recipe(Config):
     def _sections_fit(self) -> Recipe:
         coupling = self.student.coupling
         banked = coupling.banked
-        if banked and not (self.teacher and self.couplings):
+        if banked and not (self.teacher and self.bank):
             raise ValueError(f"the coupling {coupling.kind!r} needs a teacher's noises: add the sections teacher and "
-                             "couplings")
-        if not banked and (self.teacher or self.couplings):
+                             "bank")
+        if not banked and (self.teacher or self.bank):
             raise ValueError(f"the coupling {coupling.kind!r} has no use for a teacher: "
-                             "leave the sections teacher and couplings out")
+                             "leave the sections teacher and bank out")
         if bool(self.potentials) != (coupling.kind == "semidiscrete"):
             raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
         if banked and self.teacher.dequantisation != "gaussian":
@@ -171,7 +171,7 @@ class Recipe(Config):
         this = self.reflow[int(number) - 1]
         if kind == "reflow":
             return this.student
-        return _asked(this.pairs, forward=True) if this.mix.forward and not self.couplings else this.pairs
+        return _asked(this.pairs, forward=True) if this.mix.forward and not self.bank else this.pairs
 
     def _trained(self) -> dict[str, Config]:
         """The sections of the stages that train a network, by stage."""

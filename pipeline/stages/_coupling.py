@@ -33,7 +33,7 @@ from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.couples import calls_ahead
+from pipeline.training.flow_batches import calls_ahead
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.bank import Bank
@@ -62,7 +62,7 @@ def normalized(job: Job, device: torch.device) -> Coupling:
     bank = teacher_bank(job)
     if wish.online:
         teacher = job.inputs["teacher"]
-        coupling: Coupling = Online(networks.load_network(teacher, device), teacher.config["noise"],
+        coupling: Coupling = Online(networks.load_network(teacher, device), teacher.config["noise_std"],
                                     bank.facts.sigma_f, ranks.rank(), ranks.world())
     else:
         coupling = Banked(torch.from_numpy(bank.load()["z"]))
@@ -71,11 +71,11 @@ def normalized(job: Job, device: torch.device) -> Coupling:
 
 def teacher_bank(job: Job) -> Bank:
     """The bank of the couplings stage, its warnings said once more."""
-    artifact: Artifact = job.inputs["couplings"]
+    artifact: Artifact = job.inputs["bank"]
     bank = Bank.open(artifact.path(BANK))
     if bank.facts.producer != artifact.inputs["teacher"]:
         raise DamageError(str(artifact.path(BANK)), "it was made by another teacher than its manifest names",
-                          "Run with --force couplings to make it anew")
+                          "Run with --force bank to make it anew")
     for warning in artifact.metrics["warnings"]:
         log.warning("couplings: %s", warning)
     return bank
@@ -88,7 +88,7 @@ def loom(job: Job, examples: Examples) -> Loom:
     if wish.start == "bank":
         noises = BankNoises(teacher_bank(job).load()["z"])
     else:
-        noises = seeded_noises(seed, examples, wish.caches)
+        noises = seeded_noises(seed, examples, wish.noises_per_image)
     batch = job.config.training.batch
     coupling = Loom(noises, wish.refine == "training", wish.interpolate, calls_ahead(batch, wish.batch or batch))
     if wish.refine == "before":

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.conditions import HeldOut
+from pipeline.data.conditions import TargetImages
 from pipeline.data.labels import like_training
 from pipeline.engine.dag import students_among
-from pipeline.evaluation.entries import entries
+from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.evaluation.gallery import Gallery
-from pipeline.evaluation.memorised import COMPARED, Training
-from pipeline.evaluation.scoring import Entry, Ruler
+from pipeline.evaluation.neighbours import COMPARED, Training
+from pipeline.evaluation.samplers import samplers
 from pipeline.evaluation.student_likelihood import student_bits
-from pipeline.flow_matching.sampling import Start, start_of, student_velocity, told
-from pipeline.metrics import Panel, frechet_warnings
+from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
+from pipeline.metrics import MetricSuite, frechet_warnings
 from pipeline.metrics.straightness import path_shape
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, autoencoder_of, decoder, source_examples
@@ -41,8 +41,8 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 from storage.atomic import write_json
+from storage.checksummed_json import read_checksummed, write_checksummed
 from storage.imageset import ImageSet
-from storage.vouched import read_vouched, write_vouched
 
 PROBED, STEPS = 256, 32  # paths at most that straightness and curvature are estimated on, and Euler steps of each
 SCORES = "scores.json"
@@ -56,16 +56,16 @@ def run(job: Job) -> EvaluationResult | None:
     extractor, real = load_reference(reference, images.originals, device)
     seed = derive(config.seed, "evaluation")
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
-    held_out = HeldOut.of(images, job.inputs["student"].config.get("condition"))
+    held_out = TargetImages.of(images, job.inputs["student"].config.get("condition"))
     shared = _shared_protocol(job, images, held_out)
     labels = like_training(images, config.samples, seed) if held_out is None else \
         held_out.labels(torch.arange(config.samples))
     panel = _panel(config, reference, extractor, device)
     decode = decoder(job.inputs["data"], device)
-    ruler = Ruler(extractor, real, labels, images.originals.levels, job.compute.batch, device, shared, decode,
+    ruler = Evaluator(extractor, real, labels, images.originals.levels, job.compute.inference_batch, device, shared, decode,
                   None if held_out is None else held_out.images, panel)
 
-    ways = list(entries(job, start, held_out, device))
+    ways = list(samplers(job, start, held_out, device))
     scores = _scored(job, ways, ruler)
     likelihood = _likelihood(job, images, device)
     if not ranks.first():
@@ -90,14 +90,14 @@ def run(job: Job) -> EvaluationResult | None:
                             warnings=tuple(warnings))
 
 
-def _scored(job: Job, ways: Sequence[Entry], ruler: Ruler) -> list[tuple[Score, ...]]:
+def _scored(job: Job, ways: Sequence[SamplerUnderTest], ruler: Evaluator) -> list[tuple[Score, ...]]:
     """The scores of each way of sampling, those of an earlier run of this stage not made again."""
     scores = ranks.agreed(_finished(job))
     for number, entry in enumerate(ways):
         if number >= len(scores):
             scores.append(ruler.score(entry, job.config.samples, job))
             if ranks.first():
-                write_vouched(job.work / SCORES, {
+                write_checksummed(job.work / SCORES, {
                     "scores": [[score.model_dump(mode="json") for score in some] for some in scores]})
             job.saved(len(scores), len(ways), "scores")
         job.progress(number + 1, len(ways), "scores")
@@ -105,36 +105,36 @@ def _scored(job: Job, ways: Sequence[Entry], ruler: Ruler) -> list[tuple[Score, 
     return scores
 
 
-def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device: torch.device) -> Panel | None:
+def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device: torch.device) -> MetricSuite | None:
     """The metrics that are asked for beside the Frechet distance."""
     if not config.metrics:
         return None
-    return Panel(config.metrics, reference.metrics["metric"], load_rows(reference), config.samples,
+    return MetricSuite(config.metrics, reference.metrics["metric"], load_rows(reference), config.samples,
                  getattr(extractor, "logits", None), derive(config.seed, "metrics") % 2**32, device)
 
 
-def _path(job: Job, role: str, images: ImageSet, start: Start, held_out: HeldOut | None,
+def _path(job: Job, role: str, images: ImageSet, start: Start, held_out: TargetImages | None,
           device: torch.device) -> PathResult:
     """How straight a model's ways are, with its first average and without guidance."""
     artifact = job.inputs[role]
     network, path = networks.load_network(artifact, device), path_of(artifact)
     rows = torch.arange(min(PROBED, job.config.samples))
-    labels, condition = told(rows, images, held_out, device)
+    labels, condition = conditioning_for(rows, images, held_out, device)
     shape = path_shape(student_velocity(network, path, labels, condition=condition), path.start(start(rows)), STEPS)
     return PathResult(model=role, straightness=shape.straightness, curvature=shape.curvature, steps=STEPS,
                       paths=len(rows))
 
 
-def _memorisation(job: Job, ways: Sequence[Entry], scores: Sequence[tuple[Score, ...]], ruler: Ruler,
+def _memorisation(job: Job, ways: Sequence[SamplerUnderTest], scores: Sequence[tuple[Score, ...]], ruler: Evaluator,
                   gallery: Gallery) -> list[MemorisationResult]:
     """Each model's samples of the best Frechet distance against their nearest training images, and a picture."""
-    best: dict[str, tuple[float, Entry, Score]] = {}
+    best: dict[str, tuple[float, SamplerUnderTest, Score]] = {}
     for entry, (first, *_) in zip(ways, scores, strict=True):
         if entry.walk is not None or entry.model == "teacher":
             best[entry.model] = min(best.get(entry.model, (float("inf"), entry, first)), (first.value, entry, first),
                                     key=lambda item: item[0])
     training = Training(gallery.images.originals, job.inputs["data"].config["flips"], gallery.device)
-    found: list[tuple[Entry, Tensor, Tensor, Tensor]] = []
+    found: list[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]] = []
     results = []
     for _, entry, score in best.values():
         rows = torch.arange(min(COMPARED, job.config.samples))
@@ -169,7 +169,7 @@ def _different(job: Job, images: ImageSet) -> int:
     return min(samples, job.inputs["source"].metrics["test"] * len(images.classes or " "))
 
 
-def _shared_protocol(job: Job, images: ImageSet, held_out: HeldOut | None) -> dict[str, Any]:
+def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) -> dict[str, Any]:
     """What scores must have in common to share a table."""
     config: Evaluation = job.config
     reference = job.inputs["reference"]
@@ -182,7 +182,7 @@ def _shared_protocol(job: Job, images: ImageSet, held_out: HeldOut | None) -> di
             **autoencoder_of(job.inputs["data"])}
 
 
-def _image_to_image(job: Job, held_out: HeldOut | None) -> dict[str, Any]:
+def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
     """What samples are made from beside noise and class, if anything."""
     if held_out is not None:
         classes = {} if held_out.examples.labels is None else {"labels": "those of the test images"}
@@ -200,7 +200,7 @@ def _digest(protocol: dict[str, Any]) -> str:
 
 def _finished(job: Job) -> list[tuple[Score, ...]]:
     """Scores of an earlier run of this stage, by entry; what is not as it was written is measured again."""
-    found = read_vouched(job.work / SCORES) or {"scores": []}
+    found = read_checksummed(job.work / SCORES) or {"scores": []}
     try:
         return [tuple(Score.model_validate(item) for item in some) for some in found["scores"]]
     except ValueError:  # of a version that says other things of a score

@@ -21,7 +21,7 @@ from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import OneStep
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.segments import Segments
 from pipeline.training.student import finish, train
 from storage.bank import Bank
@@ -36,12 +36,12 @@ def run(job: Job) -> StudentResult | None:
     return finish(job, fitted, config.mode)
 
 
-def _couples(job: Job) -> CoupleStream | Segments:
+def _couples(job: Job) -> FlowBatches | Segments:
     config: OneStep = job.config
     pairs = Bank.open(job.inputs["pairs"].path(PAIRS)).load()
     z, x, labels = pairs["z"], pairs["x"][0], pairs["labels"][0] if "labels" in pairs else None
     if config.steps > 1:
         return Segments(z[0], x, labels, config.steps, config.seed, config.training.batch)
     time = At(1.0) if config.mode == "distil" else time_distribution(dict(config.time))
-    return CoupleStream(Examples(x, labels), Banked(torch.from_numpy(z)), time, LINEAR, 0.0, config.seed,
+    return FlowBatches(Examples(x, labels), Banked(torch.from_numpy(z)), time, LINEAR, 0.0, config.seed,
                         config.training.batch)

@@ -28,7 +28,7 @@ from pipeline.recipe.sections import Reflow
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
 from pipeline.training.student import finish, train
 from storage.bank import Bank
@@ -47,7 +47,7 @@ def run(job: Job) -> ReflowResult | None:
     labels = pairs["labels"][0] if "labels" in pairs else None
     generated = Examples(pairs["x"][0], labels), Banked(torch.from_numpy(pairs["z"]))
     mixture = Mixture(generated, _forward(job, number) if config.mix.forward else None, config.mix.forward)
-    couples = CoupleStream(mixture, mixture, time_distribution(dict(config.time)), LINEAR, 0.0,
+    couples = FlowBatches(mixture, mixture, time_distribution(dict(config.time)), LINEAR, 0.0,
                            derive(config.seed, job.stage), config.training.batch)
     fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
     result = finish(job, fitted, "reflow")
@@ -65,7 +65,7 @@ def _forward(job: Job, number: int) -> tuple[Examples, Banked]:
     """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    bank = job.inputs["couplings"].path(BANK) if "couplings" in job.inputs else \
+    bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else \
         job.inputs[f"pairs-{number}"].path(FORWARD)
     return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))
 

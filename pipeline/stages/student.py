@@ -10,10 +10,10 @@ from PIL.Image import Image
 from torch import nn
 
 from pipeline.couplings import Source
-from pipeline.data.conditions import HeldOut, condition_of
+from pipeline.data.conditions import TargetImages, condition_of
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import GaussianPath, gaussian_path
-from pipeline.flow_matching.sampling import start_of, student_samples, told
+from pipeline.flow_matching.sampling import conditioning_for, start_of, student_samples
 from pipeline.flow_matching.times import time_distribution
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, decoder, source_examples
@@ -25,8 +25,8 @@ from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.stages._coupling import choose_coupling
-from pipeline.training.couples import CoupleStream
 from pipeline.training.coupling_diagnostics import diagnose
+from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.student import finish, train
 from storage.atomic import write_json
 from storage.imageset import ImageSet
@@ -42,13 +42,13 @@ def run(job: Job) -> StudentResult | None:
     images = ImageSet.open(data.path(IMAGES))
     examples = Examples.of(images, flips=data.config["flips"])
     wish = None if config.condition is None else config.condition.model_dump()
-    shape = networks.student_shape(config.network, images, 0 if wish is None else images.channels)
+    shape = networks.student_architecture(config.network, images, 0 if wish is None else images.channels)
     network = networks.build(shape, derive(config.seed, "student", "weights"))
     path = gaussian_path(config.path.model_dump())
     coupling = choose_coupling(job, examples, device)
     if "source" in job.inputs:
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
-    couples = CoupleStream(examples, coupling, time_distribution(dict(config.time)), path, config.label_drop,
+    couples = FlowBatches(examples, coupling, time_distribution(dict(config.time)), path, config.label_drop,
                            config.seed, config.training.batch, getattr(config.coupling, "batch", None),
                            condition_of(wish, images.levels))
     fitted = train(job, network, couples, config.training, device, glance(job, images, path, device))
@@ -63,8 +63,8 @@ def glance(job: Job, images: ImageSet, path: GaussianPath, device: torch.device)
     decode = decoder(job.inputs["data"], device)
     rows = torch.arange(SHOWN)
     wish = job.config.condition
-    held_out = HeldOut.of(images, None if wish is None else wish.model_dump())
-    labels, condition = told(rows, images, held_out, device)
+    held_out = TargetImages.of(images, None if wish is None else wish.model_dump())
+    labels, condition = conditioning_for(rows, images, held_out, device)
     source = source_examples(job.inputs.get("source"), images, "test")
     z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)
     how = GLANCE

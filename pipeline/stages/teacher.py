@@ -45,7 +45,7 @@ def run(job: Job) -> TeacherResult | None:
                          "Set teacher.dequantisation to gaussian.")
     decode = decoder(job.inputs["data"], device)
     examples = Examples(images.train.images, images.train.labels, images.levels, _flips(job))
-    flow = networks.build(networks.teacher_shape(config, images), derive(config.seed, "teacher", "weights"))
+    flow = networks.build(networks.teacher_architecture(config, images), derive(config.seed, "teacher", "weights"))
 
     def batch(step: int) -> NoisyImages:
         rows = examples.rows(derive(config.seed, "teacher"), step, config.training.batch)
@@ -65,7 +65,7 @@ def run(job: Job) -> TeacherResult | None:
     schedules = _schedules(flow, config, device)
     _draw(job, flow, images, schedules, decode, device)
     what = "latents, differential" if images.levels is None else "images"
-    gaussian = f"gaussian, std {config.noise} (density of noisy {what})"
+    gaussian = f"gaussian, std {config.noise_std} (density of noisy {what})"
     return TeacherResult(
         images_seen=config.training.images, steps=config.training.steps, loss=fitted.loss,
         parameters=fitted.parameters,
@@ -83,7 +83,7 @@ def blur(x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], 
     """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
     if config.dequantisation == "uniform":
         return dequantise(x, levels, uniform())
-    return x + config.noise * gaussian()
+    return x + config.noise_std * gaussian()
 
 
 @torch.no_grad()
@@ -91,7 +91,7 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job, device: torch.dev
     """Mean bits per dimension over all rows, one draw of the training noise each."""
     config: Teacher = job.config
     total = torch.zeros((), dtype=torch.float64)
-    for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.batch)):
+    for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.inference_batch)):
         x, labels = examples.pixels(rows), examples.classes(rows)
         address = (derive(config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
         y = blur(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
@@ -118,7 +118,7 @@ def _draw(job: Job, flow: TarFlow, images: ImageSet, schedules: tuple[Schedule, 
           decode: Callable[[Tensor], Tensor], device: torch.device) -> None:
     """Samples beside data of the same classes."""
     config: Teacher = job.config
-    rows = torch.arange(config.shown)
+    rows = torch.arange(config.preview_samples)
     labels = class_labels(rows, flow.config.classes, device)
     made = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules,
                            device)

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from storage.atomic import sha256_file, write_bytes
-from storage.vouched import read_vouched, write_vouched
+from storage.checksummed_json import read_checksummed, write_checksummed
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -28,7 +28,7 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
     path = folder / f"step-{step:09d}.safetensors"
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
     facts = {"step": step, "sha256": sha256_file(path), "state": dict(state)}
-    write_vouched(path.with_suffix(".json"), facts)
+    write_checksummed(path.with_suffix(".json"), facts)
     # Later ones were damaged, or training would have gone on from them: they must not push out what is sound.
     records = sorted(folder.glob("step-*.json"))
     kept = [record for record in records if record.stem <= path.stem][-KEPT:]
@@ -44,7 +44,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     """Tensors and state of the newest sound checkpoint; None if there is none."""
     for record in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            facts = read_vouched(record)
+            facts = read_checksummed(record)
             if facts is None:
                 raise ValueError("its record is not as it was written")
             tensors = record.with_suffix(".safetensors")

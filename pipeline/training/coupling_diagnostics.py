@@ -18,14 +18,14 @@ from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import gaussianity, velocity_variance
 from pipeline.outputs.results import VelocityVariance
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 
 log = logging.getLogger(__name__)
 PAIRS = 8192  # at most; CIFAR-10 has 3072 dimensions
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints, so that the mean is the integral over t
 
 
-def diagnose(couples: CoupleStream, step: int, device: torch.device) -> dict[str, Any]:
+def diagnose(couples: FlowBatches, step: int, device: torch.device) -> dict[str, Any]:
     """Figures of the couples that would be trained on from `step` on, each image once.
 
     A coupling that remembers, as LOOM-CFM does, is measured as training has left it, and goes on remembering: its state
@@ -76,7 +76,7 @@ def straight_time(path: GaussianPath, t: float) -> tuple[float, float]:
     return s / (a + s), ((a * s_slope - s * a_slope) / (a + s)) ** 2
 
 
-def _each_once(couples: CoupleStream, step: int) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+def _each_once(couples: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor | None, bool]:
     """x and z (n, C, H, W), labels (n,), and whether the network is told more: of the first n couples from `step` on
     that lie in one epoch.
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pipeline.data.batches import Couples, NoisyImages
+from pipeline.data.batches import FlowBatch, NoisyImages
 from pipeline.engine.dag import IMAGES, Node, student_among
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
 from pipeline.flow_matching.objective import velocity_error
-from pipeline.outputs.networks import build, student_shape, teacher_shape
+from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
 
@@ -57,7 +57,7 @@ def estimate(node: Node, measured: dict | None = None) -> Estimate:
     shape = _images(data.config, None if node.name == "source" else measured)
     if shape is None:
         return Estimate()
-    return {"data": _data, "teacher": _teacher, "couplings": _couplings, "student": _student,
+    return {"data": _data, "teacher": _teacher, "bank": _couplings, "student": _student,
             "pairs": _pairs, "reflow": _on_pairs, "onestep": _on_pairs}.get(
                 node.stage.kind, lambda node, shape: Estimate())(node, shape)
 
@@ -67,7 +67,7 @@ def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
     if measured is not None:
         return _Shape(measured["train"] * flips, measured["channels"], measured["size"],
                       tuple(measured["classes"] or ()))
-    if config.source not in _SOURCES or config.only is not None or config.autoencoder is not None:
+    if config.source not in _SOURCES or config.classes is not None or config.autoencoder is not None:
         return None  # the data stage counts and measures them
     rows, channels, size, classes = _SOURCES[config.source]
     return _Shape(min(rows, config.limit or rows) * flips, channels, config.size or size,
@@ -83,7 +83,7 @@ def _teacher(node: Node, shape: _Shape) -> Estimate:
     from pipeline.training.maximum_likelihood import nats_per_dimension
 
     with FakeTensorMode():
-        flow = TarFlow(teacher_shape(node.config, shape))
+        flow = TarFlow(teacher_architecture(node.config, shape))
         part = NoisyImages(_images_of(shape, node.config.training), None)
         return _training(flow, nats_per_dimension, part, node.config.training)
 
@@ -105,8 +105,8 @@ def _flow_matching(config: configs.Network, training: Training, shape: _Shape, t
     """`told`: whether the network sees a condition of the images' shape."""
     with FakeTensorMode():
         x = _images_of(shape, training)
-        network = build(student_shape(config, shape, shape.channels if told else 0), 0)
-        couples = Couples(x, x.clone(), torch.empty(len(x)), None, x.clone() if told else None)
+        network = build(student_architecture(config, shape, shape.channels if told else 0), 0)
+        couples = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if told else None)
         return _training(network, partial(velocity_error, loss=_loss(loss)), couples, training)
 
 
@@ -144,7 +144,7 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
 
 def _couplings(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
-    return Estimate(disk_bytes=node.config.draws * shape.rows * shape.values * size)
+    return Estimate(disk_bytes=node.config.draws_per_image * shape.rows * shape.values * size)
 
 
 def _pairs(node: Node, shape: _Shape) -> Estimate:

@@ -22,7 +22,7 @@ FINEST = 10**6  # the largest denominator of a share
 
 
 class Mixture:
-    """Both the examples and the coupling of a `CoupleStream`.
+    """Both the examples and the coupling of a `FlowBatches`.
 
     Rows 0 ... G - 1 are the generated pairs, G ... G + F - 1 the forward ones. Of the first n images of a training
     floor(n share) are forward, whatever the batch or the number of ranks, evenly spread. Each kind comes in an order of

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.batches import Couples
+from pipeline.data.batches import FlowBatch
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.runtime.seeds import derive
 
 
 class Segments:
-    """Couples by step, made of a bank of trajectories: row p k + i - 1 holds both ends of step i of path p.
+    """FlowBatch by step, made of a bank of trajectories: row p k + i - 1 holds both ends of step i of path p.
 
     Args:
         starts, ends: (paths * k, C, H, W) float16 or float32: the state at t = i/k, and at (i - 1)/k.
@@ -34,7 +34,7 @@ class Segments:
         self.starts, self.ends, self.steps, self.batch = starts, Examples(ends, labels), steps, batch
         self.seed = derive(seed, "student")
 
-    def __call__(self, step: int) -> Couples:
+    def __call__(self, step: int) -> FlowBatch:
         rows = self.ends.rows(self.seed, step, self.batch)
         t = ((rows % self.steps + 1).double() / self.steps).float()
         start, end = torch.from_numpy(self.starts[rows.numpy()]).float(), self.ends.pixels(rows).float()
@@ -48,9 +48,9 @@ class Segments:
         del tensors
 
 
-def line(start: Tensor, end: Tensor, t: Tensor, steps: int, labels: Tensor | None = None) -> Couples:
+def line(start: Tensor, end: Tensor, t: Tensor, steps: int, labels: Tensor | None = None) -> FlowBatch:
     """The line from `start` at t (B,) to `end` at t - 1/steps, both (B, ...), as the couple x at t = 0 and z at t = 1
     that lie on it: so it is interpolated and its velocity is z - x, like that of any couple."""
     velocity = (start - end) * steps
     t_ = t.view(-1, *[1] * (start.ndim - 1))
-    return Couples(start - t_ * velocity, start + (1 - t_) * velocity, t, labels)
+    return FlowBatch(start - t_ * velocity, start + (1 - t_) * velocity, t, labels)

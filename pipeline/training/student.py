@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from pipeline.data.batches import Couples
+from pipeline.data.batches import FlowBatch
 from pipeline.flow_matching.losses import SQUARED, Loss, LpipsHuber
 from pipeline.flow_matching.objective import transport_cost, velocity_error
 from pipeline.flow_matching.paths import GaussianPath
@@ -34,11 +34,11 @@ def finish(job: Job, fitted: Fitted, coupling: str) -> StudentResult | None:
 
 
 class Stream(Memory, Protocol):
-    """Couples by step, on a path, and what they remember: `pipeline.training.couples.CoupleStream`, or segments."""
+    """FlowBatch by step, on a path, and what they remember: `pipeline.training.flow_batches.FlowBatches`, or segments."""
 
     path: GaussianPath
 
-    def __call__(self, step: int) -> Couples: ...
+    def __call__(self, step: int) -> FlowBatch: ...
 
 
 def train(job: Job, network: nn.Module, couples: Stream, training: Training, device: torch.device,

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.arrays import shard_file
+from storage.checksummed_json import is_intact, with_checksum
 from storage.errors import DamageError
-from storage.vouched import holds, vouched
 
 FORMAT = 1
 ARRAYS = ("z", "x", "labels")
@@ -103,7 +103,7 @@ class Identity(_Model):
     def content(self, checked: bool = True, **options: bool) -> dict[str, Any]:
         """What is written, dumped with pydantic's `options`: with its checksum, or as banks of before have it."""
         plain = self.model_dump(mode="json", exclude={"checksum"}, **options)
-        return vouched(plain) if checked else plain
+        return with_checksum(plain) if checked else plain
 
 
 class Index(Identity):
@@ -122,7 +122,7 @@ def read_json(path: Path, model: type[_Read]) -> _Read:
         data = path.read_bytes()
         read = model.model_validate_json(data)
         # Of the file's own words, not of ours: a field that a later version adds changes no checksum of before.
-        if isinstance(read, Identity) and read.checksum is not None and not holds(json.loads(data)):
+        if isinstance(read, Identity) and read.checksum is not None and not is_intact(json.loads(data)):
             raise ValueError("it does not have its checksum")
         return read
     except (OSError, ValueError) as error:  # of which pydantic's is one

@@ -33,8 +33,8 @@ from storage.bank.facts import (
     record_path,
 )
 from storage.bank.layout import Layout, create_arrays
+from storage.checksummed_json import CHECKSUM
 from storage.errors import DamageError, InputError, StageFailed
-from storage.vouched import CHECKSUM
 
 THREADS = 4  # that convert, round and compress chunks
 

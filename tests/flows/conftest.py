@@ -22,13 +22,13 @@ RECIPE = """
 name: tiny
 data: {source: digits}
 teacher: {patch: 2, width: 8, blocks: 1, layers: 1, head_dim: 8, training: {images: 8, batch: 4, lr: 0.1, ema: 4}}
-couplings: {draws: 1}
+bank: {draws_per_image: 1}
 student:
   coupling: nfm
   network: {base: 8, multipliers: [1], attention: [8], head_channels: 8}
   training: {images: 8, batch: 4, lr: 0.1, ema: 4}
 evaluation: {samples: 16, student: [{nfe: [1, 2]}]}
-"""  # stages: data, reference, teacher, couplings, student, evaluation, report
+"""  # stages: data, reference, teacher, bank, student, evaluation, report
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ RESULTS = {
                                          held_out=2.0),
     "teacher": results.TeacherResult(**_TRAINED, bits_per_dim=3.0, bits_per_dim_train=2.9, dequantisation="gaussian",
                                      schedule=[]),
-    "couplings": results.CouplingsResult(rows=80, draws=8, sigma_f=1.0, noise=0.2, gaussianity={}, warnings=()),
+    "bank": results.BankResult(rows=80, draws=8, sigma_f=1.0, noise=0.2, gaussianity={}, warnings=()),
     "student": results.StudentResult(**_TRAINED, coupling="nfm", transport_cost=0.1),
     "reflow": results.ReflowResult(**_TRAINED, coupling="reflow", transport_cost=0.1, straightness=0.1,
                                    straightness_before=0.2, warnings=()),

@@ -45,7 +45,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Every kind of payload that there is, by the real stages. Not to be changed."""
     store = Store(tmp_path_factory.mktemp("real"))
     store.prepare()
-    for name in ("NFM: data", "NFM: reference", "NFM: teacher", "NFM: couplings", "NFM: student", "NFM: pairs",
+    for name in ("NFM: data", "NFM: reference", "NFM: teacher", "NFM: bank", "NFM: student", "NFM: pairs",
                  "NFM: onestep", "NFM: evaluation", "LOOM: student", "semidiscrete: potentials"):
         make(store, name)
     return store

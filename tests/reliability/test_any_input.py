@@ -130,7 +130,7 @@ def everything_is_said(flowctl, tiny: str, name: str) -> None:
 
 
 @settings(QUIETLY, max_examples=25)
-@given(stage=st.sampled_from(["data", "teacher", "couplings", "evaluation", "report"]), value=JSON,
+@given(stage=st.sampled_from(["data", "teacher", "bank", "evaluation", "report"]), value=JSON,
        draw=st.randoms(use_true_random=False))
 def test_any_manifest(flowctl, finished, tiny, stage, value, draw):
     """Of its right form and checksum, so that nothing but its content is odd; or of no form at all."""

@@ -10,10 +10,10 @@ from storage.errors import DamageError
 from tests.reliability import damage
 from tests.reliability.conftest import NODES, digests, make, root_of
 
-MADE = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: couplings", "NFM: student", "NFM: pairs", "NFM: onestep",
+MADE = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: bank", "NFM: student", "NFM: pairs", "NFM: onestep",
         "NFM: evaluation", "LOOM: student", "semidiscrete: potentials"]
 # A stage that reads the artifact, and so must notice.
-READERS = {"NFM: data": "NFM: teacher", "NFM: teacher": "NFM: couplings", "NFM: couplings": "NFM: student",
+READERS = {"NFM: data": "NFM: teacher", "NFM: teacher": "NFM: bank", "NFM: bank": "NFM: student",
            "NFM: student": "NFM: pairs", "NFM: pairs": "NFM: onestep", "NFM: reference": "NFM: evaluation",
            "semidiscrete: potentials": "semidiscrete: student"}
 

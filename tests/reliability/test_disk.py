@@ -17,7 +17,7 @@ from storage.store import Store
 from tests.flows.conftest import RECIPE
 from tests.reliability.conftest import NODES, digests, make
 
-ORDER = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: couplings", "NFM: student", "NFM: pairs", "NFM: onestep",
+ORDER = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: bank", "NFM: student", "NFM: pairs", "NFM: onestep",
          "LOOM: student", "semidiscrete: potentials"]
 
 
@@ -84,7 +84,7 @@ def test_a_store_that_can_only_be_read_is_read(disk, flowctl, monkeypatch, tmp_p
 @pytest.mark.parametrize(("number", "remedy"), [(errno.EROFS, "make the store writable"),
                                                 (errno.ENOSPC, "free some space"),
                                                 (errno.EDQUOT, "free some of your quota")])
-@pytest.mark.parametrize("name", ["NFM: couplings", "LOOM: student"])
+@pytest.mark.parametrize("name", ["NFM: bank", "LOOM: student"])
 def test_the_disk_turns_bad_in_the_middle(copied, real, monkeypatch, name, number, remedy):
     """From some renaming on every other one fails, as on a disk that the kernel has made read-only after an error."""
     store, replace, calls = copied(name), os.replace, []
@@ -118,7 +118,7 @@ class Then(StopSignal):
         return False
 
 
-@pytest.mark.parametrize("name", ["NFM: couplings", "LOOM: student", "semidiscrete: potentials"])
+@pytest.mark.parametrize("name", ["NFM: bank", "LOOM: student", "semidiscrete: potentials"])
 @pytest.mark.parametrize("what", ["all of the store", "the work directory"])
 def test_files_that_vanish_in_the_middle(copied, real, name, what):
     """Either it is named, or nothing that was needed has gone; made again, it is what it was."""

@@ -18,17 +18,17 @@ from pipeline.recipe.load import load
 from storage.errors import StageFailed
 from storage.store import Store
 
-UNTIL = ("--until", "couplings")
+UNTIL = ("--until", "bank")
 
 
 def behaviour(seconds: float) -> str:
     """Couplings in 100 steps, each so long and then saved."""
-    return json.dumps({"couplings": {"steps": 100, "seconds": seconds}})
+    return json.dumps({"bank": {"steps": 100, "seconds": seconds}})
 
 
 def saved(home) -> int:
     """How far the couplings would go on from; 0 for nothing."""
-    found = [json.loads(file.read_text())["done"] for file in (home / "work" / "couplings").glob("*/saved.json")]
+    found = [json.loads(file.read_text())["done"] for file in (home / "work" / "bank").glob("*/saved.json")]
     return found[0] if found else 0
 
 
@@ -57,7 +57,7 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     assert first.returncode == 1
     assert err.splitlines()[-2:] == [
         "SIGTERM: saving at the next possible point, then stopping. Once more stops at once",
-        "error: Stopped in stage couplings (SIGTERM). Progress is saved: run the same command again to go on"]
+        "error: Stopped in stage bank (SIGTERM). Progress is saved: run the same command again to go on"]
 
     second = program("run", tiny, *UNTIL, FAKES=behaviour(10))
     before = once_saved(home, second, saved(home))  # ten seconds to the next point where it could save
@@ -73,7 +73,7 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
 
     third = program("run", tiny, *UNTIL)
     _, err = third.communicate(timeout=180)
-    assert third.returncode == 0 and "couplings: resumed" in err, err
+    assert third.returncode == 0 and "bank: resumed" in err, err
     assert states(home) == ["Cancelled", "Crashed", "Completed"]
 
 
@@ -93,7 +93,7 @@ def test_the_prefect_server_is_killed(program, home, tiny):
     second = program("run", tiny, *UNTIL)
     out, err = second.communicate(timeout=180)
     assert second.returncode == 0, err
-    assert "couplings: resumed" in err or "all 3 stages are there" in out
+    assert "bank: resumed" in err or "all 3 stages are there" in out
 
 
 # -- inside a stage ----------------------------------------------------------------------------------------------------
@@ -144,6 +144,6 @@ def test_other_errors_of_a_stage_stay_what_they_are(tmp_path, monkeypatch):
 def test_an_exception_in_a_rehearsed_stage_is_one_line(flowctl, tiny, monkeypatch, fail):
     """Without Prefect; with it, see tests/flows/test_flow.py."""
     monkeypatch.setenv("FAKES", json.dumps({"student": {"fail": fail}}))
-    result = flowctl("run", tiny, "--dry-run")
+    result = flowctl("run", tiny, "--smoke-test")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in result.output

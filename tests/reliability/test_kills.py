@@ -43,7 +43,7 @@ def test_killed_a_hundred_and_twenty_times(tmp_path):
 
 # -- the launcher of several ranks, and a Prefect worker ---------------------------------------------------------------
 
-LONGER = [*TINY, "couplings.shard=64", "student.network.dropout=0", "student.training.images=6400",
+LONGER = [*TINY, "bank.shard=64", "student.network.dropout=0", "student.training.images=6400",
           "compute.checkpoint_seconds=0.05", "compute.nproc=2"]
 
 

@@ -13,9 +13,9 @@ from storage.errors import FlowctlError, Interrupted
 from tests.reliability import damage
 from tests.reliability.conftest import NODES, digests, make
 
-STAGES = ["NFM: teacher", "NFM: couplings", "LOOM: student", "semidiscrete: potentials", "NFM: pairs",
+STAGES = ["NFM: teacher", "NFM: bank", "LOOM: student", "semidiscrete: potentials", "NFM: pairs",
           "NFM: evaluation"]
-QUICK = ["NFM: couplings", "LOOM: student", "NFM: evaluation"]  # a bank, a checkpoint with an assignment, and scores
+QUICK = ["NFM: bank", "LOOM: student", "NFM: evaluation"]  # a bank, a checkpoint with an assignment, and scores
 
 
 class After(StopSignal):
@@ -107,7 +107,7 @@ def test_all_that_was_saved_is_gone(interrupted, real, tmp_path, name):
 
 
 @pytest.mark.parametrize(("name", "path", "key"), [
-    ("NFM: couplings", "out/bank.zarr/facts.json", "sigma_f"), ("NFM: evaluation", "scores.json", "value")])
+    ("NFM: bank", "out/bank.zarr/facts.json", "sigma_f"), ("NFM: evaluation", "scores.json", "value")])
 def test_a_number_that_lost_one_bit_is_not_believed(interrupted, real, tmp_path, name, path, key):
     """What is left is valid JSON, of the right shape and size."""
     def harm(file):
@@ -121,12 +121,12 @@ def test_a_number_that_lost_one_bit_is_not_believed(interrupted, real, tmp_path,
 
 def test_a_bank_that_was_begun_keeps_its_sigma(interrupted, real, tmp_path, monkeypatch):
     """Another device would measure it to other last bits, and so begin another bank."""
-    from pipeline.stages import couplings
+    from pipeline.stages import bank
 
     def measured(*_):
         raise AssertionError("measured again")
     store = type(real)(tmp_path / "store")
-    shutil.copytree(interrupted("NFM: couplings").home, store.home)
-    monkeypatch.setattr(couplings, "measure_sigma", measured)
-    assert make(store, "NFM: couplings").action == "resumed"
-    assert digests(store, "NFM: couplings") == digests(real, "NFM: couplings")
+    shutil.copytree(interrupted("NFM: bank").home, store.home)
+    monkeypatch.setattr(bank, "measure_sigma", measured)
+    assert make(store, "NFM: bank").action == "resumed"
+    assert digests(store, "NFM: bank") == digests(real, "NFM: bank")

@@ -10,8 +10,8 @@ import pytest
 from storage.atomic import write_json
 from storage.bank import Bank, BankWriter
 from storage.bank.reopen import flaws, reopen
+from storage.checksummed_json import read_checksummed, write_checksummed
 from storage.errors import DamageError
-from storage.vouched import read_vouched, write_vouched
 from tests.storage.test_bank import ARRAYS, FACTS, content, values, write
 
 METADATA = ["zarr.json", "z/zarr.json", "x/zarr.json", "labels/zarr.json"]
@@ -121,9 +121,9 @@ def test_without_any_facts_there_is_nothing_to_go_on_from(bank):
 
 
 def test_metadata_that_would_now_be_written_otherwise_are_not_made_up(bank):
-    index = read_vouched(bank / "bank.json")
+    index = read_checksummed(bank / "bank.json")
     index["metadata"]["z/zarr.json"] = "0" * 64
-    write_vouched(bank / "bank.json", index)
+    write_checksummed(bank / "bank.json", index)
     with pytest.raises(DamageError, match=r"z/zarr.json.*in another way"):
         reopen(bank)
 

@@ -4,9 +4,9 @@ import pytest
 
 from storage.artifact import MANIFEST
 from storage.atomic import sha256_file
+from storage.checksummed_json import write_checksummed
 from storage.inspection import FOREIGN, LINK, inspect_artifact, inspect_work
 from storage.store import Store
-from storage.vouched import write_vouched
 from tests.storage.test_bank import write
 from tests.storage.test_bank_reopen import DAMAGE, flip
 from tests.storage.test_store import FINGERPRINT, publish
@@ -95,7 +95,7 @@ def work(tmp_path):
     for step in ("step-000000001", "step-000000002"):
         tensors = work / "checkpoints" / f"{step}.safetensors"
         tensors.write_bytes(step.encode() * 100)
-        write_vouched(tensors.with_suffix(".json"), {"step": 1, "sha256": sha256_file(tensors), "state": {}})
+        write_checksummed(tensors.with_suffix(".json"), {"step": 1, "sha256": sha256_file(tensors), "state": {}})
     return work
 
 
@@ -140,7 +140,7 @@ OTHERS = {"another shape": lambda file: file.write_text("5"),
 
 @pytest.mark.parametrize("how", [*DAMAGE, *OTHERS])
 def test_damaged_scores_of_an_unfinished_evaluation_are_named(work, how):
-    write_vouched(work / "scores.json", {"scores": [[{"value": 0.97}]]})
+    write_checksummed(work / "scores.json", {"scores": [[{"value": 0.97}]]})
     assert inspect_work(work).flaws == {}
     (DAMAGE | OTHERS)[how](work / "scores.json")
     assert list(inspect_work(work).flaws) == ([] if how == "deleted" else ["scores.json"])

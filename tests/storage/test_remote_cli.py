@@ -17,7 +17,7 @@ from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa:
 from tests.storage.test_remote import contents
 from tests.storage.test_remote_errors import read_only, serving
 
-STAGES = ("data", "reference", "teacher", "couplings", "student", "evaluation", "report")
+STAGES = ("data", "reference", "teacher", "bank", "student", "evaluation", "report")
 
 
 def actions(answer) -> list[str]:

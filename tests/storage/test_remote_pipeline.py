@@ -18,7 +18,7 @@ from storage.store import Store
 
 COMPUTE = load(*crash_recipes.RECIPES["NFM"]).compute
 NODES = {node.name: node for node in crash_recipes.nodes(["NFM"]).values()}
-STAGES = ("data", "teacher", "couplings")
+STAGES = ("data", "teacher", "bank")
 
 
 def make(store: Store, name: str, **options) -> Outcome:
@@ -136,7 +136,7 @@ def test_a_bank_opens_where_it_lies_as_plain_zarr(remote, made):
 
     from storage.bank import Bank
 
-    artifact = made.find("couplings", NODES["couplings"].fingerprint)
+    artifact = made.find("bank", NODES["bank"].fingerprint)
     bank = next(path for path in artifact.root.iterdir() if path.suffix == ".zarr")
     place = S3Store.from_url(remote.address(artifact, bank.name), client_options={"allow_http": True})
     group = zarr.open_group(ObjectStore(place, read_only=True), mode="r", zarr_format=3)

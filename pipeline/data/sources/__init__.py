@@ -22,7 +22,7 @@ class DataConfig(Protocol):
     size: int | None  # pixels
     test_fraction: float
     limit: int | None
-    only: tuple[str, ...] | None  # names of classes
+    classes: tuple[str, ...] | None  # names of classes
     autoencoder: Path | None
     seed: int
 

@@ -36,7 +36,7 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
         path = _local(Path(config.path), expected)
     batches = _batches(path)
     classes = [_text(name) for name in _field(batches, "batches.meta", b"label_names", list)]
-    wanted = numbers_of(config.only, classes, "cifar10")
+    wanted = numbers_of(config.classes, classes, "cifar10")
     train, test = (only_classes(_join(batches, part, len(classes)), wanted) for part in (_TRAIN, _TEST))
     train, test = limited(train, config.limit), limited(test, config.limit)
     require_enough("cifar10", len(train.images), len(test.images))

@@ -20,7 +20,7 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     labels = found.target.astype(np.int64)
     parts = stratified(labels, config.test_fraction, config.seed)
     classes = [str(name) for name in found.target_names]
-    wanted = numbers_of(config.only, classes, "digits")
+    wanted = numbers_of(config.classes, classes, "digits")
     train, test = (
         limited(only_classes(Split(images[part], labels[part]), wanted), config.limit) for part in parts
     )

@@ -44,7 +44,7 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
             f"{path} has the checksum {config.checksum}", digest, "Fetch it again, or correct the checksum."
         )
     found = arrange(path.name, names(path))
-    wanted = numbers_of(config.only, found.classes, path.name)
+    wanted = numbers_of(config.classes, found.classes, path.name)
     labels = np.zeros(len(found.names), np.int64) if found.labels is None else found.labels
     if found.tests is None:
         train, test = stratified(labels, config.test_fraction, config.seed)

@@ -39,10 +39,10 @@ def numbers_of(only: tuple[str, ...] | None, classes: list[str] | None, source: 
     if only is None:
         return None
     if classes is None:
-        raise InputError("data.only names classes", f"{source} has none", "Leave it out, or sort images into folders.")
+        raise InputError("data.classes names classes", f"{source} has none", "Leave it out, or sort images into folders.")
     unknown = [name for name in only if name not in classes]
     if unknown:
-        raise InputError(f"data.only names classes of {source}", unknown, f"They are {', '.join(classes)}.")
+        raise InputError(f"data.classes names classes of {source}", unknown, f"They are {', '.join(classes)}.")
     return np.array(sorted(classes.index(name) for name in only))
 
 

@@ -18,7 +18,7 @@ class Compute(Config):
     node_rank: int = Field(0, ge=0, description="which of them this is; 0 keeps the books")
     rendezvous: str | None = Field(None, pattern=r"^[^\s:/]+:\d+$", description="host:port where machines meet")
     threads: Positive | None = Field(None, description="CPU threads of each process; its share of all unless given")
-    batch: Positive = Field(512, description="images at once in encoding, sampling and features")
+    inference_batch: Positive = Field(512, description="images at once in encoding, sampling and features")
     checkpoint_seconds: float = Field(15.0, gt=0)
     compile: bool = False
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, calls_of_a_step
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
@@ -25,7 +25,7 @@ class Sweep(Config):
     grid: Grid = "quadratic"
     nfe: tuple[Positive, ...] = Field((), description="network calls; none for dopri5, which chooses by itself")
     guidance: float = Field(1.0, ge=0)
-    ema: Annotated[str | None, Added(None)] = Field(
+    ema: Annotated[str | None, AddedLater(None)] = Field(
         None, description="which average of the weights: a name in training.averages, such as power-0.05")
 
     @model_validator(mode="after")
@@ -50,9 +50,9 @@ class Evaluation(Seeded):
     student: tuple[Sweep, ...] = Field(min_length=1)
     onestep: tuple[Sweep, ...] = ()
     teacher: bool = True
-    likelihood: Annotated[Likelihood | None, Added(None)] = Field(None, description="left out unless given")
-    reflow: Annotated[tuple[Sweep, ...], Added(())] = Field((), description="of the student of every round of reflow")
-    metrics: Annotated[tuple[Metric, ...], Added(())] = Field(
+    likelihood: Annotated[Likelihood | None, AddedLater(None)] = Field(None, description="left out unless given")
+    reflow: Annotated[tuple[Sweep, ...], AddedLater(())] = Field((), description="of the student of every round of reflow")
+    metrics: Annotated[tuple[Metric, ...], AddedLater(())] = Field(
         (), description="beside the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
                         "features of each side, 82 MB of Inception's")
 

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Fraction, Positive
 
 
 class UNet(Config):
     """The ADM U-Net (Dhariwal and Nichol 2021)."""
 
-    kind: Annotated[Literal["unet"], Added("unet")] = "unet"
+    kind: Annotated[Literal["unet"], AddedLater("unet")] = "unet"
     base: Positive = Field(description="channels at full resolution")
     multipliers: tuple[Positive, ...] = Field(min_length=1)
     blocks: Positive = 2

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Share, Solver
 from pipeline.recipe.sections._losses import Loss, SquaredError
 from pipeline.recipe.sections._times import Time, UniformTime
@@ -37,8 +37,8 @@ class Pairs(Seeded):
 class Trajectories(Pairs):
     """What the stage pairs is given where more is wanted of it; `Recipe.section` fills it in."""
 
-    intervals: Annotated[Positive, Added(1)] = Field(1, description="of each path, whose ends are kept: onestep.steps")
-    forward: Annotated[bool, Added(False)] = Field(False, description="also carry the training images to their noise")
+    intervals: Annotated[Positive, AddedLater(1)] = Field(1, description="of each path, whose ends are kept: onestep.steps")
+    forward: Annotated[bool, AddedLater(False)] = Field(False, description="also carry the training images to their noise")
 
 
 class Mix(Config):
@@ -71,9 +71,9 @@ class OneStep(Seeded):
     """A student trained on pairs from the last one's weights: over all t (reflow), or to go `steps` steps (distil)."""
 
     mode: Literal["reflow", "distil"]
-    steps: Annotated[Positive, Added(1)] = Field(1, le=64, description="Euler steps on the uniform grid; 1 for reflow")
+    steps: Annotated[Positive, AddedLater(1)] = Field(1, le=64, description="Euler steps on the uniform grid; 1 for reflow")
     time: Time = UniformTime()
-    loss: Annotated[Loss, Added(SquaredError())] = SquaredError()
+    loss: Annotated[Loss, AddedLater(SquaredError())] = SquaredError()
     training: Training
 
     @model_validator(mode="after")

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Fraction, Seeded
+from pipeline.recipe.sections._coupling import Coupling
 from pipeline.recipe.sections._networks import Network
-from pipeline.recipe.sections._pairing import Coupling
 from pipeline.recipe.sections._times import LogitNormalTime, Time
 from pipeline.recipe.sections._training import Training
 
@@ -23,7 +23,7 @@ class LinearPath(Config):
 class OptimalTransportPath(Config):
     """The straight path that ends in data with a little noise (Lipman et al. 2023, arXiv 2210.02747, eq. 20)."""
 
-    kind: Literal["ot"] = "ot"
+    kind: Literal["cond-ot"] = "cond-ot"
     sigma_min: float = Field(1e-4, ge=0, lt=1)
 
 
@@ -60,7 +60,7 @@ class Student(Seeded):
     coupling: Coupling
     network: Network
     path: Path = LinearPath()
-    condition: Annotated[LowResolution | None, Added(None)] = Field(
+    condition: Annotated[LowResolution | None, AddedLater(None)] = Field(
         None, description="what the network is told of the image it shall make, as further input channels")
     time: Time = LogitNormalTime()
     label_drop: Fraction = 0.1

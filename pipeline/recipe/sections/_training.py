@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.recipe.fingerprint import Added
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Fraction, Positive
 
 
@@ -44,9 +44,9 @@ class Training(Config):
     weight_decay: float = Field(0.0, ge=0)
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: Positive = Field(description="half-life of the averaged weights")
-    averages: Annotated[tuple[HalfLife | Power, ...], Added(())] = Field(
+    averages: Annotated[tuple[HalfLife | Power, ...], AddedLater(())] = Field(
         (), description="further averages, kept beside; an evaluation may ask for one by its name")
-    optimizer: Annotated[Literal["adamw", "adam"], Added("adamw")] = "adamw"
+    optimizer: Annotated[Literal["adamw", "adam"], AddedLater("adamw")] = "adamw"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.reporting.compare import _pages, _plot, _terms
 from pipeline.reporting.compare._figures import Prediction, figures, predictions
-from pipeline.reporting.compare._run import Run
+from pipeline.reporting.compare._run import SeedRun
 from pipeline.reporting.compare._table import Spread, Table, table
 from pipeline.reporting.page.scores import metrics_of
 from storage.errors import InputError
@@ -21,7 +21,7 @@ from storage.errors import InputError
 class Comparison:
     """Runs that may share a table, in the order given; made by `compare`."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[SeedRun, ...]
 
     @property
     def metrics(self) -> list[str]:
@@ -83,13 +83,13 @@ class Comparison:
         Raises InputError where they are not runs, or may not share a table.
         """
         try:
-            return compare([Run.model_validate(item) for item in tree["runs"]])
+            return compare([SeedRun.model_validate(item) for item in tree["runs"]])
         except (KeyError, TypeError, ValidationError) as error:
             raise InputError("This is not a comparison's JSON", " ".join(str(error).split())[:200],
                              "Make it with flowctl compare --json") from None
 
 
-def compare(runs: Sequence[Run]) -> Comparison:
+def compare(runs: Sequence[SeedRun]) -> Comparison:
     """Join runs of recipes, each at the same seeds.
 
     Raises InputError where there is none, where one is there twice, or where their protocols differ in more than the

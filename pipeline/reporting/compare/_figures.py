@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.reporting.compare._run import COUPLING, ONESTEP, STUDENT, Run
+from pipeline.reporting.compare._run import COUPLING, ONESTEP, STUDENT, SeedRun
 from pipeline.reporting.compare._table import Spread
 from pipeline.reporting.compare._terms import by_recipe
 from pipeline.reporting.page.scores import lower_is_better
@@ -23,7 +23,7 @@ class Figure:
 
     key: str
     title: str
-    of: Callable[[Run], float | None]
+    of: Callable[[SeedRun], float | None]
     unit: float = 1.0
 
     @property
@@ -56,7 +56,7 @@ class Line:
     texts: tuple[str | None, ...]
 
 
-def figures(runs: Sequence[Run]) -> tuple[list[Figure], list[Line]]:
+def figures(runs: Sequence[SeedRun]) -> tuple[list[Figure], list[Line]]:
     """The columns that any run has a number for, and a line for each recipe."""
     columns = [figure for figure in FIGURES if any(figure.of(run) is not None for run in runs)]
     spreads = {recipe: tuple(_spread([figure.of(run) for run in some]) for figure in columns)
@@ -94,7 +94,7 @@ class Prediction:
     recipes: int
 
 
-def predictions(runs: Sequence[Run], metric: str) -> list[Prediction]:
+def predictions(runs: Sequence[SeedRun], metric: str) -> list[Prediction]:
     """Each cheap figure against each dear one; none for too few students, or what they were not measured in.
 
     A score that is better when higher counts as its negative, so that 1 always speaks for the cheap figure.
@@ -113,7 +113,7 @@ def predictions(runs: Sequence[Run], metric: str) -> list[Prediction]:
     return found
 
 
-def _score(run: Run, metric: str, sign: int) -> float | None:
+def _score(run: SeedRun, metric: str, sign: int) -> float | None:
     """The student's at `CALLS` calls, if it was sampled so in one way."""
     found = [score.value for score in run.scores
              if (score.model, score.metric, score.nfe) == ("student", metric, CALLS)]

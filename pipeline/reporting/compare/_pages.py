@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from pipeline.reporting.compare._figures import Prediction, figures
-from pipeline.reporting.compare._run import Run
+from pipeline.reporting.compare._run import SeedRun
 from pipeline.reporting.compare._table import Cell, Column, Level, Table
 from pipeline.reporting.page import words
 from pipeline.reporting.text.numbers import count, fixed
@@ -24,7 +24,7 @@ TRUE_NOISE = "z is the noise that the student was trained on; true noise scores 
 NOISE_TOO = "Each seed has its own networks and its own noise to sample from, and the spread is of both."
 
 
-def text(runs: Sequence[Run], made: Table, predicted: Sequence[Prediction], protocol: str,
+def text(runs: Sequence[SeedRun], made: Table, predicted: Sequence[Prediction], protocol: str,
          unequal: Sequence[str]) -> str:
     """For a terminal: plain, aligned, the best of each column with a star."""
     head, rows = _scores(made, lambda cell: ("*" if cell.best else "") + cell.text)
@@ -38,7 +38,7 @@ def text(runs: Sequence[Run], made: Table, predicted: Sequence[Prediction], prot
     return "\n\n".join([*parts, _lines([f"Protocol {protocol}{_but_seeds(runs)}.", *_unequal(unequal)])])
 
 
-def markdown(runs: Sequence[Run], made: Table, predicted: Sequence[Prediction], protocol: str,
+def markdown(runs: Sequence[SeedRun], made: Table, predicted: Sequence[Prediction], protocol: str,
              unequal: Sequence[str]) -> str:
     """For a README: the best of each column bold, teachers and floor below."""
     head, rows = _scores(made, lambda cell: f"**{cell.text}**" if cell.best else cell.text)
@@ -64,7 +64,7 @@ def _scores(made: Table, shown: Callable[[Cell], str]) -> tuple[list[str], list[
                    *(shown(cell) if cell else NONE for cell in row.cells)] for row in made.rows]
 
 
-def _figures(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+def _figures(runs: Sequence[SeedRun]) -> tuple[list[str], list[list[str]]]:
     columns, lines = figures(runs)
     return ["recipe", *(column.heading for column in columns)], [
         [line.recipe, *(NONE if found is None else found for found in line.texts)] for line in lines]
@@ -105,7 +105,7 @@ def _filled(*sentences: str) -> str:
 
 # -- sentences -------------------------------------------------------------------------------------------------------
 
-def _over(runs: Sequence[Run]) -> str:
+def _over(runs: Sequence[SeedRun]) -> str:
     """', mean ± standard deviation over 3 seeds', or nothing for one."""
     seeds = {recipe: sum(run.recipe == recipe for run in runs) for recipe in {run.recipe for run in runs}}
     low, high = min(seeds.values()), max(seeds.values())
@@ -114,7 +114,7 @@ def _over(runs: Sequence[Run]) -> str:
     return f", mean ± standard deviation over {low if low == high else f'{low} to {high}'} seeds"
 
 
-def _but_seeds(runs: Sequence[Run]) -> str:
+def _but_seeds(runs: Sequence[SeedRun]) -> str:
     return ", apart from the seed of the noise" if len({run.protocol for run in runs}) > 1 else ""
 
 
@@ -143,7 +143,7 @@ def _calls(columns: Sequence[Column]) -> str:
     return f" ({', '.join(map(count, columns))} call{'' if tuple(columns) == (1,) else 's'})"
 
 
-def _remarks(runs: Sequence[Run]) -> list[str]:
+def _remarks(runs: Sequence[SeedRun]) -> list[str]:
     noises = [run.noise for run in runs if run.noise]
     within = any(run.velocity_variance and run.velocity_variance.within_classes for run in runs)
     lines = [meaning.format(known=", given the class" * within) for meaning in MEANINGS]

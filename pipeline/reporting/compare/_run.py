@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.outputs.results import CouplingsResult, EvaluationResult, Score, StudentResult, VelocityVariance
+from pipeline.outputs.results import BankResult, EvaluationResult, Score, StudentResult, VelocityVariance
 from storage.artifact import Artifact
 from storage.errors import InputError
 from storage.store import PREFIX
 
 # Whose seconds are added up for what: the teacher and its bank, or the potentials, come before any student.
-COUPLING, STUDENT, ONESTEP = ("teacher", "couplings", "potentials"), ("student",), ("pairs", "onestep")
+COUPLING, STUDENT, ONESTEP = ("teacher", "bank", "potentials"), ("student",), ("pairs", "onestep")
 
 
 class _Plain(BaseModel):
@@ -35,7 +35,7 @@ class Bits(_Plain):
     held_out: float
 
 
-class Run(_Plain):
+class SeedRun(_Plain):
     """What a comparison takes of a recipe's artifacts, as plain data that JSON keeps in full."""
 
     recipe: str
@@ -65,7 +65,7 @@ class Run(_Plain):
         return self.scores[0].protocol.get("seed")
 
 
-def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> Run:
+def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun:
     """A run from its artifacts by stage: student and evaluation, and those of other stages that are still there.
 
     Raises InputError where one of the two is missing.
@@ -73,14 +73,14 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> Run:
     for stage in ("student", "evaluation"):
         if stage not in artifacts:
             raise InputError("A comparison needs a student and its evaluation", f"{recipe} without its {stage}",
-                             f"Run it: flowctl run {recipe}")
+                             f"SeedRun it: flowctl run {recipe}")
     student = StudentResult.model_validate(artifacts["student"].metrics)
     found = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     teacher = artifacts["teacher"].metrics if "teacher" in artifacts else None
     made = artifacts["student"].provenance
-    return Run(recipe=recipe, seed=seed, protocol=found.protocol, floor=found.floor, floors=found.floors,
+    return SeedRun(recipe=recipe, seed=seed, protocol=found.protocol, floor=found.floor, floors=found.floors,
                scores=found.scores, curvature=found.curvature, transport_cost=student.transport_cost,
-               velocity_variance=student.velocity_variance, noise=_noise(student, artifacts.get("couplings")),
+               velocity_variance=student.velocity_variance, noise=_noise(student, artifacts.get("bank")),
                teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
                seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},
                resumed=tuple(stage for stage, artifact in artifacts.items() if artifact.provenance.resumed),
@@ -91,7 +91,7 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> Run:
 
 def _noise(student: StudentResult, couplings: Artifact | None) -> Noise | None:
     """The student's own noise where it was measured, else its bank's; held-out images only a teacher can encode."""
-    bank = {} if couplings is None else CouplingsResult.model_validate(couplings.metrics).gaussianity
+    bank = {} if couplings is None else BankResult.model_validate(couplings.metrics).gaussianity
     train, unseen = student.noise_gaussianity or bank.get("train"), bank.get("held_out")
     if not train:
         return None

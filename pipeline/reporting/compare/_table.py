@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.outputs.results import Score
-from pipeline.reporting.compare._run import Run
+from pipeline.reporting.compare._run import SeedRun
 from pipeline.reporting.compare._terms import by_recipe
 from pipeline.reporting.page.scores import ADAPTIVE, TEACHER, floor_of, lower_is_better, ways
 from pipeline.reporting.text.numbers import count, digits_for, fixed
@@ -92,7 +92,7 @@ class Table:
 _Group = dict[tuple[str, str, str], dict[Column, list[Score]]]  # by recipe, model and way
 
 
-def table(runs: Sequence[Run], metric: str) -> Table:
+def table(runs: Sequence[SeedRun], metric: str) -> Table:
     """Mean and spread of one metric over the seeds of each recipe. Raises InputError where a score is there twice."""
     groups = _grouped(runs, metric)
     told = _ways(groups)
@@ -114,7 +114,7 @@ def table(runs: Sequence[Run], metric: str) -> Table:
     return Table(metric, digits, columns, rows, (*teachers, *floors), told)
 
 
-def _grouped(runs: Sequence[Run], metric: str) -> _Group:
+def _grouped(runs: Sequence[SeedRun], metric: str) -> _Group:
     groups: _Group = {}
     for recipe, some in by_recipe(runs).items():
         for run in some:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.reporting.compare._run import Run
+from pipeline.reporting.compare._run import SeedRun
 from pipeline.reporting.page import words
 from pipeline.reporting.page.scores import OF_A_ROW, TEACHER
 from pipeline.reporting.text.numbers import plain
@@ -17,12 +17,12 @@ COST = ("images_seen", "ema")  # of the training: what a fair comparison holds e
 SEED = "seed"  # of the noise that samples start from: each run's own
 
 
-def by_recipe(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def by_recipe(runs: Sequence[SeedRun]) -> dict[str, list[SeedRun]]:
     """Runs by recipe, in the order given."""
     return {name: [run for run in runs if run.recipe == name] for name in dict.fromkeys(run.recipe for run in runs)}
 
 
-def check(runs: Sequence[Run]) -> None:
+def check(runs: Sequence[SeedRun]) -> None:
     """Raises InputError where runs were not measured under one protocol, each recipe at the same seeds of the noise."""
     if not runs:
         raise InputError("A comparison needs an evaluation", "none", "Name one or more recipes that have been run")
@@ -36,7 +36,7 @@ def check(runs: Sequence[Run]) -> None:
                          "Give these recipes the same data, reference and evaluation settings, and run them again")
 
 
-def _one_protocol(runs: Sequence[Run]) -> bool:
+def _one_protocol(runs: Sequence[SeedRun]) -> bool:
     """At each seed of the noise all recipes state one digest, and each recipe differs from seed to seed in it alone."""
     recipes = by_recipe(runs).values()
     seeds = {tuple(sorted(str(run.noise_seed) for run in some)) for some in recipes}
@@ -45,7 +45,7 @@ def _one_protocol(runs: Sequence[Run]) -> bool:
     return within and len(seeds) == 1 and len(digests) == len(set(*seeds)) and len({run.floor for run in runs}) == 1
 
 
-def protocol(runs: Sequence[Run]) -> str:
+def protocol(runs: Sequence[SeedRun]) -> str:
     """The digest that the evaluations state; where seeds of the noise differ, one of all but these."""
     stated = {run.protocol for run in runs}
     if len(stated) == 1:
@@ -53,30 +53,30 @@ def protocol(runs: Sequence[Run]) -> str:
     return hashlib.sha256(json.dumps(agreed(runs), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def agreed(runs: Sequence[Run]) -> dict[str, Any]:
+def agreed(runs: Sequence[SeedRun]) -> dict[str, Any]:
     """The fields of the protocol that all runs have in common."""
     every = [common(run) for run in runs]
     return {name: value for name, value in every[0].items()
             if all(name in fields and fields[name] == value for fields in every)}
 
 
-def common(run: Run) -> dict[str, Any]:
+def common(run: SeedRun) -> dict[str, Any]:
     """The fields in which a run's scores agree, without those that belong to single rows."""
     first = run.scores[0].protocol
     return {field: value for field, value in first.items() if field not in OF_A_ROW
             and all(score.protocol.get(field) == value for score in run.scores)}
 
 
-def _but_seed(run: Run) -> dict[str, Any]:
+def _but_seed(run: SeedRun) -> dict[str, Any]:
     return {name: value for name, value in common(run).items() if name != SEED}
 
 
-def unequal(runs: Sequence[Run]) -> list[str]:
+def unequal(runs: Sequence[SeedRun]) -> list[str]:
     """What compared runs do not have in common, one sentence each; none if terms are equal."""
     lines = []
     for model in dict.fromkeys(s.model for run in runs for s in run.scores if s.model != TEACHER):
         for field in COST:
-            def values(run: Run, model: str = model, field: str = field) -> set[str]:
+            def values(run: SeedRun, model: str = model, field: str = field) -> set[str]:
                 return {plain(s.protocol[field]) for s in run.scores if s.model == model and field in s.protocol}
 
             lines += _told(f"{words.model(model)}: {words.field(field)} differ", runs, values)
@@ -90,7 +90,7 @@ def unequal(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _told(what: str, runs: Sequence[Run], values: Callable[[Run], set[str]]) -> list[str]:
+def _told(what: str, runs: Sequence[SeedRun], values: Callable[[SeedRun], set[str]]) -> list[str]:
     """One line with each recipe's values where these are not all the same; runs that have none do not count."""
     told = {recipe: set().union(*map(values, some)) for recipe, some in by_recipe(runs).items()}
     if len(set().union(*told.values())) < 2:
@@ -98,7 +98,7 @@ def _told(what: str, runs: Sequence[Run], values: Callable[[Run], set[str]]) -> 
     return [f"{what}: " + "; ".join(f"{recipe} {', '.join(sorted(found))}" for recipe, found in told.items() if found)]
 
 
-def _differences(runs: Sequence[Run]) -> list[str]:
+def _differences(runs: Sequence[SeedRun]) -> list[str]:
     """Field by field, what each recipe's protocol says; the digests where the fields do not tell."""
     recipes = by_recipe(runs)
     lines = []

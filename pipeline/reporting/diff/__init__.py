@@ -2,11 +2,11 @@
 
 from pipeline.reporting.diff._diff import Diff as Diff
 from pipeline.reporting.diff._diff import diff as diff
+from pipeline.reporting.diff._operands import Side as Side
+from pipeline.reporting.diff._operands import StageOf as StageOf
+from pipeline.reporting.diff._operands import of_artifact as of_artifact
+from pipeline.reporting.diff._operands import of_recipe as of_recipe
 from pipeline.reporting.diff._settings import ABSENT as ABSENT
 from pipeline.reporting.diff._settings import Change as Change
-from pipeline.reporting.diff._sides import Side as Side
-from pipeline.reporting.diff._sides import StageOf as StageOf
-from pipeline.reporting.diff._sides import of_artifact as of_artifact
-from pipeline.reporting.diff._sides import of_recipe as of_recipe
 from pipeline.reporting.diff._stages import StagePair as StagePair
 from pipeline.reporting.diff._stages import short as short

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.outputs.results import EvaluationResult, Score
+from pipeline.reporting.diff._operands import Side
 from pipeline.reporting.diff._settings import Change, changes
-from pipeline.reporting.diff._sides import Side
 
 # Facts of a score about the training and not the measurement: what a recipe may change without changing the ruler.
 OF_TRAINING = ("images_seen", "ema", "noise", "path")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.reporting.diff._sides import Side
+from pipeline.reporting.diff._operands import Side
 
 
 class Absent:

@@ -90,7 +90,7 @@ def view(inputs: Mapping[str, Artifact]) -> Page:
         rounds=rounds_of.view(found, main.metric), ways=_ways(evaluation),
         memorised=memorised.view(found, evaluation),
         warnings=[("evaluation", text) for text in found.warnings]
-        + [("couplings", text) for text in (noise.warnings if noise else ())],
+        + [("bank", text) for text in (noise.warnings if noise else ())],
         teacher=training.teacher(inputs), noise=noise, students=training.students(inputs),
         protocol=_protocol(main, inputs), digest=found.protocol, every=_every(found.scores),
         stages=stages.ran(inputs),

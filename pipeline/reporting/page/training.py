@@ -1,4 +1,4 @@
-"""The sections of the page on what was trained: teacher, couplings, students."""
+"""The sections of the page on what was trained: teacher, bank, students."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
 
 
 def couplings(inputs: Mapping[str, Artifact]) -> Noise | None:
-    artifact = inputs.get("couplings")
+    artifact = inputs.get("bank")
     if artifact is None:
         return None
     found = artifact.metrics

@@ -10,7 +10,7 @@ from storage.atomic import write_json
 from storage.store import Store
 from tests.flows.conftest import make_all
 
-STAGES = ["data", "reference", "teacher", "couplings", "student", "pairs-1", "reflow-1", "pairs-2", "reflow-2", "pairs",
+STAGES = ["data", "reference", "teacher", "bank", "student", "pairs-1", "reflow-1", "pairs-2", "reflow-2", "pairs",
           "onestep", "evaluation", "report"]
 ROUND = "{pairs: {count: 8, nfe: 2}, training: {images: 8, batch: 4, lr: 0.1, ema: 4}}"
 RECIPE = f"""
@@ -65,8 +65,8 @@ def test_status_knows_the_work_of_a_round(flowctl, home, rounds, made):
 def test_networks_of_rounds_can_be_sampled_and_exported(flowctl, made, rounds, tmp_path, monkeypatch):
     seen = {}
     with monkeypatch.context() as patch:
-        patch.setattr("flows.views.drawing.draw", lambda recipe, wish: seen.update(wish=wish) or (None, None, 17))
-        patch.setattr("flows.views.drawing.write", lambda out, *_: None)
+        patch.setattr("flows.views.samples.draw", lambda recipe, wish: seen.update(wish=wish) or (None, None, 17))
+        patch.setattr("flows.views.samples.write", lambda out, *_: None)
         result = flowctl("sample", rounds, "--model", "reflow-2", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
     assert (seen["wish"].model, seen["wish"].steps) == ("reflow-2", None)

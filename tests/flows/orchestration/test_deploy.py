@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from flows.orchestration import server_watch
 from flows.session.display import Lines
-from flows.session.interrupts import stopping_gently
+from flows.session.interrupts import graceful_shutdown
 from flows.session.runs import RunRecord, records
 from flows.session.session import Session
 from pipeline.engine.execute import Outcome
@@ -21,7 +22,7 @@ from storage.errors import Interrupted
 from tests.flows.conftest import make_all
 
 pytestmark = pytest.mark.usefixtures("home")
-UNTIL = ("--until", "couplings")
+UNTIL = ("--until", "bank")
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def in_worker(served, tiny):
     from flows.orchestration.pipeline_flow import pipeline
 
     def run(**changes):
-        return pipeline(load(tiny).model_dump(mode="json") | changes, until="couplings", return_state=True)
+        return pipeline(load(tiny).model_dump(mode="json") | changes, until="bank", return_state=True)
     return run
 
 
@@ -133,7 +134,7 @@ def _asks(client, home, state):
     """Set the state of the flow run, as the UI does, once its couplings are under way."""
     def ask():
         deadline = time.monotonic() + 60
-        while not list((home / "work" / "couplings").glob("*/saved.json")) and time.monotonic() < deadline:
+        while not list((home / "work" / "bank").glob("*/saved.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         (*_, facts) = records(home)
         client.set_flow_run_state(facts["flow_run"], state, force=True)
@@ -145,18 +146,18 @@ def _asks(client, home, state):
 @pytest.mark.parametrize("wish", ["cancelled", "paused"])
 def test_a_wish_in_the_ui_is_heard_by_a_running_stage(flowctl, client, home, tiny, monkeypatch, wish):
     from prefect.states import Cancelling, Paused
-    monkeypatch.setattr("flows.orchestration.listening.EVERY", 0.1)
-    monkeypatch.setenv("FAKES", json.dumps({"couplings": {"steps": 400, "seconds": 0.1}}))
+    monkeypatch.setattr("flows.orchestration.server_watch.EVERY", 0.1)
+    monkeypatch.setenv("FAKES", json.dumps({"bank": {"steps": 400, "seconds": 0.1}}))
     thread = _asks(client, home, Cancelling() if wish == "cancelled" else Paused(timeout_seconds=300))
     result = flowctl("run", tiny, *UNTIL)
     thread.join()
     assert result.exit_code == 1
     assert f"{wish} in Prefect: saving at the next possible point" in result.stderr
-    assert result.stderr.splitlines()[-1] == (f"error: Stopped in stage couplings ({wish} in Prefect). Progress is "
+    assert result.stderr.splitlines()[-1] == (f"error: Stopped in stage bank ({wish} in Prefect). Progress is "
                                               "saved: run the same command again to go on")
     assert _last_run(client, home).state.name == "Cancelled"  # nobody can resume what no deployment describes
     monkeypatch.setenv("FAKES", "{}")
-    assert "couplings: resumed" in flowctl("run", tiny, *UNTIL).stderr
+    assert "bank: resumed" in flowctl("run", tiny, *UNTIL).stderr
 
 
 def test_a_stop_between_stages_is_heard_before_the_next(flowctl, served, tiny, monkeypatch):
@@ -165,7 +166,7 @@ def test_a_stop_between_stages_is_heard_before_the_next(flowctl, served, tiny, m
         return []
     monkeypatch.setattr("flows.orchestration.gpus._needed", lambda node, session, force: finished(session))
     result = flowctl("run", tiny, *UNTIL)
-    assert result.exit_code == 1 and "data: run" not in result.stderr and "couplings" not in result.stderr
+    assert result.exit_code == 1 and "data: run" not in result.stderr and "bank" not in result.stderr
 
 
 @pytest.mark.parametrize(("kind", "named", "ends"), [
@@ -201,7 +202,7 @@ def test_an_interrupted_run_ends_as_it_was_asked_to(served, monkeypatch, kind, n
 def test_what_counts_as_a_wish(served):
     from prefect import states
 
-    from flows.orchestration.listening import wish
+    from flows.orchestration.server_watch import wish
     assert wish(states.Cancelling()) == wish(states.Cancelled()) == "cancelled in Prefect"
     assert wish(states.Suspended(timeout_seconds=5)) == wish(states.Paused(timeout_seconds=5)) == "paused in Prefect"
     assert [wish(state) for state in (None, states.Running(), states.Crashed(), states.AwaitingRetry())] == [None] * 4
@@ -211,11 +212,11 @@ def test_a_signal_after_a_wish_is_not_the_second(monkeypatch):
     import os
     import signal
     stop, told = StopSignal(), []
-    with stopping_gently(stop, told.append):
+    with graceful_shutdown(stop, told.append):
         stop.request("cancelled in Prefect")
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.reason == "cancelled in Prefect" and "Once more stops at once" in told[0]
-    with stopping_gently(stop := StopSignal(), told.append, insistent=False):
+    with graceful_shutdown(stop := StopSignal(), told.append, insistent=False):
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.reason == "SIGTERM" and len(told) == 2
@@ -227,7 +228,6 @@ def test_a_signal_after_a_wish_is_not_the_second(monkeypatch):
 def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(served, monkeypatch):
     from prefect.exceptions import Abort
 
-    from flows.orchestration import listening
     answers = [ConnectionError("refused")] * 3 + [None]
 
     class Client:
@@ -236,10 +236,10 @@ def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(serve
             if answer is not None:
                 raise answer
             return types.SimpleNamespace(state=None)
-    monkeypatch.setattr(listening, "get_client", lambda sync_client: Client())
-    monkeypatch.setattr(listening, "EVERY", 0.2)
+    monkeypatch.setattr(server_watch, "get_client", lambda sync_client: Client())
+    monkeypatch.setattr(server_watch, "EVERY", 0.2)
     told = []
-    with listening.listening(uuid4(), StopSignal(), told.append) as line:
+    with server_watch.watched(uuid4(), StopSignal(), told.append) as line:
         deadline = time.monotonic() + 10
         while not line.lost and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -263,7 +263,7 @@ def _dead(home, flow_run, pid_start=1):
 def test_the_dead_are_settled_by_what_their_state_says(client, home):
     from prefect import flow, states
 
-    from flows.orchestration.zombies import settle_killed
+    from flows.orchestration.stale_runs import close_dead_runs
 
     @flow
     def any_flow():
@@ -276,7 +276,7 @@ def test_the_dead_are_settled_by_what_their_state_says(client, home):
         client.set_flow_run_state(runs[name].id, state, force=True)
         held = _dead(home, runs[name].id)  # the last one's lock
     again = _dead(home, runs["taken up"].id)  # by one in another container, which lives
-    settle_killed(home, None)
+    close_dead_runs(home, None)
     found = {name: client.read_flow_run(run.id).state.name for name, run in runs.items()}
     assert found == {"crashed": "Crashed", "cancelled": "Cancelled", "paused": "Suspended", "over": "Failed",
                      "taken up": "Running", "elsewhere": "Running"}
@@ -287,12 +287,12 @@ def test_the_dead_are_settled_by_what_their_state_says(client, home):
 def test_a_dead_run_of_a_deployment_waits_for_a_worker(flowctl, client, home, tiny):
     from prefect import states
 
-    from flows.orchestration.zombies import settle_killed
+    from flows.orchestration.stale_runs import close_dead_runs
     assert flowctl("deploy", tiny).exit_code == 0
     run = client.create_flow_run_from_deployment(client.read_deployment_by_name("flowctl/tiny").id)
     client.set_flow_run_state(run.id, states.Running(), force=True)
     _dead(home, run.id)
-    settle_killed(home, None)
+    close_dead_runs(home, None)
     assert client.read_flow_run(run.id).state.name == "AwaitingRetry"
 
 
@@ -399,7 +399,7 @@ def test_the_slot_is_not_kept_while_another_makes_the_artifact(slot, tiny, monke
             waiting(holders.pop())
         slot.append("worked")
         return Outcome("run", None, 0.0)
-    assert gpus.alone(node, session, False, work).action == "run"
+    assert gpus.with_gpu_lock(node, session, False, work).action == "run"
     assert slot == ["taken", "given back", "waited for process 5", "taken", "worked", "given back"]
 
 
@@ -409,7 +409,7 @@ def test_a_failure_of_the_stage_is_not_one_of_the_slot(slot, tiny):
     def work(waiting):
         raise TimeoutError("a network disk")
     with pytest.raises(TimeoutError, match="a network disk"):
-        gpus.alone(_session(tiny).nodes["teacher"], _session(tiny), False, work)
+        gpus.with_gpu_lock(_session(tiny).nodes["teacher"], _session(tiny), False, work)
     assert slot == ["taken", "given back"]
 
 
@@ -419,10 +419,10 @@ def test_no_slot_for_what_is_there_or_runs_alone(slot, tiny):
     node = session.nodes["teacher"]
     for record in (None, types.SimpleNamespace(facts={"server": None}), types.SimpleNamespace(facts={"server": "x"})):
         session.record = record
-        gpus.alone(node, session, False, lambda waiting: None)
+        gpus.with_gpu_lock(node, session, False, lambda waiting: None)
     assert slot == []
-    gpus.alone(node, session, True, lambda waiting: None)  # forced: made anew
-    gpus.alone(session.nodes["data"], session, True, lambda waiting: None)  # never on the GPU
+    gpus.with_gpu_lock(node, session, True, lambda waiting: None)  # forced: made anew
+    gpus.with_gpu_lock(session.nodes["data"], session, True, lambda waiting: None)  # never on the GPU
     assert slot == ["taken", "given back"]
 
 
@@ -435,4 +435,4 @@ def test_a_stop_is_heard_while_waiting_for_the_gpu(on_gpu, tiny, monkeypatch):
         return False
     monkeypatch.setattr(gpus.Slots, "take", taken)
     with pytest.raises(Interrupted, match=r"Ctrl-C\) while waiting for gpu"):
-        gpus.alone(session.nodes["teacher"], session, False, lambda waiting: None)
+        gpus.with_gpu_lock(session.nodes["teacher"], session, False, lambda waiting: None)

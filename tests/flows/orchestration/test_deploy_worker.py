@@ -10,9 +10,9 @@ from tests.flows.conftest import RECIPE
 from tests.flows.worker import workshop
 
 pytestmark = pytest.mark.slow
-STAGES = ["data", "reference", "teacher", "couplings", "student", "evaluation", "report"]
+STAGES = ["data", "reference", "teacher", "bank", "student", "evaluation", "report"]
 # The couplings take a minute, which leaves time to stop them; the student fails once.
-FAKES = json.dumps({"couplings": {"steps": 120, "seconds": 0.5},
+FAKES = json.dumps({"bank": {"steps": 120, "seconds": 0.5},
                     "student": {"steps": 4, "fail": "ValueError", "times": 1}})
 
 
@@ -41,32 +41,32 @@ def _suspended():
 def test_the_life_of_a_run(shop, worker):
     """Suspended, resumed, preempted, killed, failed, retried: it never starts from the beginning again."""
     run = shop.start("tiny")
-    shop.until(lambda: shop.saved("couplings") >= 3)
+    shop.until(lambda: shop.saved("bank") >= 3)
     assert shop.api(f"flow_runs/{run}")["name"] == "tiny"
 
     shop.set_state(run, _suspended())
     shop.until(lambda: "paused in Prefect: saving" in shop.logs(run), 30)
     shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"), 60)
-    paused_at = shop.saved("couplings")
+    paused_at = shop.saved("bank")
     assert shop.state(run) == "Suspended" and 3 <= paused_at < 120
     shop.api(f"flow_runs/{run}/resume", {})
 
-    shop.until(lambda: shop.saved("couplings") > paused_at)
+    shop.until(lambda: shop.saved("bank") > paused_at)
     os.kill(shop.pid(), signal.SIGTERM)
     shop.reaches(run, "AwaitingRetry", "Pending", "Running", seconds=30)
-    assert shop.saved("couplings") > paused_at
-    preempted_at = shop.saved("couplings")
+    assert shop.saved("bank") > paused_at
+    preempted_at = shop.saved("bank")
 
-    shop.until(lambda: shop.saved("couplings") > preempted_at)
+    shop.until(lambda: shop.saved("bank") > preempted_at)
     os.kill(shop.pid(), signal.SIGKILL)
     shop.reaches(run, "Crashed", seconds=60)
     # Prefect's worker reports a death twice, seconds apart; the second report would undo a retry of between.
     shop.until(lambda: "flow_runs.worker - Check whether the flow run exceeded" in shop.worker_said(), 60)
-    killed_at = shop.saved("couplings")
+    killed_at = shop.saved("bank")
     shop.retry(run)
     shop.reaches(run, "Failed")
     assert "Stage student" in shop.message(run) and "boom" in shop.message(run)
-    assert shop.tasks(run)[-2:] == [("couplings", "Resumed"), ("student", "Failed")] and killed_at > preempted_at
+    assert shop.tasks(run)[-2:] == [("bank", "Resumed"), ("student", "Failed")] and killed_at > preempted_at
     shop.until(lambda: "Traceback" in shop.logs(run), 30)  # logs come seconds after the state
     assert "ValueError: boom" in shop.logs(run)
 
@@ -87,15 +87,15 @@ def test_cancelling_saves_first(shop, worker):
     found = shop.api("deployments/name/flowctl/tiny")
     recipe = found["parameters"]["recipe"] | {"seed": 5}
     run = shop.api(f"deployments/{found['id']}/create_flow_run", {"parameters": {"recipe": recipe}})["id"]
-    shop.until(lambda: shop.saved("couplings") >= 3)
+    shop.until(lambda: shop.saved("bank") >= 3)
     shop.set_state(run, {"type": "CANCELLING", "name": "Cancelling"})
     shop.reaches(run, "Cancelled", seconds=60)
     shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"), 60)
     assert shop.state(run) == "Cancelled"
-    cancelled_at = shop.saved("couplings")
+    cancelled_at = shop.saved("bank")
 
     shop.retry(run)
-    shop.until(lambda: shop.saved("couplings") > cancelled_at)
+    shop.until(lambda: shop.saved("bank") > cancelled_at)
     # The worker takes its processes along when it is asked to leave. The next to look offers the run again.
     worker.send_signal(signal.SIGINT)
     worker.wait(60)
@@ -106,7 +106,7 @@ def test_cancelling_saves_first(shop, worker):
     assert shop.state(run) == "AwaitingRetry"
     again = shop.work(FAKES="{}")
     shop.reaches(run, "Completed")
-    assert ("couplings", "Resumed") in shop.tasks(run)
+    assert ("bank", "Resumed") in shop.tasks(run)
     again.kill()
 
 

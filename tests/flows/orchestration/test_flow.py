@@ -14,7 +14,7 @@ from storage.errors import Interrupted
 from tests.flows import fakes
 
 pytestmark = pytest.mark.usefixtures("home")
-UNTIL = ("--until", "couplings")  # data, teacher, couplings
+UNTIL = ("--until", "bank")  # data, teacher, couplings
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     flow_run, facts = _last_run(client, home)
     assert (flow_run.name, flow_run.state.name, flow_run.state.message) == ("tiny", "Completed", "3 run")
     assert facts["id"] in flow_run.tags and facts["outcome"] == "3 run"
-    names, tasks = _tasks(client, flow_run, [(stage, "Completed") for stage in ("data", "teacher", "couplings")])
-    assert names == [("data", "Completed"), ("teacher", "Completed"), ("couplings", "Completed")]
+    names, tasks = _tasks(client, flow_run, [(stage, "Completed") for stage in ("data", "teacher", "bank")])
+    assert names == [("data", "Completed"), ("teacher", "Completed"), ("bank", "Completed")]
     upstream = {source.id for source in tasks[2].task_inputs["wait_for"]}
     assert upstream == {tasks[0].id, tasks[1].id}
 
@@ -71,7 +71,7 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     assert result.exit_code == 0 and "Nothing to run: all 3 stages are there." in result.stdout
     flow_run, _ = _last_run(client, home)
     assert flow_run.state.message == "3 reused"
-    names, _ = _tasks(client, flow_run, [(stage, "Reused") for stage in ("data", "teacher", "couplings")])
+    names, _ = _tasks(client, flow_run, [(stage, "Reused") for stage in ("data", "teacher", "bank")])
     assert {state for _, state in names} == {"Reused"}
 
     from prefect.client.schemas.filters import ArtifactFilter
@@ -87,7 +87,7 @@ def test_a_run_leaves_a_journal_with_a_span_for_each_stage(run, home):
     [journal] = (home / "runs").glob("run-*.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     ends = [(line["stage"], line["outcome"]) for line in lines if line["event"] == "end"]
-    assert ends == [("data", "run"), ("teacher", "run"), ("couplings", "run")]
+    assert ends == [("data", "run"), ("teacher", "run"), ("bank", "run")]
     assert any(line["event"] == "log" and line["stage"] == "teacher" for line in lines)
 
 
@@ -228,7 +228,7 @@ def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
 
 def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server):
     from flows.orchestration import prefect_progress
-    from pipeline.runtime.job import Report
+    from pipeline.runtime.job import ProgressUpdate
     calls = []
 
     def broken(*args, **kwargs):
@@ -237,7 +237,7 @@ def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server):
     monkeypatch.setattr(prefect_progress, "create_progress_artifact", broken)
     listener = prefect_progress.ProgressArtifact("tiny", "teacher")
     for done in range(5):
-        listener(Report("teacher", done, 9, "images", 1.0, {}))
+        listener(ProgressUpdate("teacher", done, 9, "images", 1.0, {}))
     assert len(calls) == 1  # and then it is quiet for a while
 
 

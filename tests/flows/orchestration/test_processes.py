@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-SLOW_COUPLINGS = json.dumps({"couplings": {"steps": 100, "seconds": 0.2}})
-UNTIL = ("--until", "couplings")
+SLOW_COUPLINGS = json.dumps({"bank": {"steps": 100, "seconds": 0.2}})
+UNTIL = ("--until", "bank")
 
 
 def _states(home):
@@ -19,7 +19,7 @@ def _states(home):
 
 def _wait_until_saved(home, process, timeout=90):
     deadline = time.monotonic() + timeout
-    while not list((home / "work" / "couplings").glob("*/saved.json")):
+    while not list((home / "work" / "bank").glob("*/saved.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -48,9 +48,9 @@ def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tin
     assert first.returncode == 1
     assert err.splitlines()[-2:] == [
         "Ctrl-C: saving at the next possible point, then stopping. Once more stops at once",
-        "error: Stopped in stage couplings (Ctrl-C). Progress is saved: run the same command again to go on"]
+        "error: Stopped in stage bank (Ctrl-C). Progress is saved: run the same command again to go on"]
     _, err = second.communicate(timeout=60)
-    assert second.returncode == 0 and "couplings: resumed" in err, err
+    assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Cancelled", "Completed"]
     assert (home / "prefect" / "server.log").read_text() == ""
 
@@ -69,7 +69,7 @@ def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
     assert servers and not any(os.path.exists(f"/proc/{server}") for server in servers)
     second = program("run", tiny, *UNTIL)
     _, err = second.communicate(timeout=90)
-    assert second.returncode == 0 and "couplings: resumed" in err, err
+    assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Crashed", "Completed"]
     with sqlite3.connect(home / "prefect" / "prefect.db") as database:
         assert not database.execute("select name from task_run where state_name = 'Running'").fetchall()

@@ -15,11 +15,11 @@ from pipeline.recipe.load import load
 from storage.store import Store
 from tests.flows.conftest import ROOT
 
-UNTIL = ("--until", "couplings")
+UNTIL = ("--until", "bank")
 ALONE = """
 import sys
 from flows.session.display import Lines
-from flows.session.interrupts import stopping_gently
+from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from flows.session.waiting import wait_for
 from pipeline.engine.execute import execute
@@ -27,18 +27,18 @@ from pipeline.recipe.load import load
 from tests.flows import fakes
 
 fakes.install()
-session, made = Session.open(load(sys.argv[1]), until="couplings", display=Lines()), {}
-with stopping_gently(session.stop, session.display.note):
+session, made = Session.open(load(sys.argv[1]), until="bank", display=Lines()), {}
+with graceful_shutdown(session.stop, session.display.note):
     for name, node in session.nodes.items():
         made[name] = execute(node, {role: made[role] for role in node.inputs}, session.store, session.recipe.compute,
                              stop=session.stop, waiting=lambda holder: wait_for(holder, node, session))
         session.display.end(name, made[name])
         made[name] = made[name].artifact
-"""  # `flowctl run RECIPE --until couplings` without Prefect, which takes its time to start
+"""  # `flowctl run RECIPE --until bank` without Prefect, which takes its time to start
 
 
 @pytest.fixture
-def alone(home):
+def with_gpu_lock(home):
     """Start one that makes a recipe's stages without Prefect."""
     started = []
 
@@ -58,11 +58,11 @@ def alone(home):
 def recipes(tiny: str) -> list[str]:
     """The same recipe twice, and one that shares its teacher."""
     other = Path(tiny).with_name("other.yaml")
-    other.write_text(Path(tiny).read_text().replace("name: tiny", "name: other").replace("draws: 1", "draws: 2"))
+    other.write_text(Path(tiny).read_text().replace("name: tiny", "name: other").replace("draws_per_image: 1", "draws_per_image: 2"))
     return [tiny, tiny, str(other)]
 
 
-def heard(process: subprocess.Popen, word: str) -> str:
+def forward_logs(process: subprocess.Popen, word: str) -> str:
     """The next line on its stderr that holds `word`."""
     for line in process.stderr:
         if word in line:
@@ -76,7 +76,7 @@ def share_a_teacher(start, recipes: list[str], home: Path) -> None:
     with store.lock("teacher", node.fingerprint, pytest.fail):
         processes = [start(recipe) for recipe in recipes]
         for process in processes:
-            assert heard(process, "teacher: waiting").startswith(f"teacher: waiting for process {os.getpid()} on ")
+            assert forward_logs(process, "teacher: waiting").startswith(f"teacher: waiting for process {os.getpid()} on ")
     said = [process.communicate(timeout=180)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert sorted(line.split(" ")[1] for text in said for line in text.splitlines() if "teacher: r" in line) == [
@@ -84,7 +84,7 @@ def share_a_teacher(start, recipes: list[str], home: Path) -> None:
     assert "couplings: run" in said[2]  # of its own, by the shared teacher
     assert sum("couplings: run" in text for text in said[:2]) == 1
     made = [root.parent.name for root in store.roots()]
-    assert (made.count("data"), made.count("teacher"), made.count("couplings")) == (1, 1, 2)
+    assert (made.count("data"), made.count("teacher"), made.count("bank")) == (1, 1, 2)
     assert store.find("teacher", node.fingerprint).provenance.resumed == 0
 
 
@@ -102,7 +102,7 @@ def test_whoever_waits_can_be_stopped(alone, recipes, home):
     node = Session.open(load(recipes[0])).nodes["teacher"]
     with Store(home).lock("teacher", node.fingerprint, pytest.fail):
         process = alone(recipes[0])
-        heard(process, "waiting")
+        forward_logs(process, "waiting")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode != 0 and f"while waiting for process {os.getpid()} on" in said

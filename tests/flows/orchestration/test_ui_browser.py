@@ -80,7 +80,7 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
                ".pop().scrollIntoView()")
     shoot("stages")
     assert shop.tasks(run)[:5] == [("data", "Reused"), ("reference", "Reused"), ("teacher", "Reused"),
-                                   ("couplings", "Reused"), ("student", "Resumed")]
+                                   ("bank", "Reused"), ("student", "Resumed")]
     report = shop.artifacts(run)["tiny-report-page"]["id"]
     page.open(f"{shop.ui}/artifacts/artifact/{report}")
     page.shows("Report of tiny", "report.html")

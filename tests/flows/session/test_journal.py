@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from flows.session.journal import Journal
-from flows.session.logs import heard
+from flows.session.logs import forward_logs
 from storage.errors import Interrupted
 
 
@@ -17,7 +17,7 @@ def lines(path):
 def test_what_a_stage_logs_stands_in_its_span(tmp_path):
     journal = Journal(tmp_path / "run.jsonl")
     log = logging.getLogger("pipeline.somewhere")
-    with heard(journal=journal):
+    with forward_logs(journal=journal):
         log.info("before")
         with journal.span("teacher") as told:
             log.warning("%d images", 5)
@@ -43,7 +43,7 @@ def test_a_span_that_does_not_end_well(tmp_path, error, outcome):
 
 def test_exceptions_are_logged_whole(tmp_path):
     journal = Journal(tmp_path / "run.jsonl")
-    with heard(journal=journal):
+    with forward_logs(journal=journal):
         try:
             raise RuntimeError("inner")
         except RuntimeError:

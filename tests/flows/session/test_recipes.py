@@ -97,8 +97,8 @@ def test_show_and_diff_take_the_name_too(flowctl, mine, tiny):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (("couplings", "inspect", "mine"), "couplings inspect takes what holds a bank"),  # fake stages write none
-    (("couplings", "inspect", "minne"), "Did you mean 'mine'?"),
+    (("bank", "inspect", "mine"), "bank inspect takes what holds a bank"),  # fake stages write none
+    (("bank", "inspect", "minne"), "Did you mean 'mine'?"),
     (("compare", "mine", "minne"), "Did you mean 'mine'?"),
     (("sample", "mine", "--model", "onestep"), "onestep"),
     (("export", "mine", "--out", "there", "--model", "onestep"), "onestep"),

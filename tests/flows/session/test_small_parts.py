@@ -14,13 +14,13 @@ from PIL import Image
 from flows.orchestration.retries import transient
 from flows.session import words
 from flows.session.display import Bars, Display, Lines
-from flows.session.interrupts import stopping_gently
-from flows.session.logs import heard
+from flows.session.interrupts import graceful_shutdown
+from flows.session.logs import forward_logs
 from flows.session.session import Session
 from flows.session.waiting import wait_for
 from pipeline.engine.execute import Outcome
 from pipeline.recipe.load import load
-from pipeline.runtime.job import Report, StopSignal
+from pipeline.runtime.job import ProgressUpdate, StopSignal
 from storage.errors import Interrupted, StageFailed
 from storage.locks import held
 
@@ -39,7 +39,7 @@ class Notes(Display):
 @pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
 def test_the_first_signal_asks_and_the_second_stops(number, reason):
     stop, told, before = StopSignal(), [], signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), stopping_gently(stop, told.append):
+    with pytest.raises(KeyboardInterrupt), graceful_shutdown(stop, told.append):
         os.kill(os.getpid(), number)
         assert stop.reason == reason and len(told) == 1
         os.kill(os.getpid(), number)
@@ -50,7 +50,7 @@ def test_a_thread_leaves_signals_alone():
     seen = []
 
     def work():
-        with stopping_gently(StopSignal(), print):
+        with graceful_shutdown(StopSignal(), print):
             seen.append(signal.getsignal(signal.SIGINT))
     thread = threading.Thread(target=work)
     thread.start()
@@ -109,15 +109,15 @@ def test_durations(seconds, said):
 
 def test_sizes_and_moments():
     assert [words.size(n) for n in (0, 999, 1234567, 2.5e13)] == ["0 B", "999 B", "1.23 MB", "25 TB"]
-    report = Report("teacher", 12800, 64000, "images", 512.0, {"loss": 0.31234, "lr": 1e-3})
+    report = ProgressUpdate("teacher", 12800, 64000, "images", 512.0, {"loss": 0.31234, "lr": 1e-3})
     assert words.moment(report) == "12,800 of 64,000 images, 512/s, loss 0.3123, 1 min 40 s left"
-    assert words.moment(Report("data", 5, 5, "images", 0.0, {})) == "5 of 5 images"
+    assert words.moment(ProgressUpdate("data", 5, 5, "images", 0.0, {})) == "5 of 5 images"
 
 
 def test_lines_are_one_per_stage(capsys):
     shown = Lines()
     shown.begin("teacher")
-    shown.report(Report("teacher", 1, 2, "images", 1.0, {}))
+    shown.report(ProgressUpdate("teacher", 1, 2, "images", 1.0, {}))
     shown.end("teacher", Outcome("run", None, 41.2))
     assert capsys.readouterr().err == "teacher: run … 41 s\n"
 
@@ -125,7 +125,7 @@ def test_lines_are_one_per_stage(capsys):
 def test_bars_take_all_that_a_run_tells(capsys):
     with Bars() as shown:
         shown.begin("teacher")
-        shown.report(Report("teacher", 1, 2, "images", 1.0, {"loss": 1.0}))
+        shown.report(ProgressUpdate("teacher", 1, 2, "images", 1.0, {"loss": 1.0}))
         shown.note("warning: [bold] is no markup")
         shown.begin("teacher")
         shown.end("teacher", Outcome("run", None, 41.2))
@@ -134,7 +134,7 @@ def test_bars_take_all_that_a_run_tells(capsys):
 
 def test_warnings_of_our_loggers_reach_the_display():
     notes, logger = Notes(), logging.getLogger("pipeline.stages.teacher")
-    with heard(notes):
+    with forward_logs(notes):
         logger.info("not this")
         logger.warning("too %s", "weak")
     logger.warning("nor this")
@@ -143,7 +143,7 @@ def test_warnings_of_our_loggers_reach_the_display():
 
 @pytest.mark.parametrize(("channels", "count", "size"), [(1, 5, (148, 98)), (3, 4, (98, 98)), (1, 1, (48, 48))])
 def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
-    from flows.views.drawing import write
+    from flows.views.samples import write
     images = np.full((count, channels, 8, 8), 16, np.uint8)
     write(tmp_path / "a.png", images, None, 17)
     picture = Image.open(tmp_path / "a.png")

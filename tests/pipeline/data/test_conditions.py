@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from pipeline.couplings import Independent
-from pipeline.data.conditions import HeldOut, condition_of, low_resolution
+from pipeline.data.conditions import TargetImages, condition_of, low_resolution
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import Uniform
 from pipeline.metrics import to_unit
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 from storage.errors import InputError
 
 SPEC = {"kind": "low-resolution", "factor": 2}
@@ -21,12 +21,12 @@ def examples(count=30, levels=17, flips=False) -> Examples:
     return Examples(images, np.arange(count) % 3, levels, flips)
 
 
-def held_out(count=30) -> HeldOut:
-    return HeldOut(examples(count), SPEC, torch.arange(count))
+def held_out(count=30) -> TargetImages:
+    return TargetImages(examples(count), SPEC, torch.arange(count))
 
 
-def couples(condition, **how) -> CoupleStream:
-    return CoupleStream(examples(**how), Independent(), Uniform(), LINEAR, 0.0, 7, 20, condition=condition)
+def couples(condition, **how) -> FlowBatches:
+    return FlowBatches(examples(**how), Independent(), Uniform(), LINEAR, 0.0, 7, 20, condition=condition)
 
 
 def test_a_student_sees_the_condition_of_each_image_mirrored_or_not():
@@ -64,6 +64,6 @@ def test_samples_of_one_class_should_be_its_images():
 def test_bicubic_interpolation_goes_through_a_ramp():
     """It reproduces straight lines, of which blocks have exact means; at the edge pixels are repeated."""
     ramp = np.broadcast_to(2 * np.arange(16, dtype=np.uint8), (1, 1, 16, 16))
-    made = HeldOut(Examples(ramp, None), SPEC, torch.arange(1)).bicubic(torch.arange(1))
+    made = TargetImages(Examples(ramp, None), SPEC, torch.arange(1)).bicubic(torch.arange(1))
     inside = slice(4, 12)
     torch.testing.assert_close(made[..., inside], torch.from_numpy(to_unit(ramp))[..., inside], atol=1e-6, rtol=0)

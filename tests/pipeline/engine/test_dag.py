@@ -7,8 +7,8 @@ from pipeline.engine.plan import plan
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.rehearsal import rehearse
 from pipeline.recipe.sections import OneStep, Pairs, Reflow, Trajectories
+from pipeline.recipe.smoke_test import reduced
 from pipeline.reporting.diff import of_recipe
 from pipeline.reporting.diff._stages import stage_pairs
 from pipeline.training.estimate import estimate
@@ -18,7 +18,7 @@ from storage.store import Store
 TRAINING = "training: {images: 1280, batch: 64, lr: 1.0e-3, ema: 100}"
 ROUND = f"{{pairs: {{count: 100, nfe: 4}}, {TRAINING}}}"
 MIXED = f"{{pairs: {{count: 100, nfe: 4}}, mix: {{forward: 0.25}}, {TRAINING}}}"
-ALONE = ["student.coupling=independent", "teacher=null", "couplings=null"]
+ALONE = ["student.coupling=independent", "teacher=null", "bank=null"]
 
 
 def recipe(*rounds: str, overrides=()):
@@ -38,12 +38,12 @@ def test_fingerprints_without_rounds_are_frozen():
 
 def test_two_rounds_lie_between_the_student_and_its_distillation():
     found = nodes(ROUND, MIXED)
-    assert list(found) == ["data", "reference", "teacher", "couplings", "student", "pairs-1", "reflow-1", "pairs-2",
+    assert list(found) == ["data", "reference", "teacher", "bank", "student", "pairs-1", "reflow-1", "pairs-2",
                            "reflow-2", "pairs", "onestep", "evaluation", "report"]
     reads = {name: set(node.inputs) for name, node in found.items()}
     assert reads["pairs-1"] == {"data", "student"} and reads["reflow-1"] == {"data", "student", "pairs-1"}
     assert reads["pairs-2"] == {"data", "reflow-1"}
-    assert reads["reflow-2"] == {"data", "reflow-1", "pairs-2", "couplings"}  # whose pairs it mixes in
+    assert reads["reflow-2"] == {"data", "reflow-1", "pairs-2", "bank"}  # whose pairs it mixes in
     assert reads["pairs"] == {"data", "reflow-2"} and reads["onestep"] == {"data", "reflow-2", "pairs"}
     assert reads["evaluation"] == {"data", "reference", "teacher", "student", "reflow-1", "reflow-2", "onestep"}
     assert reads["report"] == set(found) - {"report"}
@@ -58,7 +58,7 @@ def test_two_rounds_lie_between_the_student_and_its_distillation():
 def test_a_round_changes_only_what_comes_after_it():
     one, two = nodes(ROUND), nodes(ROUND, MIXED)
     same = [name for name in one if one[name].fingerprint == two[name].fingerprint]
-    assert same == ["data", "reference", "teacher", "couplings", "student", "pairs-1", "reflow-1"]
+    assert same == ["data", "reference", "teacher", "bank", "student", "pairs-1", "reflow-1"]
     assert one["student"].fingerprint == nodes()["student"].fingerprint
     assert two["pairs-1"].fingerprint != two["pairs-2"].fingerprint
 
@@ -124,7 +124,7 @@ def test_plan_estimate_rehearsal_and_diff_know_rounds(tmp_path):
     assert (figures.parameters, figures.steps) == (student.parameters, 20)
     assert estimate(found["pairs-2"]).disk_bytes == 2 * 100 * 64 * 4
 
-    small = rehearse(made)
+    small = reduced(made)
     assert list(dag.build(small)) == list(found)
     assert [(this.pairs.count, this.pairs.nfe, this.training.images) for this in small.reflow] == [(32, 1, 4)] * 2
     assert small.evaluation.reflow[0].nfe == (1,)
@@ -165,12 +165,12 @@ def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network)
 
 def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_is_asked():
     made = load("nfm-digits", ["compute.nproc=8", "teacher.training.accumulate=2"])
-    assert rehearse(made).teacher.training.batch % 8 == 0 == rehearse(made).student.training.batch % 8
-    whole = rehearse(made, whole_batches=True)
+    assert reduced(made).teacher.training.batch % 8 == 0 == reduced(made).student.training.batch % 8
+    whole = reduced(made, whole_batches=True)
     for section, full in ((whole.teacher, made.teacher), (whole.student, made.student), (whole.onestep, made.onestep)):
         assert section.training.images == section.training.batch == full.training.batch
         assert section.training.accumulate == full.training.accumulate and section.training.steps == 1
-    assert whole.evaluation.samples == whole.pairs.count == made.compute.batch
+    assert whole.evaluation.samples == whole.pairs.count == made.compute.inference_batch
     assert whole.data.limit >= max(made.teacher.training.batch, made.student.training.batch)
     assert Recipe.model_validate(whole.model_dump()) == whole
 
@@ -178,7 +178,7 @@ def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_i
 def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
     made = load("nfm-digits", ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun",
                                "pairs.nfe=16"])
-    assert rehearse(made).pairs.nfe == 8 and rehearse(made).onestep.steps == 4
+    assert reduced(made).pairs.nfe == 8 and reduced(made).onestep.steps == 4
 
 
 @pytest.mark.parametrize(("overrides", "rule"), [
@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_refused_with_a_remedy(overrides, rule):
 def test_a_rehearsal_has_calls_and_samples_enough_for_guidance_and_kid():
     made = load("nfm-digits", ["evaluation.student=[{solver: heun, nfe: [12], guidance: 2.0}]",
                                "evaluation.metrics=[kid]", "pairs.guidance=2.0"])
-    small = rehearse(made)
+    small = reduced(made)
     assert Recipe.model_validate(small.model_dump()).evaluation.student[0].nfe == (4,)
     assert small.pairs.nfe == 2 and small.evaluation.samples >= 20
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from pipeline.engine import dag, forced
+from pipeline.engine import dag, forced, rerun
 from pipeline.engine.execute import execute
 from pipeline.engine.plan import plan
 from pipeline.outputs.results import DataResult
@@ -137,14 +137,14 @@ def test_what_a_failed_stage_saved_is_taken_up(store, ran, monkeypatch):
 
 def test_force_runs_again_and_once(store, ran):
     run_all(nodes(), store)
-    forced.ask(nodes(), ["data", "reference"], store)
+    rerun.request(nodes(), ["data", "reference"], store)
     assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
     assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"} and len(ran) == 4
 
 
 def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkeypatch):
     run_all(nodes(), store)
-    forced.ask(nodes(), ["data", "reference"], store)
+    rerun.request(nodes(), ["data", "reference"], store)
     working = nodes()["data"].stage.module()
     seen = []
 
@@ -161,13 +161,13 @@ def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkey
         with pytest.raises(Interrupted):
             run_all(nodes(), store)
         assert seen[-1].exists()
-        forced.ask(nodes(), ["data", "reference"], store)  # the same command again
+        rerun.request(nodes(), ["data", "reference"], store)  # the same command again
         assert actions(nodes(), store)["data"][0] == "reuse"
         assert actions(nodes(), store)["reference"] == ("resume", "forced by --force, saved at 3 of 10 images")
     monkeypatch.setattr(dag.Stage, "module", lambda self: working)
     assert run_all(nodes(), store) == {"data": "reused", "reference": "resumed"}
     assert actions(nodes(), store)["reference"][0] == "reuse"
-    forced.ask(nodes(), ["data"], store)  # a new wish
+    rerun.request(nodes(), ["data"], store)  # a new wish
     assert actions(nodes(), store)["data"] == ("run", "forced by --force")
 
 
@@ -177,7 +177,7 @@ def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
     work.mkdir(parents=True)
     (work / "checkpoint").touch()
     write_json(work / "saved.json", {"done": 3, "total": 10, "unit": "images"})
-    forced.ask(nodes(), ["data"], store)
+    rerun.request(nodes(), ["data"], store)
     assert actions(nodes(), store)["data"] == ("run", "forced by --force")
     there = []
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(
@@ -187,7 +187,7 @@ def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
 
 def test_a_wish_whose_artifact_was_published_by_a_process_that_then_died_is_fulfilled(store, ran):
     run_all(nodes(), store)
-    forced.ask(nodes(), ["data"], store)
+    rerun.request(nodes(), ["data"], store)
     work = store.work("data", nodes()["data"].fingerprint)
     wish = (work / forced.WISH).read_bytes()
     run_all(nodes(), store)

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.engine import dag
 from pipeline.engine.plan import plan
-from pipeline.recipe.fingerprint import meaning
+from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load
 from storage.artifact import Artifact
 from storage.store import Store
@@ -20,7 +20,7 @@ def store(tmp_path):
         out.mkdir(parents=True)
         store.publish(Artifact(
             stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,
-            config=meaning(node.config), inputs={role: made.fingerprint for role, made in node.inputs.items()},
+            config=fingerprint_fields(node.config), inputs={role: made.fingerprint for role, made in node.inputs.items()},
             metrics={}, files=(), provenance=PROVENANCE), out)
     return store
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pipeline.evaluation.evaluator import SamplerUnderTest
 from pipeline.evaluation.gallery import _most_calls, caption, spherical
-from pipeline.evaluation.scoring import Entry
 
 
 def test_the_great_circle_in_the_plane_is_known():
@@ -31,7 +31,7 @@ def test_noises_in_one_direction_have_the_chord_for_a_circle():
 
 
 def entry(model, nfe, walk=print, **facts):
-    return Entry(model, "euler", nfe, facts, print, walk)
+    return SamplerUnderTest(model, "euler", nfe, facts, print, walk)
 
 
 def test_each_model_is_walked_at_its_most_calls():

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from flows.views.drawing import Wish, draw
+from flows.views.samples import Wish, draw
 from models.load import load as load_exported
 from models.tarflow import schedule_from_dict
 from pipeline.export import Subject, export
@@ -36,7 +36,7 @@ OVERRIDES = ["reference.extractor=pixels", "evaluation.likelihood=null", "studen
              "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2]}, {solver: heun, nfe: [3]}, "
              "{solver: euler, grid: uniform, nfe: [1], ema: power-0.1}]"]
 STUDENT_ALONE = ["student.coupling=independent", "evaluation.onestep=[]", "evaluation.likelihood=null",
-                 *(f"{stage}=null" for stage in ("teacher", "couplings", "pairs", "onestep"))]
+                 *(f"{stage}=null" for stage in ("teacher", "bank", "pairs", "onestep"))]
 # What an export must do without; its script may import torch, safetensors and our networks.
 FORBIDDEN = ("prefect", "zarr", "numcodecs", "typer", "storage", "pipeline", "flows")
 ALONE = f"""
@@ -130,7 +130,7 @@ def test_a_teacher_decodes_and_denoises_as_the_pipeline_does(subject, tmp_path):
     schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
     expected = teacher_samples(flow, rows, labels, derive(0, "sample"), config, schedules)
     torch.testing.assert_close(sampler(z, labels), expected, rtol=0, atol=1e-5)
-    assert sampler.facts["sigma_f"] == subject().made["couplings"].metrics["sigma_f"]
+    assert sampler.facts["sigma_f"] == subject().made["bank"].metrics["sigma_f"]
     assert sampler.facts["denoise"] == sampler.facts["noise"] == 0.2
 
 

@@ -3,16 +3,16 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel
 
-from pipeline.recipe.fingerprint import Added, Incidental, differences, fingerprint, meaning
+from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted, differences, fingerprint, fingerprint_fields
 
 
 class Old(BaseModel):
     lr: float = 1e-3
-    workers: Annotated[int, Incidental] = 2
+    workers: Annotated[int, NotFingerprinted] = 2
 
 
 class New(Old):
-    dropout: Annotated[float, Added(0.0)] = 0.0
+    dropout: Annotated[float, AddedLater(0.0)] = 0.0
 
 
 def of(config, version=1, inputs=None, external=None, stage="student"):
@@ -54,4 +54,4 @@ def test_differences_name_the_path_and_both_values():
 
 
 def test_meaning_leaves_incidental_fields_out():
-    assert meaning(Old()) == {"lr": 1e-3}
+    assert fingerprint_fields(Old()) == {"lr": 1e-3}

@@ -93,7 +93,7 @@ def test_in_a_list_a_section_is_given_whole_in_the_file():
 def test_a_section_that_is_left_out_can_be_begun_by_one_field(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nextends: nfm-digits\ncompute: null\n")
-    assert load(str(path), ["compute.batch=3"]).compute.batch == 3
+    assert load(str(path), ["compute.inference_batch=3"]).compute.inference_batch == 3
 
 
 def test_names_are_listed_once_each():

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.engine.dag import build
-from pipeline.recipe.fingerprint import meaning
+from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Evaluation, Sweep
 from storage.errors import InputError
@@ -55,9 +55,9 @@ def test_calls_that_can_be_made_are_those_a_solver_can_plan():
 
 
 def test_new_fields_at_rest_leave_cached_evaluations_alone():
-    assert not {"metrics", "reflow"} & meaning(evaluation()).keys()
-    assert meaning(evaluation(metrics=["kid"]))["metrics"] == ["kid"]
-    assert meaning(evaluation(reflow=[{"nfe": [1]}]))["reflow"][0]["nfe"] == [1]
+    assert not {"metrics", "reflow"} & fingerprint_fields(evaluation()).keys()
+    assert fingerprint_fields(evaluation(metrics=["kid"]))["metrics"] == ["kid"]
+    assert fingerprint_fields(evaluation(reflow=[{"nfe": [1]}]))["reflow"][0]["nfe"] == [1]
 
 
 def test_metrics_are_known_ones_each_once_with_enough_samples():

@@ -7,7 +7,7 @@ import math
 from PIL import Image
 
 from pipeline.outputs.results import (
-    CouplingsResult,
+    BankResult,
     DataResult,
     EvaluationResult,
     MemorisationResult,
@@ -18,7 +18,7 @@ from pipeline.outputs.results import (
     StudentResult,
     TeacherResult,
 )
-from pipeline.recipe.fingerprint import meaning
+from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load
 from pipeline.reporting.page.scores import OF_A_ROW
 from storage.artifact import MANIFEST, Artifact, Provenance, record_files
@@ -29,8 +29,8 @@ SHARED = {"metric": "FD-classifier", "extractor": "classifier-0f1e2d3c4b5a", "re
           "quantised": "17 levels, rounded half up", "resized": "no",
           "labels": "in the proportions of the training split", "seed": 0}
 SWEEP = {1: 91.04, 2: 7.645, 4: 6.71, 8: 6.28, 16: 6.02, 64: 5.9}
-INPUTS = {"reference": ("data",), "teacher": ("data",), "couplings": ("data", "teacher"),
-          "student": ("data", "couplings"), "pairs": ("data", "student"), "onestep": ("data", "student", "pairs"),
+INPUTS = {"reference": ("data",), "teacher": ("data",), "bank": ("data", "teacher"),
+          "student": ("data", "bank"), "pairs": ("data", "student"), "onestep": ("data", "student", "pairs"),
           "evaluation": ("data", "reference", "teacher", "student", "onestep")}
 
 
@@ -125,7 +125,7 @@ def recipe(root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), no
     """All inputs of the report stage by role; `without` leaves out roles, as recipes without a teacher do."""
     settings = load("nfm-digits")
     pictures = pictures or {"teacher": {"samples.png": picture(root / "png")},
-                            "couplings": {"noise.png": picture(root / "png", 50)},
+                            "bank": {"noise.png": picture(root / "png", 50)},
                             "evaluation": {"samples.png": picture(root / "png", 60)}}
     trained = {"teacher": history(1.4, -0.9, 179200), "student": history(1.1, 0.52, 153600),
                "onestep": history(0.2, 0.05, 102400)}
@@ -137,7 +137,7 @@ def recipe(root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), no
         "teacher": TeacherResult(images_seen=179200, steps=700, loss=-0.8812, parameters=412_345, bits_per_dim=2.8145,
                                  bits_per_dim_train=2.6925, schedule=[],
                                  dequantisation="gaussian, std 0.2 (density of noisy images)"),
-        "couplings": CouplingsResult(rows=1437, draws=8, sigma_f=1.02345, noise=0.2, warnings=noise_warnings,
+        "bank": BankResult(rows=1437, draws=8, sigma_f=1.02345, noise=0.2, warnings=noise_warnings,
                                      gaussianity={"dimensions": 64, "train": spread(1437, 1.0, 0.0655),
                                                   "held_out": spread(360, 1.013, 0.0891),
                                                   "transport_cost": {"total": 76.3, "per_dimension": 1.1925,
@@ -149,11 +149,11 @@ def recipe(root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), no
         "onestep": StudentResult(images_seen=102400, steps=800, loss=0.0513, parameters=1_023_105, coupling="distil",
                                  transport_cost=1.1803),
     }
-    seconds = {"data": 0.4, "reference": 6.2, "teacher": 101.7, "couplings": 8.8, "student": 66.2, "pairs": 5.1,
+    seconds = {"data": 0.4, "reference": 6.2, "teacher": 101.7, "bank": 8.8, "student": 66.2, "pairs": 5.1,
                "onestep": 41.3, "evaluation": 24.6}
     made = {}
     for role in (role for role in seconds if role not in without):
-        config = meaning(settings.section(role))
+        config = fingerprint_fields(settings.section(role))
         common = {"config": config, "inputs": [r for r in INPUTS.get(role, ()) if r not in without],
                   "seconds": seconds[role], "files": dict((pictures or {}).get(role, {}))}
         if role == "evaluation":

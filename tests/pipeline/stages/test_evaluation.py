@@ -14,14 +14,14 @@ from pipeline.recipe.load import load
 from pipeline.reporting.page import facts, render
 from pipeline.runtime.job import Job, Progress, StopSignal
 from pipeline.stages import evaluation
+from storage.checksummed_json import write_checksummed
 from storage.errors import InputError, Interrupted
 from storage.store import Store
-from storage.vouched import write_vouched
 from tests.tiny import TINY
 
 METRICS = ["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
-SETTINGS = [*(line for line in TINY if line.split(".")[0] not in ("teacher", "couplings")), "teacher=null",
-            "couplings=null", "student.coupling=independent", "onestep.mode=reflow",
+SETTINGS = [*(line for line in TINY if line.split(".")[0] not in ("teacher", "bank")), "teacher=null",
+            "bank=null", "student.coupling=independent", "onestep.mode=reflow",
             "student.training.averages=[{width: 0.05}]",
             "evaluation.student=[{solver: euler, grid: uniform, nfe: [2], guidance: [1, 2], "
             "ema: [null, power-0.05]}, {solver: heun, nfe: [3]}]", "evaluation.samples=64", "data.limit=100"]
@@ -148,7 +148,7 @@ def test_scores_that_are_none_are_measured_again(tmp_path, text):
 
 def test_a_flipped_digit_of_a_score_is_not_believed(found, tmp_path):
     job, (score, *_) = Job("evaluation", None, {}, tmp_path, None, None), found[1].scores
-    write_vouched(tmp_path / evaluation.SCORES, {"scores": [[score.model_dump(mode="json")]]})
+    write_checksummed(tmp_path / evaluation.SCORES, {"scores": [[score.model_dump(mode="json")]]})
     assert evaluation._finished(job) == [(score,)]
     text = (tmp_path / evaluation.SCORES).read_text()
     (tmp_path / evaluation.SCORES).write_text(text.replace('"value": ', '"value": 1', 1))

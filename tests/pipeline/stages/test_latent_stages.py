@@ -38,7 +38,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def untold(tmp_path_factory):
     """Images, not latents, and networks that are not told the classes."""
-    alone = ["student.coupling=independent", *(f"{stage}=null" for stage in ("teacher", "couplings", "pairs",
+    alone = ["student.coupling=independent", *(f"{stage}=null" for stage in ("teacher", "bank", "pairs",
                                                                              "onestep")), "evaluation.onestep=[]"]
     return run(tmp_path_factory.mktemp("home"), "data.labels=false", *alone, until="evaluation")
 
@@ -49,7 +49,7 @@ def test_networks_are_of_the_latents_shape(made):
     assert networks.load_network(made["teacher"]).config.shape == images.shape
     assert networks.load_network(made["student"]).config.shape == images.shape
     assert Bank.open(made["pairs"].path(pairs.PAIRS)).facts.shape == images.shape
-    assert made["couplings"].metrics["rows"] == 2 * made["data"].metrics["train"] == 400
+    assert made["bank"].metrics["rows"] == 2 * made["data"].metrics["train"] == 400
 
 
 def test_the_reference_is_of_the_images_and_their_classes(made, untold):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.couplings import Banked
-from pipeline.data.batches import Couples
+from pipeline.data.batches import FlowBatch
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.objective import velocity_error
 from pipeline.flow_matching.paths import LINEAR
@@ -20,7 +20,7 @@ from pipeline.flow_matching.times import Uniform, UShaped
 from pipeline.metrics.straightness import straightness
 from pipeline.stages.pairs import passed
 from pipeline.stages.reflow import measured, worsened
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
 from pipeline.training.student import train
 from tests.pipeline.flow_matching.solvers.test_order import sample
@@ -67,7 +67,7 @@ def test_the_straight_flow_has_no_loss_on_them_and_the_first_one_has(shape):
     z, x = pairs(first_flow, shape)
     for time in (Uniform(), UShaped()):
         t = time.sample(len(z), torch.Generator().manual_seed(1))
-        couples = Couples(x, z, t, None)
+        couples = FlowBatch(x, z, t, None)
         assert velocity_error(reflowed, couples) < 1e-6
         assert velocity_error(first_flow, couples) > 0.01
     assert straightness(reflowed, z) < 1e-6 < 0.01 < straightness(first_flow, z)
@@ -77,7 +77,7 @@ def test_the_straight_flow_has_no_loss_on_them_and_the_first_one_has(shape):
 def test_a_second_round_of_a_straight_flow_changes_nothing():
     z, x = pairs(reflowed, SHAPES[0])
     torch.testing.assert_close(x, MEAN + SPREAD * z, rtol=0, atol=1e-5)
-    assert velocity_error(reflowed, Couples(x, z, torch.rand(len(z)), None)) < 1e-9
+    assert velocity_error(reflowed, FlowBatch(x, z, torch.rand(len(z)), None)) < 1e-9
 
 
 class Affine(nn.Module):
@@ -122,7 +122,7 @@ def test_paths_grow_straight_in_a_round_and_end_where_they_did(tmp_path, first, 
             back = back + network(back, t.expand(len(back))) / 64
     mixture = Mixture((Examples(x.numpy(), None), Banked(z[None])), (Examples(data.numpy(), None), Banked(back[None])),
                       share)
-    couples = CoupleStream(mixture, mixture, Uniform(), LINEAR, 0.0, 7, 256)
+    couples = FlowBatches(mixture, mixture, Uniform(), LINEAR, 0.0, 7, 256)
     fitted = train(job(tmp_path), network, couples, training(images=102_400, batch=256, lr=3e-3, ema=3000), CPU)
     after = measured(fitted.network, z[:512], None, CPU)
     assert after < before / 20

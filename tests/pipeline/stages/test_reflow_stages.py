@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from flows.session.session import needed_for
-from flows.views.drawing import Wish, draw
+from flows.views.samples import Wish, draw
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
@@ -22,7 +22,7 @@ from pipeline.recipe.load import load
 from pipeline.recipe.sections import Sweep
 from pipeline.runtime.job import StopSignal, read_saved
 from pipeline.runtime.seeds import derive
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.segments import Segments
 from storage.bank import Bank
 from storage.errors import Interrupted
@@ -40,7 +40,7 @@ QUICK = [*TINY, "teacher.training.images=256", "student.training.images=512", "e
          "reference.extractor=pixels", "evaluation.teacher=false"]
 NFM = [*QUICK, f"reflow=[{FIRST}, {SECOND}]", "onestep.steps=2",
        "evaluation.onestep=[{grid: uniform, nfe: [2]}]", "pairs.nfe=4", "pairs.count=48"]
-ALONE = [*QUICK, "student.coupling=independent", "teacher=null", "couplings=null", f"reflow=[{FIRST}]"]
+ALONE = [*QUICK, "student.coupling=independent", "teacher=null", "bank=null", f"reflow=[{FIRST}]"]
 
 
 def make(store: Store, overrides, stage: str):
@@ -66,7 +66,7 @@ def nfm(store):
 
 
 @pytest.fixture(scope="module")
-def alone(store):
+def with_gpu_lock(store):
     """A round of a student without a teacher."""
     return make(store, ALONE, "reflow-1")
 
@@ -104,7 +104,7 @@ def test_each_round_goes_on_from_the_student_before_it_and_reports_its_paths(nfm
         assert result.coupling == "reflow" and result.images_seen == 512
         assert result.straightness_before == pairs.metrics["straightness"] > 0
         assert bool(result.warnings) == (result.straightness > result.straightness_before)
-        assert (artifact.inputs[before], "couplings" in artifact.inputs) == (nfm[before].fingerprint, forward)
+        assert (artifact.inputs[before], "bank" in artifact.inputs) == (nfm[before].fingerprint, forward)
         old, new = (networks.load_network(nfm[role]).state_dict() for role in (before, name))
         assert old.keys() == new.keys() and any(not torch.equal(old[key], new[key]) for key in old)
 
@@ -147,7 +147,7 @@ def test_without_a_teacher_the_students_own_path_backwards_gives_forward_pairs(a
     torch.testing.assert_close(z, back, rtol=0, atol=1e-5)
     facts = Bank.open(alone["pairs-1"].path(FORWARD)).facts
     assert facts.kind == "encoded" and facts.producer == alone["student"].fingerprint
-    assert "couplings" not in alone["reflow-1"].inputs
+    assert "bank" not in alone["reflow-1"].inputs
 
 
 def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monkeypatch):
@@ -158,7 +158,7 @@ def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monke
     class Seen(Exception):
         pass
 
-    for made, where, draws in ((nfm, ("couplings", BANK), 2), (alone, ("pairs-1", FORWARD), 1)):
+    for made, where, draws in ((nfm, ("bank", BANK), 2), (alone, ("pairs-1", FORWARD), 1)):
         seen = {}
 
         def train(job, network, couples, *rest, seen=seen, **more):
@@ -180,7 +180,7 @@ def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monke
         assert all(row.numpy().tobytes() in generated for row, kind in zip(z, kinds, strict=True) if not kind)
 
 
-@pytest.mark.parametrize(("stage", "stream"), [("reflow-1", CoupleStream), ("onestep", Segments)])
+@pytest.mark.parametrize(("stage", "stream"), [("reflow-1", FlowBatches), ("onestep", Segments)])
 def test_a_round_interrupted_and_taken_up_ends_with_the_same_bits(store, nfm, tmp_path, monkeypatch, stage, stream):
     recipe, other = load("nfm-digits", NFM), Store(tmp_path)
     other.prepare()

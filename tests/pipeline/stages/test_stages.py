@@ -14,13 +14,15 @@ from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
 from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
+from pipeline.outputs.banks import BANK
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_reference
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress
 from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import derive
-from pipeline.stages import couplings, onestep, pairs, student
+from pipeline.stages import bank as bank_stage
+from pipeline.stages import onestep, pairs, student
 from storage.bank import Bank
 from storage.errors import DamageError, InputError
 from storage.imageset import ImageSet
@@ -64,7 +66,7 @@ def examples_of(made, split):
 def test_the_bank_decodes_to_the_noisy_images(made):
     flow = networks.load_network(made["teacher"])
     images = ImageSet.open(made["data"].path(IMAGES))
-    bank = Bank.open(made["couplings"].path(couplings.BANK))
+    bank = Bank.open(made["bank"].path(BANK))
     z, facts = bank.load()["z"], bank.facts
     rows = torch.arange(len(images.train.images))
     examples = Examples(images.train.images, images.train.labels, images.levels)
@@ -79,31 +81,31 @@ def test_the_bank_decodes_to_the_noisy_images(made):
 def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
     from pipeline.engine import dag
 
-    monkeypatch.setattr(couplings, "DIAGNOSED", 50 * 64)
+    monkeypatch.setattr(bank_stage, "DIAGNOSED", 50 * 64)
     work = tmp_path / "work"
-    shutil.copytree(made["couplings"].root, work / "out")
-    config = load("nfm-digits", TINY).section("couplings")
-    job = Job("couplings", config, {role: made[role] for role in ("data", "teacher")}, work,
-              load("nfm-digits", TINY).compute, Progress("couplings", work))
-    some = dag.stage_named("couplings").module().run(job).gaussianity
-    whole = made["couplings"].metrics["gaussianity"]
+    shutil.copytree(made["bank"].root, work / "out")
+    config = load("nfm-digits", TINY).section("bank")
+    job = Job("bank", config, {role: made[role] for role in ("data", "teacher")}, work,
+              load("nfm-digits", TINY).compute, Progress("bank", work))
+    some = dag.stage_named("bank").module().run(job).gaussianity
+    whole = made["bank"].metrics["gaussianity"]
     assert some["train"]["n"] == 50 and some["held_out"]["n"] == min(50, whole["held_out"]["n"])
     assert some["train"]["std"] == pytest.approx(whole["train"]["std"], rel=0.1)
     assert some["transport_cost"]["total"] == pytest.approx(whole["transport_cost"]["total"], rel=0.1)
 
 
 def test_sigma_makes_the_bank_of_unit_size(made):
-    z = Bank.open(made["couplings"].path(couplings.BANK)).load()["z"]
+    z = Bank.open(made["bank"].path(BANK)).load()["z"]
     assert np.square(z.astype(np.float64)).mean() == pytest.approx(1, abs=1e-5)
 
 
 def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
     """Encoded here once more: all images of the split, each with a draw of its own."""
-    found, sigma = made["couplings"].metrics["gaussianity"], made["couplings"].metrics["sigma_f"]
+    found, sigma = made["bank"].metrics["gaussianity"], made["bank"].metrics["sigma_f"]
     unseen = examples_of(made, "test")
     rows = torch.arange(len(unseen))
-    eps = noise(derive(load("nfm-digits", TINY).section("couplings").seed, "held-out"), rows, 0, unseen.shape)
-    y = unseen.pixels(rows) + made["teacher"].config["noise"] * eps
+    eps = noise(derive(load("nfm-digits", TINY).section("bank").seed, "held-out"), rows, 0, unseen.shape)
+    y = unseen.pixels(rows) + made["teacher"].config["noise_std"] * eps
     z = networks.load_network(made["teacher"]).encode(y, unseen.classes(rows)) / sigma
     assert abs(sigma - 1) > 0.05 and found["held_out"]["n"] == len(unseen)
     assert found["held_out"]["std"] == pytest.approx(z.std().item(), rel=1e-3)
@@ -113,21 +115,21 @@ def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
 def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
     from pipeline.stages._coupling import teacher_bank
 
-    bank = Bank.open(made["couplings"].path(couplings.BANK))
+    bank = Bank.open(made["bank"].path(BANK))
     assert bank.facts.producer == made["teacher"].fingerprint
-    other = made["couplings"].model_copy(update={"inputs": {"teacher": "0" * 64}})
-    other._root = made["couplings"].root
+    other = made["bank"].model_copy(update={"inputs": {"teacher": "0" * 64}})
+    other._root = made["bank"].root
     config = load("nfm-digits", TINY).section("student")
-    job = Job("student", config, {"couplings": other}, made["student"].root, load("nfm-digits").compute,
+    job = Job("student", config, {"bank": other}, made["student"].root, load("nfm-digits").compute,
               Progress("student", made["student"].root))
     with pytest.raises(DamageError, match="another teacher"):
         teacher_bank(job)
 
 
 def test_inference_batch_and_process_change_no_bit_of_the_bank(made, tmp_path):
-    other = run(tmp_path, "compute.batch=7", until="couplings")
-    same = {file.path: file.sha256 for file in other["couplings"].files if "bank" in file.path}
-    assert same == {file.path: file.sha256 for file in made["couplings"].files if "bank" in file.path}
+    other = run(tmp_path, "compute.inference_batch=7", until="bank")
+    same = {file.path: file.sha256 for file in other["bank"].files if "bank" in file.path}
+    assert same == {file.path: file.sha256 for file in made["bank"].files if "bank" in file.path}
 
 
 def test_pairs_end_where_the_student_leads(made):
@@ -162,7 +164,7 @@ def test_a_student_is_trained_with_a_share_of_labels_dropped(made, tmp_path, mon
     monkeypatch.setattr(student, "train", train)
     config = load("nfm-digits", [*TINY, f"student.label_drop={share}"]).section("student")
     with pytest.raises(Training) as found:
-        student.run(job_of("student", config, {role: made[role] for role in ("data", "couplings")}, tmp_path))
+        student.run(job_of("student", config, {role: made[role] for role in ("data", "bank")}, tmp_path))
     [couples] = found.value.args
     dropped = torch.cat([couples(step).labels for step in range(10)]) == -1
     assert abs(float(dropped.double().mean()) - share) < (0.06 if share else 1e-9)  # 640 of them: 3 sigma
@@ -190,7 +192,7 @@ def test_scores_count_calls_and_carry_their_protocol(made):
 
 
 def test_pictures_and_page_are_there(made):
-    for stage, name in (("teacher", "samples.png"), ("couplings", "noise.png"), ("evaluation", "samples.png")):
+    for stage, name in (("teacher", "samples.png"), ("bank", "noise.png"), ("evaluation", "samples.png")):
         assert min(Image.open(made[stage].path(name)).size) > 40
     assert made["report"].path("report.html").read_text().startswith("<!")
     lines = [json.loads(line) for line in made["student"].path("history.jsonl").read_text().splitlines()]
@@ -204,7 +206,7 @@ def test_reflow_over_all_times_is_the_same_stage(home):
 
 @pytest.mark.parametrize("coupling", ["independent", "ot"])
 def test_couplings_without_a_teacher(home, coupling):
-    made = run(home, f"student.coupling={coupling}", "teacher=null", "couplings=null", "pairs=null", "onestep=null",
+    made = run(home, f"student.coupling={coupling}", "teacher=null", "bank=null", "pairs=null", "onestep=null",
                "evaluation.onestep=[]")
     assert "teacher" not in made
     assert made["student"].metrics["coupling"] == coupling
@@ -212,7 +214,7 @@ def test_couplings_without_a_teacher(home, coupling):
 
 
 def test_ot_carries_less_far_than_independent(home):
-    cost = {coupling: run(home, f"student.coupling={coupling}", "teacher=null", "couplings=null", "pairs=null",
+    cost = {coupling: run(home, f"student.coupling={coupling}", "teacher=null", "bank=null", "pairs=null",
                           "onestep=null", "evaluation.onestep=[]", until="student")["student"].metrics["transport_cost"]
             for coupling in ("independent", "ot")}
     assert cost["ot"] < cost["independent"]
@@ -224,7 +226,7 @@ def test_ones_own_coloured_images_with_flips(tmp_path):
     made = run(tmp_path / "home", "data.source=images", f"data.path={folder}", "data.flips=true", "data.limit=null",
                until="evaluation")
     assert made["data"].metrics["classes"] == ["cat", "dog"]
-    assert made["couplings"].metrics["rows"] == 2 * made["data"].metrics["train"]
+    assert made["bank"].metrics["rows"] == 2 * made["data"].metrics["train"]
 
 
 def test_images_without_classes_say_what_to_set(tmp_path):

@@ -11,9 +11,9 @@ from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, VarianceExploding, VariancePreserving
 from pipeline.flow_matching.times import Uniform
 from pipeline.training import coupling_diagnostics
-from pipeline.training.couples import CoupleStream, calls_ahead
 from pipeline.training.coupling_diagnostics import TIMES, diagnose, straight_time
-from tests.pipeline.stages.test_pairing import ALONE
+from pipeline.training.flow_batches import FlowBatches, calls_ahead
+from tests.pipeline.stages.test_coupling import ALONE
 from tests.pipeline.stages.test_stages import run
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def examples(count=2000, classes=None):
 
 
 def stream(coupling, data=None, path=LINEAR, label_drop=0.0, batch=96):
-    return CoupleStream(data or examples(), coupling, Uniform(), path, label_drop, 7, batch)
+    return FlowBatches(data or examples(), coupling, Uniform(), path, label_drop, 7, batch)
 
 
 def loom(count, batch=96):

@@ -8,7 +8,7 @@ from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import Uniform
-from pipeline.training.couples import CoupleStream
+from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
 from storage.errors import InputError
 
@@ -31,7 +31,7 @@ def mixture(share: float, dtype=np.float32) -> Mixture:
 def couples(share: float, batch: int, images: int = 240):
     """x, z and labels of so many images in a row."""
     mixed = mixture(share)
-    stream = CoupleStream(mixed, mixed, Uniform(), LINEAR, 0.0, 7, batch)
+    stream = FlowBatches(mixed, mixed, Uniform(), LINEAR, 0.0, 7, batch)
     made = [stream(step) for step in range(images // batch)]
     return (torch.cat([getattr(part, name) for part in made]) for name in ("x", "z", "labels"))
 

@@ -22,36 +22,36 @@ def of(**changes) -> str:
 
 
 def test_new_choices_keep_old_fingerprints():
-    assert of() == of(only=None, labels=True, autoencoder=None) == DIGITS
-    assert len({DIGITS, of(only=["3"]), of(only=["3", "8"]), of(labels=False)}) == 4
-    assert of(only=[8, 3]) == of(only=["3", "8", "3"])  # one choice, however it is written
+    assert of() == of(classes=None, labels=True, autoencoder=None) == DIGITS
+    assert len({DIGITS, of(classes=["3"]), of(classes=["3", "8"]), of(labels=False)}) == 4
+    assert of(classes=[8, 3]) == of(classes=["3", "8", "3"])  # one choice, however it is written
 
 
 def test_names_are_texts_or_whole_numbers():
-    assert Data(source="digits", only=[8, "3"]).only == ("3", "8")
+    assert Data(source="digits", classes=[8, "3"]).classes == ("3", "8")
     for wrong in ([], [True], [1.5], "3", [None]):
-        with pytest.raises(ValueError, match="only"):
-            Data(source="digits", only=wrong)
+        with pytest.raises(ValueError, match="classes"):
+            Data(source="digits", classes=wrong)
 
 
 def test_only_some_digits_are_split_as_among_all():
-    whole, some = load(data_config("digits")), load(data_config("digits", only=("8", "3")))
+    whole, some = load(data_config("digits")), load(data_config("digits", classes=("8", "3")))
     assert some.classes == ["3", "8"]
     for split in ("train", "test"):
         every, kept = getattr(whole, split), getattr(some, split)
         chosen = np.isin(every.labels, [3, 8])
         np.testing.assert_array_equal(kept.images, every.images[chosen])
         np.testing.assert_array_equal(np.array([3, 8])[kept.labels], every.labels[chosen])
-    assert len(load(data_config("digits", only=("8", "3"), limit=10)).train.labels) == 10
-    assert load(data_config("digits", only=("8",))).classes == ["8"]
+    assert len(load(data_config("digits", classes=("8", "3"), limit=10)).train.labels) == 10
+    assert load(data_config("digits", classes=("8",))).classes == ["8"]
     with pytest.raises(InputError, match=r"classes of digits; got \['ten'\].*They are 0, 1"):
-        load(data_config("digits", only=("3", "ten")))
+        load(data_config("digits", classes=("3", "ten")))
 
 
 def test_only_some_of_cifar10(tmp_path):
     path = tmp_path / "cifar.tar.gz"
     checksum = make_cifar10_archive(path, per_batch=20)
-    found = load(data_config("cifar10", path=path, checksum=checksum, only=("dog", "cat")))
+    found = load(data_config("cifar10", path=path, checksum=checksum, classes=("dog", "cat")))
     assert found.classes == ["cat", "dog"]
     assert len(found.train.images) == 20 and len(found.test.images) == 4
     brightness = [found.train.images[found.train.labels == label].mean() for label in (0, 1)]
@@ -66,12 +66,12 @@ def test_only_some_folders_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_decode", lambda name, *rest: read.append(name) or original(name, *rest))
     root = make_folder(tmp_path / "pets", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("ant", "cat", "dog")
                                            for i in range(10)})
-    found = load(data_config("images", path=root, only=("dog", "ant")))
+    found = load(data_config("images", path=root, classes=("dog", "ant")))
     assert found.classes == ["ant", "dog"] and sorted(set(found.train.labels)) == [0, 1]
     assert len(read) == 20 and not any("cat" in name for name in read)
     bare = make_folder(tmp_path / "bare", {f"{i}.png": encoded(coloured(i)) for i in range(10)})
     with pytest.raises(InputError, match="bare has none"):
-        load(data_config("images", path=bare, only=("dog",)))
+        load(data_config("images", path=bare, classes=("dog",)))
 
 
 def test_networks_are_not_told_the_classes_but_scores_know_them(tmp_path):

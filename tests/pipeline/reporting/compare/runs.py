@@ -1,7 +1,7 @@
 """Runs for comparisons, without a second of training."""
 
 from pipeline.outputs.results import VelocityVariance
-from pipeline.reporting.compare import Run
+from pipeline.reporting.compare import SeedRun
 from tests.pipeline.reporting.finished import SWEEP, score
 
 NFM = dict(SWEEP)
@@ -18,7 +18,7 @@ def run(recipe="fm-digits", sweep=FM, seed=0, scores=None, scale=1.0, **changes)
     found = [one.model_copy(update={"value": scale * one.value, "protocol": one.protocol | {"seed": seed}})
              for one in scores or students(sweep)]
     variance = VelocityVariance(mean=0.4 * scale, times=(0.5,), values=(0.4 * scale,), pairs=1437, within_classes=True)
-    return Run(**{"recipe": recipe, "seed": seed, "protocol": f"{seed:016x}", "floor": 8.52, "scores": tuple(found),
+    return SeedRun(**{"recipe": recipe, "seed": seed, "protocol": f"{seed:016x}", "floor": 8.52, "scores": tuple(found),
                   "curvature": 1e-3 * scale, "transport_cost": 1.7, "velocity_variance": variance, "noise": None,
                   "teacher_bits": None, "seconds": {"data": 1.0, "student": 66.0, "evaluation": 20.0}, "resumed": (),
                   "machine": "cpu, 2 threads, torch 2.9.1", "fingerprints": {"student": "0123456789ab"}, **changes})
@@ -29,7 +29,7 @@ def three():
     teacher = score("teacher", 0, 6.12, "inverse", guidance=0.0, denoised=True, noise=0.2, images_seen=179200)
     onestep = [score("onestep", 1, 6.61, images_seen=102400), score("onestep", 2, 6.93, images_seen=102400)]
     return [run("nfm-digits", scores=[teacher, *students(NFM), *onestep], transport_cost=1.2,
-                seconds={"teacher": 100.0, "couplings": 9.0, "student": 66.0, "pairs": 5.0, "onestep": 41.0}),
+                seconds={"teacher": 100.0, "bank": 9.0, "student": 66.0, "pairs": 5.0, "onestep": 41.0}),
             run("fm-digits", FM), run("ot-digits", OT, transport_cost=1.5)]
 
 

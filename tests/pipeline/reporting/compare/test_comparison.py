@@ -112,7 +112,7 @@ def test_what_the_student_measured_comes_before_what_its_bank_did(tmp_path):
 
 
 def test_a_run_without_a_teacher_or_without_what_it_needs(tmp_path):
-    made = finished.recipe(tmp_path, "fm-digits", without=("teacher", "couplings", "pairs", "onestep"))
+    made = finished.recipe(tmp_path, "fm-digits", without=("teacher", "bank", "pairs", "onestep"))
     found = run_of("fm-digits", 0, made)
     assert found.noise is None and found.teacher_bits is None and "teacher" not in found.seconds
     for stage in ("student", "evaluation"):

@@ -47,15 +47,15 @@ def sides(store, *overrides):
 
 def test_settings_differ_field_by_field(store):
     sweeps = "evaluation.student=[{nfe: [1]}, {nfe: [2]}]"
-    found = diff(*sides(store, "student.training.lr=1e-3", "compute.batch=7", sweeps))
+    found = diff(*sides(store, "student.training.lr=1e-3", "compute.inference_batch=7", sweeps))
     assert found.settings[0] == Change("student.training.lr", 2e-3, 1e-3)
     assert found.settings[1].path == "evaluation.student" and len(found.settings[1].b) == 2
-    assert found.settings[2:] == (Change("compute.batch", 512, 7),)
+    assert found.settings[2:] == (Change("compute.inference_batch", 512, 7),)
 
 
 def test_stages_are_shared_up_to_the_first_that_differs(store):
-    found = {pair.stage: pair for pair in diff(*sides(store, "student.training.lr=1e-3", "compute.batch=7")).stages}
-    assert [name for name, pair in found.items() if pair.shared] == ["data", "reference", "teacher", "couplings"]
+    found = {pair.stage: pair for pair in diff(*sides(store, "student.training.lr=1e-3", "compute.inference_batch=7")).stages}
+    assert [name for name, pair in found.items() if pair.shared] == ["data", "reference", "teacher", "bank"]
     assert found["student"].why == ("own settings: training.lr",) and found["student"].inputs == ()
     assert found["student"].changes == (Change("training.lr", 2e-3, 1e-3),)
     assert found["pairs"].why == ("reads another student",)
@@ -63,8 +63,8 @@ def test_stages_are_shared_up_to_the_first_that_differs(store):
 
 
 def test_what_changes_no_result_leaves_all_stages_shared(store):
-    found = diff(*sides(store, "compute.batch=7"))
-    assert [change.path for change in found.settings] == ["compute.batch"]
+    found = diff(*sides(store, "compute.inference_batch=7"))
+    assert [change.path for change in found.settings] == ["compute.inference_batch"]
     assert all(pair.shared and not pair.why for pair in found.stages)
 
 

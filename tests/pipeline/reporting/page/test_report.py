@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from pipeline.recipe.fingerprint import meaning
+from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load, validate
 from pipeline.reporting.page import page, stages, training, words
 from pipeline.reporting.page.charts import by_calls, of_loss
@@ -19,7 +19,7 @@ from storage.errors import DamageError, InputError
 from tests.pipeline import jobs
 from tests.pipeline.reporting import finished
 
-PLAIN_FM = ("teacher", "couplings", "pairs", "onestep")
+PLAIN_FM = ("teacher", "bank", "pairs", "onestep")
 
 
 class Seen(HTMLParser):
@@ -56,7 +56,7 @@ def test_the_stage_writes_page_and_facts(tmp_path, inputs):
     assert (job.out / "report.html").read_text() == page.render(inputs)
     told = json.loads((job.out / "report.json").read_text())
     assert told["scores"] == inputs["evaluation"].metrics["scores"]
-    assert [stage["stage"] for stage in told["stages"]] == ["data", "reference", "teacher", "couplings", "student",
+    assert [stage["stage"] for stage in told["stages"]] == ["data", "reference", "teacher", "bank", "student",
                                                             "pairs", "onestep"]
 
 
@@ -131,7 +131,7 @@ def test_the_recipe_on_the_page_is_the_recipe(inputs):
 def test_rounds_on_the_page_are_rounds_of_the_recipe(tmp_path):
     wanted = load("nfm-digits-reflow", ["onestep.steps=2", "evaluation.onestep=[{grid: uniform, nfe: [2]}]"])
     made = finished.rich(tmp_path)
-    made |= {role: made[role].model_copy(update={"config": meaning(wanted.section(role))}) for role in (
+    made |= {role: made[role].model_copy(update={"config": fingerprint_fields(wanted.section(role))}) for role in (
         "pairs-1", "reflow-1", "pairs", "onestep", "evaluation")}
     text = stages.recipe(made)
     again = validate(yaml.safe_load(text), "the page's")

@@ -1,0 +1,90 @@
+"""What an evaluation samples: every model in every way that its recipe asks for, from the same noise and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.tarflow import schedule_from_dict
+from pipeline.data.conditions import TargetImages
+from pipeline.engine.dag import students_among
+from pipeline.evaluation.evaluator import SamplerUnderTest
+from pipeline.flow_matching.paths import GaussianPath
+from pipeline.flow_matching.sampling import Start, student_samples, student_walk, teacher_samples
+from pipeline.outputs import networks
+from pipeline.outputs.networks import path_of
+from pipeline.recipe import sections as configs
+from pipeline.recipe.sections import Evaluation, Sweep
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
+from storage.artifact import Artifact
+
+ENLARGED = "enlarged"  # small images made large without a network: what super-resolution has to beat
+
+
+def samplers(job: Job, start: Start, held_out: TargetImages | None, device: torch.device) -> Iterator[SamplerUnderTest]:
+    """What needs no student first, then student, rounds of reflow and one-step student, by growing number of calls."""
+    config: Evaluation = job.config
+    if "teacher" in job.inputs and config.teacher:
+        yield _teacher(job, derive(config.seed, "evaluation"), device)
+    if held_out is not None:
+        yield SamplerUnderTest(ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0))
+        yield SamplerUnderTest(ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0))
+    load = lru_cache(maxsize=None)(lambda model, ema: networks.load_network(job.inputs[model], device, ema))
+    sweeps = {"student": config.student, "onestep": config.onestep}
+    models = [*students_among(job.inputs), "onestep"]
+    for model in (model for model in models if model in job.inputs):
+        artifact = job.inputs[model]
+        for how in sweeps.get(model, config.reflow):
+            facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
+            for nfe in how.nfe or (0,):  # dopri5 chooses its calls
+                make, walk = _sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)
+                yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
+
+
+def _sampled(network: nn.Module, path: GaussianPath, how: Sweep, nfe: int, start: Start, held_out: TargetImages | None,
+             device: torch.device) -> tuple[Callable, Callable]:
+    """`make` and `walk` of an entry."""
+    def told(rows: Tensor) -> Tensor | None:
+        return None if held_out is None else held_out.conditions(rows, device)
+
+    def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
+        return student_samples(network, start(rows), labels, how, nfe, path, told(rows))
+
+    def walk(rows: Tensor, labels: Tensor | None, z: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
+        return student_walk(network, start(rows) if z is None else z, labels, how, nfe, path, told(rows))
+
+    return make, walk
+
+
+def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
+    teacher = job.inputs["teacher"]
+    flow = networks.load_network(teacher, device)
+    config = configs.Teacher.model_validate(teacher.config)
+    schedules = [schedule_from_dict(fields) for fields in teacher.metrics["schedule"]]
+
+    def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
+        return teacher_samples(flow, rows, labels, seed, config, schedules, device), 0.0
+
+    facts = {"guidance": config.guidance, "annealed": config.annealed, "temperature": config.temperature,
+             "attention_temperature": config.attention_temperature, "denoised": config.denoise, "noise": config.noise_std,
+             **trained(teacher)}
+    return SamplerUnderTest("teacher", "inverse", 0, facts, make)
+
+
+def trained(artifact: Artifact, average: str | None = None) -> dict[str, Any]:
+    """What a protocol says of a network's training."""
+    training = artifact.config["training"]
+    return {"images_seen": training["images"], "ema": average or f"half-life-{training['ema']}"}
+
+
+def _path(artifact: Artifact) -> dict[str, Any]:
+    """The path of a velocity, where it is not the straight one from the data to the noise."""
+    spec = artifact.config.get("path", {"kind": "linear"})
+    if spec["kind"] == "linear":
+        return {}
+    return {"path": " ".join([spec["kind"], *(f"{name} {value:g}" for name, value in spec.items() if name != "kind")])}

@@ -1,0 +1,96 @@
+"""Which coupling a student is trained on. A name alone, such as `coupling: ot`, is that kind with its defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.recipe.sections._base import Config, Positive, Seeded, Share
+
+
+class _Coupling(Config):
+    @property
+    def banked(self) -> bool:
+        """Whether a teacher's noises are needed."""
+        return False
+
+
+class Independent(_Coupling):
+    """Fresh noise for each image, whatever it is."""
+
+    kind: Literal["independent"] = "independent"
+
+
+class MinibatchOT(_Coupling):
+    """The exact assignment of fresh noise within a minibatch."""
+
+    kind: Literal["ot"] = "ot"
+    batch: Positive | None = Field(None, description="images assigned together; the training batch unless given")
+
+
+class Entropic(_Coupling):
+    """Entropic transport within a minibatch, by Sinkhorn's algorithm."""
+
+    kind: Literal["entropic"] = "entropic"
+    batch: Positive | None = Field(None, description="images coupled together; the training batch unless given")
+    regularisation: float = Field(0.1, gt=0, description="in units of the spread of costs; 0.01 is all but exact")
+
+
+class Loom(_Coupling):
+    """LOOM-CFM: an assignment of the whole set, refined from minibatch to minibatch."""
+
+    kind: Literal["loom"] = "loom"
+    batch: Positive | None = Field(None, description="images that exchange noises; the training batch unless given")
+    noises_per_image: Positive = Field(1, description="noises kept for each image")
+    refine: Literal["training", "before", "never"] = Field(
+        "training", description="while the student trains; to convergence before it; or not at all")
+    epochs: Positive = Field(200, description="of refinement before training, at most")
+    tolerance: float = Field(0.001, gt=0, lt=1, description="share of reassigned images that counts as converged")
+    interpolate: Share = Field(1.0, description="probability of an image's own noise; else fresh noise, used once")
+    start: Literal["noise", "bank"] = Field("noise", description="begin with fresh noises, or with the teacher's")
+
+    @model_validator(mode="after")
+    def _bank_has_its_draws(self) -> Loom:
+        if self.start == "bank" and self.noises_per_image != 1:
+            raise ValueError("a bank brings as many noises per image as it has draws: leave noises_per_image out, and set bank.draws_per_image")
+        return self
+
+    @property
+    def banked(self) -> bool:
+        return self.start == "bank"
+
+
+class Semidiscrete(_Coupling):
+    """Semidiscrete optimal transport: each fresh noise gets the image that the fitted potentials name."""
+
+    kind: Literal["semidiscrete"] = "semidiscrete"
+
+
+class Potentials(Seeded):
+    """The fit of semidiscrete transport's potentials."""
+
+    batch: Positive = Field(512, description="noises in one step of the ascent")
+    passes: float = Field(60.0, gt=0, description="of as many noises as there are images; the end at the latest")
+    tolerance: float = Field(0.05, gt=0, description="chi^2 of the cells' masses to end at")
+
+
+class NFM(_Coupling):
+    """The teacher's noise of each image: from the bank, or asked for anew at each step."""
+
+    kind: Literal["nfm"] = "nfm"
+    online: bool = Field(False, description="ask the teacher at each step; the bank then serves to measure it only")
+    independent: Share = Field(0.0, description="share of images that get fresh noise instead")
+
+    @property
+    def banked(self) -> bool:
+        return True
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Coupling = Annotated[
+    Annotated[NFM | Independent | MinibatchOT | Entropic | Loom | Semidiscrete, Field(discriminator="kind")],
+    BeforeValidator(_named)]

@@ -1,0 +1,61 @@
+"""A rehearsal: the same recipe with every network at full size and next to no work, to find what would fail later."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import Training, calls_of_a_step
+
+BATCH, IMAGES, SAMPLES = 4, 32, 32  # of each process; of all
+
+
+def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
+    """The recipe cut down: one optimizer step of each network on a few images, one draw, the fewest calls.
+
+    Architectures, couplings, solvers and all stages stay as they are. With `whole_batches` batches do too, of training
+    and of sampling, so that what they need is found to be there: on a GPU, where it is scarce and a batch is fast.
+    """
+    samples = recipe.compute.inference_batch if whole_batches else SAMPLES
+    trained = [section.training for section in (recipe.teacher, recipe.student, *recipe.reflow, recipe.onestep)
+               if section]
+    images = max(training.batch for training in trained) if whole_batches else IMAGES
+    step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
+    changes: dict[str, Any] = {
+        "name": f"{recipe.name[:50]}-rehearsal",
+        "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or images, images)}),
+        "student": step(recipe.student),
+        "evaluation": recipe.evaluation.model_copy(update={
+            "samples": samples, "student": _fewest(recipe.evaluation.student),
+            "onestep": _fewest(recipe.evaluation.onestep), "reflow": _fewest(recipe.evaluation.reflow),
+            "teacher": False}),
+        "reflow": tuple(step(this).model_copy(update={"pairs": _few(this.pairs, samples)}) for this in recipe.reflow),
+    }
+    if recipe.teacher and recipe.bank:
+        # Sequential decoding of one picture: calibration would try every schedule on networks of full size.
+        changes["teacher"] = step(recipe.teacher).model_copy(update={"decoding": "sequential", "shown": 1})
+        changes["bank"] = recipe.bank.model_copy(update={"draws_per_image": 1})
+    if recipe.pairs and recipe.onestep:
+        changes["pairs"] = _few(recipe.pairs, samples, recipe.onestep.steps)
+        changes["onestep"] = step(recipe.onestep)
+    return recipe.model_copy(update=changes)
+
+
+def _few(pairs: Any, count: int, steps: int = 1) -> Any:
+    """Hardly any pairs, by the fewest calls that pass the ends of so many even steps."""
+    calls = None if pairs.nfe is None else steps * calls_of_a_step(pairs.solver, pairs.guidance)
+    return pairs.model_copy(update={"count": count, "nfe": calls})
+
+
+def _one_step(section: Any, batch: int | None) -> Any:
+    """Of so many images; None for the section's own batch, in its own parts."""
+    training: Training = section.training
+    size = {"batch": batch, "accumulate": 1} if batch else {}
+    return section.model_copy(update={"training": training.model_copy(
+        update={"images": batch or training.batch, "warmup": 0, **size})})
+
+
+def _fewest(sweeps: tuple) -> tuple:
+    return tuple(sweep.model_copy(update={"nfe": (calls_of_a_step(sweep.solver, sweep.guidance),)})
+                 for sweep in sweeps if sweep.nfe)

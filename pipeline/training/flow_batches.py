@@ -1,0 +1,127 @@
+"""The student's data: images in their order, each with the noise that the coupling gives it.
+
+A coupling looks at blocks of so many consecutive images. Blocks are counted along the whole training and have nothing
+to do with the batch of a step, nor with the number of ranks, so that neither changes a pair.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.couplings import Coupling, Loom, Semidiscrete
+from pipeline.data.batches import FlowBatch
+from pipeline.data.conditions import Condition
+from pipeline.data.examples import Examples, drop_labels
+from pipeline.flow_matching.paths import GaussianPath
+from pipeline.flow_matching.times import TimeDistribution
+from pipeline.runtime.seeds import derive, generator
+
+log = logging.getLogger(__name__)
+
+
+class Block(NamedTuple):
+    """What a coupling has made of consecutive images."""
+
+    x: Tensor
+    labels: Tensor | None
+    z: Tensor
+
+
+class FlowBatches:
+    """Batches of couples by step, and what the coupling remembers between them (see `pipeline.training.Memory`).
+
+    Args:
+        batch: images in a step, over all ranks.
+        block: images that the coupling is asked about at once.
+        condition: what the network is told of an image, mirrored ones included; None for nothing.
+    """
+
+    def __init__(self, examples: Examples, coupling: Coupling | Semidiscrete, time: TimeDistribution,
+                 path: GaussianPath, label_drop: float, seed: int, batch: int, block: int | None = None,
+                 condition: Condition | None = None) -> None:
+        self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
+        self.condition, self.label_drop, self.seed = condition, label_drop, seed
+        self.batch, self.block = batch, block or batch
+        self._next = 0  # the first block that is not made yet
+        self._blocks: dict[int, Block] = {}  # those that the step in hand may still need
+        self._epochs: list[tuple[int, list[float]]] = []  # the block after each epoch's last, and sums until then
+        self._making = threading.Lock()  # the state may be asked for while another thread makes the next batch
+
+    def __call__(self, step: int) -> FlowBatch:
+        """The couples of a step. Steps are asked for in order, from the one that was restored."""
+        first, last = step * self.batch, (step + 1) * self.batch
+        with self._making:
+            needed = range(first // self.block, (last - 1) // self.block + 1)
+            self._blocks = {number: self._blocks.get(number) or self._make(number) for number in needed}
+            x, labels, z = (_joined(parts, first % self.block, self.batch)
+                            for parts in zip(*self._blocks.values(), strict=True))
+        draws = generator(self.seed, "student", step)
+        t = self.path.times(self.time.sample(self.batch, draws))
+        told = None if self.condition is None else self.condition(x)
+        return FlowBatch(x, z, t, drop_labels(labels, self.label_drop, draws), told)
+
+    def _make(self, number: int) -> Block:
+        draws = generator(self.seed, "coupling", number)
+        if isinstance(self.coupling, Semidiscrete):
+            rows, z = self.coupling.draw(self.block, draws)
+            return Block(self.examples.pixels(rows), self.examples.classes(rows), z.cpu())
+        rows = self.examples.rows(derive(self.seed, "student"), number, self.block)
+        x, labels = self.examples.pixels(rows), self.examples.classes(rows)
+        z = self.coupling.pair(x, labels, rows, draws)
+        self._next = number + 1
+        if isinstance(self.coupling, Loom) and self._next * self.block // len(self.examples) > len(self._epochs):
+            self._end_epoch()
+        return Block(x, labels, z)
+
+    # -- what LOOM-CFM remembers ---------------------------------------------------------------------------------
+
+    @property
+    def epochs(self) -> list[dict[str, float]]:
+        """Of each epoch so far: its number, the share of visits that were reassigned, and the mean squared distance of
+        image and noise per dimension, before and after the exchanges."""
+        sums, lines = [[0.0] * 4, *(line for _, line in self._epochs)], []
+        for number, (before, after) in enumerate(pairwise(sums), 1):
+            visited, *others = (later - earlier for earlier, later in zip(before, after, strict=True))
+            reassigned, cost_before, cost_after = (value / visited for value in others)
+            lines.append({"epoch": number, "reassigned": reassigned, "cost_before": cost_before,
+                          "cost_after": cost_after})
+        return lines
+
+    def _end_epoch(self) -> None:
+        self._epochs.append((self._next, list(self.coupling.statistics().values())))
+        line = self.epochs[-1]
+        log.info("epoch %d: %.1f%% of the images changed their noise, transport cost %.4f", line["epoch"],
+                 100 * line["reassigned"], line["cost_after"])
+
+    def state(self, step: int) -> dict[str, Tensor]:
+        """The coupling's memory as before the first block that the step needs: a block half used is made again."""
+        if not isinstance(self.coupling, Loom):
+            return {}
+        with self._making:
+            first = step * self.batch // self.block
+            epochs = [[at, *sums] for at, sums in self._epochs if at <= first]
+            return self.coupling.state(behind=max(0, self._next - first)) | {
+                "epochs": torch.tensor(epochs, dtype=torch.float64).reshape(-1, 5), "next": torch.tensor(first)}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        if not isinstance(self.coupling, Loom):
+            return
+        self.coupling.load_state(tensors)
+        self._epochs = [(int(at), sums) for at, *sums in tensors["epochs"].tolist()]
+        self._next, self._blocks = int(tensors["next"]), {}
+
+
+def calls_ahead(batch: int, block: int) -> int:
+    """Blocks that may have been made beyond those of the step that is saved: the next step's, and one half used."""
+    return -(-batch // block) + 2
+
+
+def _joined(parts: tuple[Tensor | None, ...], start: int, count: int) -> Tensor | None:
+    """`count` rows of the parts laid end to end, from row `start`."""
+    return None if parts[0] is None else torch.cat(parts)[start:start + count]

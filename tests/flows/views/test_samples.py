@@ -1,0 +1,111 @@
+"""`flowctl sample`: what a finished network is asked for, and that it is asked on its own path."""
+
+import numpy as np
+import pytest
+import torch
+
+from flows.views.samples import Wish, draw
+from pipeline.data.conditions import low_resolution
+from pipeline.data.examples import drawn as mixed
+from pipeline.flow_matching.sampling import starting_images, starting_noise, student_samples
+from pipeline.metrics import quantise
+from pipeline.outputs import networks
+from pipeline.outputs.images import source_examples
+from pipeline.outputs.networks import path_of
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import Sweep
+from pipeline.runtime.seeds import derive
+from storage.errors import InputError
+from storage.imageset import ImageSet
+from tests.pipeline.stages.test_image_to_image import SMALL, held_out, small
+
+SHORT = ["data.limit=100", "source.limit=90"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def drawn(home, monkeypatch):
+    """Images that a student of the recipe draws, their labels, and its artifacts."""
+    monkeypatch.setenv("FLOWCTL_HOME", str(home))
+
+    def make(recipe, *overrides, count=6, class_=None, seed=0):
+        overrides = ["reference.extractor=pixels", *overrides]  # the cheapest; no sample depends on it
+        made = small(home, recipe, *overrides, until="student")
+        wish = Wish("student", 2, "euler", class_, None, seed, count)
+        images, labels, levels = draw(load(recipe, [*SMALL, "compute.inference_batch=4", *overrides]), wish)
+        assert levels == 17 and images.shape == (count, 1, 8, 8)
+        return images, labels, made
+
+    return make
+
+
+def expected(made, z, labels, condition=None):
+    how = Sweep(grid="uniform", nfe=(2,))
+    x, _ = student_samples(networks.load_network(made["student"]), z, labels, how, 2, path_of(made["student"]),
+                           condition)
+    return quantise(x.numpy(), 17)
+
+
+def close(images, others):
+    """To a level: batches of another size round otherwise."""
+    return np.abs(images.astype(int) - others.astype(int)).max() <= 1
+
+
+def test_a_student_is_sampled_on_the_path_that_it_was_trained_on(drawn):
+    images, labels, made = drawn("vp-digits", "evaluation.likelihood=null")
+    z = starting_noise(derive(0, "sample"), torch.arange(6), (1, 8, 8))
+    assert close(images, expected(made, z, torch.arange(6))) and labels.tolist() == list(range(6))
+
+
+def test_super_resolution_draws_the_test_images_in_turn(drawn):
+    images, labels, made = drawn("sr-digits", seed=2)
+    test = held_out(made)
+    rows = mixed(len(test), len(test))[:6]
+    z = starting_noise(derive(2, "sample"), torch.arange(6), (1, 8, 8))
+    assert close(images, expected(made, z, test.classes(rows), low_resolution(test.pixels(rows), 2, 17)))
+    assert labels.tolist() == test.classes(rows).tolist()
+
+
+def test_super_resolution_of_a_class_draws_its_test_images(drawn):
+    images, labels, made = drawn("sr-digits", class_="7")
+    test = held_out(made)
+    order = mixed(len(test), len(test))
+    sevens = order[test.classes(order) == 7][:6]
+    z = starting_noise(derive(0, "sample"), torch.arange(6), (1, 8, 8))
+    assert labels.tolist() == [7] * 6
+    assert close(images, expected(made, z, test.classes(sevens), low_resolution(test.pixels(sevens), 2, 17)))
+
+
+def test_data_to_data_draws_from_the_test_images_of_the_source(drawn):
+    images, labels, made = drawn("data-to-data", *SHORT, seed=5)
+    source = source_examples(made["source"], ImageSet.open(made["data"].path("images.zarr")), "test")
+    z = starting_images(derive(5, "sample"), torch.arange(6), source)
+    assert labels is None and close(images, expected(made, z, None))
+    with pytest.raises(InputError, match="knows classes"):
+        drawn("data-to-data", *SHORT, class_="7")
+
+
+DISTILLED = ["onestep.mode=distil", "onestep.steps=2", "pairs.grid=uniform", "evaluation.onestep=[]"]
+
+
+@pytest.mark.parametrize(("model", "asked", "said"), [
+    ("teacher", {"steps": 999, "solver": "rk4"}, r"'--steps 999 --solver rk4'\. Leave --steps and --solver out"),
+    ("teacher", {"solver": "euler"}, "inverted block by block"),
+    ("onestep", {"steps": 3}, r"distilled to .* here 2, .* '--steps 3'"),
+    ("onestep", {"solver": "heun"}, "'--solver heun'"),
+    ("onestep", {"guidance": 2.0}, "always know the class.*'--guidance 2'"),
+    ("student", {"guidance": 0.0}, "student.label_drop 0")])
+def test_what_a_network_has_no_use_for_or_never_learned_is_refused(tmp_path, monkeypatch, model, asked, said):
+    monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path))
+    recipe = load("nfm-digits", [*DISTILLED, "student.label_drop=0"])
+    allowed = {"onestep": {"steps": 2, "solver": "euler", "guidance": 1.0}, "teacher": {"guidance": 0.5}}
+    with pytest.raises(InputError, match=said):
+        draw(recipe, Wish(model, **{"steps": None, "solver": None, "guidance": None, **asked}, class_=None, seed=0,
+                          count=1))
+    with pytest.raises(InputError, match="needs a finished network"):  # as far as that it comes
+        draw(recipe, Wish(model, **{"steps": None, "solver": None, "guidance": None, **allowed.get(model, {})},
+                          class_=None, seed=0, count=1))
