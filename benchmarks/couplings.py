@@ -59,8 +59,12 @@ def transport(bench: Bench) -> Rows:
             theirs, paired = sampler.sample_plan(z, x)
             row["cost_torchcfm"] = cost(paired, theirs)
         ours, classes, *others = bench.medians(*works)
-        row |= {"ms": 1e3 * ours, "ms_within_10_classes": 1e3 * classes, "cost": cost(x, z[assignment(x, z)]),
-                "cost_independent": cost(x, z)}
+        row |= {
+            "ms": 1e3 * ours,
+            "ms_within_10_classes": 1e3 * classes,
+            "cost": cost(x, z[assignment(x, z)]),
+            "cost_independent": cost(x, z),
+        }
         if others:
             row |= {"ms_torchcfm": 1e3 * others[0], "ratio": others[0] / ours}
         rows.append(row)
@@ -84,13 +88,22 @@ def steps(bench: Bench) -> dict[str, Any]:
         return torch.Generator().manual_seed(0)
 
     pair, ot, entropic, tensor = bench.medians(
-        lambda: loom.pair(x, None, rows, draws()), lambda: MinibatchOT().pair(x, None, rows, draws()),
-        lambda: Entropic(0.1).pair(x, None, rows, draws()), lambda: by_cost_tensor(x, z))
+        lambda: loom.pair(x, None, rows, draws()),
+        lambda: MinibatchOT().pair(x, None, rows, draws()),
+        lambda: Entropic(0.1).pair(x, None, rows, draws()),
+        lambda: by_cost_tensor(x, z),
+    )
     short = Bench(str(bench.device), 3)
     [piece] = short.medians(lambda: train(network, part))
     step = piece * LOOM_BATCH / PART
-    found = {"step_ms": 1e3 * step, "loom_ms": 1e3 * pair, "ot_ms": 1e3 * ot, "entropic_ms": 1e3 * entropic,
-             "cost_tensor_ms": 1e3 * tensor, "exchange_ms": 1e3 * bench.medians(lambda: exchange(x, z, None))[0]}
+    found = {
+        "step_ms": 1e3 * step,
+        "loom_ms": 1e3 * pair,
+        "ot_ms": 1e3 * ot,
+        "entropic_ms": 1e3 * entropic,
+        "cost_tensor_ms": 1e3 * tensor,
+        "exchange_ms": 1e3 * bench.medians(lambda: exchange(x, z, None))[0],
+    }
     return found | {f"{name}_share": found[f"{name}_ms"] / found["step_ms"] for name in ("loom", "ot", "entropic")}
 
 
@@ -107,28 +120,53 @@ def by_cost_tensor(x: Tensor, z: Tensor) -> Tensor:
 def markdown(found: dict[str, Any]) -> str:
     """The tables."""
     peer = "torchcfm 1.0.7, ms | ratio | cost, theirs" if "ratio" in found["transport"][0] else ""
-    lines = ["# Couplings", "", f"{found['device']}, {found['threads']} threads, torch {found['torch']}. "
-             f"`{found['command']}`", "", "## Minibatch optimal transport, D = 3,072", "",
-             f"| B | ours, ms | within 10 classes, ms | cost | independent | {peer}",
-             "|" + "---:|" * (5 + 3 * bool(peer))]
+    lines = [
+        "# Couplings",
+        "",
+        f"{found['device']}, {found['threads']} threads, torch {found['torch']}. `{found['command']}`",
+        "",
+        "## Minibatch optimal transport, D = 3,072",
+        "",
+        f"| B | ours, ms | within 10 classes, ms | cost | independent | {peer}",
+        "|" + "---:|" * (5 + 3 * bool(peer)),
+    ]
     for row in found["transport"]:
-        line = (f"| {row['batch']} | {row['ms']:.1f} | {row['ms_within_10_classes']:.1f} | {row['cost']:.5f} | "
-                f"{row['cost_independent']:.5f} |")
+        line = (
+            f"| {row['batch']} | {row['ms']:.1f} | {row['ms_within_10_classes']:.1f} | {row['cost']:.5f} | "
+            f"{row['cost_independent']:.5f} |"
+        )
         if peer:
             line += f" {row['ms_torchcfm']:.1f} | {row['ratio']:.2f} | {row['cost_torchcfm']:.5f} |"
         lines.append(line)
     if peer:
-        lines += ["", "Ours is the assignment of least cost. Theirs draws pairs from that plan with replacement: some "
-                  "noises twice, others never, so that its cost falls to either side."]
+        lines += [
+            "",
+            "Ours is the assignment of least cost. Theirs draws pairs from that plan with replacement: some "
+            "noises twice, others never, so that its cost falls to either side.",
+        ]
     s = found["steps"]
-    lines += ["", f"## A training step of the CIFAR-10 U-Net, B = {LOOM_BATCH}", "",
-              f"Forward and backward take {s['step_ms']:,.0f} ms ({PART} images, times {LOOM_BATCH // PART}).", "",
-              "| coupling | ms | share of the step |", "|---|---:|---:|"]
-    lines += [f"| {name} | {s[f'{key}_ms']:.1f} | {s[f'{key}_share']:.2%} |" for name, key in (
-        ("LOOM-CFM, 4 caches", "loom"), ("minibatch OT", "ot"), ("entropic, 0.1", "entropic"))]
-    lines += ["", f"The costs alone by a (B, B, D) tensor, as the published code of LOOM-CFM takes them: "
-              f"{s['cost_tensor_ms']:,.0f} ms; LOOM's whole exchange here: {s['exchange_ms']:.1f} ms.", "",
-              "## The bank", "", bank.tables(found["bank"])]
+    lines += [
+        "",
+        f"## A training step of the CIFAR-10 U-Net, B = {LOOM_BATCH}",
+        "",
+        f"Forward and backward take {s['step_ms']:,.0f} ms ({PART} images, times {LOOM_BATCH // PART}).",
+        "",
+        "| coupling | ms | share of the step |",
+        "|---|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {s[f'{key}_ms']:.1f} | {s[f'{key}_share']:.2%} |"
+        for name, key in (("LOOM-CFM, 4 caches", "loom"), ("minibatch OT", "ot"), ("entropic, 0.1", "entropic"))
+    ]
+    lines += [
+        "",
+        f"The costs alone by a (B, B, D) tensor, as the published code of LOOM-CFM takes them: "
+        f"{s['cost_tensor_ms']:,.0f} ms; LOOM's whole exchange here: {s['exchange_ms']:.1f} ms.",
+        "",
+        "## The bank",
+        "",
+        bank.tables(found["bank"]),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -143,9 +181,15 @@ def main() -> None:
         print("torchcfm is not installed: minibatch OT is timed without its peer", file=sys.stderr)
     bench = Bench(words.device, words.repeats)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else processor()
-    found = {"command": f"python -m benchmarks.couplings --device {words.device} --threads {words.threads}",
-             "device": name, "threads": words.threads, "torch": torch.__version__,
-             "transport": transport(bench), "steps": steps(bench), "bank": bank.measure()}
+    found = {
+        "command": f"python -m benchmarks.couplings --device {words.device} --threads {words.threads}",
+        "device": name,
+        "threads": words.threads,
+        "torch": torch.__version__,
+        "transport": transport(bench),
+        "steps": steps(bench),
+        "bank": bank.measure(),
+    }
     path = RESULTS / f"couplings-{bench.device.type}"
     path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(found))

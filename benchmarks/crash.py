@@ -57,8 +57,10 @@ def fingerprints(home: Path, work: Mapping[str, Node]) -> dict[str, Any]:
         files = {record.path: record.sha256 for record in artifact.files}
         timed = {"evaluation": ("scores.json",), "report": ("report.html", "report.json")}.get(node.name, ())
         metrics = json.loads(json.dumps(artifact.metrics), object_hook=_without_times)
-        found[name] = {"files": {path: "" if path in timed else digest for path, digest in files.items()},
-                       "metrics": metrics}
+        found[name] = {
+            "files": {path: "" if path in timed else digest for path, digest in files.items()},
+            "metrics": metrics,
+        }
     return found
 
 
@@ -67,8 +69,11 @@ def _unequal(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     files = {**found["files"], **expected["files"]}
     names = [path for path in sorted(files) if found["files"].get(path) != expected["files"].get(path)]
     ours, theirs = found["metrics"], expected["metrics"]
-    return names + [f"metric {name} {ours.get(name)!r} for {theirs.get(name)!r}" for name in sorted({**ours, **theirs})
-                    if ours.get(name) != theirs.get(name)]
+    return names + [
+        f"metric {name} {ours.get(name)!r} for {theirs.get(name)!r}"
+        for name in sorted({**ours, **theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
 
 
 def _without_times(facts: dict[str, Any]) -> dict[str, Any]:
@@ -104,12 +109,18 @@ def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> C
             if fault.kind == "power":
                 result.lost += cut_power(home, draw)
         found = fingerprints(home, work)
-        result.unequal += [f"run {result.runs}: {name}: {', '.join(_unequal(found[name], expected[name]))}"
-                           for name in work if found[name] != expected[name]]
+        result.unequal += [
+            f"run {result.runs}: {name}: {', '.join(_unequal(found[name], expected[name]))}"
+            for name in work
+            if found[name] != expected[name]
+        ]
         result.runs += 1
         shutil.rmtree(home)
-        print(f"run {result.runs}: {sum(result.kills.values())} kills so far, {len(result.unequal)} artifacts differ",
-              file=sys.stderr, flush=True)
+        print(
+            f"run {result.runs}: {sum(result.kills.values())} kills so far, {len(result.unequal)} artifacts differ",
+            file=sys.stderr,
+            flush=True,
+        )
     return result
 
 
@@ -142,11 +153,17 @@ def table(result: Mapping[str, Any]) -> str:
     counts = " | ".join(str(total[kind]) for kind in KINDS)
     saved = sum(row["saved"] for row in result["stages"].values())
     lines.append(f"| **all** | {counts} | **{sum(total.values())}** | {saved} |")
-    verdict = ("every file of every artifact had the SHA-256 of the undisturbed run" if not result["unequal"]
-               else f"DIFFERENT: {', '.join(result['unequal'])}")
-    lines += ["", f"{result['kills']} kills over {result['runs']} runs, seed {result['seed']}: {verdict}. Power cuts "
-              f"tore {result['lost']:,} files and names that no fsync had made safe. {result['seconds']:.0f} s, one "
-              f"thread, {result['processor']}."]
+    verdict = (
+        "every file of every artifact had the SHA-256 of the undisturbed run"
+        if not result["unequal"]
+        else f"DIFFERENT: {', '.join(result['unequal'])}"
+    )
+    lines += [
+        "",
+        f"{result['kills']} kills over {result['runs']} runs, seed {result['seed']}: {verdict}. Power cuts "
+        f"tore {result['lost']:,} files and names that no fsync had made safe. {result['seconds']:.0f} s, one "
+        f"thread, {result['processor']}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -155,8 +172,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--out", type=Path, default=None, help="write the result here, and leave the documents alone")
-    parser.add_argument("--dir", type=Path, default=Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None,
-                        help="where stores lie; in memory, for power cuts are simulated here and fsync takes time")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None,
+        help="where stores lie; in memory, for power cuts are simulated here and fsync takes time",
+    )
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     asked = parser.parse_args()
     print(f"seed {asked.seed}", file=sys.stderr, flush=True)
@@ -166,10 +187,23 @@ def main() -> int:
         node.stage.module()  # torch and all that stages need, before the first fork
     with tempfile.TemporaryDirectory(prefix="crash-", dir=asked.dir) as folder:
         found = campaign(work, asked.kills, asked.seed, Path(folder))
-    stages = {name: {"kills": {kind: found.kills[name, kind] for kind in KINDS if found.kills[name, kind]},
-                     "saved": sum(found.saved[name, kind] for kind in KINDS)} for name in work}
-    result = {"kills": sum(found.kills.values()), "runs": found.runs, "seed": asked.seed, "unequal": found.unequal,
-              "lost": found.lost, "seconds": time.monotonic() - began, "processor": processor(), "stages": stages}
+    stages = {
+        name: {
+            "kills": {kind: found.kills[name, kind] for kind in KINDS if found.kills[name, kind]},
+            "saved": sum(found.saved[name, kind] for kind in KINDS),
+        }
+        for name in work
+    }
+    result = {
+        "kills": sum(found.kills.values()),
+        "runs": found.runs,
+        "seed": asked.seed,
+        "unequal": found.unequal,
+        "lost": found.lost,
+        "seconds": time.monotonic() - began,
+        "processor": processor(),
+        "stages": stages,
+    }
     (asked.out or RESULTS).write_text(json.dumps(result, indent=2) + "\n")
     if asked.out is None:
         before, _, after = DOCS.read_text().partition(BEGIN)

@@ -40,26 +40,41 @@ class Contest:
 
 
 CONTESTS = {
-    "couplings": Contest("Couplings on digits", "digits", (
-        "nfm-digits", "fm-digits", "ot-digits", "loom-digits", "sd-digits", "vp-digits"), (0, 1, 2), True),
-    "eta": Contest("The teacher's noise on digits", "digits-eta", (
-        "nfm-digits-eta005", "nfm-digits-eta01", "nfm-digits-eta02", "nfm-digits-eta04"), (0,), False),
+    "couplings": Contest(
+        "Couplings on digits",
+        "digits",
+        ("nfm-digits", "fm-digits", "ot-digits", "loom-digits", "sd-digits", "vp-digits"),
+        (0, 1, 2),
+        True,
+    ),
+    "eta": Contest(
+        "The teacher's noise on digits",
+        "digits-eta",
+        ("nfm-digits-eta005", "nfm-digits-eta01", "nfm-digits-eta02", "nfm-digits-eta04"),
+        (0,),
+        False,
+    ),
 }
 
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contest", nargs="?", choices=CONTESTS, default="couplings")
-    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], metavar="0,1,2",
-                        help="the contest's own unless given")
+    parser.add_argument(
+        "--seeds",
+        type=lambda text: [int(part) for part in text.split(",")],
+        metavar="0,1,2",
+        help="the contest's own unless given",
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="RECIPE,...", help="some of its recipes")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each run; all unless given")
     asked = parser.parse_args(words)
     contest = CONTESTS[asked.contest]
     recipes, seeds = asked.only or contest.recipes, asked.seeds or contest.seeds
     threads = [] if asked.threads is None else [f"compute.threads={asked.threads}"]
-    runs = collect(wanted(recipes, seeds, threads), Store(), make=True,
-                   tell=lambda text: print(text, file=sys.stderr, flush=True))
+    runs = collect(
+        wanted(recipes, seeds, threads), Store(), make=True, tell=lambda text: print(text, file=sys.stderr, flush=True)
+    )
     comparison = compare(runs)
     print(comparison.text())
     if set(contest.recipes) <= set(recipes) and set(contest.seeds) <= set(seeds):
@@ -70,8 +85,12 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def write(contest: Contest, comparison: Comparison) -> None:
     """Everything that is kept in the repository."""
-    command = " ".join(["python -m benchmarks.digits", *[key for key, found in CONTESTS.items()
-                                                         if found is contest and key != "couplings"]])
+    command = " ".join(
+        [
+            "python -m benchmarks.digits",
+            *[key for key, found in CONTESTS.items() if found is contest and key != "couplings"],
+        ]
+    )
     tree = {"command": command, "processor": processor(), **comparison.to_json()}
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{contest.name}.json").write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
@@ -84,8 +103,23 @@ def write(contest: Contest, comparison: Comparison) -> None:
 def page(contest: Contest, comparison: Comparison, command: str, processor: str) -> str:
     """The results in full, for people."""
     machines = ", ".join(dict.fromkeys(run.machine for run in comparison.runs))
-    return "\n".join([f"# {contest.title}", "", f"`{command}` on {processor}: {machines}.", "", comparison.markdown(),
-                      "", "## Seconds by stage", "", *seconds(comparison), *teachers(comparison)]) + "\n"
+    return (
+        "\n".join(
+            [
+                f"# {contest.title}",
+                "",
+                f"`{command}` on {processor}: {machines}.",
+                "",
+                comparison.markdown(),
+                "",
+                "## Seconds by stage",
+                "",
+                *seconds(comparison),
+                *teachers(comparison),
+            ]
+        )
+        + "\n"
+    )
 
 
 def seconds(comparison: Comparison) -> list[str]:
@@ -95,19 +129,36 @@ def seconds(comparison: Comparison) -> list[str]:
     for recipe in dict.fromkeys(run.recipe for run in comparison.runs):
         runs = [run for run in comparison.runs if run.recipe == recipe]
         taken = [[run.seconds[stage] for run in runs if stage in run.seconds] for stage in stages]
-        lines.append(f"| {recipe} | " + " | ".join(f"{statistics.fmean(some):.0f}" if some else "–" for some in taken)
-                     + " |")
+        lines.append(
+            f"| {recipe} | " + " | ".join(f"{statistics.fmean(some):.0f}" if some else "–" for some in taken) + " |"
+        )
     return lines
 
 
 def teachers(comparison: Comparison) -> list[str]:
     """A table of the teachers' mean bits per dimension, over the seeds; nothing without teachers."""
-    found = {recipe: [run.teacher_bits for run in comparison.runs if run.recipe == recipe and run.teacher_bits]
-             for recipe in dict.fromkeys(run.recipe for run in comparison.runs)}
-    lines = [f"| {recipe} | {statistics.fmean(bits.train for bits in some):.2f} "
-             f"| {statistics.fmean(bits.held_out for bits in some):.2f} |" for recipe, some in found.items() if some]
-    return ["", "## Teachers", "", "| recipe | bits per dimension, training images | held-out images |",
-            "|---|---:|---:|", *lines] if lines else []
+    found = {
+        recipe: [run.teacher_bits for run in comparison.runs if run.recipe == recipe and run.teacher_bits]
+        for recipe in dict.fromkeys(run.recipe for run in comparison.runs)
+    }
+    lines = [
+        f"| {recipe} | {statistics.fmean(bits.train for bits in some):.2f} "
+        f"| {statistics.fmean(bits.held_out for bits in some):.2f} |"
+        for recipe, some in found.items()
+        if some
+    ]
+    return (
+        [
+            "",
+            "## Teachers",
+            "",
+            "| recipe | bits per dimension, training images | held-out images |",
+            "|---|---:|---:|",
+            *lines,
+        ]
+        if lines
+        else []
+    )
 
 
 def with_table(readme: str, comparison: Comparison) -> str:

@@ -86,12 +86,20 @@ def compare(setting: Setting, rounds: int, sampling_rounds: int) -> Rows:
 
 
 def _row(what: str, setting: Setting, times: dict[str, Times]) -> dict[str, Any]:
-    row: dict[str, Any] = {"what": what, "network": setting.network, "batch": setting.batch,
-                           "precision": setting.precision, "compiled": setting.compiled,
-                           "rounds": len(times["ours"].wall)}
+    row: dict[str, Any] = {
+        "what": what,
+        "network": setting.network,
+        "batch": setting.batch,
+        "precision": setting.precision,
+        "compiled": setting.compiled,
+        "rounds": len(times["ours"].wall),
+    }
     for name, side in times.items():
-        row |= {f"{name}_s": side.best, f"{name}_median_s": side.median,
-                f"{name}_images_per_second": setting.batch / side.best}
+        row |= {
+            f"{name}_s": side.best,
+            f"{name}_median_s": side.median,
+            f"{name}_images_per_second": setting.batch / side.best,
+        }
     if "peer" in times:
         row |= against(times["peer"], times["ours"])
     print({name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}, flush=True)
@@ -110,8 +118,12 @@ def checkpoint(setting: Setting) -> dict[str, float]:
             seconds.append(time.perf_counter() - began)
         size = max(file.stat().st_size for file in Path(folder).rglob("*.safetensors")) / 2**20
     cost = min(seconds)
-    return {"seconds": cost, "mib": size, "interval": max(INTERVAL, cost / SHARE),
-            "share": cost / (max(INTERVAL, cost / SHARE) + cost)}
+    return {
+        "seconds": cost,
+        "mib": size,
+        "interval": max(INTERVAL, cost / SHARE),
+        "share": cost / (max(INTERVAL, cost / SHARE) + cost),
+    }
 
 
 def memory(rows: Rows, device: torch.device) -> None:
@@ -122,8 +134,9 @@ def memory(rows: Rows, device: torch.device) -> None:
             row |= {"estimate_mib": estimated(setting), "ours_mib": measured("ours", setting)}
             if peer_is_here():
                 row["peer_mib"] = measured("peer", setting)
-            print({name: row[name] for name in ("network", "batch", "precision", "estimate_mib", "ours_mib")},
-                  flush=True)
+            print(
+                {name: row[name] for name in ("network", "batch", "precision", "estimate_mib", "ours_mib")}, flush=True
+            )
 
 
 def main() -> None:
@@ -137,10 +150,15 @@ def main() -> None:
     device, began = torch.device(args.device), time.perf_counter()
     result: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.engine", *sys.argv[1:]]),
-        "machine": {"device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-                    "processor": processor(), "threads": args.threads, "python": platform.python_version(),
-                    "torch": torch.__version__},
-        "quick": args.quick, "peer": peer_is_here(),
+        "machine": {
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+            "processor": processor(),
+            "threads": args.threads,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "quick": args.quick,
+        "peer": peer_is_here(),
     }
     if peer_is_here():
         result["largest_difference"] = largest_difference(NETWORKS["cifar10"])

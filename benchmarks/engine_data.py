@@ -69,15 +69,18 @@ def shares(case: Case, device: torch.device) -> list[dict[str, Any]]:
     examples, rows = case.examples(), []
     for name, make in couplings(case).items():
         with tempfile.TemporaryDirectory() as folder:
-            rows.append({"case": case.name, "coupling": name, "batch": case.batch, "precision": case.precision}
-                        | _fit(case, examples, make(), device, Path(folder)))
+            rows.append(
+                {"case": case.name, "coupling": name, "batch": case.batch, "precision": case.precision}
+                | _fit(case, examples, make(), device, Path(folder))
+            )
         print(rows[-1], flush=True)
     return rows
 
 
 def _fit(case: Case, examples: Examples, coupling: Coupling, device: torch.device, work: Path) -> dict[str, float]:
-    compute = configs.Compute(device=device.type, threads=torch.get_num_threads(),
-                              checkpoint_seconds=case.checkpoint_seconds)
+    compute = configs.Compute(
+        device=device.type, threads=torch.get_num_threads(), checkpoint_seconds=case.checkpoint_seconds
+    )
     training = configs.Training(images=case.images, batch=case.batch, lr=LR, ema=10_000, precision=case.precision)
     couples = FlowBatches(examples, coupling, LogitNormal(), LINEAR, 0.1, 0, case.batch)
     reports: list[ProgressUpdate] = []
@@ -87,8 +90,13 @@ def _fit(case: Case, examples: Examples, coupling: Coupling, device: torch.devic
     train(job, build(case.shape, 0), couples, training, device)
     seconds = time.perf_counter() - began
     facts = reports[-1].facts
-    return {"seconds": seconds, "images_per_second": case.images / seconds, "data_wait": facts["data_wait"],
-            "saving": facts["saving"], "data_images_per_second": _alone(couples, training.steps)}
+    return {
+        "seconds": seconds,
+        "images_per_second": case.images / seconds,
+        "data_wait": facts["data_wait"],
+        "saving": facts["saving"],
+        "data_images_per_second": _alone(couples, training.steps),
+    }
 
 
 def _alone(couples: FlowBatches, begin: int, steps: int = 5) -> float:

@@ -21,10 +21,17 @@ MIB = 2**20
 def estimated(setting: Setting) -> float:
     """MiB, as `flowctl plan` would say for the CIFAR-10 recipe without classes, with this network and batch."""
     shape, section = setting.shape, "student.network"
-    recipe = load("fm-cifar10", ["data.labels=false", "reference.extractor=pixels", f"{section}.base={shape.base}",
-                                 f"{section}.head_channels={shape.head_channels}",
-                                 f"student.training.batch={setting.batch}",
-                                 f"student.training.precision={setting.precision}"])
+    recipe = load(
+        "fm-cifar10",
+        [
+            "data.labels=false",
+            "reference.extractor=pixels",
+            f"{section}.base={shape.base}",
+            f"{section}.head_channels={shape.head_channels}",
+            f"student.training.batch={setting.batch}",
+            f"student.training.precision={setting.precision}",
+        ],
+    )
     return estimate(build(recipe)["student"]).memory_bytes / MIB
 
 
@@ -37,8 +44,16 @@ def measured(side: str, setting: Setting) -> float:
         before = torch.cuda.memory_allocated()
         _two_steps(side, setting)
         return (torch.cuda.max_memory_allocated() - before) / MIB
-    command = [sys.executable, "-m", "benchmarks.engine_memory", side, setting.network, str(setting.batch),
-               setting.precision, str(torch.get_num_threads())]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engine_memory",
+        side,
+        setting.network,
+        str(setting.batch),
+        setting.precision,
+        str(torch.get_num_threads()),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -77,8 +77,13 @@ def random_images(count: int, shape: tuple[int, int, int], levels: int = 256, cl
     return Examples(images, source.integers(0, classes, count) if classes else None, levels)
 
 
-def a_job(work: Path, shape: UNetConfig, training: configs.Training, compute: configs.Compute,
-          progress: Callable | None = None) -> Job:
+def a_job(
+    work: Path,
+    shape: UNetConfig,
+    training: configs.Training,
+    compute: configs.Compute,
+    progress: Callable | None = None,
+) -> Job:
     """What a student's training sees, without a store around it."""
     work.mkdir(parents=True, exist_ok=True)
     fields = ("base", "multipliers", "blocks", "attention", "head_channels", "dropout")
@@ -93,14 +98,27 @@ class Ours:
     def __init__(self, setting: Setting, work: Path) -> None:
         self.setting, batch, device = setting, setting.batch, setting.device
         self.compute = configs.Compute(device=device.type, compile=setting.compiled, threads=torch.get_num_threads())
-        training = configs.Training(images=100_000 * batch, batch=batch, lr=LR, warmup=WARMUP * batch, clip=CLIP,
-                                    ema=round(batch * math.log(0.5) / math.log(EMA)), optimizer="adam",
-                                    precision=setting.precision)
+        training = configs.Training(
+            images=100_000 * batch,
+            batch=batch,
+            lr=LR,
+            warmup=WARMUP * batch,
+            clip=CLIP,
+            ema=round(batch * math.log(0.5) / math.log(EMA)),
+            optimizer="adam",
+            precision=setting.precision,
+        )
         images = random_images(2048, setting.shape.shape)
         couples = FlowBatches(images, Independent(), Uniform(), LINEAR, 0.0, 0, batch)
         network = build(setting.shape, 0).to(device)
-        self.loop = Loop(a_job(work, setting.shape, training, self.compute), network,
-                         partial(velocity_error, path=couples.path), training, device, couples)
+        self.loop = Loop(
+            a_job(work, setting.shape, training, self.compute),
+            network,
+            partial(velocity_error, path=couples.path),
+            training,
+            device,
+            couples,
+        )
         self.steps = Stream(couples, device).steps(range(training.steps))
 
     @property
@@ -140,8 +158,9 @@ class Peer:
         self.matcher = ConditionalFlowMatcher(sigma=0.0)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=LR)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(step, WARMUP) / WARMUP)
-        self.batches = itertools.cycle([torch.rand(setting.batch, *setting.shape.shape, device=device) * 2 - 1
-                                        for _ in range(4)])
+        self.batches = itertools.cycle(
+            [torch.rand(setting.batch, *setting.shape.shape, device=device) * 2 - 1 for _ in range(4)]
+        )
 
     @property
     def weights(self) -> int:
@@ -180,9 +199,15 @@ def peer_network(shape: UNetConfig) -> nn.Module:
     """torchcfm's network of the same shape."""
     from torchcfm.models.unet.unet import UNetModelWrapper
 
-    return UNetModelWrapper(dim=shape.shape, num_channels=shape.base, num_res_blocks=shape.blocks,
-                            channel_mult=list(shape.multipliers), num_head_channels=shape.head_channels,
-                            attention_resolutions=",".join(map(str, shape.attention)), dropout=shape.dropout)
+    return UNetModelWrapper(
+        dim=shape.shape,
+        num_channels=shape.base,
+        num_res_blocks=shape.blocks,
+        channel_mult=list(shape.multipliers),
+        num_head_channels=shape.head_channels,
+        attention_resolutions=",".join(map(str, shape.attention)),
+        dropout=shape.dropout,
+    )
 
 
 @torch.no_grad()

@@ -44,8 +44,13 @@ def against(peer: Times, ours: Times) -> dict[str, float]:
     """How many times as fast we are: by the best and the median of all rounds, the lowest and highest of a round, and
     by the least CPU time, which other work on the machine disturbs less."""
     rounds = [theirs / own for theirs, own in zip(peer.wall, ours.wall, strict=True)]
-    return {"ratio": peer.best / ours.best, "ratio_median": peer.median / ours.median,
-            "ratio_lowest": min(rounds), "ratio_highest": max(rounds), "ratio_cpu": min(peer.cpu) / min(ours.cpu)}
+    return {
+        "ratio": peer.best / ours.best,
+        "ratio_median": peer.median / ours.median,
+        "ratio_lowest": min(rounds),
+        "ratio_highest": max(rounds),
+        "ratio_cpu": min(peer.cpu) / min(ours.cpu),
+    }
 
 
 def _seconds(work: Callable[[], object]) -> tuple[float, float]:

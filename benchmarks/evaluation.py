@@ -94,9 +94,14 @@ def measure(case: Case, device: torch.device, most: int | None) -> dict[str, Any
     clock("Fréchet distance", frechet_distance, Moments.of(real), moments)
     if case.images >= 20:  # KID needs as many
         clock("further metrics", panel.measured, kept)
-    return {"recipe": case.recipe, "features": wide, "parameters": sum(p.numel() for p in network.parameters()),
-            "rows": rows, "once": clock.spent,
-            "left_out": [nfe for _, nfe in ways(recipe.evaluation, None) if most is not None and nfe > most]}
+    return {
+        "recipe": case.recipe,
+        "features": wide,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "rows": rows,
+        "once": clock.spent,
+        "left_out": [nfe for _, nfe in ways(recipe.evaluation, None) if most is not None and nfe > most],
+    }
 
 
 def ways(evaluation: Evaluation, most: int | None) -> list[tuple[Sweep, int]]:
@@ -129,27 +134,44 @@ def projected(rows: Rows, more: Sequence[int]) -> float:
 def markdown(result: dict[str, Any]) -> str:
     machine = result["machine"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
-    lines = ["# What measuring costs beside sampling", "",
-             f"{machine['processor']}, {machine['device']}, {threads}, torch {machine['torch']}. One run, random "
-             f"weights. Load average before the start: {machine['load']:.1f}. Milliseconds per image; further metrics "
-             "are KID, precision and its like, Inception Score and sliced Wasserstein, on the same features."]
+    lines = [
+        "# What measuring costs beside sampling",
+        "",
+        f"{machine['processor']}, {machine['device']}, {threads}, torch {machine['torch']}. One run, random "
+        f"weights. Load average before the start: {machine['load']:.1f}. Milliseconds per image; further metrics "
+        "are KID, precision and its like, Inception Score and sliced Wasserstein, on the same features.",
+    ]
     for case in result["cases"]:
         rows = case["rows"]
-        lines += ["", f"## {case['recipe']}: {case['parameters']:,} parameters, {case['features']:,} features", "",
-                  "| solver | calls | sampling | features | moments | further metrics | features and moments, beside "
-                  "sampling |", "|---|---:|---:|---:|---:|---:|---:|"]
+        lines += [
+            "",
+            f"## {case['recipe']}: {case['parameters']:,} parameters, {case['features']:,} features",
+            "",
+            "| solver | calls | sampling | features | moments | further metrics | features and moments, beside "
+            "sampling |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
         for row in rows:
-            shown = " | ".join(fixed(1e3 * row[name] / row["images"], 3) for name in ("sampling", "features", "moments",
-                                                                                  "further"))
-            lines.append(f"| {row['solver']} | {row['calls']} | {shown} | "
-                         f"{fixed(100 * overhead([row], 'features', 'moments'), 1)} % |")
+            shown = " | ".join(
+                fixed(1e3 * row[name] / row["images"], 3) for name in ("sampling", "features", "moments", "further")
+            )
+            lines.append(
+                f"| {row['solver']} | {row['calls']} | {shown} | "
+                f"{fixed(100 * overhead([row], 'features', 'moments'), 1)} % |"
+            )
         once = "; ".join(f"{name} {fixed(seconds, 2)} s" for name, seconds in case["once"].items())
         whole, further = (fixed(100 * overhead(rows, *names), 1) for names in (("features", "moments"), ("further",)))
-        lines += ["", f"All of these: {whole} % of the time of sampling for the Fréchet distance, {further} % more for "
-                  f"the further metrics. Once for each, after its {rows[0]['images']:,} images: {once}."]
+        lines += [
+            "",
+            f"All of these: {whole} % of the time of sampling for the Fréchet distance, {further} % more for "
+            f"the further metrics. Once for each, after its {rows[0]['images']:,} images: {once}.",
+        ]
         if case["left_out"]:
-            lines += ["", f"With the recipe's ways of up to {max(case['left_out'])} calls, which were left out: "
-                      f"{fixed(100 * projected(rows, case['left_out']), 1)} %, at the mean time of a call here."]
+            lines += [
+                "",
+                f"With the recipe's ways of up to {max(case['left_out'])} calls, which were left out: "
+                f"{fixed(100 * projected(rows, case['left_out']), 1)} %, at the mean time of a call here.",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -165,9 +187,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    result = {"machine": {"processor": processor(), "device": name, "threads": args.threads,
-                          "torch": torch.__version__, "load": load_before}, "quick": args.quick,
-              "cases": [measure(case, device, args.most) for case in cases(args.device, args.quick)]}
+    result = {
+        "machine": {
+            "processor": processor(),
+            "device": name,
+            "threads": args.threads,
+            "torch": torch.__version__,
+            "load": load_before,
+        },
+        "quick": args.quick,
+        "cases": [measure(case, device, args.most) for case in cases(args.device, args.quick)],
+    }
     text = markdown(result)
     print(text)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -64,8 +64,9 @@ def distances(bench: Bench, a: Moments, b: Moments) -> Rows:
         tensors = [torch.from_numpy(array) for side in pair for array in side]
         others[f"torchmetrics {version}, eigvals"] = lambda: float(_compute_fid(*tensors))
     value = frechet_distance(a, b)
-    return [row(bench, name, lambda: frechet_distance(a, b), work, relative(work(), value))
-            for name, work in others.items()]
+    return [
+        row(bench, name, lambda: frechet_distance(a, b), work, relative(work(), value)) for name, work in others.items()
+    ]
 
 
 # --- the statistics
@@ -88,8 +89,15 @@ def statistics(bench: Bench, chunks: list[Tensor], ours: Moments) -> Rows:
     """Ours, chunk by chunk, against others, from the same features."""
     mean, covariance = at_once(chunks)
     error = max(relative(mean, ours.mean), relative(covariance, ours.covariance))
-    rows = [row(bench, f"numpy {np.__version__}, mean and cov of all", lambda: accumulated(chunks),
-                lambda: at_once(chunks), error)]
+    rows = [
+        row(
+            bench,
+            f"numpy {np.__version__}, mean and cov of all",
+            lambda: accumulated(chunks),
+            lambda: at_once(chunks),
+            error,
+        )
+    ]
     try:
         from torchmetrics import __version__ as version
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -146,10 +154,17 @@ def markdown(result: dict[str, Any]) -> str:
         "sides of each row taking turns. Differences are relative. "
         f"Load average before the start: {machine['load']:.1f}.",
     ]
-    for title, key in (("The distance, from means and covariances", "distance"),
-                       ("Mean and covariance of one side, from features in float32", "statistics")):
-        lines += ["", f"## {title}", "", "| against | its time, s | ours, s | ratio | difference |",
-                  "|---|---|---|---|---|"]
+    for title, key in (
+        ("The distance, from means and covariances", "distance"),
+        ("Mean and covariance of one side, from features in float32", "statistics"),
+    ):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| against | its time, s | ours, s | ratio | difference |",
+            "|---|---|---|---|---|",
+        ]
         for r in result[key]:
             times = f"{r['other_s']:.3f} | {r['ours_s']:.3f} | {r['ratio']:.2f}"
             lines.append(f"| {r['against']} | {times} | {r['difference']:.1e} |")
@@ -175,8 +190,7 @@ def main() -> None:
     for chunk in features(samples, dimension, seed=2, shift=0.02):
         generated.update(chunk)
     result: dict[str, Any] = {
-        "machine": {"processor": processor(), "threads": args.threads, "torch": torch.__version__,
-                    "load": load},
+        "machine": {"processor": processor(), "threads": args.threads, "torch": torch.__version__, "load": load},
         "repeats": bench.repeats,
         "quick": args.quick,
         "samples": samples,

@@ -69,8 +69,15 @@ class Velocity(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-                                    nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2))
+        self.layers = nn.Sequential(
+            nn.Linear(3, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 2),
+        )
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.layers(torch.cat([x, t[:, None]], 1))
@@ -157,9 +164,16 @@ class Side:
         """Append to the curve: by how many nats the averaged network falls short of the true density."""
         found = log_density(self.averaged, held_out)
         short = true_log_density(held_out).double() - found.log_density
-        self.curve.append({"seconds": self.seconds, "steps": self.steps, "training_calls": self.counted.calls,
-                           "nats_short": float(short.mean()), "standard_error": float(short.std()) / len(short) ** 0.5,
-                           "calls_to_measure": found.calls})
+        self.curve.append(
+            {
+                "seconds": self.seconds,
+                "steps": self.steps,
+                "training_calls": self.counted.calls,
+                "nats_short": float(short.mean()),
+                "standard_error": float(short.std()) / len(short) ** 0.5,
+                "calls_to_measure": found.calls,
+            }
+        )
         self.kept.append(copy.deepcopy(self.averaged))
 
     def reached(self, target: float) -> dict[str, Any] | None:
@@ -171,8 +185,10 @@ def sides() -> tuple[Side, Side]:
     """Both ways to train, from the same weights."""
     torch.manual_seed(0)
     network = Velocity()
-    return (Side("flow matching", network, flow_matching_loss),
-            Side("maximum likelihood", copy.deepcopy(network), lambda v, x, _: likelihood_loss(v, x)))
+    return (
+        Side("flow matching", network, flow_matching_loss),
+        Side("maximum likelihood", copy.deepcopy(network), lambda v, x, _: likelihood_loss(v, x)),
+    )
 
 
 def race(budget: float) -> tuple[Side, Side]:
@@ -191,9 +207,11 @@ def race(budget: float) -> tuple[Side, Side]:
 def step_seconds(network: nn.Module, repeats: int = 5) -> dict[str, float]:
     """Median CPU seconds of a loss and its gradient on this network, taking turns."""
     source = torch.Generator().manual_seed(3)
-    losses = {"flow matching": lambda x: flow_matching_loss(network, x, source),
-              "maximum likelihood, through the solver": lambda x: likelihood_loss(network, x),
-              "maximum likelihood, adjoint": lambda x: likelihood_loss(network, x, adjoint=True)}
+    losses = {
+        "flow matching": lambda x: flow_matching_loss(network, x, source),
+        "maximum likelihood, through the solver": lambda x: likelihood_loss(network, x),
+        "maximum likelihood, adjoint": lambda x: likelihood_loss(network, x, adjoint=True),
+    }
     taken: dict[str, list[float]] = {name: [] for name in losses}
     for _ in range(repeats + 1):  # the first is to warm up
         x = draw(BATCH, source)
@@ -215,44 +233,74 @@ def summary(both: tuple[Side, Side]) -> dict[str, Any]:
         rows = [side.reached(target) for side in both]
         ratio = rows[1]["seconds"] / rows[0]["seconds"] if all(rows) else None
         targets.append({"nats_short": target, fast.name: rows[0], slow.name: rows[1], "ratio": ratio})
-    return {"command": "OMP_NUM_THREADS=1 python -m benchmarks.maximum_likelihood",
-            "machine": {"processor": processor(), "threads": torch.get_num_threads(), "shared": True,
-                        "python": platform.python_version(), "torch": torch.__version__,
-                        "torchdiffeq": torchdiffeq.__version__},
-            "parameters": sum(p.numel() for p in fast.network.parameters()),
-            "settings": {"batch": BATCH, "held_out": HELD_OUT, "learning_rates": LEARNING_RATES,
-                         "training_tolerance": TRAINING_TOLERANCE, "radius": RADIUS, "std": STD},
-            "targets": targets, "step_seconds": step_seconds(slow.network),
-            "curves": {side.name: side.curve for side in both}}
+    return {
+        "command": "OMP_NUM_THREADS=1 python -m benchmarks.maximum_likelihood",
+        "machine": {
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "shared": True,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchdiffeq": torchdiffeq.__version__,
+        },
+        "parameters": sum(p.numel() for p in fast.network.parameters()),
+        "settings": {
+            "batch": BATCH,
+            "held_out": HELD_OUT,
+            "learning_rates": LEARNING_RATES,
+            "training_tolerance": TRAINING_TOLERANCE,
+            "radius": RADIUS,
+            "std": STD,
+        },
+        "targets": targets,
+        "step_seconds": step_seconds(slow.network),
+        "curves": {side.name: side.curve for side in both},
+    }
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a page for people."""
     machine = result["machine"]
-    lines = ["# Flow matching beside maximum likelihood", "",
-             f"`{result['command']}` on {machine['processor']}, {machine['threads']} thread, Python "
-             f"{machine['python']}, torch {machine['torch']}, torchdiffeq {machine['torchdiffeq']}. CPU seconds "
-             "of the process, on a machine shared with other work: only the ratios mean anything, and those to within "
-             "the factor of 1.4 between measurements. One seed.", "",
-             "| held-out nats short of the truth | flow matching, s (steps) | maximum likelihood, s (steps) | ratio |",
-             "|---:|---:|---:|---:|"]
+    lines = [
+        "# Flow matching beside maximum likelihood",
+        "",
+        f"`{result['command']}` on {machine['processor']}, {machine['threads']} thread, Python "
+        f"{machine['python']}, torch {machine['torch']}, torchdiffeq {machine['torchdiffeq']}. CPU seconds "
+        "of the process, on a machine shared with other work: only the ratios mean anything, and those to within "
+        "the factor of 1.4 between measurements. One seed.",
+        "",
+        "| held-out nats short of the truth | flow matching, s (steps) | maximum likelihood, s (steps) | ratio |",
+        "|---:|---:|---:|---:|",
+    ]
     for row in result["targets"]:
-        cells = [f"{found['seconds']:.1f} ({found['steps']})" if found else "not reached"
-                 for found in (row["flow matching"], row["maximum likelihood"])]
+        cells = [
+            f"{found['seconds']:.1f} ({found['steps']})" if found else "not reached"
+            for found in (row["flow matching"], row["maximum likelihood"])
+        ]
         ratio = f"{row['ratio']:.0f}" if row["ratio"] else "–"
         lines.append(f"| {row['nats_short']} | {' | '.join(cells)} | {ratio} |")
-    lines += ["", "| at the end | CPU s | steps | nats short | network calls a step | calls to measure at 1e-5 |",
-              "|---|---:|---:|---:|---:|---:|"]
+    lines += [
+        "",
+        "| at the end | CPU s | steps | nats short | network calls a step | calls to measure at 1e-5 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, curve in result["curves"].items():
         last = curve[-1]
-        lines.append(f"| {name} | {last['seconds']:.0f} | {last['steps']} | {last['nats_short']:.3f} ± "
-                     f"{last['standard_error']:.3f} | {last['training_calls'] / last['steps']:.1f} "
-                     f"| {last['calls_to_measure']} |")
+        lines.append(
+            f"| {name} | {last['seconds']:.0f} | {last['steps']} | {last['nats_short']:.3f} ± "
+            f"{last['standard_error']:.3f} | {last['training_calls'] / last['steps']:.1f} "
+            f"| {last['calls_to_measure']} |"
+        )
     per_step = result["step_seconds"]
-    lines += ["", "| one loss and its gradient, on the final network of maximum likelihood | ms | ratio |",
-              "|---|---:|---:|"]
-    lines += [f"| {name} | {1000 * seconds:.1f} | {seconds / per_step['flow matching']:.0f} |"
-              for name, seconds in per_step.items()]
+    lines += [
+        "",
+        "| one loss and its gradient, on the final network of maximum likelihood | ms | ratio |",
+        "|---|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {1000 * seconds:.1f} | {seconds / per_step['flow matching']:.0f} |"
+        for name, seconds in per_step.items()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -37,38 +37,68 @@ def measured(coupling: str, overrides: list[str]) -> dict[str, float]:
         subprocess.run([sys.executable, "-m", "flows.cli", "run", name, *words], check=True)
     metrics = store.find("evaluation", nodes["evaluation"].fingerprint).metrics
     found: dict[str, Any] = {f"{score['model']} {score['nfe']:g}": score["value"] for score in metrics["scores"]}
-    found |= {f"straightness {name}": store.find(name, node.fingerprint).metrics["straightness"]
-              for name, node in nodes.items() if node.stage.kind in ("pairs", "reflow")}
+    found |= {
+        f"straightness {name}": store.find(name, node.fingerprint).metrics["straightness"]
+        for name, node in nodes.items()
+        if node.stage.kind in ("pairs", "reflow")
+    }
     return found | {"protocol": metrics["protocol"], "floor": metrics["floor"]}
 
 
 def markdown(found: dict[str, Any]) -> str:
     """The table."""
-    lines = ["# A round of reflow and distillation on digits", "",
-             f"`{found['command']}` on {found['processor']}. FD-classifier, lower is better; one seed. Two halves of "
-             f"the data: {next(iter(found['rows'].values()))['round']['floor']:.3f}.", "",
-             "| first coupling | student, 1 call | 2 | 16 | distilled to 1 | after a round, 1 call | 2 | 16 "
-             "| distilled to 1 | of the student at 16 | straightness before | after |", "|---|" + "---:|" * 11]
+    lines = [
+        "# A round of reflow and distillation on digits",
+        "",
+        f"`{found['command']}` on {found['processor']}. FD-classifier, lower is better; one seed. Two halves of "
+        f"the data: {next(iter(found['rows'].values()))['round']['floor']:.3f}.",
+        "",
+        "| first coupling | student, 1 call | 2 | 16 | distilled to 1 | after a round, 1 call | 2 | 16 "
+        "| distilled to 1 | of the student at 16 | straightness before | after |",
+        "|---|" + "---:|" * 11,
+    ]
     for coupling, row in found["rows"].items():
         one, other = row["no round"], row["round"]
         best = min(one["onestep 1"], other["onestep 1"])
-        lines.append(f"| {COUPLINGS[coupling]} | " + " | ".join(f"{value:.3f}" for value in (
-            one["student 1"], one["student 2"], one["student 16"], one["onestep 1"], other["reflow-1 1"],
-            other["reflow-1 2"], other["reflow-1 16"], other["onestep 1"])) +
-            f" | {best / one['student 16']:.2f} | {other['straightness pairs-1']:.4f} | "
-            f"{other['straightness reflow-1']:.4f} |")
-    lines += ["", "\"Of the student at 16\": the better one-step student's distance, as a multiple of the student's at "
-              "16 calls."]
+        lines.append(
+            f"| {COUPLINGS[coupling]} | "
+            + " | ".join(
+                f"{value:.3f}"
+                for value in (
+                    one["student 1"],
+                    one["student 2"],
+                    one["student 16"],
+                    one["onestep 1"],
+                    other["reflow-1 1"],
+                    other["reflow-1 2"],
+                    other["reflow-1 16"],
+                    other["onestep 1"],
+                )
+            )
+            + f" | {best / one['student 16']:.2f} | {other['straightness pairs-1']:.4f} | "
+            f"{other['straightness reflow-1']:.4f} |"
+        )
+    lines += [
+        "",
+        "\"Of the student at 16\": the better one-step student's distance, as a multiple of the student's at 16 calls.",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(COUPLINGS), metavar="nfm,fm,…",
-                        help="make these alone, and write nothing")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=list(COUPLINGS),
+        metavar="nfm,fm,…",
+        help="make these alone, and write nothing",
+    )
     asked = parser.parse_args()
-    rows = {coupling: {"round": measured(coupling, ROUND), "no round": measured(coupling, NO_ROUND)}
-            for coupling in asked.only}
+    rows = {
+        coupling: {"round": measured(coupling, ROUND), "no round": measured(coupling, NO_ROUND)}
+        for coupling in asked.only
+    }
     found = {"command": "python -m benchmarks.reflow", "processor": processor(), "rows": rows}
     print(markdown(found))
     if set(asked.only) == set(COUPLINGS):

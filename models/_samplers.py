@@ -109,8 +109,9 @@ class FlowSampler(Sampler):
         guidance = Guidance(facts["guidance"], facts["annealed"]) if facts["guidance"] else None
         schedules = [schedule_from_dict(fields) for fields in facts["schedules"]]
         with full_precision(self.network):
-            y = decode(self.network, facts["temperature"] * z, labels, schedules, guidance,
-                       facts["attention_temperature"])
+            y = decode(
+                self.network, facts["temperature"] * z, labels, schedules, guidance, facts["attention_temperature"]
+            )
         return denoise(self.network, y, labels, facts["denoise"]) if facts["denoise"] else y
 
 

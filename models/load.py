@@ -24,7 +24,9 @@ from models.unet import UNet, UNetConfig
 WEIGHTS, NETWORK, SAMPLER = "weights.safetensors", "network.json", "sampler.json"
 FORMAT = 1
 KINDS: dict[str, tuple[type[nn.Module], type]] = {
-    "tarflow": (TarFlow, TarFlowConfig), "unet": (UNet, UNetConfig), "dit": (DiT, DiTConfig)
+    "tarflow": (TarFlow, TarFlowConfig),
+    "unet": (UNet, UNetConfig),
+    "dit": (DiT, DiTConfig),
 }
 
 
@@ -45,7 +47,9 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VelocitySamp
         network.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:  # whatever json, safetensors and torch raise
         found = " ".join(line.strip() for line in str(error).splitlines()[:2])  # torch names every tensor
-        raise ValueError(f"{folder} must hold what `flowctl export` wrote ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
-                         f"{type(error).__name__}: {found}; export the model again") from error
+        raise ValueError(
+            f"{folder} must hold what `flowctl export` wrote ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
+            f"{type(error).__name__}: {found}; export the model again"
+        ) from error
     network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(network, facts)

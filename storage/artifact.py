@@ -124,8 +124,11 @@ class Artifact(BaseModel):
                 return cls.model_validate(facts)
         except (ValueError, RecursionError) as error:
             raise DamageError(where, f"not a valid manifest: {_flaw(error)}", remedy) from None
-        raise NewerFormat(where, f"made by a newer flowctl, in format {facts['schema_version']}, of which this one "
-                          f"knows {SCHEMA}", "Use that version, or set FLOWCTL_HOME to another store")
+        raise NewerFormat(
+            where,
+            f"made by a newer flowctl, in format {facts['schema_version']}, of which this one knows {SCHEMA}",
+            "Use that version, or set FLOWCTL_HOME to another store",
+        )
 
     @classmethod
     def read(cls, root: Path) -> Artifact:
@@ -159,9 +162,13 @@ class Artifact(BaseModel):
         """
         for record in self.files:
             if not any(part.endswith(".zarr") for part in PurePosixPath(record.path).parts[:-1]) and (
-                    sha256_file(self.path(record.path)) != record.sha256):
-                raise DamageError(str(self.path(record.path)), "its bytes are not those written (SHA-256)",
-                                  f"`flowctl verify --repair` or --force {self.stage} makes it anew")
+                sha256_file(self.path(record.path)) != record.sha256
+            ):
+                raise DamageError(
+                    str(self.path(record.path)),
+                    "its bytes are not those written (SHA-256)",
+                    f"`flowctl verify --repair` or --force {self.stage} makes it anew",
+                )
 
     def problems(self) -> list[str]:
         """Read every byte: one line for each file whose digest is not the recorded one, or that is unknown."""

@@ -1,4 +1,8 @@
-"""The errors that a user reads: each states the rule, what was found instead, and the remedy."""
+"""The errors that a user reads. Each states what must hold, what was got, and what to do.
+
+Tests assert the class and its attributes, so that a sentence can be reworded without breaking one. `retryable` says
+whether running the same command again, with nothing changed, can help; only then does the command line say so.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,51 @@ class FlowctlError(Exception):
     """An expected failure. `exit_code` is what the command line returns for it."""
 
     exit_code = 1
+    retryable = False
 
 
 class InputError(FlowctlError):
-    """What the user gave (recipe, option, data) breaks a rule. Nothing has been computed yet."""
+    """What the user gave breaks a rule. Nothing has been computed yet.
+
+    Raise the most exact subclass: `RecipeError` for a setting, `UsageError` for an option or argument of a command,
+    `DataError` for images, archives and weights, `MissingError` for a name that nothing has, `DownloadError` for a
+    file that could not be fetched. `InputError` itself is for arguments of library functions.
+    """
 
     exit_code = 2
 
     def __init__(self, rule: str, value: object, remedy: str) -> None:
-        super().__init__(f"{rule}; got {value!r}. {remedy}")
+        super().__init__(f"{rule}, got {value!r}. {remedy.rstrip('.')}.")
         self.rule, self.value, self.remedy = rule, value, remedy
 
 
+class RecipeError(InputError):
+    """A setting of a recipe, of its file or of --set."""
+
+
+class UsageError(InputError):
+    """An option or argument of a command."""
+
+
+class DataError(InputError):
+    """Images, an archive, an autoencoder or a file of weights that the user named."""
+
+
+class MissingError(InputError):
+    """A recipe, artifact, class or average of this name does not exist."""
+
+
+class DownloadError(InputError):
+    """A file could not be fetched."""
+
+    retryable = True
+
+
 class DamageError(FlowctlError):
-    """A file of ours is not what was written: torn, flipped, missing or edited."""
+    """A file of the store is not what was written: torn, flipped, missing or edited."""
 
     def __init__(self, what: str, found: object, remedy: str) -> None:
-        super().__init__(f"{what}: {found}. {remedy}")
+        super().__init__(f"{what}: {found}. {remedy.rstrip('.')}.")
         self.what, self.found, self.remedy = what, found, remedy
 
 
@@ -31,7 +63,21 @@ class StageFailed(FlowctlError):
     """A stage could not finish. What it had saved stays for the next run."""
 
 
-class Interrupted(FlowctlError):
-    """The user or the system asked to stop; progress is saved and the same command goes on."""
+class DiskError(StageFailed):
+    """The disk is full, read-only or gone."""
 
-    exit_code = 1
+
+class OutOfMemory(StageFailed):
+    """The machine or the GPU ran out of memory."""
+
+
+class BusyError(FlowctlError):
+    """Another process uses what this one would change."""
+
+    retryable = True
+
+
+class Interrupted(FlowctlError):
+    """The user or the system asked to stop. Progress is saved."""
+
+    retryable = True

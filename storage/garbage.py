@@ -83,7 +83,7 @@ def garbage(store: Store, kept: Collection[Key] | None, days: float) -> Iterator
             why = f"its artifact is there, and it was not touched for {_days(taken)}"
             yield Item(path, why if key in artifacts else f"not touched for {_days(taken)}", taken.size, key)
     for path in sorted((store.home / "monitor").glob("*/")):
-        key, taken = (path.name[:-PREFIX - 1], path.name[-PREFIX:]), room(path)
+        key, taken = (path.name[: -PREFIX - 1], path.name[-PREFIX:]), room(path)
         if key not in artifacts and key not in works and taken.touched <= before:
             yield Item(path, "its training is gone", taken.size, key)
     yield from _leftovers(store, before)
@@ -101,8 +101,9 @@ def belongings(store: Store, keys: Collection[Key], why: str) -> Iterator[Item]:
                 yield Item(path, why, room(path).size, key)
 
 
-def remove(store: Store, item: Item, in_use: Callable[[str], None],
-           last_look: Callable[[Key], None] = lambda key: None) -> None:
+def remove(
+    store: Store, item: Item, in_use: Callable[[str], None], last_look: Callable[[Key], None] = lambda key: None
+) -> None:
     """Remove an item, under its lock if it has one. `in_use` is told who holds that, and raises.
 
     `last_look` is called under the lock, and raises where the item has come to be needed since it was chosen: to walk

@@ -25,8 +25,10 @@ from storage.errors import DamageError, InputError
 
 FORMAT = 1
 SHARD_ROWS = 4096
-_REMEDY = ("`flowctl verify --repair` makes it anew; or remove it and run the same command again: the data stage "
-           "writes it anew.")
+_REMEDY = (
+    "`flowctl verify --repair` makes it anew; or remove it and run the same command again: the data stage "
+    "writes it anew."
+)
 
 
 def write_imageset(

@@ -34,8 +34,11 @@ def take(path: Path) -> IO[str] | None:
         except OSError as error:
             stream.close()
             if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise InputError("The store must be on a file system with locks (flock)", f"{path}: {error.strerror}",
-                                 "Set FLOWCTL_HOME to another disk, or mount this one with locks") from None
+                raise InputError(
+                    "The store must be on a file system with locks (flock)",
+                    f"{path}: {error.strerror}",
+                    "Set FLOWCTL_HOME to another disk, or mount this one with locks",
+                ) from None
             raise
         stream.close()
         if time.monotonic() > deadline:

@@ -55,9 +55,11 @@ class Store:
                     (self.home / folder / probe.name).unlink(missing_ok=True)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                raise InputError("The artifacts and the work of a store must lie on one disk, for a rename makes one "
-                                 "of the other", f"{self.home}: one of them is a link to another disk, or a mount",
-                                 "Move it beside the other, or set FLOWCTL_HOME to a place for both") from None
+                raise InputError(
+                    "The artifacts and the work of a store must lie on one disk, for a rename makes one of the other",
+                    f"{self.home}: one of them is a link to another disk, or a mount",
+                    "Move it beside the other, or set FLOWCTL_HOME to a place for both",
+                ) from None
             raise InputError(
                 "The store must be a directory that can be written to",
                 f"{self.home} ({error.strerror})",

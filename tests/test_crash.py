@@ -16,8 +16,13 @@ import pytest
 
 from tests.tiny import TINY
 
-LONGER = ["teacher.training.images=8000", "student.training.images=8000", "bank.draws_per_image=16", "bank.shard=64",
-          "compute.checkpoint_seconds=0.2"]
+LONGER = [
+    "teacher.training.images=8000",
+    "student.training.images=8000",
+    "bank.draws_per_image=16",
+    "bank.shard=64",
+    "compute.checkpoint_seconds=0.2",
+]
 COMPARED = {"teacher": "weights.safetensors", "bank": "bank.zarr/z", "student": "weights.safetensors"}
 
 STARTED: list[subprocess.Popen] = []
@@ -38,8 +43,9 @@ def start(home: Path) -> subprocess.Popen:
         command += ["--set", override]
     environment = {**os.environ, "FLOWCTL_HOME": str(home), "OMP_NUM_THREADS": "1"}
     environment.pop("PREFECT_API_URL", None)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     STARTED.append(process)
     return process
 

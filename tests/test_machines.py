@@ -13,8 +13,21 @@ from tests.tiny import TINY
 
 
 def command(home: Path, node: int, endpoint: str) -> subprocess.Popen:
-    words = [sys.executable, "-m", "flows.cli", "run", "nfm-digits", "--until", "bank", "--nnodes", "2",
-             "--node-rank", str(node), "--rdzv-endpoint", endpoint]
+    words = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "run",
+        "nfm-digits",
+        "--until",
+        "bank",
+        "--nnodes",
+        "2",
+        "--node-rank",
+        str(node),
+        "--rdzv-endpoint",
+        endpoint,
+    ]
     for override in TINY:
         words += ["--set", override]
     environment = {**os.environ, "FLOWCTL_HOME": str(home), "OMP_NUM_THREADS": "1"}

@@ -76,8 +76,14 @@ def test_two_ranks_train_the_network_of_one(store):
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
 
 
-LOOM = ("student.coupling={kind: loom, noises_per_image: 2}", "teacher=null", "bank=null", "pairs=null", "onestep=null",
-        "evaluation.onestep=[]")
+LOOM = (
+    "student.coupling={kind: loom, noises_per_image: 2}",
+    "teacher=null",
+    "bank=null",
+    "pairs=null",
+    "onestep=null",
+    "evaluation.onestep=[]",
+)
 
 
 def test_two_ranks_refine_one_assignment(store):
@@ -158,12 +164,17 @@ def test_a_stop_reaches_the_ranks_which_save_first(store):
 
 def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_path):
     """A launcher that is killed cannot end its ranks; they notice by themselves."""
-    code = ("import fcntl, os, sys, time; from pathlib import Path; from pipeline.engine.worker import _leave_with\n"
-            "stream = open(sys.argv[1], 'a'); fcntl.flock(stream, fcntl.LOCK_SH)\n"
-            "_leave_with(int(sys.argv[2])); print('up', flush=True); time.sleep(60)")
+    code = (
+        "import fcntl, os, sys, time; from pathlib import Path; from pipeline.engine.worker import _leave_with\n"
+        "stream = open(sys.argv[1], 'a'); fcntl.flock(stream, fcntl.LOCK_SH)\n"
+        "_leave_with(int(sys.argv[2])); print('up', flush=True); time.sleep(60)"
+    )
     launcher = subprocess.Popen(["sleep", "60"])
-    orphan = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / elastic.ALIVE), str(launcher.pid)],
-                              stdout=subprocess.PIPE, text=True)
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / elastic.ALIVE), str(launcher.pid)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert orphan.stdout.readline() == "up\n"
     with pytest.raises(StageFailed, match="still work in"):
         elastic.await_orphans(tmp_path, StopSignal(), patience=0.3)
@@ -189,6 +200,7 @@ def test_a_rank_whose_torchrun_is_gone_already_does_not_begin(tmp_path):
 
 def test_errors_travel_with_their_words():
     from storage.errors import DamageError, InputError
+
     for error in (InputError("A rule", 5, "Do this"), DamageError("a file", "torn", "Run again"), StageFailed("no")):
         back = elastic.error_from(elastic.outcome_of(error))
         assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))

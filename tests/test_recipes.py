@@ -27,8 +27,11 @@ def test_compared_recipes_differ_from_nfm_in_the_coupling_alone(name, data):
 
 
 def test_recipes_on_the_same_data_share_its_artifact_and_reference():
-    shared = [{name: node.fingerprint for name, node in build(load(recipe)).items() if name in ("data", "reference")}
-              for recipe in shipped() if recipe.endswith("-digits")]
+    shared = [
+        {name: node.fingerprint for name, node in build(load(recipe)).items() if name in ("data", "reference")}
+        for recipe in shipped()
+        if recipe.endswith("-digits")
+    ]
     assert all(item == shared[0] for item in shared)
 
 
@@ -49,10 +52,24 @@ def test_every_network_of_cifar10_takes_a_step_at_full_size(tmp_path, monkeypatc
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path / "home"))
     weights = tmp_path / "inception.safetensors"
     save_file(random_weights(), weights)
-    result = CliRunner().invoke(app, ["run", "nfm-cifar10", "--smoke-test", "--set", f"data.path={archive}",
-                                      "--set", f"reference.weights={weights}",
-                                      "--set", f"reference.checksum=sha256:{sha256_file(weights)}",
-                                      "--set", f"data.checksum={checksum}", "--set", "compute.device=cpu"])
+    result = CliRunner().invoke(
+        app,
+        [
+            "run",
+            "nfm-cifar10",
+            "--smoke-test",
+            "--set",
+            f"data.path={archive}",
+            "--set",
+            f"reference.weights={weights}",
+            "--set",
+            f"reference.checksum=sha256:{sha256_file(weights)}",
+            "--set",
+            f"data.checksum={checksum}",
+            "--set",
+            "compute.device=cpu",
+        ],
+    )
     assert result.exit_code == 0, result.output
     for stage in build(load("nfm-cifar10")):
         assert stage in result.output

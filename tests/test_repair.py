@@ -46,8 +46,11 @@ def test_lost_shards_are_encoded_again_and_no_others(made, monkeypatch):
     (bank / "z/c.3.0.0.0").unlink()
     written = []
     write = bank_stage.BankWriter.write
-    monkeypatch.setattr(bank_stage.BankWriter, "write",
-                        lambda writer, index, **values: written.append(index) or write(writer, index, **values))
+    monkeypatch.setattr(
+        bank_stage.BankWriter,
+        "write",
+        lambda writer, index, **values: written.append(index) or write(writer, index, **values),
+    )
     result = CliRunner().invoke(app, ["verify", str(recipe), "--repair"])
     assert result.exit_code == 0, result.output
     assert "2 of 4 shards made anew, every byte as recorded before" in result.stdout

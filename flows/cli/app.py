@@ -33,14 +33,20 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    name="flowctl", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="flowctl",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Distil normalizing flows into few-step image generators, as a cached and restartable DAG.",
-    epilog="The store is $FLOWCTL_HOME, by default .flowctl in the current directory.")
+    epilog="The store is $FLOWCTL_HOME, by default .flowctl in the current directory.",
+)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(f"flowctl {version('flowctl')}")
         except PackageNotFoundError:  # run from a checkout that is not installed
@@ -51,15 +57,31 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def flowctl(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
-                                          help="Print the version and end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
 ) -> None:
     OPTIONS.debug = debug
 
 
-for _command in (running.run, running.plan, browse.list_, browse.show, looking.status, looking.results, looking.report,
-                 comparing.compare, differing.diff, sampling.sample, exporting.export, verifying.verify, cleaning.gc,
-                 cleaning.rm, deploying.deploy, serving.ui):
+for _command in (
+    running.run,
+    running.plan,
+    browse.list_,
+    browse.show,
+    looking.status,
+    looking.results,
+    looking.report,
+    comparing.compare,
+    differing.diff,
+    sampling.sample,
+    exporting.export,
+    verifying.verify,
+    cleaning.gc,
+    cleaning.rm,
+    deploying.deploy,
+    serving.ui,
+):
     app.command(_command.__name__.rstrip("_"))(reports_errors(_command))
 
 couplings = typer.Typer(no_args_is_help=True, help="Banks of couplings.")

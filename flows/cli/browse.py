@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 
-def list_(remote: Annotated[bool, typer.Option("--remote", help="The artifacts at $FLOWCTL_REMOTE instead.")] = False,
-          ) -> None:
+def list_(
+    remote: Annotated[bool, typer.Option("--remote", help="The artifacts at $FLOWCTL_REMOTE instead.")] = False,
+) -> None:
     """The recipes that can be run, what is made and being made in the store, and the room that it takes."""
     if remote:
         _list_remote()
@@ -35,14 +36,17 @@ def list_(remote: Annotated[bool, typer.Option("--remote", help="The artifacts a
         typer.echo(f"No artifacts yet in {store.home}")
     if working:
         typer.echo()
-        print_table(("WORK IN PROGRESS", "SIZE", "STATE"), [(name, words.size(size), state)
-                                                            for name, size, state in working])
+        print_table(
+            ("WORK IN PROGRESS", "SIZE", "STATE"), [(name, words.size(size), state) for name, size, state in working]
+        )
     if made or working:
         parts = [sum(row[1] for row in rows) for rows in (made, working)]
         every = room(store.home).size
-        typer.echo(f"\n{words.size(parts[0])} in {len(made)} artifacts, {words.size(parts[1])} in work, "
-                   f"{words.size(every - sum(parts))} in records, monitors and caches: {words.size(every)} in "
-                   f"{store.home}")
+        typer.echo(
+            f"\n{words.size(parts[0])} in {len(made)} artifacts, {words.size(parts[1])} in work, "
+            f"{words.size(every - sum(parts))} in records, monitors and caches: {words.size(every)} in "
+            f"{store.home}"
+        )
 
 
 def _list_remote() -> None:
@@ -58,8 +62,9 @@ def _list_remote() -> None:
             rows.append((title(stage, fingerprint), "", "", f"damaged: {damage.what}: {damage.found}"))
             continue
         if artifact is None:
-            rows.append((title(stage, fingerprint), "", "", "not complete: the run that sends it has not ended, or was "
-                         "stopped"))
+            rows.append(
+                (title(stage, fingerprint), "", "", "not complete: the run that sends it has not ended, or was stopped")
+            )
             continue
         size = sum(record.size for record in artifact.files)
         made = artifact.provenance.created[:16].replace("T", " ")
@@ -109,9 +114,16 @@ def _work(store: Store) -> list[tuple[str, int, str]]:
     return rows
 
 
-def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe, or an artifact's name or the "
-                                             "beginning of its fingerprint.")],
-         set_: Sets = None, json_: Json = False) -> None:
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|ARTIFACT", help="A recipe, or an artifact's name or the beginning of its fingerprint."
+        ),
+    ],
+    set_: Sets = None,
+    json_: Json = False,
+) -> None:
     """A recipe with all its defaults, as YAML that `run` takes; or the manifest of an artifact."""
     from flows.session.recipes import known, load
     from storage.store import Store
@@ -122,6 +134,7 @@ def show(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A 
             print_json(recipe)
         else:
             import yaml
+
             typer.echo(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), nl=False)
     else:
         print_json(_find(name, Store()).model_dump(mode="json"))
@@ -135,14 +148,21 @@ def _find(name: str, store: Store) -> Artifact:
     from storage.errors import InputError
 
     known = [found for found in store.artifacts() if isinstance(found, Artifact)]
-    hits = [found for found in known if name.rstrip("/") in (_name(found), found.root.name, str(found.root))
-            or (len(name) >= 6 and found.fingerprint.startswith(name))]
+    hits = [
+        found
+        for found in known
+        if name.rstrip("/") in (_name(found), found.root.name, str(found.root))
+        or (len(name) >= 6 and found.fingerprint.startswith(name))
+    ]
     if len(hits) == 1:
         return hits[0]
     if hits:
         raise InputError("A name must mean one artifact", name, f"It could be {', '.join(map(_name, hits))}")
-    raise InputError("show takes a recipe, an artifact's name or six digits of its fingerprint", name,
-                     nearest(name, [*names(), *map(_name, known)]))
+    raise InputError(
+        "show takes a recipe, an artifact's name or six digits of its fingerprint",
+        name,
+        nearest(name, [*names(), *map(_name, known)]),
+    )
 
 
 def _name(artifact: Artifact) -> str:

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this nothing is removed.")]
 
 
-def gc(yes: Yes = False,
-       older_than: Annotated[float, typer.Option("--older-than", metavar="DAYS", min=0, help="Leave what was touched "
-                                                 "in so many days.")] = 30.0) -> None:
+def gc(
+    yes: Yes = False,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Leave what was touched in so many days.")
+    ] = 30.0,
+) -> None:
     """Remove what no run refers to, stopped work that nobody went on with, and leftovers. `rm` makes a run go."""
     from flows.upkeep.references import Newcomers, every_run, users
     from storage.errors import FlowctlError
@@ -35,9 +38,12 @@ def gc(yes: Yes = False,
     _remove(store, list(garbage(store, kept, older_than)), users(store, known), newcomers, yes)
 
 
-def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe's name, or STAGE/NAME of one "
-                                           "artifact.")],
-       yes: Yes = False) -> None:
+def rm(
+    name: Annotated[
+        str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe's name, or STAGE/NAME of one artifact.")
+    ],
+    yes: Yes = False,
+) -> None:
     """Remove a recipe's artifacts that no other run refers to, and its runs; or one artifact."""
     from flows.upkeep.references import Newcomers, every_run, named, of_recipe, users
     from storage.errors import InputError
@@ -51,8 +57,11 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
     if not own and not keys:
         root = named(name, store)
         if root is None:
-            raise InputError("rm takes a recipe that was run, an artifact's name or six digits of its fingerprint",
-                             name, _known_names(name, known, store))
+            raise InputError(
+                "rm takes a recipe that was run, an artifact's name or six digits of its fingerprint",
+                name,
+                _known_names(name, known, store),
+            )
         keys = {(root.parent.name, root.name[-PREFIX:])}
         for recipe in sorted({run.name for run in known if run.keys & keys}):
             typer.echo(f"note: runs of {recipe} refer to it; the next one makes it again")
@@ -77,11 +86,11 @@ def rm(name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A re
 def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Newcomers, yes: bool) -> bool:
     """List the items and, if that is wished, remove them, all but what is in use. Whether that was all of them."""
     from flows.session import words
-    from flows.upkeep.references import Busy
+    from storage.errors import BusyError
     from storage.garbage import remove
 
     def refuse(holder: str) -> None:
-        raise Busy(holder)
+        raise BusyError(holder)
 
     rows, freed, skipped = [], 0, []
     for item in items:
@@ -90,7 +99,7 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Ne
                 refuse(used[item.key])
             if yes:
                 remove(store, item, refuse, newcomers.refuse)
-        except Busy as busy:
+        except BusyError as busy:
             skipped.append(f"in use: {_place(store, item)}: by {busy}")
             continue
         rows.append((_place(store, item), words.size(item.size), item.why))
@@ -109,11 +118,12 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Ne
 
 
 def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:
-    from flows.upkeep.references import Busy, going_on
+    from flows.upkeep.references import going_on
+    from storage.errors import BusyError
 
     busy = [run.process for run in own if going_on(run, store)] + [used[key] for key in sorted(keys & set(used))]
     if busy:
-        raise Busy(f"It is in use by {busy[0]}. Stop that first")
+        raise BusyError(f"It is in use by {busy[0]}. Stop that first")
 
 
 def _known_names(name: str, known: list[Run], store: Store) -> str:

@@ -13,13 +13,22 @@ from flows.cli.output import print_json
 
 def compare(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE RECIPE ...", help="Shipped names or YAML files.")],
-    seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="Compare each recipe at these seeds, by "
-                                              "mean and spread; else at its own.")] = None,
-    run: Annotated[bool, typer.Option("--run", help="First make what is missing, one recipe and seed after "
-                                      "another.")] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds", metavar="0,1,2", help="Compare each recipe at these seeds, by mean and spread; else at its own."
+        ),
+    ] = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="First make what is missing, one recipe and seed after another.")
+    ] = False,
     set_: Sets = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="The plot: .png, .svg or .pdf; "
-                                              "compare.png unless --json is given.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE", help="The plot: .png, .svg or .pdf; compare.png unless --json is given."
+        ),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_: Json = False,
 ) -> None:

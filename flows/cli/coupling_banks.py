@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    name: Annotated[str, typer.Argument(metavar="RECIPE|ARTIFACT|PATH", help="A recipe, an artifact's name or the "
-                                        "beginning of its fingerprint, or a bank's directory.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|ARTIFACT|PATH",
+            help="A recipe, an artifact's name or the beginning of its fingerprint, or a bank's directory.",
+        ),
+    ],
     set_: Sets = None,
     out: Annotated[Path, typer.Option("--out", help="The picture, a PNG.")] = Path("couplings.png"),
     json_: Json = False,
@@ -46,10 +51,15 @@ def inspect(
 
 def _facts(found: Found) -> dict[str, Any]:
     survey = found.survey
-    return {"path": str(survey.path), "images": None if found.images is None else str(found.images),
-            "finished": survey.finished, "bytes": survey.size, "arrays": list(survey.arrays),
-            "shards": {"complete": survey.complete, "total": len(survey.facts.shards)},
-            "facts": survey.facts.model_dump(mode="json")}
+    return {
+        "path": str(survey.path),
+        "images": None if found.images is None else str(found.images),
+        "finished": survey.finished,
+        "bytes": survey.size,
+        "arrays": list(survey.arrays),
+        "shards": {"complete": survey.complete, "total": len(survey.facts.shards)},
+        "facts": survey.facts.model_dump(mode="json"),
+    }
 
 
 def _lines(found: Found) -> list[tuple[str, str]]:
@@ -61,8 +71,11 @@ def _lines(found: Found) -> list[tuple[str, str]]:
     lines = [
         ("holds", f"{kind}: {', '.join(survey.arrays)}"),
         ("images", str(found.images or "not in this store")),
-        ("pairs", f"{facts.rows:,} rows x {facts.draws} draws = {facts.pairs:,}"
-         + (", mirror images are rows of their own" if facts.flips else "")),
+        (
+            "pairs",
+            f"{facts.rows:,} rows x {facts.draws} draws = {facts.pairs:,}"
+            + (", mirror images are rows of their own" if facts.flips else ""),
+        ),
         ("shape", " x ".join(map(str, facts.shape)) + f", {facts.dtype}{bits}"),
         ("shards", f"{survey.complete} of {len(facts.shards)} complete, {facts.shard:,} pairs each"),
         ("size", words.size(survey.size)),
@@ -79,21 +92,40 @@ def _lines(found: Found) -> list[tuple[str, str]]:
 def _print_noise(diagnostics: dict[str, Any]) -> None:
     """How Gaussian the noise is, what it costs to carry, and what to make of it."""
     rows = []
-    for key, title in (("train", "training images" if diagnostics.get("held_out") else "of the bank"),
-                       ("held_out", "held-out images"), ("true", "true noise")):
+    for key, title in (
+        ("train", "training images" if diagnostics.get("held_out") else "of the bank"),
+        ("held_out", "held-out images"),
+        ("true", "true noise"),
+    ):
         part = diagnostics.get(key)
         if key == "true":
-            part = {"n": diagnostics["train"]["n"], "mean": 0.0, "std": 1.0, "dimension_std": [1.0, 1.0, 1.0],
-                    "dimension_kurtosis": [0.0, 0.0, 0.0], "sliced_w2": diagnostics["train"]["floor"]}
+            part = {
+                "n": diagnostics["train"]["n"],
+                "mean": 0.0,
+                "std": 1.0,
+                "dimension_std": [1.0, 1.0, 1.0],
+                "dimension_kurtosis": [0.0, 0.0, 0.0],
+                "sliced_w2": diagnostics["train"]["floor"],
+            }
         if part:
             low, _, high = part["dimension_std"]
-            rows.append((title, f"{part['n']:,}", f"{part['mean']:.3f}", f"{part['std']:.3f}",
-                         f"{low:.2f} to {high:.2f}", f"{part['dimension_kurtosis'][1]:.2f}",
-                         f"{part['sliced_w2']:.4f}"))
+            rows.append(
+                (
+                    title,
+                    f"{part['n']:,}",
+                    f"{part['mean']:.3f}",
+                    f"{part['std']:.3f}",
+                    f"{low:.2f} to {high:.2f}",
+                    f"{part['dimension_kurtosis'][1]:.2f}",
+                    f"{part['sliced_w2']:.4f}",
+                )
+            )
     print_table(("NOISE", "SAMPLES", "MEAN", "STD", "STD OF DIMENSIONS", "KURTOSIS", "SLICED W2"), rows)
     cost = diagnostics.get("transport_cost")
     if cost:
-        typer.echo(f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; "
-                   f"noise drawn without regard to x: {cost['independent']:.4g}")
+        typer.echo(
+            f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; "
+            f"noise drawn without regard to x: {cost['independent']:.4g}"
+        )
     for warning in diagnostics["warnings"]:
         typer.echo(f"warning: {warning}")

@@ -11,12 +11,19 @@ from flows.cli.options import Sets
 
 
 def deploy(
-    recipes: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE ...]", help="Recipes' names or YAML files; "
-                                                        "all that are shipped unless given.")] = None,
-    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="The work pool; made if it is not there.",
-                                      )] = "flowctl",
-    schedule: Annotated[str | None, typer.Option("--schedule", metavar="CRON", help="When to run, as a cron line in "
-                                                 "UTC; by default only when asked to.")] = None,
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE ...]", help="Recipes' names or YAML files; all that are shipped unless given."),
+    ] = None,
+    pool: Annotated[
+        str, typer.Option("--pool", metavar="NAME", help="The work pool; made if it is not there.")
+    ] = "flowctl",
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            "--schedule", metavar="CRON", help="When to run, as a cron line in UTC; by default only when asked to."
+        ),
+    ] = None,
     set_: Sets = None,
 ) -> None:
     """Register recipes as deployments with the Prefect server that PREFECT_API_URL names."""
@@ -33,8 +40,11 @@ def deploy(
     if twice:
         raise InputError("Each deployment has a name of its own", ", ".join(twice), "Set `name` in one of the recipes")
     if settings.server_url() is None:
-        raise InputError("deploy needs a Prefect server", "no PREFECT_API_URL",
-                         "Start one with `flowctl ui`, and export PREFECT_API_URL as it says")
+        raise InputError(
+            "deploy needs a Prefect server",
+            "no PREFECT_API_URL",
+            "Start one with `flowctl ui`, and export PREFECT_API_URL as it says",
+        )
     settings.configure(OPTIONS.debug)
     check_server()
     store = Store()
@@ -44,8 +54,10 @@ def deploy(
 
     close_dead_runs(store.home, settings.server_url())
     done = deployments.deploy(resolved, pool, schedule, store.home)
-    typer.echo(f"Deployed on the work pool {pool}: {', '.join(done)}\n"
-               "A worker runs them, started from any directory, in a terminal of its own:\n"
-               f"  export PREFECT_API_URL={settings.server_url()}\n"
-               f"  prefect worker start --pool {pool}\n"
-               f"Start a run in the UI, or: prefect deployment run {done[0]}")
+    typer.echo(
+        f"Deployed on the work pool {pool}: {', '.join(done)}\n"
+        "A worker runs them, started from any directory, in a terminal of its own:\n"
+        f"  export PREFECT_API_URL={settings.server_url()}\n"
+        f"  prefect worker start --pool {pool}\n"
+        f"Start a run in the UI, or: prefect deployment run {done[0]}"
+    )

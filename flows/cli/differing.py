@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 _WHAT = "A recipe, or an artifact: its directory, or its name as `list` prints it."
 
 
-def diff(a: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
-         b: Annotated[str, typer.Argument(metavar="B", help=_WHAT)], json_: Json = False) -> None:
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
+    b: Annotated[str, typer.Argument(metavar="B", help=_WHAT)],
+    json_: Json = False,
+) -> None:
     """What differs between A and B: settings, results that are shared or not and why, provenance, scores."""
     from pipeline.reporting.diff import diff as compare
 
@@ -54,16 +57,19 @@ def _print_settings(found: Diff) -> None:
     from pipeline.reporting.diff import short
 
     if found.settings:
-        print_table(("SETTING", "A", "B"),
-                    [(change.path, short(change.a), short(change.b)) for change in found.settings])
+        print_table(
+            ("SETTING", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in found.settings]
+        )
     else:
         typer.echo("No setting differs.")
 
 
 def _print_stages(found: Diff) -> None:
     typer.echo()
-    print_table(("STAGE", "A", "B", "RESULT"), [
-        (pair.stage, *(_state(side) for side in (pair.a, pair.b)), _verdict(pair)) for pair in found.stages])
+    print_table(
+        ("STAGE", "A", "B", "RESULT"),
+        [(pair.stage, *(_state(side) for side in (pair.a, pair.b)), _verdict(pair)) for pair in found.stages],
+    )
 
 
 def _state(stage: StageOf | None) -> str:
@@ -81,8 +87,10 @@ def _verdict(pair: StagePair) -> str:
 def _print_origins(found: Diff) -> None:
     if found.origins:
         typer.echo()
-        print_table(("MADE WITH", "A", "B", "STAGES"), [
-            (origin.fact, origin.a, origin.b, ", ".join(origin.stages)) for origin in found.origins])
+        print_table(
+            ("MADE WITH", "A", "B", "STAGES"),
+            [(origin.fact, origin.a, origin.b, ", ".join(origin.stages)) for origin in found.origins],
+        )
 
 
 def _print_scores(found: Diff) -> None:
@@ -91,21 +99,37 @@ def _print_scores(found: Diff) -> None:
     scores = found.scores
     typer.echo()
     if scores.beside:
-        print_table(("MODEL", "SAMPLED BY", "CALLS", "METRIC", "A", "B", "B/A", "NOT EQUAL"), [
-            (row.a.model, _way(row.a), _calls(row.a, row.b), row.a.metric, f"{row.a.value:.4g}", f"{row.b.value:.4g}",
-             "" if row.ratio is None else f"{row.ratio:.3f}",
-             ", ".join(f"{change.path} {short(change.a)} → {short(change.b)}" for change in row.unequal))
-            for row in scores.beside])
+        print_table(
+            ("MODEL", "SAMPLED BY", "CALLS", "METRIC", "A", "B", "B/A", "NOT EQUAL"),
+            [
+                (
+                    row.a.model,
+                    _way(row.a),
+                    _calls(row.a, row.b),
+                    row.a.metric,
+                    f"{row.a.value:.4g}",
+                    f"{row.b.value:.4g}",
+                    "" if row.ratio is None else f"{row.ratio:.3f}",
+                    ", ".join(f"{change.path} {short(change.a)} → {short(change.b)}" for change in row.unequal),
+                )
+                for row in scores.beside
+            ],
+        )
     if scores.protocol:
         typer.echo("The protocols differ, so that no number of A stands beside one of B:")
-        print_table(("PROTOCOL", "A", "B"), [(change.path, short(change.a), short(change.b))
-                                             for change in scores.protocol])
+        print_table(
+            ("PROTOCOL", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in scores.protocol]
+        )
     for side, alone in (("A", scores.a), ("B", scores.b)):
         if alone:
             typer.echo()
-            print_table((f"{side} ALONE", "SAMPLED BY", "CALLS", "METRIC", "VALUE"), [
-                (score.model, _way(score), _calls(score, score), score.metric, f"{score.value:.4g}")
-                for score in alone])
+            print_table(
+                (f"{side} ALONE", "SAMPLED BY", "CALLS", "METRIC", "VALUE"),
+                [
+                    (score.model, _way(score), _calls(score, score), score.metric, f"{score.value:.4g}")
+                    for score in alone
+                ],
+            )
     if not (scores.beside or scores.a or scores.b):
         typer.echo("Neither is evaluated yet: no scores.")
 

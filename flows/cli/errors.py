@@ -11,9 +11,9 @@ from typing import Any
 
 import typer
 
-from storage.errors import FlowctlError, InputError
+from storage.errors import FlowctlError
 
-AGAIN = "run the same command again"
+RESUME = "Rerun the same command to resume."
 
 
 @dataclass
@@ -28,6 +28,7 @@ OPTIONS = Options()
 
 def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
     """The command with its exceptions turned into one line and an exit code."""
+
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
@@ -35,7 +36,7 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            _fail(f"Stopped at once; {AGAIN} to go on from what was saved last", 1)
+            _fail(f"Stopped at once. {RESUME}", 1)
         except FlowctlError as error:
             _fail(_with_remedy(error), error.exit_code)
         except OSError as error:
@@ -43,14 +44,13 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
             _fail(f"{where}{error.strerror or error}", 1)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}. This should not happen: --debug shows where it did", 1)
+
     return guarded
 
 
 def _with_remedy(error: FlowctlError) -> str:
-    text = str(error)
-    if isinstance(error, InputError) or "run the same command" in text.lower():
-        return text
-    return f"{text.rstrip('.')}. Then {AGAIN}"
+    text = f"{str(error).rstrip('.')}."
+    return f"{text} {RESUME}" if error.retryable else text
 
 
 def _fail(text: str, code: int) -> None:

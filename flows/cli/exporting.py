@@ -16,8 +16,14 @@ def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty directory.")],
     set_: Sets = None,
     model: Model = "student",
-    ema: Annotated[str | None, typer.Option("--ema", metavar="NAME", help="Which average of the weights, by its name "
-                                            "in training.averages; the first unless given.")] = None,
+    ema: Annotated[
+        str | None,
+        typer.Option(
+            "--ema",
+            metavar="NAME",
+            help="Which average of the weights, by its name in training.averages; the first unless given.",
+        ),
+    ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the velocity network in ONNX too, and check it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
@@ -34,8 +40,11 @@ def export(
     made = {stage: found for stage, node in nodes.items() if (found := sound(node, session.store)) is not None}
     for stage in ("data", model):
         if stage not in made:
-            raise InputError("export takes a finished network", f"{stage} of {name}, which is not made yet",
-                             f"Make it: flowctl run {recipe} --until {model}")
+            raise InputError(
+                "export takes a finished network",
+                f"{stage} of {name}, which is not made yet",
+                f"Make it: flowctl run {recipe} --until {model}",
+            )
 
     from pipeline.export import Subject
     from pipeline.export import export as write

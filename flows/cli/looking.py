@@ -20,8 +20,10 @@ def status(json_: Json = False) -> None:
     if json_:
         print_json(found)
     elif found:
-        print_table(("STAGE", "STATE", "RECIPE", "PROCESS", "PROGRESS", "MEMORY", "DATA WAIT", "LAST SAVE"),
-                    [_row(item) for item in found])
+        print_table(
+            ("STAGE", "STATE", "RECIPE", "PROCESS", "PROGRESS", "MEMORY", "DATA WAIT", "LAST SAVE"),
+            [_row(item) for item in found],
+        )
     else:
         typer.echo(f"Nothing is running in {store.home}")
 
@@ -34,28 +36,48 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
 
     progress, saved = "", "nothing yet"
     if item["done"] is not None:
-        progress = words.moment(ProgressUpdate(item["stage"], item["done"], item["total"], item["unit"], item["rate"] or 0.0,
-                                       item["facts"]))
+        progress = words.moment(
+            ProgressUpdate(item["stage"], item["done"], item["total"], item["unit"], item["rate"] or 0.0, item["facts"])
+        )
     if item["saved"] is not None:
-        saved = (f"{item['saved']['done']:,} {item['saved']['unit']}, "
-                 f"{words.duration(time.time() - item['saved']['time'])} ago")
+        saved = (
+            f"{item['saved']['done']:,} {item['saved']['unit']}, "
+            f"{words.duration(time.time() - item['saved']['time'])} ago"
+        )
     facts = item["facts"] if item["state"] == "running" else {}
-    used = [f"{facts[name]:,.0f} MiB{of}" for name, of in (("memory_mib", ""), ("gpu_memory_mib", " of the GPU"))
-            if name in facts]
+    used = [
+        f"{facts[name]:,.0f} MiB{of}"
+        for name, of in (("memory_mib", ""), ("gpu_memory_mib", " of the GPU"))
+        if name in facts
+    ]
     waited = f"{facts['data_wait']:.1%}" if "data_wait" in facts else ""
-    return (f"{item['stage']} {item['fingerprint'][:8]}", item["state"], item["recipe"] or "", str(item["pid"] or ""),
-            progress, ", ".join(used), waited, saved)
+    return (
+        f"{item['stage']} {item['fingerprint'][:8]}",
+        item["state"],
+        item["recipe"] or "",
+        str(item["pid"] or ""),
+        progress,
+        ", ".join(used),
+        waited,
+        saved,
+    )
 
 
-def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only this recipe's.")] = None,
-            set_: Sets = None, json_: Json = False) -> None:
+def results(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Only this recipe's.")] = None,
+    set_: Sets = None,
+    json_: Json = False,
+) -> None:
     """Every measured number with its protocol. Numbers of different protocols stand in different tables."""
     from flows.views.scores import evaluations, numbers
     from storage.errors import InputError
 
     if set_ and recipe is None:
-        raise InputError("--set changes a recipe's fields, and none is named", set_[0],
-                         "Name it, flowctl results RECIPE --set …, or leave --set out")
+        raise InputError(
+            "--set changes a recipe's fields, and none is named",
+            set_[0],
+            "Name it, flowctl results RECIPE --set …, or leave --set out",
+        )
     found = evaluations(recipe, set_ or ())
     if json_:
         print_json(numbers(found))
@@ -66,8 +88,11 @@ def results(recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", hel
         _print_protocol([artifact for artifact in found if artifact.metrics["protocol"] == protocol])
 
 
-def report(recipe: Recipe, set_: Sets = None,
-           open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False) -> None:
+def report(
+    recipe: Recipe,
+    set_: Sets = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+) -> None:
     """Where the finished report of a recipe lies: one HTML file."""
     from flows.session.recipes import load
     from flows.session.session import Session
@@ -94,15 +119,30 @@ def _print_protocol(evaluations: list[Any]) -> None:
     scores.sort(key=lambda score: order.index(score["metric"]))  # each metric by itself
     ours = [score["protocol"] for score in scores if score["digest"]]  # a likelihood is of no samples
     shared = {key: value for key, value in ours[0].items() if all(other.get(key) == value for other in ours)}
-    print_table(("RECIPE", "MODEL", "SOLVER", "NFE", "METRIC", "VALUE", "ERROR", "S/IMAGE", "FRONT", "APART FROM THAT"),
-                [(f"{score['recipe']} {score['evaluation'][:8]}", score["model"], score["solver"], f"{score['nfe']:g}",
-                  score["metric"], *("" if value is None else significant(value, digits) for value, digits in (
-                      (score["value"], 4), (score["error"], 2), (score["seconds_per_image"], 2))),
-                  "+".join(cost for cost, on in score["front"].items() if on),
-                  _facts(score["protocol"], without={**shared, "metric": None})) for score in scores])
+    print_table(
+        ("RECIPE", "MODEL", "SOLVER", "NFE", "METRIC", "VALUE", "ERROR", "S/IMAGE", "FRONT", "APART FROM THAT"),
+        [
+            (
+                f"{score['recipe']} {score['evaluation'][:8]}",
+                score["model"],
+                score["solver"],
+                f"{score['nfe']:g}",
+                score["metric"],
+                *(
+                    "" if value is None else significant(value, digits)
+                    for value, digits in ((score["value"], 4), (score["error"], 2), (score["seconds_per_image"], 2))
+                ),
+                "+".join(cost for cost, on in score["front"].items() if on),
+                _facts(score["protocol"], without={**shared, "metric": None}),
+            )
+            for score in scores
+        ],
+    )
     first = evaluations[0].metrics
-    typer.echo(f"floor (two halves of the data): {significant(first['floor'], 4)}" + "".join(
-        f", {metric} {significant(value, 4)}" for metric, value in first.get("floors", {}).items()))
+    typer.echo(
+        f"floor (two halves of the data): {significant(first['floor'], 4)}"
+        + "".join(f", {metric} {significant(value, 4)}" for metric, value in first.get("floors", {}).items())
+    )
     typer.echo("front: nothing above is as good with fewer calls, or in fewer seconds per image")
     typer.echo(f"protocol {first['protocol']}: {_facts(shared)}\n")
 

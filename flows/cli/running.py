@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from pipeline.engine.plan import Step
 
 
-def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, nproc: Nproc = None,
-        nnodes: Nnodes = None, node_rank: NodeRank = None, rendezvous: Rendezvous = None, remote: Remote = None,
-        smoke_test: Annotated[bool, typer.Option("--smoke-test", help="Rehearse: every network at full size, one step of "
-                                              "each on a few images, in a store that is removed after.")] = False,
-        ) -> None:
+def run(
+    recipe: Recipe,
+    set_: Sets = None,
+    force: Force = None,
+    until: Until = None,
+    nproc: Nproc = None,
+    nnodes: Nnodes = None,
+    node_rank: NodeRank = None,
+    rendezvous: Rendezvous = None,
+    remote: Remote = None,
+    smoke_test: Annotated[
+        bool,
+        typer.Option(
+            "--smoke-test",
+            help="Rehearse: every network at full size, one step of "
+            "each on a few images, in a store that is removed after.",
+        ),
+    ] = False,
+) -> None:
     """Make everything the recipe asks for that is not there yet. The same command goes on after any stop."""
     from flows.orchestration.launch import launch
     from flows.session.display import display
@@ -42,8 +56,14 @@ def run(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = N
     _print_report(session)
 
 
-def plan(recipe: Recipe, set_: Sets = None, force: Force = None, until: Until = None, remote: Remote = None,
-         json_: Json = False) -> None:
+def plan(
+    recipe: Recipe,
+    set_: Sets = None,
+    force: Force = None,
+    until: Until = None,
+    remote: Remote = None,
+    json_: Json = False,
+) -> None:
     """Say for each stage whether `run` would reuse, fetch, resume or run it, why, and what it would take."""
     from flows.orchestration.launch import outline
     from flows.session.recipes import load
@@ -78,14 +98,20 @@ def _print_estimates(steps: list[Step]) -> None:
         figures = estimate(step.node, measured)
         disk += figures.disk_bytes or 0
         if figures.parameters or figures.disk_bytes:
-            rows.append((step.node.name, f"{figures.parameters:,}" if figures.parameters else "",
-                         f"{figures.steps:,}" if figures.steps else "",
-                         words.size(figures.memory_bytes) if figures.memory_bytes else "",
-                         words.size(figures.disk_bytes) if figures.disk_bytes else ""))
+            rows.append(
+                (
+                    step.node.name,
+                    f"{figures.parameters:,}" if figures.parameters else "",
+                    f"{figures.steps:,}" if figures.steps else "",
+                    words.size(figures.memory_bytes) if figures.memory_bytes else "",
+                    words.size(figures.disk_bytes) if figures.disk_bytes else "",
+                )
+            )
     if rows:
         typer.echo("\nEstimates:")
-        print_table(("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK"), [*rows, ("all", "", "", "",
-                                                                                       words.size(disk))])
+        print_table(
+            ("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK"), [*rows, ("all", "", "", "", words.size(disk))]
+        )
 
 
 def _print_report(session: Session) -> None:

@@ -9,25 +9,39 @@ import typer
 
 from flows.cli.options import Recipe, Sets
 
-Model = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the recipe's networks: student, onestep, "
-                                    "teacher, or reflow-1 and so on.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Which of the recipe's networks: student, onestep, teacher, or reflow-1 and so on.",
+    ),
+]
 
 
 def sample(
-    recipe: Recipe, set_: Sets = None,
+    recipe: Recipe,
+    set_: Sets = None,
     model: Model = "student",
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Solver steps; unless given those that a onestep "
-                                              "was trained for, else 8.")] = None,
-    solver: Annotated[str | None, typer.Option("--solver", help="euler, unless midpoint, heun or rk4 is "
-                                               "given.")] = None,
-    class_: Annotated[str | None, typer.Option("--class", help="Name or number of one class; all in turn unless "
-                                               "given.")] = None,
-    guidance: Annotated[float | None, typer.Option("--guidance", min=0, help="Strength of classifier-free guidance; "
-                                                   "1 is none (for the teacher 0).")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Solver steps; unless given those that a onestep was trained for, else 8."),
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option("--solver", help="euler, unless midpoint, heun or rk4 is given.")
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Name or number of one class; all in turn unless given.")
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option("--guidance", min=0, help="Strength of classifier-free guidance; 1 is none (for the teacher 0)."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
     count: Annotated[int, typer.Option("--count", min=1, help="How many images.")] = 64,
     out: Annotated[Path, typer.Option("--out", help="A .png grid or an .npz of images and labels.")] = Path(
-        "samples.png"),
+        "samples.png"
+    ),
 ) -> None:
     """Draw images from a finished student, one-step student or teacher."""
     from flows.session.recipes import load
@@ -39,6 +53,7 @@ def sample(
     if solver is not None and solver not in (known := ("euler", "midpoint", "heun", "rk4")):
         raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
     from flows.views.samples import Wish, draw, write
+
     wish = Wish(model, steps, solver, class_, guidance, seed, count)
     images, labels, levels = draw(load(recipe, set_ or ()), wish)
     write(out, images, labels, levels)

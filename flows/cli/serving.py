@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 
-def ui(port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen on 127.0.0.1.")] = 4200,
-       ) -> None:
+def ui(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen on 127.0.0.1.")] = 4200,
+) -> None:
     """Serve Prefect's UI on 127.0.0.1 until Ctrl-C. It shows the runs of this store, past and present."""
     import os
     import socket
@@ -34,7 +35,10 @@ def ui(port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call a tracker whatever the settings say
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
-    typer.echo(f"Prefect's UI: {url}   (Ctrl-C ends it)\nTo have runs shown there, in another terminal:\n"
-               f"  export PREFECT_API_URL={url}/api", err=False)
+    typer.echo(
+        f"Prefect's UI: {url}   (Ctrl-C ends it)\nTo have runs shown there, in another terminal:\n"
+        f"  export PREFECT_API_URL={url}/api",
+        err=False,
+    )
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "prefect", "server", "start"])

@@ -16,12 +16,26 @@ if TYPE_CHECKING:
 
 
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="[RECIPE|ARTIFACT]", help="Only what this recipe and all "
-                                               "runs of its name use, or this artifact.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged anew: of a bank the bad shards alone, "
-                                         "anything else by its stage.")] = False,
-    remote: Annotated[bool, typer.Option("--remote", help="The artifacts at $FLOWCTL_REMOTE instead; --repair sends "
-                                         "them again from the store, or takes them out.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE|ARTIFACT]", help="Only what this recipe and all runs of its name use, or this artifact."
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Make what is damaged anew: of a bank the bad shards alone, anything else by its stage."
+        ),
+    ] = False,
+    remote: Annotated[
+        bool,
+        typer.Option(
+            "--remote",
+            help="The artifacts at $FLOWCTL_REMOTE instead; --repair sends "
+            "them again from the store, or takes them out.",
+        ),
+    ] = False,
 ) -> None:
     """Check every file of every artifact, and what unfinished stages have saved. Exit code 1 if damage is left."""
     if remote:
@@ -46,8 +60,10 @@ def verify(
             typer.echo(f"damaged: {finding.root}: {path}: {flaw}")
     if not damaged:
         files = sum(len(finding.artifact.files) for finding in found)
-        typer.echo(f"{len(found)} artifacts, {files} files: every digest holds."
-                   + f" What {len(saved)} unfinished stages have saved holds too." * bool(saved))
+        typer.echo(
+            f"{len(found)} artifacts, {files} files: every digest holds."
+            + f" What {len(saved)} unfinished stages have saved holds too." * bool(saved)
+        )
         return
     what = f"{len(damaged)} of {len(found) + len(saved)} artifacts" + " and work directories" * bool(saved)
     if not repair:
@@ -74,8 +90,10 @@ def _verify_remote(name: str | None, repair: bool) -> None:
     if not found:
         typer.echo(f"{len(keys)} artifacts in {place.url}: every digest holds.")
     elif not repair:
-        raise FlowctlError(f"{len(found)} of {len(keys)} artifacts damaged. `flowctl verify --remote --repair` sends "
-                           "them again from this store, or takes them out")
+        raise FlowctlError(
+            f"{len(found)} of {len(keys)} artifacts damaged. `flowctl verify --remote --repair` sends "
+            "them again from this store, or takes them out"
+        )
     else:
         for item in found:
             typer.echo(f"repaired: {mend(place, item, Store())}")
@@ -114,13 +132,19 @@ def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path],
         roots = [root for key in sorted(keys) for root in store.directories(*key)]
         works = [work for key in sorted(keys) if (work := store.work(*key)).is_dir()]
         if not roots and not works:
-            raise InputError("verify takes a recipe of which something is made", name,
-                             f"Nothing of it is in {store.home}: `flowctl run {name}` makes it")
+            raise InputError(
+                "verify takes a recipe of which something is made",
+                name,
+                f"Nothing of it is in {store.home}: `flowctl run {name}` makes it",
+            )
         return load(name) if given(name) else None, roots, works
     root = named(name, store)
     if root is None:
-        raise InputError("verify takes a recipe, an artifact's name or six digits of its fingerprint", name,
-                         nearest(name, [*shipped(), *(run.name for run in known), *map(title, store.roots())]))
+        raise InputError(
+            "verify takes a recipe, an artifact's name or six digits of its fingerprint",
+            name,
+            nearest(name, [*shipped(), *(run.name for run in known), *map(title, store.roots())]),
+        )
     return None, [root], []
 
 

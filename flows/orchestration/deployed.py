@@ -29,8 +29,9 @@ AGAIN = 30  # seconds until a run whose machine was taken away is offered to the
 
 
 @contextmanager
-def session_of(flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str], until: str | None,
-               ) -> Iterator[Session]:
+def session_of(
+    flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str], until: str | None
+) -> Iterator[Session]:
     """A session with a record of its own. Raises InputError for a recipe that is not sound: never tried again."""
     session = Session.open(validate(recipe, "of the deployment"), force, until, display=Logged())
     session.deployed = True
@@ -38,9 +39,12 @@ def session_of(flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str
     session.store.prepare()
     if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else what is left is known
         rerun.request(session.nodes, session.force, session.store)
-    session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"),
-                               outline(plan(session.nodes, session.store, remote=session.remote)),
-                               settings.server_url())
+    session.record = RunRecord(
+        session.store.home,
+        session.recipe.model_dump(mode="json"),
+        outline(plan(session.nodes, session.store, remote=session.remote)),
+        settings.server_url(),
+    )
     session.record.joined(flow_run)
     outcome = "stopped at once"
     try:

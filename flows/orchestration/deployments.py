@@ -36,10 +36,17 @@ def deploy(recipes: Sequence[Recipe], pool: str, schedule: str | None, home: Pat
         flow_id = client.create_flow_from_name(pipeline.name)
         for recipe in recipes:
             client.create_deployment(
-                flow_id, recipe.name, entrypoint=ENTRYPOINT, work_pool_name=pool, schedules=schedules,
-                description=recipe.description, parameters=_parameters(recipe), job_variables=_job(home),
+                flow_id,
+                recipe.name,
+                entrypoint=ENTRYPOINT,
+                work_pool_name=pool,
+                schedules=schedules,
+                description=recipe.description,
+                parameters=_parameters(recipe),
+                job_variables=_job(home),
                 parameter_openapi_schema=parameter_schema(pipeline).model_dump_for_openapi(),
-                pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(home)}}])
+                pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(home)}}],
+            )
     return [f"{pipeline.name}/{recipe.name}" for recipe in recipes]
 
 
@@ -47,8 +54,11 @@ def _cron(line: str) -> CronSchedule:
     try:
         return CronSchedule(cron=line, timezone="UTC")
     except ValueError:
-        raise InputError("--schedule is a cron line: minute hour day month weekday", line,
-                         "Example: --schedule '0 2 * * *', each night at two, UTC") from None
+        raise InputError(
+            "--schedule is a cron line: minute hour day month weekday",
+            line,
+            "Example: --schedule '0 2 * * *', each night at two, UTC",
+        ) from None
 
 
 def _prepare_pool(client: SyncPrefectClient, name: str) -> None:
@@ -77,9 +87,15 @@ def _job(home: Path) -> dict[str, Any]:
 
     The output stays with the process: a worker that is killed would take along one that writes to it.
     """
-    return {"stream_output": False,
-            "env": {"FLOWCTL_HOME": str(home), "PREFECT_LOGGING_EXTRA_LOGGERS": settings.LOGGERS, "DO_NOT_TRACK": "1",
-                    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore"}}
+    return {
+        "stream_output": False,
+        "env": {
+            "FLOWCTL_HOME": str(home),
+            "PREFECT_LOGGING_EXTRA_LOGGERS": settings.LOGGERS,
+            "DO_NOT_TRACK": "1",
+            "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        },
+    }
 
 
 def _gpus() -> list[str]:

@@ -29,7 +29,9 @@ class _Busy(Exception):
     """Another process is making the artifact: give the GPU back while we wait for it."""
 
 
-def with_gpu_lock(node: Node, session: Session, force: bool, work: Callable[[Callable[[str], None]], Outcome]) -> Outcome:
+def with_gpu_lock(
+    node: Node, session: Session, force: bool, work: Callable[[Callable[[str], None]], Outcome]
+) -> Outcome:
     """What `work` returns, run while this process holds the GPUs that the stage uses.
 
     `work` is given what to call, with the holder's name, if another process holds the stage's lock. A slot is always
@@ -95,8 +97,9 @@ def _slots(names: list[str], node: Node, session: Session) -> Slots:
             session.display.note(f"{node.name}: waiting for {' and '.join(names)}, which another run uses")
             told = True
         time.sleep(LOOK)
-    raise Interrupted(f"Stopped ({session.stop.reason}) while waiting for {' and '.join(names)}. Run the same command "
-                      "again to go on")
+    raise Interrupted(
+        f"Stopped ({session.stop.reason}) while waiting for {' and '.join(names)}. Run the same command again to go on"
+    )
 
 
 def _refuse(holder: str) -> None:

@@ -57,8 +57,10 @@ def _recorded(session: Session, steps: list[Step], server: str | None, work: Cal
 
 def outline(steps: list[Step]) -> list[dict[str, str]]:
     """A plan as plain data."""
-    return [{"stage": step.node.name, "action": step.action, "reason": step.reason,
-             "fingerprint": step.node.fingerprint} for step in steps]
+    return [
+        {"stage": step.node.name, "action": step.action, "reason": step.reason, "fingerprint": step.node.fingerprint}
+        for step in steps
+    ]
 
 
 def _connect(session: Session, debug: bool) -> None:
@@ -69,6 +71,7 @@ def _connect(session: Session, debug: bool) -> None:
         return
     server = EmbeddedServer(session.store.home / "prefect")
     import flows.orchestration.pipeline_flow  # noqa: F401 - slow, while the server starts
+
     server.wait()
 
 
@@ -85,8 +88,9 @@ def _orchestrate(session: Session, server: str | None) -> str:
             state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
     except (Exception, Abort) as error:  # the stages' errors come as states; this is Prefect's own trouble
         detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
-        raise ServerFailed(f"The Prefect server went away during the run{detail}. What is finished is kept: run the "
-                           "same command again") from error
+        raise ServerFailed(
+            f"The Prefect server went away during the run{detail}. What is finished is kept: run the same command again"
+        ) from error
     if not state.is_completed():
         raise _explained(session, state.message)
     return state.message

@@ -49,14 +49,16 @@ def _run(session: Session) -> State:
     """All stages up to the first that is not made; the state of the flow run that follows."""
     states: dict[str, State] = {}
     tell = session.display.note
-    with (sessions.current(session), graceful_shutdown(session.stop, tell, insistent=not session.deployed),
-          watched(flow_run.id, session.stop, tell) as line):
+    with (
+        sessions.current(session),
+        graceful_shutdown(session.stop, tell, insistent=not session.deployed),
+        watched(flow_run.id, session.stop, tell) as line,
+    ):
         for node in session.nodes.values():
             before = [states[role] for role in node.inputs]
             inputs = {role: source.fingerprint for role, source in node.inputs.items()}
             named = make.with_options(name=node.name, task_run_name=node.name)
-            state = named(node.name, node.fingerprint, inputs,
-                          wait_for=before, return_state=True)
+            state = named(node.name, node.fingerprint, inputs, wait_for=before, return_state=True)
             states[node.name] = state
             line.hold()
             if not state.is_completed():
@@ -73,8 +75,13 @@ def _run(session: Session) -> State:
     return (Cancelled if state.is_cancelled() else Failed)(message=message)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, retries=ATTEMPTS, retry_delay_seconds=BACKOFF,
-      retry_condition_fn=may_retry)
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=ATTEMPTS,
+    retry_delay_seconds=BACKOFF,
+    retry_condition_fn=may_retry,
+)
 def make(stage: str, fingerprint: str, inputs: dict[str, str]) -> State:
     """Make one artifact, or find it; the state's name says which. Everything else about it is in the store."""
     session = sessions.find()
@@ -82,13 +89,27 @@ def make(stage: str, fingerprint: str, inputs: dict[str, str]) -> State:
     display.begin(stage)
     try:
         if session.stop:
-            raise Interrupted(f"Stopped ({session.stop.reason}) before stage {stage}. Run the same command again to "
-                              "go on")
+            raise Interrupted(
+                f"Stopped ({session.stop.reason}) before stage {stage}. Run the same command again to go on"
+            )
         listeners = (display.report, ProgressArtifact(session.recipe.name, stage))
         with session.record.journal.span(stage) as told:
-            outcome = gpus.with_gpu_lock(node, session, rerun.is_requested(node, session.store), lambda waiting: execute(
-                node, _artifacts(node, session), session.store, session.recipe.compute, stop=session.stop,
-                listeners=listeners, waiting=waiting, remote=session.remote, offered=_offered(stage, session)))
+            outcome = gpus.with_gpu_lock(
+                node,
+                session,
+                rerun.is_requested(node, session.store),
+                lambda waiting: execute(
+                    node,
+                    _artifacts(node, session),
+                    session.store,
+                    session.recipe.compute,
+                    stop=session.stop,
+                    listeners=listeners,
+                    waiting=waiting,
+                    remote=session.remote,
+                    offered=_offered(stage, session),
+                ),
+            )
             told.update(outcome=outcome.action, artifact=outcome.artifact.root.name)
         display.end(stage, outcome)
         remotes.send(session, outcome.artifact, made=outcome.action in ("run", "resumed"))
@@ -123,8 +144,15 @@ def _artifacts(node: Node, session: Session) -> dict[str, Artifact]:
 
 def table(session: Session) -> list[dict[str, str]]:
     """Each stage's outcome, for the UI."""
-    return [{"stage": name, "outcome": outcome.action, "time": words.duration(outcome.seconds),
-             "artifact": str(outcome.artifact.root)} for name, outcome in session.outcomes.items()]
+    return [
+        {
+            "stage": name,
+            "outcome": outcome.action,
+            "time": words.duration(outcome.seconds),
+            "artifact": str(outcome.artifact.root),
+        }
+        for name, outcome in session.outcomes.items()
+    ]
 
 
 def _link_report(session: Session) -> None:
@@ -132,8 +160,12 @@ def _link_report(session: Session) -> None:
     if "report" in session.outcomes:
         artifact = session.outcomes["report"].artifact
         page = artifact.path(artifact.metrics["page"])
-        create_link_artifact(page.as_uri(), link_text=str(page), key=artifact_key(session.recipe.name, "report-page"),
-                             description=f"Report of {session.recipe.name}: {page}")
+        create_link_artifact(
+            page.as_uri(),
+            link_text=str(page),
+            key=artifact_key(session.recipe.name, "report-page"),
+            description=f"Report of {session.recipe.name}: {page}",
+        )
 
 
 def summary(session: Session) -> str:

@@ -41,8 +41,13 @@ class EmbeddedServer:
         self.log = home / "server.log"
         with listener, open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(CHILD), str(listener.fileno())], pass_fds=[listener.fileno()],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+                [sys.executable, "-P", str(CHILD), str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         # At exit, and registered before Prefect is imported, so that Prefect's own last logs and events come first.
         atexit.register(self._stop)
         os.environ["PREFECT_API_URL"] = self.url
@@ -54,8 +59,10 @@ class EmbeddedServer:
             if answers(self.url):
                 return
             time.sleep(0.05)
-        raise ServerFailed(f"The embedded Prefect server did not start; its log is {self.log}. "
-                           "Run the same command again, or start a server and set PREFECT_API_URL")
+        raise ServerFailed(
+            f"The embedded Prefect server did not start; its log is {self.log}. "
+            "Run the same command again, or start a server and set PREFECT_API_URL"
+        )
 
     def _stop(self) -> None:
         self._process.terminate()
@@ -78,5 +85,7 @@ def check_server() -> None:
     """Raises ServerFailed where the server that the user has named does not answer."""
     url = settings.server_url()
     if not answers(url):
-        raise ServerFailed(f"No Prefect server answers at PREFECT_API_URL={url}. "
-                           "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one")
+        raise ServerFailed(
+            f"No Prefect server answers at PREFECT_API_URL={url}. "
+            "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one"
+        )

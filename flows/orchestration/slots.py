@@ -57,8 +57,9 @@ class Slots:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._over.set()
         self._thread.join(EVERY)
         if self._lease is not None:
@@ -71,8 +72,11 @@ class Slots:
                 try:
                     if not (self._renewed() or self.take() or self._told):
                         self._told = True
-                        log.warning("The Prefect server no longer counts %s as in use by this stage, and has given it "
-                                    "to another: both go on", " and ".join(self.names))
+                        log.warning(
+                            "The Prefect server no longer counts %s as in use by this stage, and has given it "
+                            "to another: both go on",
+                            " and ".join(self.names),
+                        )
                 except Exception as error:  # it is asked again
                     log.debug("%s could not be kept in Prefect: %s", " and ".join(self.names), error)
 

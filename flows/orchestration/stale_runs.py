@@ -40,7 +40,7 @@ def close_dead_runs(home: Path, server: str | None) -> None:
 
 def _settle(client: SyncPrefectClient, facts: dict[str, Any]) -> bool:
     """Whether the server knows the run. Without an id it is found by tag: a process can die before it notes that."""
-    message = (f"Process {facts['pid']} on {facts['host']} was killed; the same command goes on from what it had saved")
+    message = f"Process {facts['pid']} on {facts['host']} was killed; the same command goes on from what it had saved"
     known = {"id": {"any_": [facts["flow_run"]]}} if facts["flow_run"] else {"tags": {"all_": [facts["id"]]}}
     mine = FlowRunFilter.model_validate(known)
     runs = client.read_flow_runs(flow_run_filter=mine)

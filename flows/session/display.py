@@ -61,8 +61,13 @@ class Bars(Display):
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._console = Console(stderr=True)
-        self._progress = Progress(TextColumn("{task.description:<11}"), BarColumn(24), TimeElapsedColumn(),
-                                  TextColumn("{task.fields[facts]}"), console=self._console)
+        self._progress = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=self._console,
+        )
         self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Display:
@@ -77,8 +82,9 @@ class Bars(Display):
             self._bars[stage] = self._progress.add_task(stage, total=None, facts="")
 
     def report(self, report: ProgressUpdate) -> None:
-        self._progress.update(self._bars[report.stage], completed=report.done, total=report.total,
-                              facts=words.moment(report))
+        self._progress.update(
+            self._bars[report.stage], completed=report.done, total=report.total, facts=words.moment(report)
+        )
 
     def end(self, stage: str, outcome: Outcome) -> None:
         self._progress.update(self._bars[stage], completed=1, total=1, facts=outcome.action)

@@ -31,8 +31,10 @@ def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: 
         heard = True
         if not stop:  # the UI may have asked before
             stop.request(REASONS[signal.Signals(number)])
-        tell(f"{stop.reason}: saving at the next possible point, then stopping"
-             + (". Once more stops at once" if insistent else ""))
+        tell(
+            f"{stop.reason}: saving at the next possible point, then stopping"
+            + (". Once more stops at once" if insistent else "")
+        )
 
     if threading.current_thread() is not threading.main_thread():  # a worker's thread gets no signals
         yield

@@ -27,8 +27,10 @@ def join(session: Session) -> None:
         for node in session.nodes.values():
             while not _there(node, session):
                 if session.stop:
-                    raise Interrupted(f"Stopped ({session.stop.reason}) while helping with {node.name}. The others go "
-                                      "on once as many machines as asked for are there again")
+                    raise Interrupted(
+                        f"Stopped ({session.stop.reason}) while helping with {node.name}. The others go "
+                        "on once as many machines as asked for are there again"
+                    )
                 work = session.store.work(node.name, node.fingerprint)
                 if node.stage.parallel and (work / SPEC).exists():
                     _lend(node, work, session)
@@ -47,8 +49,10 @@ def _lend(node: Node, work: Path, session: Session) -> None:
     """This machine's ranks, until the stage's ranks on all machines are done."""
     session.display.note(f"{node.name}: joining at {session.recipe.compute.rendezvous}")
     node_rank = session.recipe.compute.node_rank
-    with open(work / f"{OUTPUT}.{node_rank}", "ab") as output, \
-            agent(work, session.recipe.compute, node.name, output) as process:
+    with (
+        open(work / f"{OUTPUT}.{node_rank}", "ab") as output,
+        agent(work, session.recipe.compute, node.name, output) as process,
+    ):
         while process.poll() is None and not session.stop:
             try:
                 process.wait(POLL)

@@ -32,8 +32,14 @@ class Journal(logging.Handler):
         message = record.getMessage()
         if record.exc_info:
             message += "\n" + logging.Formatter().formatException(record.exc_info)
-        self._write(time=record.created, event="log", stage=self._stage, level=record.levelname, logger=record.name,
-                    message=message)
+        self._write(
+            time=record.created,
+            event="log",
+            stage=self._stage,
+            level=record.levelname,
+            logger=record.name,
+            message=message,
+        )
 
     @contextmanager
     def span(self, stage: str) -> Iterator[dict[str, Any]]:

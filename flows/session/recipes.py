@@ -24,9 +24,11 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     store = Store()
     recorded = _recorded(store)
     if name not in recorded:
-        raise InputError("A recipe is a YAML file, a shipped name or the name of a run", name,
-                         f"{nearest(name, [*shipped(), *recorded])}. Runs in {store.home}: "
-                         f"{', '.join(sorted(recorded)) or 'none'}")
+        raise InputError(
+            "A recipe is a YAML file, a shipped name or the name of a run",
+            name,
+            f"{nearest(name, [*shipped(), *recorded])}. Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}",
+        )
     tree = recorded[name]
     if isinstance(tree.get("compute"), dict):
         tree["compute"] = {key: value for key, value in tree["compute"].items() if key not in _PLACE}
@@ -50,5 +52,8 @@ def names() -> list[str]:
 
 def _recorded(store: Store) -> dict[str, dict[str, Any]]:
     """By name, the whole recipe of the latest run."""
-    return {facts["name"]: facts["recipe"] for facts in records(store.home)
-            if isinstance(facts["name"], str) and isinstance(facts.get("recipe"), dict)}
+    return {
+        facts["name"]: facts["recipe"]
+        for facts in records(store.home)
+        if isinstance(facts["name"], str) and isinstance(facts.get("recipe"), dict)
+    }

@@ -62,17 +62,27 @@ def _fetch(session: Session, node: Node) -> None:
     """As a stage that is run: under its lock. It would be run if the remote had lost it since it was planned."""
     session.display.begin(node.name)
     inputs = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
-    outcome = execute(node, inputs, session.store, session.recipe.compute, listeners=(session.display.report,),
-                      stop=session.stop, waiting=lambda holder: wait_for(holder, node, session), remote=session.remote,
-                      offered=True)
+    outcome = execute(
+        node,
+        inputs,
+        session.store,
+        session.recipe.compute,
+        listeners=(session.display.report,),
+        stop=session.stop,
+        waiting=lambda holder: wait_for(holder, node, session),
+        remote=session.remote,
+        offered=True,
+    )
     session.display.end(node.name, outcome)
 
 
 def unsent(session: Session) -> str:
     """What could not be sent, why, and what to do."""
     why = next(iter(session.unsent.values()))
-    return (f"Everything is made, but not everything is at {session.remote.url}: {', '.join(session.unsent)} "
-            f"({why}). Nothing is lost, it is in {session.store.home}: run the same command again to send it")
+    return (
+        f"Everything is made, but not everything is at {session.remote.url}: {', '.join(session.unsent)} "
+        f"({why}). Nothing is lost, it is in {session.store.home}: run the same command again to send it"
+    )
 
 
 def _shown(session: Session, stage: str) -> Callable[[int, int, str], None]:
@@ -83,4 +93,5 @@ def _shown(session: Session, stage: str) -> Callable[[int, int, str], None]:
         seconds = time.monotonic() - began
         session.display.begin(stage)
         session.display.report(ProgressUpdate(stage, done, total, unit, done / seconds if seconds else 0.0, {}))
+
     return report

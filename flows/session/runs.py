@@ -32,8 +32,17 @@ class RunRecord:
         self._lock = take(_lock(self._path))  # before there is a record: one without a lock is of an older version
         self.journal = Journal(self._path.with_suffix(".jsonl"))
         self.facts: dict[str, Any] = {
-            "id": self.id, "name": recipe["name"], **_me(), "server": server, "flow_run": None,
-            "began": time.time(), "ended": None, "outcome": None, "plan": plan, "recipe": recipe}
+            "id": self.id,
+            "name": recipe["name"],
+            **_me(),
+            "server": server,
+            "flow_run": None,
+            "began": time.time(),
+            "ended": None,
+            "outcome": None,
+            "plan": plan,
+            "recipe": recipe,
+        }
         self._write()
 
     def joined(self, flow_run: object) -> None:

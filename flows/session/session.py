@@ -41,8 +41,14 @@ class Session:
     unsent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, recipe: Recipe, force: Collection[str] = (), until: str | None = None, home: Path | None = None,
-             display: Display | None = None) -> Session:
+    def open(
+        cls,
+        recipe: Recipe,
+        force: Collection[str] = (),
+        until: str | None = None,
+        home: Path | None = None,
+        display: Display | None = None,
+    ) -> Session:
         """Raises InputError for a stage that is unknown, or not part of the recipe, or not needed for `until`."""
         store = Store(home)
         nodes = build(recipe, store.home / "cache")

@@ -40,8 +40,9 @@ def confine(prefect_home: Path) -> None:
     os.environ["PREFECT_HOME"] = str(prefect_home)
     # Slots that are taken stand in the database. In memory, Prefect's default, leases would not outlive the server, and
     # slots of before its restart would never come back.
-    os.environ.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE",
-                          "prefect.server.concurrency.lease_storage.filesystem")
+    os.environ.setdefault(
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
+    )
     os.environ.pop("PREFECT_PROFILE", None)  # it would name a profile that this home does not have
     os.environ.pop("PREFECT_PROFILES_PATH", None)
 

@@ -29,8 +29,13 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> dict[str, Artifa
         for name, node in session.nodes.items():
             shown.begin(name)
             try:
-                outcome = execute(node, {role: made[role] for role in node.inputs}, session.store, reduced.compute,
-                                  listeners=(shown.report,))
+                outcome = execute(
+                    node,
+                    {role: made[role] for role in node.inputs},
+                    session.store,
+                    reduced.compute,
+                    listeners=(shown.report,),
+                )
             except Exception as error:
                 raise failure(name, error) from error
             made[name] = outcome.artifact

@@ -18,14 +18,10 @@ from flows.session.runs import alive, locked
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load, shipped
 from pipeline.recipe.recipe import Recipe
-from storage.errors import FlowctlError, InputError
+from storage.errors import BusyError, FlowctlError, InputError
 from storage.garbage import reachable
 from storage.locks import held
 from storage.store import PREFIX, Key, Store
-
-
-class Busy(FlowctlError):
-    """Something is in use, and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,10 @@ def every_run(store: Store) -> list[Run]:
     """All runs on record, for one who removes what none of them needs. Raises FlowctlError if one cannot be read."""
     found, torn = runs(store)
     if torn:
-        raise FlowctlError(f"The record {torn[0]} cannot be read, so that it is not known which artifacts its run "
-                           "needs. Remove it if that run is of no interest")
+        raise FlowctlError(
+            f"The record {torn[0]} cannot be read, so that it is not known which artifacts its run "
+            "needs. Remove it if that run is of no interest"
+        )
     return found
 
 
@@ -81,7 +79,7 @@ def users(store: Store, known: list[Run]) -> dict[Key, str]:
     used = {key: run.process for run in known if going_on(run, store) for key in run.keys}
     for path in sorted((store.home / "locks").glob("*.lock")):
         if held(path):
-            used.setdefault((path.stem[:-PREFIX - 1], path.stem[-PREFIX:]), store.holder(path))
+            used.setdefault((path.stem[: -PREFIX - 1], path.stem[-PREFIX:]), store.holder(path))
     return used
 
 
@@ -105,8 +103,12 @@ def named(name: str, store: Store) -> Path | None:
 
     Raises InputError where there are several.
     """
-    hits = [root for root in store.roots() if name.rstrip("/") in (title(root), root.name, str(root))
-            or (len(name) >= 6 and root.name[-PREFIX:].startswith(name[:PREFIX]))]
+    hits = [
+        root
+        for root in store.roots()
+        if name.rstrip("/") in (title(root), root.name, str(root))
+        or (len(name) >= 6 and root.name[-PREFIX:].startswith(name[:PREFIX]))
+    ]
     if len(hits) > 1:
         raise InputError("A name must mean one artifact", name, f"It could be {', '.join(map(title, hits))}")
     return hits[0] if hits else None
@@ -144,7 +146,7 @@ class Newcomers:
         self._unread: str | None = None
 
     def refuse(self, key: Key) -> None:
-        """Raise Busy if one of them needs this. To be called under the lock of `key`, right before it is removed.
+        """Raise BusyError if one of them needs this. To be called under the lock of `key`, right before it is removed.
 
         A run goes on record before it takes the lock of its first stage, and looks for each stage's artifact under
         that stage's lock. So either its record is seen here, or it finds the artifact gone and makes it anew.
@@ -153,7 +155,7 @@ class Newcomers:
         if came:
             self._read(came)
         if self._unread or key in self._needed:
-            raise Busy(self._needed.get(key) or self._unread)
+            raise BusyError(self._needed.get(key) or self._unread)
 
     def _read(self, came: set[str]) -> None:
         self._seen |= came

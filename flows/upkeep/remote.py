@@ -23,8 +23,11 @@ def named() -> Remote:
     """The remote that the environment names. Raises InputError if it names none."""
     remote = default_remote()
     if remote is None:
-        raise InputError("--remote looks at the remote that FLOWCTL_REMOTE names", None,
-                         "Set it: export FLOWCTL_REMOTE=s3://bucket/prefix")
+        raise InputError(
+            "--remote looks at the remote that FLOWCTL_REMOTE names",
+            None,
+            "Set it: export FLOWCTL_REMOTE=s3://bucket/prefix",
+        )
     return remote
 
 
@@ -39,11 +42,17 @@ def wanted(remote: Remote, name: str | None) -> list[tuple[str, str]]:
     if name is None:
         return keys
     digits = name.rstrip("/").rpartition("/")[2].rpartition("-")[2]
-    found = [(stage, mark) for stage, mark in keys if len(digits) >= 6 and mark.startswith(digits)
-             and ("/" not in name or name.startswith(stage + "/"))]
+    found = [
+        (stage, mark)
+        for stage, mark in keys
+        if len(digits) >= 6 and mark.startswith(digits) and ("/" not in name or name.startswith(stage + "/"))
+    ]
     if not found:
-        raise InputError("verify --remote takes an artifact's name or six digits of its fingerprint", name,
-                         "`flowctl list --remote` shows them")
+        raise InputError(
+            "verify --remote takes an artifact's name or six digits of its fingerprint",
+            name,
+            "`flowctl list --remote` shows them",
+        )
     return found
 
 
@@ -54,8 +63,11 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
     except DamageError as damage:
         return Damaged(stage, fingerprint, {damage.what: str(damage.found)})
     flaws = remote.flaws(artifact) if artifact is not None else {}
-    return Damaged(stage, fingerprint, {remote.address(artifact, path): flaw for path, flaw in flaws.items()}
-                   ) if flaws else None
+    return (
+        Damaged(stage, fingerprint, {remote.address(artifact, path): flaw for path, flaw in flaws.items()})
+        if flaws
+        else None
+    )
 
 
 def mend(remote: Remote, item: Damaged, store: Store) -> str:

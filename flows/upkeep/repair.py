@@ -10,7 +10,6 @@ from flows.session.display import Display
 from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from flows.session.waiting import wait_for
-from flows.upkeep.references import Busy
 from pipeline.engine.execute import execute, failure
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import SAVED
@@ -18,7 +17,7 @@ from storage.artifact import MANIFEST, Artifact, NewerFormat
 from storage.atomic import fsync_path, write_json
 from storage.bank.facts import FACTS, Identity, read_json
 from storage.bank.reopen import reopen
-from storage.errors import DamageError, FlowctlError, Interrupted
+from storage.errors import BusyError, DamageError, FlowctlError, Interrupted
 from storage.inspection import CHECKPOINTS, FOREIGN, LINK, SCORES, Finding, banks_in, below, inspect_artifact
 from storage.store import PREFIX, Key, Store, remove_tree
 
@@ -98,7 +97,7 @@ class Repairs:
             pass
 
     def _refuse(self, holder: str) -> None:
-        raise Busy(f"It is in use by {holder}. Wait for that to end")
+        raise BusyError(f"It is in use by {holder}. Wait for that to end")
 
     def _session(self, finding: Finding) -> Session:
         """A session of a recipe that makes it, up to its stage."""
@@ -111,8 +110,10 @@ class Repairs:
             if session.nodes[stage].fingerprint.startswith(prefix):
                 return session
         name = f"{stage}/{finding.root.name}"
-        raise FlowctlError("No recipe that is known makes it. Name the one that does, `flowctl verify RECIPE --repair`"
-                           f", or remove it, `flowctl rm {name} --yes`")
+        raise FlowctlError(
+            "No recipe that is known makes it. Name the one that does, `flowctl verify RECIPE --repair`"
+            f", or remove it, `flowctl rm {name} --yes`"
+        )
 
     def _mend_inputs(self, session: Session) -> None:
         """A stage must not read what is damaged: weights, for one, have no checksum of their own."""
@@ -158,12 +159,20 @@ class Repairs:
             for name, node in session.nodes.items():
                 self.display.begin(name)
                 try:
-                    outcome = execute(node, {role: made[role] for role in node.inputs}, self.store, alone,
-                                      stop=session.stop, listeners=(self.display.report,),
-                                      waiting=lambda holder, node=node: wait_for(holder, node, session))
+                    outcome = execute(
+                        node,
+                        {role: made[role] for role in node.inputs},
+                        self.store,
+                        alone,
+                        stop=session.stop,
+                        listeners=(self.display.report,),
+                        waiting=lambda holder, node=node: wait_for(holder, node, session),
+                    )
                 except Interrupted:
-                    raise Interrupted(f"Stopped ({session.stop.reason}) while {name} was made anew. Progress is saved: "
-                                      f"`flowctl run` of the recipe {session.recipe.name} goes on from it") from None
+                    raise Interrupted(
+                        f"Stopped ({session.stop.reason}) while {name} was made anew. Progress is saved: "
+                        f"`flowctl run` of the recipe {session.recipe.name} goes on from it"
+                    ) from None
                 except Exception as error:
                     raise failure(name, error) from error
                 made[name] = outcome.artifact
@@ -179,5 +188,6 @@ def _likeness(before: Artifact | None, now: Artifact) -> str:
     changed = [path for path in sorted({*old, *new}) if old.get(path) != new.get(path)]
     if not changed:
         return "every byte as recorded before"
-    return f"as recorded before but for {', '.join(changed[:4])}" + (f" and {len(changed) - 4} more" * (
-        len(changed) > 4))
+    return f"as recorded before but for {', '.join(changed[:4])}" + (
+        f" and {len(changed) - 4} more" * (len(changed) > 4)
+    )

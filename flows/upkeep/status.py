@@ -17,8 +17,9 @@ from storage.store import PREFIX, Key, Store
 def unfinished(store: Store) -> list[dict[str, Any]]:
     """One entry per work directory, running ones first. Values that are not known are None."""
     known = list(records(store.home))
-    running = {facts["pid"]: facts["name"] for facts in known
-               if facts.get("ended") is None and alive(facts, store.home)}
+    running = {
+        facts["pid"]: facts["name"] for facts in known if facts.get("ended") is None and alive(facts, store.home)
+    }
     planned = {key: facts["name"] for facts in known for key in _keys(facts)}  # by whoever wanted it last
     works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
     found = [_describe(work, store, running, planned) for work in works]
@@ -45,10 +46,18 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
     if not running:
         told |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
     progress.pop("stage", None), progress.pop("pid", None)
-    return {"stage": stage, "fingerprint": fingerprint, "state": "running" if running else "stopped",
-            "recipe": recipes.get(pid) or planned.get((stage, fingerprint)), "pid": pid, **told, "facts": progress,
-            "saved": None if saved is None else {"done": saved.done, "total": saved.total, "unit": saved.unit,
-                                                 "time": (work / SAVED).stat().st_mtime}}
+    return {
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "state": "running" if running else "stopped",
+        "recipe": recipes.get(pid) or planned.get((stage, fingerprint)),
+        "pid": pid,
+        **told,
+        "facts": progress,
+        "saved": None
+        if saved is None
+        else {"done": saved.done, "total": saved.total, "unit": saved.unit, "time": (work / SAVED).stat().st_mtime},
+    }
 
 
 def _published(store: Store, stage: str, fingerprint: str) -> bool:

@@ -58,8 +58,14 @@ def find(name: str, overrides: Sequence[str] = ()) -> Found:
     producer = known.get(found.facts.producer)
     title = found.facts.producer[:12] + (f" ({producer.stage}/{producer.root.name})" if producer else "")
     # The images are those of the bank's own inputs; a bank elsewhere was encoded by a teacher, which knows them too.
-    data = next((known[item.inputs["data"]] for item in (holder, producer)
-                 if item is not None and item.inputs.get("data") in known), None)
+    data = next(
+        (
+            known[item.inputs["data"]]
+            for item in (holder, producer)
+            if item is not None and item.inputs.get("data") in known
+        ),
+        None,
+    )
     images = data.path(IMAGES) if data is not None and found.facts.kind == "encoded" else None
     return Found(found, holder.metrics if holder is not None else {}, images, title)
 
@@ -98,8 +104,9 @@ def draw(sample: Sample, out: Path) -> None:
     write_bytes(out, png(bank_picture(sample.z, sample.x)))
 
 
-def _locate(name: str, overrides: Sequence[str], store: Store,
-            known: dict[str, Artifact]) -> tuple[Path, Artifact | None]:
+def _locate(
+    name: str, overrides: Sequence[str], store: Store, known: dict[str, Artifact]
+) -> tuple[Path, Artifact | None]:
     """The directory to look in, and the artifact that it is part of."""
     if recipes.known(name):
         node = build(recipes.load(name, overrides), store.home / "cache").get("bank")
@@ -117,11 +124,17 @@ def _locate(name: str, overrides: Sequence[str], store: Store,
         holder = next((folder for folder in (path, path.parent) if (folder / MANIFEST).is_file()), None)
         return path, None if holder is None else Artifact.read(holder)
     names = {f"{item.stage}/{item.root.name}": item for item in known.values()}
-    hits = [item for title, item in names.items() if name.rstrip("/") in (title, item.root.name)
-            or (len(name) >= 6 and item.fingerprint.startswith(name))]
+    hits = [
+        item
+        for title, item in names.items()
+        if name.rstrip("/") in (title, item.root.name) or (len(name) >= 6 and item.fingerprint.startswith(name))
+    ]
     if len(hits) == 1:
         return hits[0].root, hits[0]
     if hits:
         raise InputError("A name must mean one artifact", name, "Give more of its fingerprint.")
-    raise InputError("bank inspect takes a recipe, an artifact or a bank's directory", name,
-                     nearest(name, [*recipes.names(), *names]))
+    raise InputError(
+        "bank inspect takes a recipe, an artifact or a bank's directory",
+        name,
+        nearest(name, [*recipes.names(), *names]),
+    )

@@ -51,8 +51,11 @@ def wanted(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Sequenc
     told = [str(item) for item in found]
     twice = list(dict.fromkeys(name for name in told if told.count(name) > 1))
     if twice:
-        raise InputError("Each recipe is compared once, and has a name of its own", ", ".join(twice),
-                         "Name it once, or give the recipes different names")
+        raise InputError(
+            "Each recipe is compared once, and has a name of its own",
+            ", ".join(twice),
+            "Name it once, or give the recipes different names",
+        )
     return found
 
 
@@ -72,8 +75,9 @@ def find(item: Wanted, store: Store) -> SeedRun | None:
     return run_of(item.recipe.name, item.recipe.seed, artifacts)
 
 
-def collect(items: Sequence[Wanted], store: Store, make: bool = False,
-            tell: Callable[[str], None] = lambda text: None) -> list[SeedRun]:
+def collect(
+    items: Sequence[Wanted], store: Store, make: bool = False, tell: Callable[[str], None] = lambda text: None
+) -> list[SeedRun]:
     """The runs of all items, in their order; with `make`, those that are missing are made first.
 
     Raises InputError with the commands where some are missing and are not to be made; FlowctlError where making one
@@ -84,14 +88,18 @@ def collect(items: Sequence[Wanted], store: Store, make: bool = False,
     if not missing:
         return runs
     if not make:
-        raise InputError("compare takes recipes that have been run", "without results: " + ", ".join(map(str, missing)),
-                         "Add --run, or: " + "; ".join(item.command for item in missing))
+        raise InputError(
+            "compare takes recipes that have been run",
+            "without results: " + ", ".join(map(str, missing)),
+            "Add --run, or: " + "; ".join(item.command for item in missing),
+        )
     for number, item in enumerate(missing, 1):
         tell(f"[{number} of {len(missing)}] {item.command}")
         code = _waited([*PROGRAM, *item.words])
         if code:
-            raise FlowctlError(f"`{item.command}` ended with exit code {code}. What is finished is kept: run the same "
-                               "command again")
+            raise FlowctlError(
+                f"`{item.command}` ended with exit code {code}. What is finished is kept: run the same command again"
+            )
     return collect(items, store)
 
 

@@ -78,8 +78,9 @@ def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int
 
 
 @torch.no_grad()
-def _images(network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, start, labels, condition,
-            device) -> torch.Tensor:
+def _images(
+    network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, start, labels, condition, device
+) -> torch.Tensor:
     if wish.model == "teacher":
         config = recipe.teacher
         if wish.guidance is not None:
@@ -99,8 +100,11 @@ def _finished(stage: str, session: Session) -> Artifact:
     name = session.recipe.name
     artifact = sound(session.nodes[stage], session.store)
     if artifact is None:
-        raise InputError("sample needs a finished network", f"{stage} of {name}, which is not made yet",
-                         f"Make it: flowctl run {name} --until {stage}")
+        raise InputError(
+            "sample needs a finished network",
+            f"{stage} of {name}, which is not made yet",
+            f"Make it: flowctl run {name} --until {stage}",
+        )
     return artifact
 
 
@@ -108,29 +112,40 @@ def check_model(model: str, session: Session) -> None:
     """Raises InputError where the recipe has no such network."""
     known = networks_of(session.nodes)
     if model not in known:
-        raise InputError(f"--model names a network of recipe {session.recipe.name}", model,
-                         f"It has {', '.join(known)}")
+        raise InputError(
+            f"--model names a network of recipe {session.recipe.name}", model, f"It has {', '.join(known)}"
+        )
 
 
 def _check_way(wish: Wish, recipe: Recipe) -> None:
     """Raises InputError for what the network has no use for, or has never learned."""
     if wish.model == "teacher":
         if wish.steps is not None or wish.solver is not None:
-            raise InputError("The teacher is inverted block by block, not integrated", _asked(wish),
-                             "Leave --steps and --solver out")
+            raise InputError(
+                "The teacher is inverted block by block, not integrated", _asked(wish), "Leave --steps and --solver out"
+            )
         return
     distilled = wish.model == "onestep" and recipe.onestep.mode == "distil"
     if distilled and (wish.steps not in (None, recipe.onestep.steps) or wish.solver not in (None, "euler")):
-        raise InputError(f"A student distilled to so many Euler steps, here {recipe.onestep.steps}, has learned those "
-                         "alone", _asked(wish), "Leave --steps and --solver out")
+        raise InputError(
+            f"A student distilled to so many Euler steps, here {recipe.onestep.steps}, has learned those alone",
+            _asked(wish),
+            "Leave --steps and --solver out",
+        )
     if wish.guidance in (None, 1):
         return
     if wish.model != "student":
-        raise InputError("Students of pairs always know the class, and guidance asks without it",
-                         f"--guidance {wish.guidance:g}", "Leave --guidance out")
+        raise InputError(
+            "Students of pairs always know the class, and guidance asks without it",
+            f"--guidance {wish.guidance:g}",
+            "Leave --guidance out",
+        )
     if recipe.student.label_drop == 0:
-        raise InputError("Guidance also asks without a class, which is learned from images whose label is dropped",
-                         f"--guidance {wish.guidance:g} with student.label_drop 0", "Leave --guidance out")
+        raise InputError(
+            "Guidance also asks without a class, which is learned from images whose label is dropped",
+            f"--guidance {wish.guidance:g} with student.label_drop 0",
+            "Leave --guidance out",
+        )
 
 
 def _asked(wish: Wish) -> str:

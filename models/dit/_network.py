@@ -39,9 +39,7 @@ class DiT(nn.Module):
         self.leave = Leave(width, config.channels * pixels)
         self._initialise()
 
-    def forward(
-        self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Predict the velocity at x.
 
         Args:

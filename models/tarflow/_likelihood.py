@@ -67,8 +67,10 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
         noisy = y.detach().clone()
         labels = None if labels is None else labels.clone()  # autograd keeps no tensor born in inference mode
         at_once = max(1, _AT_ONCE // flow.config.dims)
-        scores = [_score(flow, noisy[rows], None if labels is None else labels[rows])
-                  for rows in torch.arange(len(noisy), device=noisy.device).split(at_once)]
+        scores = [
+            _score(flow, noisy[rows], None if labels is None else labels[rows])
+            for rows in torch.arange(len(noisy), device=noisy.device).split(at_once)
+        ]
     return y.detach() + noise_std**2 * torch.cat(scores)
 
 

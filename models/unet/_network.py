@@ -48,7 +48,9 @@ class UNet(nn.Module):
                 width = outputs
                 kept.append(width)
 
-        self.middle = UNetLevel(residual(width, width), SelfAttention(width, config.head_channels), residual(width, width))
+        self.middle = UNetLevel(
+            residual(width, width), SelfAttention(width, config.head_channels), residual(width, width)
+        )
 
         self.up = nn.ModuleList()
         for level, (outputs, resolution) in reversed(list(enumerate(levels))):
@@ -59,9 +61,7 @@ class UNet(nn.Module):
                 self.up[-1].append(Upsample(width))
         self.leave = nn.Sequential(GroupNorm(width), nn.SiLU(), zeroed(nn.Conv2d(width, config.channels, 3, padding=1)))
 
-    def forward(
-        self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Predict the velocity at x.
 
         Args:

@@ -26,14 +26,20 @@ class Cells:
 
     def __init__(self, points: Tensor, labels: Tensor | None) -> None:
         if points.ndim < 2 or 0 in points.shape or points.dtype != torch.float32 or not points.isfinite().all():
-            raise InputError("Semidiscrete transport needs points (N, D), finite float32",
-                             (tuple(points.shape), str(points.dtype)), "Give the training images in [-1, 1].")
+            raise InputError(
+                "Semidiscrete transport needs points (N, D), finite float32",
+                (tuple(points.shape), str(points.dtype)),
+                "Give the training images in [-1, 1].",
+            )
         if labels is None:
             labels = torch.zeros(len(points), dtype=torch.long)
         labels = labels.cpu()
         if labels.shape != points.shape[:1] or labels.dtype != torch.long or labels.min() < 0:
-            raise InputError("Each point has a class, int64, 0 or more", (tuple(labels.shape), str(labels.dtype)),
-                             "Give labels (N,), or None where there are no classes.")
+            raise InputError(
+                "Each point has a class, int64, 0 or more",
+                (tuple(labels.shape), str(labels.dtype)),
+                "Give labels (N,), or None where there are no classes.",
+            )
         self.classes, sizes = labels.unique(return_counts=True)  # (C,) ascending
         self.sizes = sizes.tolist()
         self.order = labels.argsort(stable=True)  # (N,): row of each point in the order of the classes
@@ -51,11 +57,11 @@ class Cells:
 
     def rows(self, index: int) -> Tensor:
         """(N_c,) int64 on the CPU: where the points of the class number `index` stand among all."""
-        return self.order[self._first[index]:self._first[index + 1]]
+        return self.order[self._first[index] : self._first[index + 1]]
 
     def points(self, index: int) -> Tensor:
         """(N_c, D), in the order of `rows`. A view."""
-        return self._points[self._first[index]:self._first[index + 1]]
+        return self._points[self._first[index] : self._first[index + 1]]
 
     def half_squares(self, index: int) -> Tensor:
         """|x_i|^2 / 2, (N_c,) float64, in the order of `rows`."""
@@ -77,7 +83,7 @@ class Cells:
         best = place = None
         start = 0
         for part in self.points(index).split(max(1, _AT_ONCE // max(1, len(z)))):
-            scores = torch.addmm(offsets[start:start + len(part)], z, part.T)  # (n, part)
+            scores = torch.addmm(offsets[start : start + len(part)], z, part.T)  # (n, part)
             value, found = scores.max(dim=1)
             found += start
             if best is None:

@@ -47,8 +47,11 @@ class Entropic:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.regularisation) and self.regularisation > 0):
-            raise InputError("Entropic regularisation is a positive number", self.regularisation,
-                             "Use e.g. 0.1; for none there is the exact coupling, ot.")
+            raise InputError(
+                "Entropic regularisation is a positive number",
+                self.regularisation,
+                "Use e.g. 0.1; for none there is the exact coupling, ot.",
+            )
 
     def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.pair`. Warns, as `plan` does."""
@@ -84,13 +87,26 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
     start = None
     for k in range(halvings, -1, -1):
         e = regularisation * 2**k * unit
-        found, facts = sinkhorn_log(weights, weights, cost, e, numItermax=_ANNEALING if k else ITERATIONS + 1,
-                                    stopThr=TOLERANCE / math.sqrt(len(x)), warn=False, log=True, warmstart=start)
+        found, facts = sinkhorn_log(
+            weights,
+            weights,
+            cost,
+            e,
+            numItermax=_ANNEALING if k else ITERATIONS + 1,
+            stopThr=TOLERANCE / math.sqrt(len(x)),
+            warn=False,
+            log=True,
+            warmstart=start,
+        )
         start = (2 * facts["log_u"], 2 * facts["log_v"])  # potentials over e, and e halves
     error = float(facts["err"][-1]) * math.sqrt(len(x))
     if not error <= TOLERANCE:
         # The text has no number that changes from batch to batch, so Python shows it once.
-        warnings.warn(f"Sinkhorn's iterations did not converge in {ITERATIONS} at the entropic regularisation "
-                      f"{regularisation:g}: the noise is less Gaussian than it should be. Use a greater one, or the "
-                      "exact coupling, ot.", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"Sinkhorn's iterations did not converge in {ITERATIONS} at the entropic regularisation "
+            f"{regularisation:g}: the noise is less Gaussian than it should be. Use a greater one, or the "
+            "exact coupling, ot.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return found

@@ -108,8 +108,11 @@ class Loom:
         """
         tau, totals = state["tau"].cpu(), state["totals"].cpu()
         if tau.shape != self.tau.shape or tau.dtype != self.tau.dtype or totals.shape != self._totals.shape:
-            raise InputError(f"This state is {tuple(self.tau.shape)} {self.tau.dtype} of noises",
-                             (tuple(tau.shape), str(tau.dtype)), "Load the state of the same data set and caches.")
+            raise InputError(
+                f"This state is {tuple(self.tau.shape)} {self.tau.dtype} of noises",
+                (tuple(tau.shape), str(tau.dtype)),
+                "Load the state of the same data set and caches.",
+            )
         flat = tau.flatten()
         inside = (flat >= 0) & (flat < len(flat))
         if not inside.all() or not (torch.bincount(flat, minlength=len(flat)) == 1).all():
@@ -138,8 +141,11 @@ class Loom:
 
     def _check(self, x: Tensor, rows: Tensor) -> None:
         if tuple(x.shape[1:]) != tuple(self.noises.shape):
-            raise InputError(f"Images have the shape of their noises, {tuple(self.noises.shape)}", tuple(x.shape[1:]),
-                             "Make the noises for these images.")
+            raise InputError(
+                f"Images have the shape of their noises, {tuple(self.noises.shape)}",
+                tuple(x.shape[1:]),
+                "Make the noises for these images.",
+            )
         outside = rows[(rows < 0) | (rows >= self.noises.rows)].tolist()
         if outside:
             raise InputError(f"Rows lie in 0..{self.noises.rows - 1}", outside[0], "Make noises for all rows.")
@@ -155,7 +161,7 @@ class Loom:
         """The calls in the journal without the last `behind`."""
         if not 0 <= behind <= len(self._journal):
             raise InputError(f"The last {len(self._journal)} pairs can be undone", behind, "Ask for a later state.")
-        return list(self._journal)[:len(self._journal) - behind]
+        return list(self._journal)[: len(self._journal) - behind]
 
     def _sums(self, behind: int) -> np.ndarray:
         # AddedLater in the order of the calls: the sums are the same bits however many calls were ahead.

@@ -86,5 +86,8 @@ class BankNoises:
 
 def _check_count(caches: int, rows: int) -> None:
     if caches < 1 or rows < 1 or caches * rows >= 1 << 31:
-        raise InputError("caches x rows noises are numbered with 31 bits, and there is at least one", (caches, rows),
-                         "Give every image at least one noise; use fewer caches.")
+        raise InputError(
+            "caches x rows noises are numbered with 31 bits, and there is at least one",
+            (caches, rows),
+            "Give every image at least one noise; use fewer caches.",
+        )

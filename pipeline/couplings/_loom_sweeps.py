@@ -12,8 +12,15 @@ from pipeline.runtime.seeds import generator
 from storage.errors import InputError
 
 
-def refine_to_convergence(examples: Examples, loom: Loom, batch: int, seed: int, max_epochs: int, tolerance: float,
-                          done: Sequence[dict[str, float]] = ()) -> Iterator[list[dict[str, float]]]:
+def refine_to_convergence(
+    examples: Examples,
+    loom: Loom,
+    batch: int,
+    seed: int,
+    max_epochs: int,
+    tolerance: float,
+    done: Sequence[dict[str, float]] = (),
+) -> Iterator[list[dict[str, float]]]:
     """Refine `loom` epoch by epoch ("train after convergence", arXiv 2603.15279, Section 4.1).
 
     An epoch visits each row once, in one of its caches, in an order of its own. After each the history so far is given
@@ -36,15 +43,25 @@ def refine_to_convergence(examples: Examples, loom: Loom, batch: int, seed: int,
         InputError: a batch, epochs or tolerance that make no sense, or a loom that does not refine.
     """
     if batch < 2 or max_epochs < 1 or not 0 <= tolerance <= 1:
-        raise InputError("batch >= 2, max_epochs >= 1, 0 <= tolerance <= 1", (batch, max_epochs, tolerance),
-                         "Noises are exchanged between images that meet.")
+        raise InputError(
+            "batch >= 2, max_epochs >= 1, 0 <= tolerance <= 1",
+            (batch, max_epochs, tolerance),
+            "Noises are exchanged between images that meet.",
+        )
     if not loom.refine:
         raise InputError("Only a Loom that refines can converge", "refine=False", "Give it refine=True.")
     return _sweep(examples, loom, batch, seed, max_epochs, tolerance, list(done))
 
 
-def _sweep(examples: Examples, loom: Loom, batch: int, seed: int, max_epochs: int, tolerance: float,
-           history: list[dict[str, float]]) -> Iterator[list[dict[str, float]]]:
+def _sweep(
+    examples: Examples,
+    loom: Loom,
+    batch: int,
+    seed: int,
+    max_epochs: int,
+    tolerance: float,
+    history: list[dict[str, float]],
+) -> Iterator[list[dict[str, float]]]:
     while len(history) < max_epochs and not (history and history[-1]["reassigned"] <= tolerance):
         before = loom.statistics()
         draws = generator(seed, "loom", len(history))

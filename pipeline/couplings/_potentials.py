@@ -64,9 +64,17 @@ class Potentials:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def fit_potentials(points: Tensor, labels: Tensor | None = None, *, seed: int, batch: int = 512, passes: float = 60.0,
-                   tolerance: float = 0.05, on_step: Callable[[Ascent], None] | None = None,
-                   state: Mapping[str, Tensor] | None = None) -> Potentials:
+def fit_potentials(
+    points: Tensor,
+    labels: Tensor | None = None,
+    *,
+    seed: int,
+    batch: int = 512,
+    passes: float = 60.0,
+    tolerance: float = 0.05,
+    on_step: Callable[[Ascent], None] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> Potentials:
     """Fit the potentials g that give all points of a class equal shares of N(0, I) at least squared distance.
 
     Mousavi-Hosseini et al. 2025 (arXiv 2509.25519) without entropic regularisation. g maximises the semi-dual
@@ -110,8 +118,11 @@ def fit_potentials(points: Tensor, labels: Tensor | None = None, *, seed: int, b
         InputError: points or labels as `Cells` says, a number out of range, or a state of other points.
     """
     if not (batch >= 1 and passes > 0 and tolerance > 0):
-        raise InputError("A fit of potentials needs batch >= 1, passes > 0 and tolerance > 0",
-                         (batch, passes, tolerance), "Use e.g. 512, 60 and 0.05.")
+        raise InputError(
+            "A fit of potentials needs batch >= 1, passes > 0 and tolerance > 0",
+            (batch, passes, tolerance),
+            "Use e.g. 512, 60 and 0.05.",
+        )
     cells = Cells(points, labels)
     ascent = _begin(cells) if state is None else _resume(cells, state)
     for index in range(len(cells.sizes)):
@@ -143,8 +154,14 @@ class _Problem:
         falls = torch.zeros(self.size, dtype=torch.long)
         label = int(self.cells.classes[self.index])
         for start in range(first, first + count, self.batch):
-            z = noise(self.seed, range(start, min(start + self.batch, first + count)), label, (self.cells.dimension,),
-                      stream=stream, device=self.cells.device)
+            z = noise(
+                self.seed,
+                range(start, min(start + self.batch, first + count)),
+                label,
+                (self.cells.dimension,),
+                stream=stream,
+                device=self.cells.device,
+            )
             falls += self.cells.fall(z, self.index, offsets).cpu().bincount(minlength=self.size)
         return falls.double()
 
@@ -155,8 +172,9 @@ class _Problem:
         return float((falls * (falls - 1)).sum()) * self.size / (self.checked * (self.checked - 1)) - 1
 
 
-def _ascend(problem: _Problem, ascent: Ascent, passes: float, tolerance: float,
-            on_step: Callable[[Ascent], None] | None) -> None:
+def _ascend(
+    problem: _Problem, ascent: Ascent, passes: float, tolerance: float, on_step: Callable[[Ascent], None] | None
+) -> None:
     index, rows, last = problem.index, problem.rows, math.ceil(passes / problem.share)
     while not ascent.done[index]:
         step = int(ascent.steps[index])
@@ -182,16 +200,25 @@ def _begin(cells: Cells) -> Ascent:
         q, radii = _reach(cells.sizes[index]), _radii(cells, index)
         near = torch.where(radii < q, radii.square() / 2, q * radii - q * q / 2)
         start[cells.rows(index)] = 2 * (cells.half_squares(index) - near).cpu()
-    return Ascent(start, start.clone(), cells.classes.clone(), torch.zeros(classes, dtype=torch.long),
-                  torch.full((classes,), math.nan, dtype=torch.float64), torch.zeros(classes, dtype=torch.bool))
+    return Ascent(
+        start,
+        start.clone(),
+        cells.classes.clone(),
+        torch.zeros(classes, dtype=torch.long),
+        torch.full((classes,), math.nan, dtype=torch.float64),
+        torch.zeros(classes, dtype=torch.bool),
+    )
 
 
 def _resume(cells: Cells, state: Mapping[str, Tensor]) -> Ascent:
     ascent = Ascent(**{field.name: state[field.name].clone() for field in fields(Ascent)})
     if len(ascent.iterate) != len(cells.order) or not torch.equal(ascent.classes, cells.classes):
         found = (len(ascent.iterate), ascent.classes.tolist())
-        raise InputError(f"This state is of {len(cells.order)} points of the classes {cells.classes.tolist()}", found,
-                         "Begin anew, or give the points of that state.")
+        raise InputError(
+            f"This state is of {len(cells.order)} points of the classes {cells.classes.tolist()}",
+            found,
+            "Begin anew, or give the points of that state.",
+        )
     return ascent
 
 

@@ -38,10 +38,15 @@ class Semidiscrete:
         self.shape = tuple(points.shape[1:])
         fitted = (len(potentials.values), potentials.classes.tolist())
         if fitted != (len(points), self.cells.classes.tolist()):
-            raise InputError(f"Potentials belong to {len(points)} points of the classes {self.cells.classes.tolist()}",
-                             fitted, "Fit them to these points.")
-        self._offsets = [potentials.values[self.cells.rows(index)].to(self.cells.device) / 2
-                         - self.cells.half_squares(index) for index in range(len(self.cells.sizes))]
+            raise InputError(
+                f"Potentials belong to {len(points)} points of the classes {self.cells.classes.tolist()}",
+                fitted,
+                "Fit them to these points.",
+            )
+        self._offsets = [
+            potentials.values[self.cells.rows(index)].to(self.cells.device) / 2 - self.cells.half_squares(index)
+            for index in range(len(self.cells.sizes))
+        ]
 
     def draw(self, count: int, generator: Generator, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pairs of images and noise.
@@ -76,6 +81,9 @@ class Semidiscrete:
         known = self.cells.classes
         numbers = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
         if labels.shape != (count,) or not torch.equal(known[numbers], labels):
-            raise InputError(f"Draws need a class for each of {count} pairs, among {known.tolist()}",
-                             sorted(set(labels.tolist())), "Ask for classes of the training set, or give None.")
+            raise InputError(
+                f"Draws need a class for each of {count} pairs, among {known.tolist()}",
+                sorted(set(labels.tolist())),
+                "Ask for classes of the training set, or give None.",
+            )
         return numbers

@@ -27,7 +27,10 @@ class Source:
         Raises InputError where x and the source are of different shapes.
         """
         if tuple(x.shape[1:]) != tuple(self.examples.shape):
-            raise InputError(f"Images of this source have the shape {tuple(self.examples.shape)}", tuple(x.shape[1:]),
-                             "Pair them with images of that shape.")
+            raise InputError(
+                f"Images of this source have the shape {tuple(self.examples.shape)}",
+                tuple(x.shape[1:]),
+                "Pair them with images of that shape.",
+            )
         rows = torch.randint(len(self.examples), (len(x),), generator=generator)
         return self.examples.pixels(rows).to(x.device)

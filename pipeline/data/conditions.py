@@ -57,8 +57,11 @@ class TargetImages:
         labels = self.examples.classes(self.order)
         chosen = self.order[labels == label]
         if not len(chosen):
-            raise InputError("Samples of a class are conditioned on its test images", f"none of class {label}",
-                             "Ask for another class, or hold out more images: data.test_fraction")
+            raise InputError(
+                "Samples of a class are conditioned on its test images",
+                f"none of class {label}",
+                "Ask for another class, or hold out more images: data.test_fraction",
+            )
         return replace(self, order=chosen)
 
     def images(self, rows: Tensor) -> Tensor:

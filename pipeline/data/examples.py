@@ -68,7 +68,7 @@ class Examples:
         count = len(self)
         orders = [_order(seed, epoch, count) for epoch in range(first // count, (last - 1) // count + 1)]
         start = first - (first // count) * count
-        return torch.cat(orders)[start:start + batch]
+        return torch.cat(orders)[start : start + batch]
 
 
 def drawn(count: int, total: int) -> Tensor:

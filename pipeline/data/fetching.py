@@ -30,13 +30,17 @@ def fetch(url: str, checksum: str, what: str, field: str, cache_dir: Path | None
 
     pooch.get_logger().setLevel("WARNING")
     base, name = url.rsplit("/", 1)
-    registry = pooch.create(cache_dir or pooch.os_cache("flowctl"), f"{base}/", registry={name: checksum},
-                            retry_if_failed=RETRIES)
+    registry = pooch.create(
+        cache_dir or pooch.os_cache("flowctl"), f"{base}/", registry={name: checksum}, retry_if_failed=RETRIES
+    )
     try:
         return Path(registry.fetch(name, downloader=pooch.HTTPDownloader(timeout=PATIENCE)))
     except (OSError, ValueError) as error:
-        raise InputError(f"{what} fetched from {url}", f"{type(error).__name__}: {error}",
-                         f"Try again, or fetch it by other means and set {field}.") from error
+        raise InputError(
+            f"{what} fetched from {url}",
+            f"{type(error).__name__}: {error}",
+            f"Try again, or fetch it by other means and set {field}.",
+        ) from error
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:

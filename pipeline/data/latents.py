@@ -25,8 +25,10 @@ def encode_all(job: Job, autoencoder: Autoencoder, loaded: LoadedData, flips: bo
     With `flips`, row N + i is that of image i mirrored: the mirror image of a latent is another one. Goes on from the
     piece that an earlier run of this job came to. Raises InputError if the autoencoder takes no such images.
     """
-    train, test = Examples(loaded.train.images, None, loaded.levels, flips), Examples(loaded.test.images, None,
-                                                                                      loaded.levels)
+    train, test = (
+        Examples(loaded.train.images, None, loaded.levels, flips),
+        Examples(loaded.test.images, None, loaded.levels),
+    )
     channels, size, _ = train.shape
     shape, total = autoencoder.latent_shape(channels, size), len(train) + len(test)
     path, saved = job.work / LATENTS, read_saved(job.work)
@@ -45,6 +47,9 @@ def encode_all(job: Job, autoencoder: Autoencoder, loaded: LoadedData, flips: bo
     mean, spread = float(latents.mean(dtype=np.float64)), float(latents.std(dtype=np.float64))
     log.info("latents: mean %.3f, standard deviation %.3f", mean, spread)
     if not USUAL[0] < spread < USUAL[1]:
-        log.warning("data: latents have a standard deviation of %.3g where noise has 1: is scaling_factor in the "
-                    "autoencoder's config.json its own?", spread)
-    return latents[:len(train)], latents[len(train):]
+        log.warning(
+            "data: latents have a standard deviation of %.3g where noise has 1: is scaling_factor in the "
+            "autoencoder's config.json its own?",
+            spread,
+        )
+    return latents[: len(train)], latents[len(train) :]

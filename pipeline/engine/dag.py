@@ -60,10 +60,19 @@ STAGES = (
     Stage("student", 2, ("data", "source", "teacher", "bank", "potentials"), results.StudentResult, parallel=True),
     Stage("pairs", 1, ("data", "source", "student"), results.PairsResult, parallel=True),
     Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult, parallel=True),
-    Stage("evaluation", 2, ("data", "source", "reference", "teacher", "student", "onestep"), results.EvaluationResult,
-          parallel=True),
-    Stage("report", 1, ("data", "source", "reference", "teacher", "bank", "student", "pairs", "onestep",
-                        "evaluation"), results.ReportResult),
+    Stage(
+        "evaluation",
+        2,
+        ("data", "source", "reference", "teacher", "student", "onestep"),
+        results.EvaluationResult,
+        parallel=True,
+    ),
+    Stage(
+        "report",
+        1,
+        ("data", "source", "reference", "teacher", "bank", "student", "pairs", "onestep", "evaluation"),
+        results.ReportResult,
+    ),
 )
 IMAGES = ("data", "source")  # stages that read images from outside the store
 _ROUND = re.compile(rf"(pairs|reflow)-([1-{MOST_ROUNDS}])")
@@ -75,8 +84,9 @@ def stages(rounds: int = 0) -> tuple[Stage, ...]:
     found: list[Stage] = []
     for stage in STAGES:
         if stage.name in ("pairs", "onestep"):  # of the last student there is
-            stage = replace(stage, inputs=tuple(_student(rounds) if role == "student" else role
-                                                for role in stage.inputs))
+            stage = replace(
+                stage, inputs=tuple(_student(rounds) if role == "student" else role for role in stage.inputs)
+            )
         elif stage.name in ("evaluation", "report"):
             shown = [other.name for other in made if stage.name == "report" or other.kind == "reflow"]
             before, after = _split(stage.inputs, "student")
@@ -114,9 +124,12 @@ def _student(rounds: int) -> str:
 def _round(number: int) -> tuple[Stage, Stage]:
     before = _student(number - 1)
     pairs = f"pairs-{number}"
-    return (Stage(pairs, 1, ("data", "source", before), results.PairsResult, parallel=True, code="pairs"),
-            Stage(f"reflow-{number}", 1, ("data", "bank", before, pairs), results.ReflowResult, parallel=True,
-                  code="reflow"))
+    return (
+        Stage(pairs, 1, ("data", "source", before), results.PairsResult, parallel=True, code="pairs"),
+        Stage(
+            f"reflow-{number}", 1, ("data", "bank", before, pairs), results.ReflowResult, parallel=True, code="reflow"
+        ),
+    )
 
 
 def _split(roles: tuple[str, ...], role: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -158,8 +171,9 @@ def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
             continue
         inputs = {role: nodes[role] for role in stage.inputs if role in nodes and _reads(stage, role, recipe)}
         external = external_digest(stage, config, cache)
-        identity = fingerprint(stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()},
-                               external)
+        identity = fingerprint(
+            stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()}, external
+        )
         label = recipe.name
         if stage.name in ("data", "reference", "potentials", "source"):  # shared by all recipes on these images
             label = (recipe.source if stage.name == "source" else recipe.data).source

@@ -26,8 +26,14 @@ from storage import errors
 from storage.atomic import write_json
 from storage.errors import FlowctlError, Interrupted, StageFailed
 
-SPEC, OUTCOME, LINES, OUTPUT, ALIVE, ERRORS = ("ranks.json", "outcome.json", "log.jsonl", "ranks.log", "ranks.lock",
-                                               "ranks-errors")
+SPEC, OUTCOME, LINES, OUTPUT, ALIVE, ERRORS = (
+    "ranks.json",
+    "outcome.json",
+    "log.jsonl",
+    "ranks.log",
+    "ranks.lock",
+    "ranks-errors",
+)
 RESTARTS = 3  # of all ranks, after one has died
 POLL = 0.1  # seconds
 PATIENCE = 60.0  # seconds that ranks have to save and leave, and that those of a dead launcher have to notice
@@ -41,10 +47,17 @@ def run_in_ranks(job: Job) -> dict[str, Any]:
         (job.work / name).unlink(missing_ok=True)
     for file in job.work.glob(f"{ERRORS}/*.txt"):
         file.unlink()
-    write_json(job.work / SPEC, {
-        "stage": job.stage, "config_type": type(job.config).__name__, "config": job.config.model_dump(mode="json"),
-        "inputs": {role: str(artifact.root) for role, artifact in job.inputs.items()},
-        "compute": job.compute.model_dump(mode="json"), "monitor": job.monitor and str(job.monitor)})
+    write_json(
+        job.work / SPEC,
+        {
+            "stage": job.stage,
+            "config_type": type(job.config).__name__,
+            "config": job.config.model_dump(mode="json"),
+            "inputs": {role: str(artifact.root) for role, artifact in job.inputs.items()},
+            "compute": job.compute.model_dump(mode="json"),
+            "monitor": job.monitor and str(job.monitor),
+        },
+    )
     with open(job.work / OUTPUT, "ab") as output, agent(job.work, job.compute, job.stage, output) as process:
         _attend(job, process)
     return _result(job, process.returncode)
@@ -58,16 +71,35 @@ def agent(work: Path, compute: Compute, name: str, output: Any) -> Iterator[subp
     """
     where = ["--standalone"]
     if compute.nnodes > 1:
-        where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={compute.rendezvous}", f"--rdzv-id={name}-{work.name}",
-                 f"--rdzv-conf=is_host={str(compute.node_rank == 0).lower()}"]
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={compute.nnodes}",
-               f"--nproc-per-node={compute.nproc}", f"--max-restarts={RESTARTS}", "--monitor-interval=0.2", *where,
-               "-m", "pipeline.engine.worker", str(work)]
-    environment = {**os.environ, LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": str(compute.cores),
-                   # Else ranks that are started again find the addresses of the dead ones, and may wait for those.
-                   "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                               start_new_session=True)
+        where = [
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint={compute.rendezvous}",
+            f"--rdzv-id={name}-{work.name}",
+            f"--rdzv-conf=is_host={str(compute.node_rank == 0).lower()}",
+        ]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={compute.nnodes}",
+        f"--nproc-per-node={compute.nproc}",
+        f"--max-restarts={RESTARTS}",
+        "--monitor-interval=0.2",
+        *where,
+        "-m",
+        "pipeline.engine.worker",
+        str(work),
+    ]
+    environment = {
+        **os.environ,
+        LAUNCHER: str(os.getpid()),
+        "OMP_NUM_THREADS": str(compute.cores),
+        # Else ranks that are started again find the addresses of the dead ones, and may wait for those.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    )
     try:
         yield process
     finally:
@@ -87,8 +119,9 @@ def _attend(job: Job, process: subprocess.Popen) -> None:
         if patience is None and (job.work / OUTCOME).exists():
             patience = time.monotonic() + PATIENCE
         if patience is not None and time.monotonic() > patience:
-            logging.getLogger(__name__).warning("%s: its ranks did not leave within %d s and are ended", job.stage,
-                                                PATIENCE)
+            logging.getLogger(__name__).warning(
+                "%s: its ranks did not leave within %d s and are ended", job.stage, PATIENCE
+            )
             return
     _relay_log(job.work / LINES, heard)
     _relay_progress(job, seen)
@@ -128,8 +161,10 @@ def _result(job: Job, code: int) -> dict[str, Any]:
         outcome = json.loads((job.work / OUTCOME).read_bytes())
     except (OSError, ValueError):
         if job.stop:
-            raise Interrupted(f"Stopped in stage {job.stage} ({job.stop.reason}). What was saved before is kept: run "
-                              "the same command again to go on") from None
+            raise Interrupted(
+                f"Stopped in stage {job.stage} ({job.stop.reason}). What was saved before is kept: run "
+                "the same command again to go on"
+            ) from None
         raise StageFailed(_post_mortem(job, code)) from None
     if "result" in outcome:
         return outcome["result"]
@@ -142,8 +177,10 @@ def _post_mortem(job: Job, code: int) -> str:
     text = found[0].read_text() if found else (job.work / OUTPUT).read_text(errors="replace")
     last = [line for line in text.splitlines() if line.strip()][-1:]
     what = f"torchrun was ended by signal {-code}" if code < 0 else f"its processes died {RESTARTS + 1} times"
-    return (f"Stage {job.stage}: {what}; {last[0] if last else 'without a word'}. "
-            f"Their output is in {job.work / OUTPUT}. What was saved is kept: run the same command again")
+    return (
+        f"Stage {job.stage}: {what}; {last[0] if last else 'without a word'}. "
+        f"Their output is in {job.work / OUTPUT}. What was saved is kept: run the same command again"
+    )
 
 
 def outcome_of(error: BaseException) -> dict[str, Any] | None:
@@ -181,11 +218,14 @@ def await_orphans(work: Path, stop: StopSignal, patience: float = PATIENCE) -> N
                 return
             except BlockingIOError:
                 if stop:
-                    raise Interrupted(f"Stopped ({stop.reason}) while processes of an earlier run leave {work}. Run "
-                                      "the same command again to go on") from None
+                    raise Interrupted(
+                        f"Stopped ({stop.reason}) while processes of an earlier run leave {work}. Run "
+                        "the same command again to go on"
+                    ) from None
                 if time.monotonic() > deadline:
-                    raise StageFailed(f"Processes of an earlier run still work in {work}. End them, and run the same "
-                                      "command again") from None
+                    raise StageFailed(
+                        f"Processes of an earlier run still work in {work}. End them, and run the same command again"
+                    ) from None
                 time.sleep(POLL)
 
 

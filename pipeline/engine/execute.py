@@ -40,9 +40,18 @@ class Outcome:
     seconds: float
 
 
-def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: Compute, *,
-            listeners: tuple[Listener, ...] = (), stop: StopSignal | None = None,
-            waiting=lambda holder: None, remote: Remote | None = None, offered: bool = False) -> Outcome:
+def execute(
+    node: Node,
+    inputs: Mapping[str, Artifact],
+    store: Store,
+    compute: Compute,
+    *,
+    listeners: tuple[Listener, ...] = (),
+    stop: StopSignal | None = None,
+    waiting=lambda holder: None,
+    remote: Remote | None = None,
+    offered: bool = False,
+) -> Outcome:
     """The node's artifact: the sound one if there is one, here or on `remote`; else made, going on from the work
     directory. One that was asked for anew (`pipeline.engine.rerun`) is always made.
 
@@ -70,18 +79,31 @@ def execute(node: Node, inputs: Mapping[str, Artifact], store: Store, compute: C
             attempts = _count_attempt(work)
             for artifact in inputs.values():
                 artifact.check_files()
-            job = Job(node.name, node.config, inputs, work, compute, Progress(node.name, work, listeners),
-                      stop, store.monitor(node.name, node.fingerprint))
+            job = Job(
+                node.name,
+                node.config,
+                inputs,
+                work,
+                compute,
+                Progress(node.name, work, listeners),
+                stop,
+                store.monitor(node.name, node.fingerprint),
+            )
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)
             _require_unchanged(node, store)
             seconds = time.monotonic() - started
             artifact = Artifact(
-                stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,
-                config=fingerprint_fields(node.config), inputs={role: n.fingerprint for role, n in node.inputs.items()},
+                stage=node.name,
+                stage_version=node.stage.version,
+                name=node.label,
+                fingerprint=node.fingerprint,
+                config=fingerprint_fields(node.config),
+                inputs={role: n.fingerprint for role, n in node.inputs.items()},
                 metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
                 files=record_files(job.out),
-                provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1))
+                provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1),
+            )
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
     except (OSError, MemoryError, RuntimeError) as error:
@@ -101,8 +123,9 @@ def _reusable(node: Node, store: Store) -> Artifact | None:
         return None
 
 
-def _fetched(node: Node, store: Store, remote: Remote, offered: bool, listeners: tuple[Listener, ...],
-             stop: StopSignal) -> Artifact | None:
+def _fetched(
+    node: Node, store: Store, remote: Remote, offered: bool, listeners: tuple[Listener, ...], stop: StopSignal
+) -> Artifact | None:
     """What `remote` has of it. Where it was not known to have any, that it cannot be asked now is no reason to stop."""
     try:
         return fetched(node, store, remote, listeners, stop)
@@ -116,8 +139,10 @@ def _fetched(node: Node, store: Store, remote: Remote, offered: bool, listeners:
 def _require_unchanged(node: Node, store: Store) -> None:
     """The fingerprint names files outside the store by their content as it was when the run was planned."""
     if node.external != external_digest(node.stage, node.config, store.home / "cache"):
-        raise StageFailed(f"Stage {node.name}: the files that it reads from outside the store were changed after the "
-                          "run was planned. Run the same command again: it is made of what they are now")
+        raise StageFailed(
+            f"Stage {node.name}: the files that it reads from outside the store were changed after the "
+            "run was planned. Run the same command again: it is made of what they are now"
+        )
 
 
 def _count_attempt(work: Path) -> int:
@@ -139,16 +164,24 @@ def _clear(work: Path) -> None:
 
 def _disk_error(error: OSError, node: Node, store: Store) -> StageFailed | None:
     """The full, read-only or vanished disk in words; None for anything else."""
-    remedies = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of your quota",
-                errno.EROFS: "make the store writable", errno.EACCES: "make the store writable"}
+    remedies = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some of your quota",
+        errno.EROFS: "make the store writable",
+        errno.EACCES: "make the store writable",
+    }
     ours = str(error.filename or store.home).startswith(str(store.home))
     if error.errno in remedies and (ours or error.errno != errno.EACCES):  # else the user's images may not be read
-        return StageFailed(f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
-                           f"What was saved before is kept: {remedies[error.errno]} and run the same command again")
+        return StageFailed(
+            f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
+            f"What was saved before is kept: {remedies[error.errno]} and run the same command again"
+        )
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and ours:
-        return StageFailed(f"Stage {node.name}: {error.filename or store.home} has vanished while it was in use. Does "
-                           f"anything remove files from {store.home}, or has its disk gone? Once it is back, run the "
-                           "same command again")
+        return StageFailed(
+            f"Stage {node.name}: {error.filename or store.home} has vanished while it was in use. Does "
+            f"anything remove files from {store.home}, or has its disk gone? Once it is back, run the "
+            "same command again"
+        )
     return None
 
 
@@ -159,15 +192,18 @@ def _memory_error(error: MemoryError | RuntimeError, node: Node) -> StageFailed 
     if not out and "can't allocate memory" not in text and "not enough memory" not in text:  # torch's own, on a CPU
         return None
     training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
-    return StageFailed(f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
-                       f"What was saved before is kept: lower compute.inference_batch{training}, and run the same command again")
+    return StageFailed(
+        f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
+        f"What was saved before is kept: lower compute.inference_batch{training}, and run the same command again"
+    )
 
 
 def failure(stage: str, error: BaseException) -> FlowctlError:
     """A stage's exception as an error that a user can read."""
     if isinstance(error, FlowctlError):
         return error
-    failed = StageFailed(f"Stage {stage} failed: {type(error).__name__}: {error}. What it had saved is kept: run the "
-                         "same command again")
+    failed = StageFailed(
+        f"Stage {stage} failed: {type(error).__name__}: {error}. What it had saved is kept: run the same command again"
+    )
     failed.__cause__ = error
     return failed

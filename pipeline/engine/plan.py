@@ -31,8 +31,9 @@ class Step:
     artifact: Artifact | None = None
 
 
-def plan(nodes: Mapping[str, Node], store: Store, force: Collection[str] = (),
-         remote: Remote | None = None) -> list[Step]:
+def plan(
+    nodes: Mapping[str, Node], store: Store, force: Collection[str] = (), remote: Remote | None = None
+) -> list[Step]:
     """A step for each node, in the order of the DAG. What the store lacks is looked for on `remote`.
 
     Raises RemoteError where that cannot be asked, DamageError that names what does not hold there, and NewerFormat
@@ -52,8 +53,11 @@ def sound(node: Node, store: Store) -> Artifact | None:
         try:
             node.stage.result.model_validate(artifact.metrics)
         except ValidationError as error:
-            raise DamageError(str(artifact.path("artifact.json")), f"metrics: {error.errors()[0]['msg']}",
-                              "Run the same command again: it is made anew from its inputs") from None
+            raise DamageError(
+                str(artifact.path("artifact.json")),
+                f"metrics: {error.errors()[0]['msg']}",
+                "Run the same command again: it is made anew from its inputs",
+            ) from None
     return artifact
 
 
@@ -95,8 +99,12 @@ def _made(artifact: Artifact) -> str:
 def _why_new(node: Node, published: list[Artifact]) -> str:
     """What differs from the nearest artifact of the same stage, of this recipe or of the same data."""
     data = node.inputs.get("data")
-    candidates = [artifact for artifact in published if artifact.stage == node.name and (
-        artifact.name == node.label or (data is not None and artifact.inputs.get("data") == data.fingerprint))]
+    candidates = [
+        artifact
+        for artifact in published
+        if artifact.stage == node.name
+        and (artifact.name == node.label or (data is not None and artifact.inputs.get("data") == data.fingerprint))
+    ]
     if not candidates:
         return "not made yet"
     explained = min((_changes(node, artifact) for artifact in candidates), key=len)

@@ -12,15 +12,36 @@ from pathlib import Path
 from pipeline.recipe.sections import Compute
 from storage.artifact import Provenance
 
-PACKAGES = ("flowctl", "torch", "numpy", "scipy", "zarr", "numcodecs", "torchdiffeq", "pydantic", "prefect",
-            "safetensors", "scikit-learn", "pillow", "diffusers")
+PACKAGES = (
+    "flowctl",
+    "torch",
+    "numpy",
+    "scipy",
+    "zarr",
+    "numcodecs",
+    "torchdiffeq",
+    "pydantic",
+    "prefect",
+    "safetensors",
+    "scikit-learn",
+    "pillow",
+    "diffusers",
+)
 
 
 def provenance(created: datetime, seconds: float, compute: Compute, resumed: int) -> Provenance:
-    return Provenance(created=created.isoformat(timespec="seconds"), wall_seconds=round(seconds, 3),
-                      command=sys.argv, python=platform.python_version(), platform=platform.platform(),
-                      packages=_versions(), git_revision=_revision(), device=_device(compute),
-                      threads=compute.cores, resumed=resumed)
+    return Provenance(
+        created=created.isoformat(timespec="seconds"),
+        wall_seconds=round(seconds, 3),
+        command=sys.argv,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=_versions(),
+        git_revision=_revision(),
+        device=_device(compute),
+        threads=compute.cores,
+        resumed=resumed,
+    )
 
 
 def _device(compute: Compute) -> str:
@@ -43,9 +64,12 @@ def _versions() -> dict[str, str]:
 
 def _revision() -> str | None:
     """The source tree's git revision, with `-dirty` where it has changes; None outside a checkout."""
+
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True,
-                              timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):

@@ -26,13 +26,17 @@ def offered(node: Node, remote: Remote) -> Artifact | None:
         try:
             node.stage.result.model_validate(artifact.metrics)
         except ValidationError as error:
-            raise DamageError(remote.address(artifact), f"metrics: {error.errors()[0]['msg']}",
-                              f"Remove it there, or make it anew: --force {node.name}") from None
+            raise DamageError(
+                remote.address(artifact),
+                f"metrics: {error.errors()[0]['msg']}",
+                f"Remove it there, or make it anew: --force {node.name}",
+            ) from None
     return artifact
 
 
-def fetched(node: Node, store: Store, remote: Remote, listeners: tuple[Listener, ...], stop: StopSignal,
-            ) -> Artifact | None:
+def fetched(
+    node: Node, store: Store, remote: Remote, listeners: tuple[Listener, ...], stop: StopSignal
+) -> Artifact | None:
     """The node's artifact, in the store from now on; None if `remote` has none. To be called under the stage's lock.
 
     Every byte is held against the manifest before the artifact gets its name. A fetch that was killed or stopped goes
@@ -53,8 +57,9 @@ class Moments:
     stop is asked for. `verb` is what happens to the artifact: fetched, or sent.
     """
 
-    def __init__(self, artifact: Artifact, verb: str, report: Callable[[int, int, str], None],
-                 stop: StopSignal) -> None:
+    def __init__(
+        self, artifact: Artifact, verb: str, report: Callable[[int, int, str], None], stop: StopSignal
+    ) -> None:
         self.artifact, self.verb, self.report, self.stop = artifact, verb, report, stop
         self.done, self.total = 0, sum(record.size for record in artifact.files)
 
@@ -62,5 +67,7 @@ class Moments:
         self.done += size
         self.report(-(-self.done // MB), -(-self.total // MB), f"MB {self.verb}")
         if self.stop:
-            raise Interrupted(f"Stopped ({self.stop.reason}) while {self.artifact.stage} was {self.verb}. What has "
-                              "come over is kept: run the same command again to go on")
+            raise Interrupted(
+                f"Stopped ({self.stop.reason}) while {self.artifact.stage} was {self.verb}. What has "
+                "come over is kept: run the same command again to go on"
+            )

@@ -53,11 +53,17 @@ def _run(work: Path) -> None:
     stage = stage_named(spec["stage"])
     if ranks.first():
         _log_to(work / LINES)
-    job = Job(stage.name, getattr(configs, spec["config_type"]).model_validate(spec["config"]),
-              {role: Artifact.read(Path(root)) for role, root in spec["inputs"].items()}, work,
-              _placed(configs.Compute.model_validate(spec["compute"])),
-              Progress(stage.name, work, silent=not ranks.first()), StopFile(work),
-              Path(spec["monitor"]) if spec["monitor"] else None, ranks.rank())
+    job = Job(
+        stage.name,
+        getattr(configs, spec["config_type"]).model_validate(spec["config"]),
+        {role: Artifact.read(Path(root)) for role, root in spec["inputs"].items()},
+        work,
+        _placed(configs.Compute.model_validate(spec["compute"])),
+        Progress(stage.name, work, silent=not ranks.first()),
+        StopFile(work),
+        Path(spec["monitor"]) if spec["monitor"] else None,
+        ranks.rank(),
+    )
     result = stage.module().run(job)
     ranks.barrier()
     if ranks.first():
@@ -105,6 +111,7 @@ def _report(work: Path, error: Exception) -> int:
 
 def _log_to(path: Path) -> None:
     """The first rank's log lines, for the launcher to pass on."""
+
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             line = {"name": record.name, "level": record.levelno, "message": record.getMessage()}

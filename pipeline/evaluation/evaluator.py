@@ -100,13 +100,25 @@ class Evaluator:
         """From what all ranks have collected; one rank computes, for it may take minutes."""
         moments, likeness, kept, some_calls, spent = zip(*gathered, strict=True)
         calls = [count for part in some_calls for count in part]
-        figures = [MetricValue(self.protocol["metric"], frechet_distance(self.real, reduce(Moments.merge, moments)), None,
-                            {})]
+        figures = [
+            MetricValue(self.protocol["metric"], frechet_distance(self.real, reduce(Moments.merge, moments)), None, {})
+        ]
         if self.panel is not None:
             figures += self.panel.measured(reduce(FeatureBuffer.merge, kept))
-        figures += [MetricValue(metric, value, None, facts)
-                    for metric, value, facts in reduce(PairedImageMetrics.merge, likeness).figures()]
-        return tuple(Score(model=entry.model, solver=entry.solver, nfe=sum(calls) / len(calls), metric=item.metric,
-                           value=item.value, error=item.error, seconds=sum(spent),
-                           protocol=self.protocol | entry.facts | {"metric": item.metric} | item.facts)
-                     for item in figures)
+        figures += [
+            MetricValue(metric, value, None, facts)
+            for metric, value, facts in reduce(PairedImageMetrics.merge, likeness).figures()
+        ]
+        return tuple(
+            Score(
+                model=entry.model,
+                solver=entry.solver,
+                nfe=sum(calls) / len(calls),
+                metric=item.metric,
+                value=item.value,
+                error=item.error,
+                seconds=sum(spent),
+                protocol=self.protocol | entry.facts | {"metric": item.metric} | item.facts,
+            )
+            for item in figures
+        )

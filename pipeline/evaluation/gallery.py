@@ -97,7 +97,9 @@ class Gallery:
                 picture.append((caption(entry) if pair == 0 else "", self._seen(states[-1])))
         return labelled_rows(picture, STEPS) if picture else None
 
-    def neighbours(self, found: Sequence[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]], training: TrainingSetNeighbours) -> Image | None:
+    def neighbours(
+        self, found: Sequence[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]], training: TrainingSetNeighbours
+    ) -> Image | None:
         """The samples that come nearest to a training image, nearest first, above that image.
 
         `found` holds, by entry, samples (n, C, H, W), and distances (n,) and rows (n,) of their neighbours.
@@ -105,8 +107,10 @@ class Gallery:
         picture = []
         for entry, samples, distances, rows in found:
             nearest = distances.argsort()[:SHOWN]
-            picture += [(caption(entry), samples[nearest]),
-                        ("nearest of training", training.train.pixels(rows[nearest]))]
+            picture += [
+                (caption(entry), samples[nearest]),
+                ("nearest of training", training.train.pixels(rows[nearest])),
+            ]
         return labelled_rows(picture) if picture else None
 
     def _rows(self, count: int, first: int = 0) -> tuple[Tensor, Tensor | None]:

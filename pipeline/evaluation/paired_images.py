@@ -40,6 +40,11 @@ class PairedImageMetrics:
         if not self.psnr:
             return []
         count = len(self.psnr)
-        return [("PSNR", math.fsum(self.psnr) / count, {"target": "the test image itself"}),
-                ("SSIM", math.fsum(self.ssim) / count, {"target": "the test image itself",
-                                                        "window": f"{self.window}x{self.window} Gaussian, sigma 1.5"})]
+        return [
+            ("PSNR", math.fsum(self.psnr) / count, {"target": "the test image itself"}),
+            (
+                "SSIM",
+                math.fsum(self.ssim) / count,
+                {"target": "the test image itself", "window": f"{self.window}x{self.window} Gaussian, sigma 1.5"},
+            ),
+        ]

@@ -32,8 +32,12 @@ def samplers(job: Job, start: Start, held_out: TargetImages | None, device: torc
     if "teacher" in job.inputs and config.teacher:
         yield _teacher(job, derive(config.seed, "evaluation"), device)
     if held_out is not None:
-        yield SamplerUnderTest(ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0))
-        yield SamplerUnderTest(ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0))
+        yield SamplerUnderTest(
+            ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0)
+        )
+        yield SamplerUnderTest(
+            ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0)
+        )
     load = lru_cache(maxsize=None)(lambda model, ema: networks.load_network(job.inputs[model], device, ema))
     sweeps = {"student": config.student, "onestep": config.onestep}
     models = [*students_among(job.inputs), "onestep"]
@@ -46,9 +50,17 @@ def samplers(job: Job, start: Start, held_out: TargetImages | None, device: torc
                 yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
 
 
-def _sampled(network: nn.Module, path: GaussianPath, how: Sweep, nfe: int, start: Start, held_out: TargetImages | None,
-             device: torch.device) -> tuple[Callable, Callable]:
+def _sampled(
+    network: nn.Module,
+    path: GaussianPath,
+    how: Sweep,
+    nfe: int,
+    start: Start,
+    held_out: TargetImages | None,
+    device: torch.device,
+) -> tuple[Callable, Callable]:
     """`make` and `walk` of an entry."""
+
     def told(rows: Tensor) -> Tensor | None:
         return None if held_out is None else held_out.conditions(rows, device)
 
@@ -70,9 +82,15 @@ def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
         return teacher_samples(flow, rows, labels, seed, config, schedules, device), 0.0
 
-    facts = {"guidance": config.guidance, "annealed": config.annealed, "temperature": config.temperature,
-             "attention_temperature": config.attention_temperature, "denoised": config.denoise, "noise": config.noise_std,
-             **trained(teacher)}
+    facts = {
+        "guidance": config.guidance,
+        "annealed": config.annealed,
+        "temperature": config.temperature,
+        "attention_temperature": config.attention_temperature,
+        "denoised": config.denoise,
+        "noise": config.noise_std,
+        **trained(teacher),
+    }
     return SamplerUnderTest("teacher", "inverse", 0, facts, make)
 
 

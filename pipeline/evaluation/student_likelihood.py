@@ -20,8 +20,9 @@ from storage.imageset import ImageSet
 TOGETHER = 64  # images in one integration: they share its steps, so this is part of the number
 
 
-def student_bits(network: nn.Module, images: ImageSet, wish: Likelihood, job: Job,
-                 device: torch.device) -> LikelihoodResult:
+def student_bits(
+    network: nn.Module, images: ImageSet, wish: Likelihood, job: Job, device: torch.device
+) -> LikelihoodResult:
     """Mean over test images drawn once and for all, each dequantised uniformly once; the ranks share the batches.
 
     The network predicts the velocity of a straight path, given the class where there are any.
@@ -34,10 +35,15 @@ def student_bits(network: nn.Module, images: ImageSet, wish: Likelihood, job: Jo
         x = dequantise(held_out.pixels(rows), images.levels, u).to(device)
         labels = held_out.classes(rows)
         with same_bits(device):
-            found = log_density(guided(network, None if labels is None else labels.to(device)), x,
-                                divergence="hutchinson", probes=wish.probes,
-                                generator=generator(job.config.seed, "probes", int(rows[0])),
-                                rtol=wish.tolerance, atol=wish.tolerance)
+            found = log_density(
+                guided(network, None if labels is None else labels.to(device)),
+                x,
+                divergence="hutchinson",
+                probes=wish.probes,
+                generator=generator(job.config.seed, "probes", int(rows[0])),
+                rtol=wish.tolerance,
+                atol=wish.tolerance,
+            )
         densities.append(found.log_density.cpu())
         errors.append(found.probe_error.cpu())
         calls.append(found.calls)
@@ -45,6 +51,12 @@ def student_bits(network: nn.Module, images: ImageSet, wish: Likelihood, job: Jo
     parts = ranks.gathered((densities, errors, calls))
     densities, errors, calls = ([item for part in column for item in part] for column in zip(*parts, strict=True))
     bits = bits_per_dimension(torch.cat(densities), held_out.shape, images.levels, torch.cat(errors))
-    return LikelihoodResult(bits_per_dim=bits.mean, standard_error=bits.standard_error, probe_error=bits.probe_error,
-                            images=bits.images, probes=wish.probes, tolerance=wish.tolerance,
-                            calls=sum(calls) / len(calls))
+    return LikelihoodResult(
+        bits_per_dim=bits.mean,
+        standard_error=bits.standard_error,
+        probe_error=bits.probe_error,
+        images=bits.images,
+        probes=wish.probes,
+        tolerance=wish.tolerance,
+        calls=sum(calls) / len(calls),
+    )

@@ -21,10 +21,18 @@ def sampler_facts(subject: Subject) -> dict[str, Any]:
     images = subject.images
     originals = images.originals
     facts = {
-        "format": FORMAT, "recipe": subject.recipe, "model": subject.model, "average": subject.ema,
-        "shape": list(images.shape), "classes": images.classes,
-        "images": {"shape": list(originals.shape), "range": [-1, 1], "levels": originals.levels,
-                   "rounding": "u = floor((x + 1) / 2 (levels - 1) + 1/2)"},
+        "format": FORMAT,
+        "recipe": subject.recipe,
+        "model": subject.model,
+        "average": subject.ema,
+        "shape": list(images.shape),
+        "classes": images.classes,
+        "images": {
+            "shape": list(originals.shape),
+            "range": [-1, 1],
+            "levels": originals.levels,
+            "rounding": "u = floor((x + 1) / 2 (levels - 1) + 1/2)",
+        },
         "latents": _latents(subject),
     }
     return facts | (_teacher(subject) if subject.model == "teacher" else _student(subject))
@@ -46,8 +54,10 @@ def _student(subject: Subject) -> dict[str, Any]:
     metric = scores[0].metric if any(way.value is not None for way in ways) else None
     return {
         "path": subject.artifact.config.get("path", {"kind": "linear"}),
-        "noise_scale": path.coefficients(torch.ones((), dtype=torch.float64)).s.item(), "metric": metric,
-        "recommended": recommended(ways, metric), "ways": [written(way, path) for way in ways],
+        "noise_scale": path.coefficients(torch.ones((), dtype=torch.float64)).s.item(),
+        "metric": metric,
+        "recommended": recommended(ways, metric),
+        "ways": [written(way, path) for way in ways],
     }
 
 
@@ -59,9 +69,13 @@ def _teacher(subject: Subject) -> dict[str, Any]:
     bank = subject.made.get("bank")
     clean = config.denoise and config.dequantisation == "gaussian"
     return {
-        "schedules": schedules, "guidance": config.guidance, "annealed": config.annealed,
-        "attention_temperature": config.attention_temperature, "temperature": config.temperature,
-        "noise": config.noise_std, "denoise": config.noise_std if clean else 0.0,
+        "schedules": schedules,
+        "guidance": config.guidance,
+        "annealed": config.annealed,
+        "attention_temperature": config.attention_temperature,
+        "temperature": config.temperature,
+        "noise": config.noise_std,
+        "denoise": config.noise_std if clean else 0.0,
         "sigma_f": None if bank is None else bank.metrics["sigma_f"],
     }
 

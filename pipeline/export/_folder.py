@@ -29,8 +29,11 @@ def check_place(out: Path, force: bool) -> None:
     if not force:
         raise InputError("--out names a new or empty directory", str(out), "Choose another, or replace it by --force.")
     if not {SAMPLER, WEIGHTS} <= there or there - OURS:
-        raise InputError("--force replaces an earlier export and nothing else",
-                         f"{out} with {', '.join(sorted(there - OURS)[:3]) or 'no model'}", "Choose another.")
+        raise InputError(
+            "--force replaces an earlier export and nothing else",
+            f"{out} with {', '.join(sorted(there - OURS)[:3]) or 'no model'}",
+            "Choose another.",
+        )
 
 
 @contextmanager

@@ -33,9 +33,11 @@ def require_onnx() -> None:
     """Raise InputError unless the packages of the extra can be imported."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError("--onnx writes with onnx and onnxscript, and checks with onnxruntime",
-                         f"{', '.join(missing)}: not installed",
-                         "Install the extra: pip install -e '.[onnx]' in the project's folder.")
+        raise InputError(
+            "--onnx writes with onnx and onnxscript, and checks with onnxruntime",
+            f"{', '.join(missing)}: not installed",
+            "Install the extra: pip install -e '.[onnx]' in the project's folder.",
+        )
 
 
 def write_onnx(network: nn.Module, path: Path) -> Checked:
@@ -58,25 +60,37 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
     try:
         with _quiet():
             program = torch.onnx.export(  # one name for all three: a shared torch.export.Dim silently fixes the batch
-                network, example, dynamo=True, verbose=False, input_names=names[:len(example)],
-                output_names=["velocity"], dynamic_shapes=tuple({0: "batch"} for _ in example))
+                network,
+                example,
+                dynamo=True,
+                verbose=False,
+                input_names=names[: len(example)],
+                output_names=["velocity"],
+                dynamic_shapes=tuple({0: "batch"} for _ in example),
+            )
             size = sum(tensor.nbytes for tensor in network.state_dict().values())
             program.save(path, external_data=size > INLINE)
     except Exception as error:  # whatever torch's exporter and onnxscript raise
         _remove(path)
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError("ONNX must know every operation of the network", f"{type(network).__name__}: {line}",
-                         "Leave --onnx out: weights.safetensors holds the same network.") from error
+        raise InputError(
+            "ONNX must know every operation of the network",
+            f"{type(network).__name__}: {line}",
+            "Leave --onnx out: weights.safetensors holds the same network.",
+        ) from error
     try:
         difference = max(_difference(network, path, _inputs(network, rows)) for rows in BATCHES)
     except Exception as error:  # ONNX Runtime's own
         _remove(path)
-        raise FlowctlError(f"ONNX Runtime cannot run what torch wrote ({error}); {path.name} was removed. "
-                           "Leave --onnx out") from error
+        raise FlowctlError(
+            f"ONNX Runtime cannot run what torch wrote ({error}); {path.name} was removed. Leave --onnx out"
+        ) from error
     if not difference <= TOLERANCE:
         _remove(path)
-        raise FlowctlError(f"ONNX Runtime differs from the network by {difference:.2g} of its largest velocity, and "
-                           f"{TOLERANCE:g} is allowed; {path.name} was removed. Leave --onnx out")
+        raise FlowctlError(
+            f"ONNX Runtime differs from the network by {difference:.2g} of its largest velocity, and "
+            f"{TOLERANCE:g} is allowed; {path.name} was removed. Leave --onnx out"
+        )
     return Checked(difference, program.model.opset_imports[""])
 
 

@@ -38,8 +38,11 @@ def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
     if not scores:
         return []
     first = scores[0].metric
-    found = [SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value)
-             for s in scores if s.metric == first and s.solver != ADAPTIVE]
+    found = [
+        SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value)
+        for s in scores
+        if s.metric == first and s.solver != ADAPTIVE
+    ]
     return sorted(found, key=lambda way: (way.nfe, way.value if lower_is_better(first) else -way.value))
 
 
@@ -73,8 +76,15 @@ def written(way: SamplerSetting, path: GaussianPath) -> dict[str, Any]:
     steps = [{"solver": way.solver, "t": t, "to": to} for t, to in pairwise(times)]
     if isinstance(plan.solver, Heun) and plan.solver.euler_last:
         steps[-1]["solver"] = "euler"
-    return {"nfe": way.nfe, "solver": way.solver, "grid": way.grid, "guidance": way.guidance, "score": way.value,
-            "steps": steps, "evaluations": [_evaluation(t, path) for t in asked]}
+    return {
+        "nfe": way.nfe,
+        "solver": way.solver,
+        "grid": way.grid,
+        "guidance": way.guidance,
+        "score": way.value,
+        "steps": steps,
+        "evaluations": [_evaluation(t, path) for t in asked],
+    }
 
 
 def _evaluation(t: float, path: GaussianPath) -> dict[str, float]:

@@ -71,7 +71,9 @@ class Subject:
         """How a student can be sampled: as it was measured, else as the recipe would measure it. None for a teacher."""
         if self.model == "teacher":
             return []
-        planned = [SamplerSetting(sweep.solver, sweep.grid, nfe, sweep.guidance) for sweep in self.sweeps for nfe in sweep.nfe]
+        planned = [
+            SamplerSetting(sweep.solver, sweep.grid, nfe, sweep.guidance) for sweep in self.sweeps for nfe in sweep.nfe
+        ]
         planned = sorted(dict.fromkeys(planned), key=lambda way: way.nfe)
         steps = self.artifact.config.get("steps", 1)  # that it was trained for
         only = [SamplerSetting("euler", "uniform", steps)] if self.model == "onestep" else [NO_SWEEP]
@@ -93,9 +95,11 @@ class Subject:
         noise and a class; DamageError where its files do not fit each other."""
         network = networks.load_network(self.artifact, device, self.average)
         if getattr(network.config, "condition_channels", 0) or "source" in self.made:
-            raise InputError("export takes a network that makes images of noise and a class alone",
-                             f"{self.model} of {self.recipe}, which starts from images or is told some",
-                             "Sample it with flowctl sample")
+            raise InputError(
+                "export takes a network that makes images of noise and a class alone",
+                f"{self.model} of {self.recipe}, which starts from images or is told some",
+                "Sample it with flowctl sample",
+            )
         return network
 
     @property

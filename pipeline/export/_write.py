@@ -27,8 +27,14 @@ from storage.errors import DamageError, InputError
 SHOWN = 64  # images in the picture
 
 
-def export(subject: Subject, out: Path, onnx: bool = False, force: bool = False,
-           device: torch.device | str = "cpu", batch: int = 64) -> Path:
+def export(
+    subject: Subject,
+    out: Path,
+    onnx: bool = False,
+    force: bool = False,
+    device: torch.device | str = "cpu",
+    batch: int = 64,
+) -> Path:
     """Write the network, how it is sampled, its card and a picture to `out`, whole or not at all.
 
     The picture is drawn by what was written, read back with `models.load`: its images are those of `flowctl sample`.
@@ -52,8 +58,12 @@ def export(subject: Subject, out: Path, onnx: bool = False, force: bool = False,
     check_place(out, force)
     if onnx:
         if subject.model == "teacher":
-            raise InputError("--onnx writes a velocity network", "teacher", "Decoding a flow is a loop whose length "
-                             "depends on the values: export the student, or leave --onnx out.")
+            raise InputError(
+                "--onnx writes a velocity network",
+                "teacher",
+                "Decoding a flow is a loop whose length "
+                "depends on the values: export the student, or leave --onnx out.",
+            )
         require_onnx()
     network, facts = subject.network(), sampler_facts(subject)
     with published(out) as folder:
@@ -76,8 +86,11 @@ def _copy(artifact: Artifact, name: str, to: Path) -> None:
     to.parent.mkdir(exist_ok=True)
     shutil.copyfile(artifact.path(name), to)
     if sha256_file(to) != artifact.digest(name):
-        raise DamageError(str(artifact.path(name)), "its SHA-256 is not the recorded one",
-                          "Run the recipe again with --force for this stage: it is made anew from its inputs")
+        raise DamageError(
+            str(artifact.path(name)),
+            "its SHA-256 is not the recorded one",
+            "Run the recipe again with --force for this stage: it is made anew from its inputs",
+        )
 
 
 def _samples(subject: Subject, folder: Path, device: torch.device | str, batch: int) -> Tensor:

@@ -42,8 +42,9 @@ def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu")
     return (rows % classes).to(device) if classes else None
 
 
-def told(rows: Tensor, images: ImageSet, held_out: TargetImages | None,
-         device: torch.device | str = "cpu") -> tuple[Tensor | None, Tensor | None]:
+def told(
+    rows: Tensor, images: ImageSet, held_out: TargetImages | None, device: torch.device | str = "cpu"
+) -> tuple[Tensor | None, Tensor | None]:
     """Classes (N,) and conditions (N, C, H, W) of samples that are looked at one by one: all classes in turn, or those
     of the test images that they should be."""
     if held_out is None:
@@ -72,8 +73,13 @@ def start_of(seed: int, shape: tuple[int, ...], source: Examples | None, device:
     return partial(starting_images, seed, source=source, device=device)
 
 
-def student_velocity(network: nn.Module, path: GaussianPath, labels: Tensor | None, guidance: float = 1.0,
-                     condition: Tensor | None = None) -> Velocity:
+def student_velocity(
+    network: nn.Module,
+    path: GaussianPath,
+    labels: Tensor | None,
+    guidance: float = 1.0,
+    condition: Tensor | None = None,
+) -> Velocity:
     """The velocity (x_t, t) -> v that a student is sampled with. Guidance is about classes: both of its calls are told
     the condition, (B, C, H, W), of a student that has one."""
     field = velocity_of(network, path)
@@ -81,8 +87,15 @@ def student_velocity(network: nn.Module, path: GaussianPath, labels: Tensor | No
 
 
 @torch.no_grad()
-def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: Sweep, nfe: int,
-                    path: GaussianPath = LINEAR, condition: Tensor | None = None) -> tuple[Tensor, float]:
+def student_samples(
+    network: nn.Module,
+    z: Tensor,
+    labels: Tensor | None,
+    how: Sweep,
+    nfe: int,
+    path: GaussianPath = LINEAR,
+    condition: Tensor | None = None,
+) -> tuple[Tensor, float]:
     """Images (N, C, H, W) float32 from z, noise or images of a source, and the network calls that were really made.
 
     The grid runs from t = 1, where the path starts from z, to path.t_end.
@@ -94,8 +107,15 @@ def student_samples(network: nn.Module, z: Tensor, labels: Tensor | None, how: S
 
 
 @torch.no_grad()
-def student_walk(network: nn.Module, z: Tensor, labels: Tensor | None, how: Sweep, nfe: int,
-                 path: GaussianPath = LINEAR, condition: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
+def student_walk(
+    network: nn.Module,
+    z: Tensor,
+    labels: Tensor | None,
+    how: Sweep,
+    nfe: int,
+    path: GaussianPath = LINEAR,
+    condition: Tensor | None = None,
+) -> tuple[list[float], list[Tensor]]:
     """The times of `student_samples`, falling from 1, and x_t (N, C, H, W) at each; the last are its images.
 
     Dopri5 chooses its own times, and is looked at on `LOOKS` steps of the grid.
@@ -120,8 +140,15 @@ def guidance_of(config: Teacher) -> Guidance | None:
 
 
 @torch.no_grad()
-def teacher_samples(flow: TarFlow, rows: Tensor, labels: Tensor | None, seed: int, config: Teacher,
-                    schedules: Sequence[Schedule], device: torch.device | str = "cpu") -> Tensor:
+def teacher_samples(
+    flow: TarFlow,
+    rows: Tensor,
+    labels: Tensor | None,
+    seed: int,
+    config: Teacher,
+    schedules: Sequence[Schedule],
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Images (N, C, H, W) float32 by inverting the flow from its prior, the training noise removed if asked."""
     z = config.temperature * starting_noise(seed, rows, flow.config.shape, device)
     with full_precision(flow):

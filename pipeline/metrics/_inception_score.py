@@ -47,8 +47,11 @@ class Confidence:
 
     def __init__(self, count: int, splits: int = 10, seed: int = 0) -> None:
         if not 1 <= splits <= count:
-            raise InputError("An Inception Score needs one split or more, and an image in each", (count, splits),
-                             "Generate more images or use fewer splits.")
+            raise InputError(
+                "An Inception Score needs one split or more, and an image in each",
+                (count, splits),
+                "Generate more images or use fewer splits.",
+            )
         order = np.random.default_rng(seed).permutation(count)
         self._split = torch.empty(count, dtype=torch.long)
         for number, part in enumerate(torch.from_numpy(order).tensor_split(splits)):

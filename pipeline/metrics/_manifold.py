@@ -73,15 +73,22 @@ def manifold(real: Tensor, generated: Tensor, neighbours: tuple[int, int] = (3, 
         density += int(within.sum())
         reached[:, 1] |= within.any(0)
     recall, coverage = reached.double().mean(0).tolist()
-    return Manifold(inside / len(generated), recall, density / (many * len(generated)), coverage, len(real),
-                    len(generated), (few, many))
+    return Manifold(
+        inside / len(generated),
+        recall,
+        density / (many * len(generated)),
+        coverage,
+        len(real),
+        len(generated),
+        (few, many),
+    )
 
 
 def _radii(features: Tensor, neighbours: tuple[int, ...]) -> Tensor:
     """Squared distance of each feature (n, F) to its k-th nearest other one, for each k: (n, len(neighbours))."""
     radii = []
     for start in range(0, len(features), step := max(1, _AT_ONCE // len(features))):
-        pairs = _squared_distances(features[start:start + step], features)
+        pairs = _squared_distances(features[start : start + step], features)
         pairs.diagonal(start).fill_(torch.inf)  # none is its own neighbour
         nearest = pairs.topk(max(neighbours), dim=1, largest=False, sorted=True).values
         radii.append(nearest[:, [k - 1 for k in neighbours]])

@@ -78,13 +78,22 @@ class MetricSuite:
         InputError: an Inception Score without classes.
     """
 
-    def __init__(self, names: Sequence[str], metric: str, real: Tensor, samples: int,
-                 logits: Callable[[Tensor], Tensor] | None = None, seed: int = 0,
-                 device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        metric: str,
+        real: Tensor,
+        samples: int,
+        logits: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if "inception-score" in names and logits is None:
-            raise InputError("inception-score needs an extractor that knows classes", metric,
-                             "Leave it out of evaluation.metrics, or set reference.extractor to inception or "
-                             "classifier")
+            raise InputError(
+                "inception-score needs an extractor that knows classes",
+                metric,
+                "Leave it out of evaluation.metrics, or set reference.extractor to inception or classifier",
+            )
         self.names, self.real, self.samples = tuple(names), real, samples
         self._standard = metric == "FID"
         self._suffix = "inception" if self._standard else metric.removeprefix("FD-")
@@ -96,7 +105,9 @@ class MetricSuite:
     def collect(self) -> FeatureBuffer:
         """An empty collection, for one way of sampling."""
         asked = "inception-score" in self.names
-        return FeatureBuffer(confidence=Confidence(self.samples, min(SPLITS, self.samples), self.seed) if asked else None)
+        return FeatureBuffer(
+            confidence=Confidence(self.samples, min(SPLITS, self.samples), self.seed) if asked else None
+        )
 
     def update(self, collected: FeatureBuffer, rows: Tensor, features: Tensor) -> None:
         """Take in images number `rows` (b,) by their features (b, F)."""
@@ -123,9 +134,13 @@ class MetricSuite:
         for it looks at one side only. Halves are smaller, which lowers coverage and recall a little."""
         order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(self.real)))
         half = len(order) // 2
-        sides = self.real[order[:half]], self.real[order[half:2 * half]]
-        return {item.metric: item.value for name in self.names if name != "inception-score"
-                for item in self._against(name, *sides)}
+        sides = self.real[order[:half]], self.real[order[half : 2 * half]]
+        return {
+            item.metric: item.value
+            for name in self.names
+            if name != "inception-score"
+            for item in self._against(name, *sides)
+        }
 
     @property
     def _keeps(self) -> bool:
@@ -137,8 +152,9 @@ class MetricSuite:
             return None
         rows = torch.cat(collected.rows)
         if len(rows) != int(self._kept.sum()):
-            raise InputError(f"These metrics are of {int(self._kept.sum())} generated images", len(rows),
-                             "Give all of them.")
+            raise InputError(
+                f"These metrics are of {int(self._kept.sum())} generated images", len(rows), "Give all of them."
+            )
         return torch.cat(collected.features)[rows.argsort()]
 
     def _against(self, name: str, real: Tensor, generated: Tensor) -> list[MetricValue]:
@@ -146,16 +162,25 @@ class MetricSuite:
         kept = {"features_kept": f"{len(real):,} real, {len(generated):,} generated, drawn at random"}
         if name == "kid":
             distance = kid(real, generated, self.seed)
-            facts = {"subsets": f"{distance.subsets} of {distance.size:,} of each side, none in two",
-                     "kernel": "(x·y / F + 1)³"}
-            return [MetricValue("KID" if self._standard else f"KD-{self._suffix}", distance.value,
-                             distance.standard_error, kept | facts)]
+            facts = {
+                "subsets": f"{distance.subsets} of {distance.size:,} of each side, none in two",
+                "kernel": "(x·y / F + 1)³",
+            }
+            return [
+                MetricValue(
+                    "KID" if self._standard else f"KD-{self._suffix}",
+                    distance.value,
+                    distance.standard_error,
+                    kept | facts,
+                )
+            ]
         if name == "precision-recall":
             found = manifold(real, generated)
             few, many = found.neighbours
-            return [MetricValue(metric, getattr(found, metric), None, kept | {"neighbours": neighbours})
-                    for metric, neighbours in (("precision", few), ("recall", few), ("density", many),
-                                               ("coverage", many))]
+            return [
+                MetricValue(metric, getattr(found, metric), None, kept | {"neighbours": neighbours})
+                for metric, neighbours in (("precision", few), ("recall", few), ("density", many), ("coverage", many))
+            ]
         distance = sliced_w2(real, generated, PROJECTIONS, self.seed)
         return [MetricValue(f"SW2-{self._suffix}", distance, None, kept | {"projections": PROJECTIONS})]
 
@@ -163,5 +188,6 @@ class MetricSuite:
         """With the standard error of the mean over splits; the literature's ± is their standard deviation."""
         score = confidence.score()
         error = score.std / (score.splits - 1) ** 0.5 if score.splits > 1 else None
-        return MetricValue("IS" if self._standard else f"IS-{self._suffix}", score.value, error,
-                        {"splits": score.splits})
+        return MetricValue(
+            "IS" if self._standard else f"IS-{self._suffix}", score.value, error, {"splits": score.splits}
+        )

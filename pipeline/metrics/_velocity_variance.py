@@ -17,8 +17,13 @@ from storage.errors import InputError
 _AT_ONCE = 2**24  # distances in memory at a time
 
 
-def velocity_variance(x: Tensor, z: Tensor, times: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9), neighbours: int = 10,
-                      labels: Tensor | None = None) -> list[float]:
+def velocity_variance(
+    x: Tensor,
+    z: Tensor,
+    times: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
+    neighbours: int = 10,
+    labels: Tensor | None = None,
+) -> list[float]:
     """E Var(v | x_t, t) per dimension at each time, from pairs and their neighbours: the least loss that can be had.
 
     The mean of v over the k nearest other points of x_t stands for E[v | x_t]. Two corrections:
@@ -55,8 +60,11 @@ def velocity_variance(x: Tensor, z: Tensor, times: Sequence[float] = (0.1, 0.3, 
     groups = [(every == label).nonzero().squeeze(1) for label in every.unique()]
     least = min((len(group) for group in groups), default=0)
     if not 1 <= neighbours < least:
-        raise InputError(f"Neighbours are 1 or more, of more pairs than that in each class ({least} here)", neighbours,
-                         "Give more pairs or ask for fewer neighbours.")
+        raise InputError(
+            f"Neighbours are 1 or more, of more pairs than that in each class ({least} here)",
+            neighbours,
+            "Give more pairs or ask for fewer neighbours.",
+        )
     total = torch.zeros(len(times), dtype=torch.float64)
     for group in groups:
         there = group.to(x.device)
@@ -92,11 +100,11 @@ def neighbour_means(places: Tensor, values: Tensor, neighbours: int) -> Tensor:
     means = torch.empty_like(values)
     at_once = max(1, _AT_ONCE // len(places))
     for start in range(0, len(places), at_once):
-        part = places[start:start + at_once]  # (m, D)
+        part = places[start : start + at_once]  # (m, D)
         distances = torch.cdist(part, places)  # (m, n)
         own = torch.arange(start, start + len(part), device=places.device)
         distances[own - start, own] = torch.inf
         nearest = distances.topk(neighbours, largest=False).indices  # (m, k)
         few = max(1, _AT_ONCE // (neighbours * values.shape[1]))
-        means[start:start + len(part)] = torch.cat([values[rows].mean(1) for rows in nearest.split(few)])
+        means[start : start + len(part)] = torch.cat([values[rows].mean(1) for rows in nearest.split(few)])
     return means

@@ -54,11 +54,12 @@ def nearest(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
             raise _unlike(queries, train)
         for first in range(0, len(queries) if len(train) else 0, step := max(1, _AT_ONCE // max(1, len(train)))):
             # Exactly 0 for copies, which the faster expansion through a matrix product would miss.
-            found = torch.cdist(queries[first:first + step], train,
-                                compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
-            nearer = found.values < best[first:first + step]  # the first of equal ones stays
-            best[first:first + step][nearer] = found.values[nearer]
-            rows[first:first + step][nearer] = found.indices[nearer] + seen
+            found = torch.cdist(queries[first : first + step], train, compute_mode="donot_use_mm_for_euclid_dist").min(
+                dim=1
+            )
+            nearer = found.values < best[first : first + step]  # the first of equal ones stays
+            best[first : first + step][nearer] = found.values[nearer]
+            rows[first : first + step][nearer] = found.indices[nearer] + seen
         seen += len(train)
     if not seen:
         raise _unlike(queries, queries[:0])
@@ -66,18 +67,18 @@ def nearest(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _unlike(queries: Tensor, train: Tensor) -> InputError:
-    return InputError("Neighbours are sought among images of one size", (tuple(queries.shape), tuple(train.shape)),
-                      "Give images of the same data set.")
+    return InputError(
+        "Neighbours are sought among images of one size",
+        (tuple(queries.shape), tuple(train.shape)),
+        "Give images of the same data set.",
+    )
 
 
 def judged(of_samples: Tensor, of_held_out: Tensor) -> Memorisation:
     """The comparison of distances to nearest training images, of samples (M,) and held-out images (K,)."""
     near = of_held_out.quantile(0.01)
     return Memorisation(
-        _spread(of_samples),
-        _spread(of_held_out),
-        float((of_samples < near).double().mean()),
-        float(near),
+        _spread(of_samples), _spread(of_held_out), float((of_samples < near).double().mean()), float(near)
     )
 
 

@@ -30,8 +30,9 @@ def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor
     for number, (index, start, stop) in enumerate(ranks.mine(missing), 1):
         arrays = make(torch.arange(start, stop))
         # Converted by torch, where the values are: NumPy takes far longer over float16.
-        writer.write(index, **{name: tensor.to(types.get(name, tensor.dtype)).cpu().numpy()
-                               for name, tensor in arrays.items()})
+        writer.write(
+            index, **{name: tensor.to(types.get(name, tensor.dtype)).cpu().numpy() for name, tensor in arrays.items()}
+        )
         done = min(total, before + number * ranks.world())  # the others are about as far
         job.saved(done, total, "shards")
         job.progress(done, total, "shards")

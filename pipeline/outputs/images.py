@@ -34,8 +34,9 @@ def decoder(data: Artifact, device: torch.device | str) -> Callable[[Tensor], Te
     try:
         return Autoencoder.load(folder, device).decode
     except InputError as error:
-        raise DamageError(str(folder), f"the autoencoder cannot be read: {error.value}",
-                          "Run with --force data to make it anew") from error
+        raise DamageError(
+            str(folder), f"the autoencoder cannot be read: {error.value}", "Run with --force data to make it anew"
+        ) from error
 
 
 def autoencoder_of(data: Artifact) -> dict[str, str]:
@@ -53,8 +54,11 @@ def open_source(source: Artifact, images: ImageSet) -> ImageSet:
     """The source's images. Raises InputError unless they have the shape of `images`, those to be made."""
     found = ImageSet.open(source.path(IMAGES))
     if found.shape != images.shape:
-        raise InputError(f"Images of the source have the shape (C, H, W) of the data's, {images.shape}", found.shape,
-                         "Set source.size and data.size alike, and choose sources of as many channels")
+        raise InputError(
+            f"Images of the source have the shape (C, H, W) of the data's, {images.shape}",
+            found.shape,
+            "Set source.size and data.size alike, and choose sources of as many channels",
+        )
     return found
 
 

@@ -29,26 +29,45 @@ NetworkConfig = TarFlowConfig | UNetConfig | DiTConfig
 
 def teacher_architecture(config: configs.Teacher, images: ImageSet) -> TarFlowConfig:
     """The TarFlow for these images. Raises InputError if its numbers do not fit them."""
-    return _shaped("teacher", TarFlowConfig, channels=images.channels, size=images.size, patch=config.patch,
-                   width=config.width, blocks=config.blocks, layers=config.layers, head_dim=config.head_dim,
-                   dropout=config.dropout, volume_preserving=config.volume_preserving,
-                   classes=len(images.classes or ()))
+    return _shaped(
+        "teacher",
+        TarFlowConfig,
+        channels=images.channels,
+        size=images.size,
+        patch=config.patch,
+        width=config.width,
+        blocks=config.blocks,
+        layers=config.layers,
+        head_dim=config.head_dim,
+        dropout=config.dropout,
+        volume_preserving=config.volume_preserving,
+        classes=len(images.classes or ()),
+    )
 
 
-def student_architecture(config: configs.Network, images: ImageSet, condition_channels: int = 0) -> UNetConfig | DiTConfig:
+def student_architecture(
+    config: configs.Network, images: ImageSet, condition_channels: int = 0
+) -> UNetConfig | DiTConfig:
     """The velocity network for these images. Raises InputError if its numbers do not fit them."""
     kind = DiTConfig if isinstance(config, configs.DiT) else UNetConfig
-    return _shaped("student.network", kind, channels=images.channels, size=images.size,
-                   classes=len(images.classes or ()), condition_channels=condition_channels,
-                   **config.model_dump(exclude={"kind"}))
+    return _shaped(
+        "student.network",
+        kind,
+        channels=images.channels,
+        size=images.size,
+        classes=len(images.classes or ()),
+        condition_channels=condition_channels,
+        **config.model_dump(exclude={"kind"}),
+    )
 
 
 def _shaped(section: str, kind: type, **fields):
     try:
         return kind(**fields)
     except ValueError as error:
-        raise InputError(f"The section {section} must fit the images: {error}", fields["size"],
-                         f"Change {section}, or data.size") from None
+        raise InputError(
+            f"The section {section} must fit the images: {error}", fields["size"], f"Change {section}, or data.size"
+        ) from None
 
 
 def build(shape: NetworkConfig, seed: int) -> nn.Module:
@@ -79,17 +98,23 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
     """
     known = [record.path for record in artifact.files]
     if _file(average) not in known and average is not None:
-        there = [path[len("weights-"):-len(".safetensors")] for path in known if path.startswith("weights-")]
-        raise InputError("An average is one that training.averages names", average,
-                         f"There are: {', '.join(there) or 'none but the first'}")
+        there = [path[len("weights-") : -len(".safetensors")] for path in known if path.startswith("weights-")]
+        raise InputError(
+            "An average is one that training.averages names",
+            average,
+            f"There are: {', '.join(there) or 'none but the first'}",
+        )
     try:
         shape = json.loads(artifact.path(ARCHITECTURE).read_bytes())
         network_type, shape_type = _KINDS[shape.pop("kind")]
         network = network_type(shape_type(**shape))
         network.load_state_dict(load(artifact.path(_file(average)).read_bytes()))
     except Exception as error:
-        raise DamageError(str(artifact.root), f"its network cannot be read: {error}",
-                          "`flowctl verify` names the damaged file; `flowctl verify --repair` makes it anew") from None
+        raise DamageError(
+            str(artifact.root),
+            f"its network cannot be read: {error}",
+            "`flowctl verify` names the damaged file; `flowctl verify --repair` makes it anew",
+        ) from None
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

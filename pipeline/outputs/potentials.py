@@ -16,5 +16,6 @@ def load_potentials(artifact: Artifact) -> Potentials:
     try:
         return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
     except Exception as error:
-        raise DamageError(str(artifact.path(POTENTIALS)), f"it cannot be read: {error}",
-                          "Run with --force potentials to make it anew") from None
+        raise DamageError(
+            str(artifact.path(POTENTIALS)), f"it cannot be read: {error}", "Run with --force potentials to make it anew"
+        ) from None

@@ -21,8 +21,13 @@ def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -
     """The extractor, and the moments of the real training images in its features. `images` are the originals."""
     kind = artifact.config["extractor"]
     try:
-        network: nn.Module = Inception() if kind == "inception" else Pixels() if kind == "pixels" else \
-            build_classifier(images.channels, images.size, len(images.classes or ()))
+        network: nn.Module = (
+            Inception()
+            if kind == "inception"
+            else Pixels()
+            if kind == "pixels"
+            else build_classifier(images.channels, images.size, len(images.classes or ()))
+        )
         network.load_state_dict(load(artifact.path(EXTRACTOR).read_bytes()))
         arrays = load(artifact.path(REAL).read_bytes())
         moments = Moments.from_arrays({name: arrays[name].numpy() for name in ("count", "mean", "scatter")})
@@ -40,5 +45,6 @@ def load_rows(artifact: Artifact) -> Tensor:
 
 
 def _damaged(artifact: Artifact, error: Exception) -> DamageError:
-    return DamageError(str(artifact.root), f"the reference cannot be read: {error}",
-                       "Run with --force reference to make it anew")
+    return DamageError(
+        str(artifact.root), f"the reference cannot be read: {error}", "Run with --force reference to make it anew"
+    )

@@ -81,15 +81,22 @@ def _encode(value: Any) -> Iterator[bytes]:
             yield from _encode(value[key])
 
 
-def fingerprint(stage: str, version: int, config: BaseModel, inputs: Mapping[str, str],
-                external: str | None = None) -> str:
+def fingerprint(
+    stage: str, version: int, config: BaseModel, inputs: Mapping[str, str], external: str | None = None
+) -> str:
     """Hex SHA-256 that names the result of `stage`.
 
     `inputs` maps each role to the fingerprint of the artifact that plays it; `external` is the content identity of
     what is read from outside the store.
     """
-    tree = {"scheme": SCHEME, "stage": stage, "version": version, "config": fingerprint_fields(config), "inputs": dict(inputs),
-            "external": external}
+    tree = {
+        "scheme": SCHEME,
+        "stage": stage,
+        "version": version,
+        "config": fingerprint_fields(config),
+        "inputs": dict(inputs),
+        "external": external,
+    }
     digest = hashlib.sha256()
     for piece in _encode(tree):
         digest.update(piece)

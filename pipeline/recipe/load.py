@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.recipe.recipe import Recipe
-from storage.errors import InputError
+from storage.errors import InputError, RecipeError
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 DEEPEST = 4  # recipes that extend one another
@@ -21,12 +21,15 @@ LARGEST = 256 * 1024  # bytes; a recipe is a page, anything larger is not one
 LONGEST = 64  # bits of a whole number
 
 
-class Unsound(InputError):
+class Unsound(RecipeError):
     """A recipe with faults. Each of these tells its own value, so that there is none to tell of the whole."""
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
-        super().__init__(f"Recipe {source} is not valid: {'; '.join(faults)}", faults,
-                         "Correct the fields named; `flowctl show RECIPE` prints a whole valid recipe")
+        super().__init__(
+            f"Recipe {source} is not valid: {'; '.join(faults)}",
+            faults,
+            "Correct the fields named; `flowctl show RECIPE` prints a whole valid recipe",
+        )
         self.args = (f"{self.rule}{'' if self.rule.endswith('?') else '.'} {self.remedy}",)
 
 
@@ -126,8 +129,11 @@ def _extended(tree: dict[str, Any], chain: tuple[str, ...]) -> dict[str, Any]:
     if base is None:
         return tree
     if not isinstance(base, str) or base in chain or len(chain) > DEEPEST:
-        raise InputError(f"`extends` names one other recipe, at most {DEEPEST} deep, never in a circle", base,
-                         nearest(str(base), shipped()))
+        raise InputError(
+            f"`extends` names one other recipe, at most {DEEPEST} deep, never in a circle",
+            base,
+            nearest(str(base), shipped()),
+        )
     return _merged(_extended(_read(_locate(base), base), (*chain, base)), tree)
 
 
@@ -143,8 +149,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise InputError("An override is --set section.field=value", override,
-                         "Example: --set student.training.lr=1e-4")
+        raise InputError(
+            "An override is --set section.field=value", override, "Example: --set student.training.lr=1e-4"
+        )
     value = _parse(text, f"The value of --set {path}")
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         with suppress(ValueError):
@@ -191,8 +198,10 @@ def _of_other_kinds(section: tuple[Any, ...], keys: list[str]) -> str:
     path, whole = _path(section), f"{{kind: {section[-1]}}}"
     kinds = dict.fromkeys(kind for key in keys for kind in _kinds_with((*section, key)))
     how = whole if any(isinstance(part, int) for part in section) else f"--set '{path}={whole}'"
-    return (f"{path}: {', '.join(keys)} belong{'s' * (len(keys) == 1)} to kind {' or '.join(kinds)}, not to "
-            f"{section[-1]}; give the section whole: {how}")
+    return (
+        f"{path}: {', '.join(keys)} belong{'s' * (len(keys) == 1)} to kind {' or '.join(kinds)}, not to "
+        f"{section[-1]}; give the section whole: {how}"
+    )
 
 
 def _kinds_with(location: tuple[Any, ...]) -> list[str]:
@@ -204,8 +213,9 @@ def _kinds_with(location: tuple[Any, ...]) -> list[str]:
 
 def _path(location: tuple[Any, ...]) -> str:
     """The location as one writes it in a recipe: pydantic also names the kind that a section was taken for."""
-    return ".".join(str(part) for end, part in enumerate(location)
-                    if isinstance(part, int) or part in _known(location[:end]))
+    return ".".join(
+        str(part) for end, part in enumerate(location) if isinstance(part, int) or part in _known(location[:end])
+    )
 
 
 def _example(location: tuple[Any, ...]) -> str:

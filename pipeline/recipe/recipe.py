@@ -32,11 +32,13 @@ class Recipe(Config):
         coupling = self.student.coupling
         banked = coupling.banked
         if banked and not (self.teacher and self.bank):
-            raise ValueError(f"the coupling {coupling.kind!r} needs a teacher's noises: add the sections teacher and "
-                             "bank")
+            raise ValueError(
+                f"the coupling {coupling.kind!r} needs a teacher's noises: add the sections teacher and bank"
+            )
         if not banked and (self.teacher or self.bank):
-            raise ValueError(f"the coupling {coupling.kind!r} has no use for a teacher: "
-                             "leave the sections teacher and bank out")
+            raise ValueError(
+                f"the coupling {coupling.kind!r} has no use for a teacher: leave the sections teacher and bank out"
+            )
         if bool(self.potentials) != (coupling.kind == "semidiscrete"):
             raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
         if banked and self.teacher.dequantisation != "gaussian":
@@ -44,55 +46,71 @@ class Recipe(Config):
         if bool(self.pairs) != bool(self.onestep):
             raise ValueError("pairs and onestep go together: give both sections or neither")
         if self.student.path.kind in ("vp", "ve") and coupling.kind != "independent":
-            raise ValueError(f"the path {self.student.path.kind!r} starts from noise that knows nothing of the data: "
-                             "set student.coupling to independent")
+            raise ValueError(
+                f"the path {self.student.path.kind!r} starts from noise that knows nothing of the data: "
+                "set student.coupling to independent"
+            )
         if (self.reflow or self.onestep) and self.student.path.kind != "linear":
-            raise ValueError(f"pairs lie on straight lines, so that only a student on the linear path can be trained "
-                             f"further on them, not one on {self.student.path.kind!r}: leave reflow, pairs and onestep "
-                             "out")
+            raise ValueError(
+                f"pairs lie on straight lines, so that only a student on the linear path can be trained "
+                f"further on them, not one on {self.student.path.kind!r}: leave reflow, pairs and onestep "
+                "out"
+            )
         if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
             raise ValueError("evaluation.likelihood is of pixels, under a student on the linear path: leave it out")
         for stage, section in self._trained().items():
             if section.training.batch % (self.compute.world * section.training.accumulate):
                 raise ValueError(
                     f"{stage}.training.batch ({section.training.batch}) is split over {self.compute.world} processes "
-                    f"and {section.training.accumulate} parts, and must be divisible by their product")
+                    f"and {section.training.accumulate} parts, and must be divisible by their product"
+                )
         return self
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Recipe:
         for stage, section in self._trained().items():
             if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
-                raise ValueError(f"{stage}.loss is LPIPS, which looks at pixels, not at latents: choose another loss, "
-                                 "or leave data.autoencoder out")
+                raise ValueError(
+                    f"{stage}.loss is LPIPS, which looks at pixels, not at latents: choose another loss, "
+                    "or leave data.autoencoder out"
+                )
         steps = self.onestep.steps if self.onestep else 1
         if steps > 1 and self.pairs.solver != "dopri5":
             unit = steps * configs.calls_of_a_step(self.pairs.solver, self.pairs.guidance)
             if self.pairs.grid != "uniform" or self.pairs.nfe % unit:
-                raise ValueError(f"a student of {steps} steps learns what is between {steps + 1} even times, which the "
-                                 f"pairs must pass: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}")
+                raise ValueError(
+                    f"a student of {steps} steps learns what is between {steps + 1} even times, which the "
+                    f"pairs must pass: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}"
+                )
         return self
 
     @model_validator(mode="after")
     def _evaluation_fits(self) -> Recipe:
         if "inception-score" in self.evaluation.metrics and self.reference.extractor == "pixels":
-            raise ValueError("the Inception Score is of a network that knows classes, and reference.extractor is "
-                             "pixels: choose another extractor, or leave inception-score out")
+            raise ValueError(
+                "the Inception Score is of a network that knows classes, and reference.extractor is "
+                "pixels: choose another extractor, or leave inception-score out"
+            )
         if self.evaluation.onestep and not self.onestep:
             raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
         if self.evaluation.reflow and not self.reflow:
             raise ValueError("evaluation.reflow is of the students of rounds: add the section reflow, or leave it out")
         trained = self._trained()
         rounds = [section for stage, section in trained.items() if stage.startswith("reflow")]
-        asked = ((self.evaluation.student, [self.student]), (self.evaluation.reflow, rounds),
-                 (self.evaluation.onestep, [self.onestep]))
+        asked = (
+            (self.evaluation.student, [self.student]),
+            (self.evaluation.reflow, rounds),
+            (self.evaluation.onestep, [self.onestep]),
+        )
         for sweeps, sections in asked:
             for average in {sweep.ema for sweep in sweeps} - {None}:
                 for section in sections:
                     known = [kept.name for kept in section.training.averages]
                     if average not in known:
-                        raise ValueError(f"evaluation asks for the average {average!r}, and the training keeps "
-                                         f"{', '.join(known) or 'none by name'}: name it in training.averages")
+                        raise ValueError(
+                            f"evaluation asks for the average {average!r}, and the training keeps "
+                            f"{', '.join(known) or 'none by name'}: name it in training.averages"
+                        )
         return self
 
     @model_validator(mode="after")
@@ -102,9 +120,11 @@ class Recipe(Config):
         steps = self.onestep.steps
         for sweep in self.evaluation.onestep:
             if (sweep.solver, sweep.nfe) != ("euler", (steps,)) or (steps > 1 and sweep.grid != "uniform"):
-                raise ValueError(f"a student distilled to {steps} {'step' if steps == 1 else 'steps'} has learned "
-                                 f"{'that' if steps == 1 else 'those'} alone: set evaluation.onestep to "
-                                 f"[{{solver: euler, grid: uniform, nfe: [{steps}]}}]")
+                raise ValueError(
+                    f"a student distilled to {steps} {'step' if steps == 1 else 'steps'} has learned "
+                    f"{'that' if steps == 1 else 'those'} alone: set evaluation.onestep to "
+                    f"[{{solver: euler, grid: uniform, nfe: [{steps}]}}]"
+                )
         return self
 
     @model_validator(mode="after")
@@ -115,32 +135,43 @@ class Recipe(Config):
         taught = [*self.evaluation.student, *([first] if first else [])]
         untaught = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
         if any(how.guidance != 1 for how in untaught):
-            raise ValueError("students of pairs always know the class, and guidance asks without it: set guidance to 1 "
-                             "in evaluation.reflow, evaluation.onestep and the pairs after the first round, and guide "
-                             "the first pairs")
+            raise ValueError(
+                "students of pairs always know the class, and guidance asks without it: set guidance to 1 "
+                "in evaluation.reflow, evaluation.onestep and the pairs after the first round, and guide "
+                "the first pairs"
+            )
         if self.student.label_drop == 0 and any(how.guidance != 1 for how in taught):
-            raise ValueError("guidance also asks for the velocity without a class, which is learned from images whose "
-                             "label is dropped: set student.label_drop above 0, or guidance to 1")
+            raise ValueError(
+                "guidance also asks for the velocity without a class, which is learned from images whose "
+                "label is dropped: set student.label_drop above 0, or guidance to 1"
+            )
         return self
 
     @model_validator(mode="after")
     def _image_to_image_fits(self) -> Recipe:
         coupling, condition = self.student.coupling.kind, self.student.condition
         if condition and coupling != "independent":
-            raise ValueError(f"a condition tells each image from all others, and given it the noise of the coupling "
-                             f"{coupling!r} is not N(0, I), which samples start from: set student.coupling to "
-                             "independent")
+            raise ValueError(
+                f"a condition tells each image from all others, and given it the noise of the coupling "
+                f"{coupling!r} is not N(0, I), which samples start from: set student.coupling to "
+                "independent"
+            )
         if condition and self.data.autoencoder:
-            raise ValueError(f"the condition {condition.kind!r} is made of pixels, not of latents: leave "
-                             "data.autoencoder out")
+            raise ValueError(
+                f"the condition {condition.kind!r} is made of pixels, not of latents: leave data.autoencoder out"
+            )
         if condition and (self.pairs or self.reflow):
             raise ValueError("pairs hold no conditions: leave reflow, pairs and onestep out, or student.condition")
         if self.source and coupling not in ("independent", "ot"):
-            raise ValueError(f"the coupling {coupling!r} makes noise of its own, where a source gives images: set "
-                             "student.coupling to independent or ot, or leave the section source out")
+            raise ValueError(
+                f"the coupling {coupling!r} makes noise of its own, where a source gives images: set "
+                "student.coupling to independent or ot, or leave the section source out"
+            )
         if self.source and self.student.path.kind != "linear":
-            raise ValueError(f"the path {self.student.path.kind!r} starts from noise, and a source gives images: set "
-                             "student.path to linear, or leave the section source out")
+            raise ValueError(
+                f"the path {self.student.path.kind!r} starts from noise, and a source gives images: set "
+                "student.path to linear, or leave the section source out"
+            )
         if self.source and (self.source.autoencoder or self.data.autoencoder):
             raise ValueError("a source is carried to data in pixels: leave autoencoder out of both sections")
         if self.source and condition:

@@ -18,18 +18,24 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     and of sampling, so that what they need is found to be there: on a GPU, where it is scarce and a batch is fast.
     """
     samples = recipe.compute.inference_batch if whole_batches else SAMPLES
-    trained = [section.training for section in (recipe.teacher, recipe.student, *recipe.reflow, recipe.onestep)
-               if section]
+    trained = [
+        section.training for section in (recipe.teacher, recipe.student, *recipe.reflow, recipe.onestep) if section
+    ]
     images = max(training.batch for training in trained) if whole_batches else IMAGES
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
         "name": f"{recipe.name[:50]}-rehearsal",
         "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or images, images)}),
         "student": step(recipe.student),
-        "evaluation": recipe.evaluation.model_copy(update={
-            "samples": samples, "student": _fewest(recipe.evaluation.student),
-            "onestep": _fewest(recipe.evaluation.onestep), "reflow": _fewest(recipe.evaluation.reflow),
-            "teacher": False}),
+        "evaluation": recipe.evaluation.model_copy(
+            update={
+                "samples": samples,
+                "student": _fewest(recipe.evaluation.student),
+                "onestep": _fewest(recipe.evaluation.onestep),
+                "reflow": _fewest(recipe.evaluation.reflow),
+                "teacher": False,
+            }
+        ),
         "reflow": tuple(step(this).model_copy(update={"pairs": _few(this.pairs, samples)}) for this in recipe.reflow),
     }
     if recipe.teacher and recipe.bank:
@@ -52,10 +58,14 @@ def _one_step(section: Any, batch: int | None) -> Any:
     """Of so many images; None for the section's own batch, in its own parts."""
     training: Training = section.training
     size = {"batch": batch, "accumulate": 1} if batch else {}
-    return section.model_copy(update={"training": training.model_copy(
-        update={"images": batch or training.batch, "warmup": 0, **size})})
+    return section.model_copy(
+        update={"training": training.model_copy(update={"images": batch or training.batch, "warmup": 0, **size})}
+    )
 
 
 def _fewest(sweeps: tuple) -> tuple:
-    return tuple(sweep.model_copy(update={"nfe": (calls_of_a_step(sweep.solver, sweep.guidance),)})
-                 for sweep in sweeps if sweep.nfe)
+    return tuple(
+        sweep.model_copy(update={"nfe": (calls_of_a_step(sweep.solver, sweep.guidance),)})
+        for sweep in sweeps
+        if sweep.nfe
+    )

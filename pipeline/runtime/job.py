@@ -85,8 +85,17 @@ class Progress:
         rate = (done - self._first[2]) / elapsed if elapsed > 0 else 0.0
         facts |= memory()
         report = Report(self.stage, done, total, unit, rate, facts)
-        line = {"stage": self.stage, "pid": os.getpid(), "time": time.time(), "done": done, "total": total,
-                "unit": unit, "rate": rate, "seconds_left": report.seconds_left, **facts}
+        line = {
+            "stage": self.stage,
+            "pid": os.getpid(),
+            "time": time.time(),
+            "done": done,
+            "total": total,
+            "unit": unit,
+            "rate": rate,
+            "seconds_left": report.seconds_left,
+            **facts,
+        }
         aside = self.work / f".{PROGRESS}.partial"  # no fsync: this file may be lost
         aside.write_text(json.dumps(line))
         aside.replace(self.work / PROGRESS)
@@ -167,5 +176,7 @@ class Job:
     def pause_point(self) -> None:
         """Leave here if asked to: everything needed to go on is already on disk."""
         if self.stop:
-            raise Interrupted(f"Stopped in stage {self.stage} ({self.stop.reason}). Progress is saved: "
-                              "run the same command again to go on")
+            raise Interrupted(
+                f"Stopped in stage {self.stage} ({self.stop.reason}). Progress is saved: "
+                "run the same command again to go on"
+            )

@@ -36,7 +36,7 @@ def first() -> bool:
 
 def mine(items: Sequence[T]) -> Sequence[T]:
     """This rank's part of a sequence: every `world()`-th item. The parts are disjoint and cover it."""
-    return items[rank()::world()]
+    return items[rank() :: world()]
 
 
 def barrier() -> None:

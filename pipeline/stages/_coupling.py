@@ -62,8 +62,13 @@ def normalized(job: Job, device: torch.device) -> Coupling:
     bank = teacher_bank(job)
     if wish.online:
         teacher = job.inputs["teacher"]
-        coupling: Coupling = Online(networks.load_network(teacher, device), teacher.config["noise_std"],
-                                    bank.facts.sigma_f, ranks.rank(), ranks.world())
+        coupling: Coupling = Online(
+            networks.load_network(teacher, device),
+            teacher.config["noise_std"],
+            bank.facts.sigma_f,
+            ranks.rank(),
+            ranks.world(),
+        )
     else:
         coupling = Banked(torch.from_numpy(bank.load()["z"]))
     return Mixed(coupling, wish.independent) if wish.independent else coupling
@@ -74,8 +79,11 @@ def teacher_bank(job: Job) -> Bank:
     artifact: Artifact = job.inputs["bank"]
     bank = Bank.open(artifact.path(BANK))
     if bank.facts.producer != artifact.inputs["teacher"]:
-        raise DamageError(str(artifact.path(BANK)), "it was made by another teacher than its manifest names",
-                          "Run with --force bank to make it anew")
+        raise DamageError(
+            str(artifact.path(BANK)),
+            "it was made by another teacher than its manifest names",
+            "Run with --force bank to make it anew",
+        )
     for warning in artifact.metrics["warnings"]:
         log.warning("couplings: %s", warning)
     return bank
@@ -113,8 +121,12 @@ def _converged(job: Job, examples: Examples, coupling: Loom, batch: int, seed: i
     history = before
     for history in refine_to_convergence(examples, coupling, batch, seed, wish.epochs, wish.tolerance, before):
         line = history[-1]
-        log.info("epoch %d of refinement: %.1f%% reassigned, transport cost %.4f", line["epoch"],
-                 100 * line["reassigned"], line["cost_after"])
+        log.info(
+            "epoch %d of refinement: %.1f%% reassigned, transport cost %.4f",
+            line["epoch"],
+            100 * line["reassigned"],
+            line["cost_after"],
+        )
         if ranks.first():
             save_checkpoint(folder, len(history), coupling.state(), {"history": history})
         job.progress(len(history), wish.epochs, "epochs of refinement", reassigned=line["reassigned"])
@@ -129,5 +141,6 @@ def semidiscrete(job: Job, examples: Examples, device: torch.device) -> Semidisc
     for warning in job.inputs["potentials"].metrics["warnings"]:
         log.warning("potentials: %s", warning)
     every = torch.arange(len(examples))
-    return Semidiscrete(examples.pixels(every).to(device), examples.classes(every),
-                        load_potentials(job.inputs["potentials"]))
+    return Semidiscrete(
+        examples.pixels(every).to(device), examples.classes(every), load_potentials(job.inputs["potentials"])
+    )

@@ -1,6 +1,6 @@
 """The couplings: every training image's noise by the teacher, K draws of it, in a bank (NFM, arXiv 2603.09014).
 
-    z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
+z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
 """
 
 from __future__ import annotations
@@ -45,12 +45,25 @@ def run(job: Job) -> BankResult | None:
     encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
 
     # Measured once: another device would round it otherwise, and a bank that was begun would not be gone on with.
-    sigma = begun.sigma_f if (begun := facts_of(job.out / BANK)) else measure_sigma(
-        encode, len(examples), config.draws_per_image, math.prod(examples.shape), job)
-    facts = BankFacts(kind="encoded", rows=len(examples), draws=config.draws_per_image, shape=examples.shape, dtype=config.dtype,
-                      mantissa_bits=config.mantissa_bits,
-                      shard=config.shard, seed=derive(config.seed, "couplings"), noise_std=eta, sigma_f=sigma,
-                      producer=teacher.fingerprint, flips=examples.flips)
+    sigma = (
+        begun.sigma_f
+        if (begun := facts_of(job.out / BANK))
+        else measure_sigma(encode, len(examples), config.draws_per_image, math.prod(examples.shape), job)
+    )
+    facts = BankFacts(
+        kind="encoded",
+        rows=len(examples),
+        draws=config.draws_per_image,
+        shape=examples.shape,
+        dtype=config.dtype,
+        mantissa_bits=config.mantissa_bits,
+        shard=config.shard,
+        seed=derive(config.seed, "couplings"),
+        noise_std=eta,
+        sigma_f=sigma,
+        producer=teacher.fingerprint,
+        flips=examples.flips,
+    )
     writer = BankWriter(job.out / BANK, facts)
     fill(job, writer, lambda indices: {"z": encode(indices) / sigma})
     if not ranks.first():
@@ -58,8 +71,9 @@ def run(job: Job) -> BankResult | None:
     return _diagnose(job, flow, images, examples, eta, sigma, device)
 
 
-def encoder(flow: TarFlow, examples: Examples, eta: float, seed: int,
-            device: torch.device) -> Callable[[Tensor], Tensor]:
+def encoder(
+    flow: TarFlow, examples: Examples, eta: float, seed: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
     """A function from flat bank indices (n,), draw * rows + row, to f(x + eta eps, c) (n, C, H, W) on the CPU."""
     count = len(examples)
 
@@ -89,8 +103,9 @@ def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dim
     return math.sqrt(total / (rows * used * dims))
 
 
-def _diagnose(job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float,
-              device: torch.device) -> BankResult:
+def _diagnose(
+    job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float, device: torch.device
+) -> BankResult:
     """Is z Gaussian, on the images the teacher saw and on those it did not? Before any student is trained."""
     config: NoiseBank = job.config
     most = max(2, DIAGNOSED // math.prod(examples.shape))
@@ -103,5 +118,11 @@ def _diagnose(job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta
     found = gaussianity.diagnose(train, held_out, examples.pixels(rows))
     z_diagnostics(train, held_out).save(job.out / "noise.png")
     write_json(job.out / "gaussianity.json", found)
-    return BankResult(rows=len(examples), draws=config.draws_per_image, sigma_f=sigma, noise=eta, gaussianity=found,
-                           warnings=tuple(gaussianity.verdict(found)))
+    return BankResult(
+        rows=len(examples),
+        draws=config.draws_per_image,
+        sigma_f=sigma,
+        noise=eta,
+        gaussianity=found,
+        warnings=tuple(gaussianity.verdict(found)),
+    )

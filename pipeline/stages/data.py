@@ -21,7 +21,6 @@ from storage.atomic import replacing
 from storage.imageset import ImageSet, write_imageset
 
 if TYPE_CHECKING:
-
     from pipeline.data.autoencoder import Autoencoder
 
 
@@ -35,14 +34,29 @@ def run(job: Job) -> DataResult:
 
         latents = encode_all(job, autoencoder, loaded, config.flips)
     path = job.out / IMAGES
-    write_imageset(path, loaded.name, loaded.train, loaded.test, levels=loaded.levels, classes=loaded.classes,
-                   latents=latents, conditional=config.labels)
+    write_imageset(
+        path,
+        loaded.name,
+        loaded.train,
+        loaded.test,
+        levels=loaded.levels,
+        classes=loaded.classes,
+        latents=latents,
+        conditional=config.labels,
+    )
     images = ImageSet.open(path)
     train, test = len(loaded.train.images), len(loaded.test.images)
     job.progress(train + test, train + test, "images")
-    return DataResult(name=images.name, train=train, test=test, channels=images.channels, size=images.size,
-                      levels=loaded.levels, classes=tuple(images.classes) if images.classes else None,
-                      pixels=None if latents is None else loaded.train.images.shape[1:3])
+    return DataResult(
+        name=images.name,
+        train=train,
+        test=test,
+        channels=images.channels,
+        size=images.size,
+        levels=loaded.levels,
+        classes=tuple(images.classes) if images.classes else None,
+        pixels=None if latents is None else loaded.train.images.shape[1:3],
+    )
 
 
 def _open(job: Job, folder: Path) -> Autoencoder:

@@ -58,12 +58,25 @@ def run(job: Job) -> EvaluationResult | None:
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
     held_out = TargetImages.of(images, job.inputs["student"].config.get("condition"))
     shared = _shared_protocol(job, images, held_out)
-    labels = like_training(images, config.samples, seed) if held_out is None else \
-        held_out.labels(torch.arange(config.samples))
+    labels = (
+        like_training(images, config.samples, seed)
+        if held_out is None
+        else held_out.labels(torch.arange(config.samples))
+    )
     panel = _panel(config, reference, extractor, device)
     decode = decoder(job.inputs["data"], device)
-    ruler = Evaluator(extractor, real, labels, images.originals.levels, job.compute.inference_batch, device, shared, decode,
-                  None if held_out is None else held_out.images, panel)
+    ruler = Evaluator(
+        extractor,
+        real,
+        labels,
+        images.originals.levels,
+        job.compute.inference_batch,
+        device,
+        shared,
+        decode,
+        None if held_out is None else held_out.images,
+        panel,
+    )
 
     ways = list(samplers(job, start, held_out, device))
     scores = _scored(job, ways, ruler)
@@ -84,10 +97,17 @@ def run(job: Job) -> EvaluationResult | None:
     paths = [_path(job, role, images, start, held_out, device) for role in students_among(job.inputs)]
     warnings = frechet_warnings(min(_different(job, images), real.count), len(real.mean))
     warnings += [round.verdict for round in rounds(students_among(job.inputs), flat, paths) if round.verdict]
-    return EvaluationResult(protocol=_digest(shared), floor=reference.metrics["split_half"], scores=tuple(flat),
-                            curvature=paths[0].curvature, likelihood=likelihood, paths=tuple(paths),
-                            floors=panel.floors() if panel else {}, memorisation=tuple(memorisation),
-                            warnings=tuple(warnings))
+    return EvaluationResult(
+        protocol=_digest(shared),
+        floor=reference.metrics["split_half"],
+        scores=tuple(flat),
+        curvature=paths[0].curvature,
+        likelihood=likelihood,
+        paths=tuple(paths),
+        floors=panel.floors() if panel else {},
+        memorisation=tuple(memorisation),
+        warnings=tuple(warnings),
+    )
 
 
 def _scored(job: Job, ways: Sequence[SamplerUnderTest], ruler: Evaluator) -> list[tuple[Score, ...]]:
@@ -97,8 +117,10 @@ def _scored(job: Job, ways: Sequence[SamplerUnderTest], ruler: Evaluator) -> lis
         if number >= len(scores):
             scores.append(ruler.score(entry, job.config.samples, job))
             if ranks.first():
-                write_checksummed(job.work / SCORES, {
-                    "scores": [[score.model_dump(mode="json") for score in some] for some in scores]})
+                write_checksummed(
+                    job.work / SCORES,
+                    {"scores": [[score.model_dump(mode="json") for score in some] for some in scores]},
+                )
             job.saved(len(scores), len(ways), "scores")
         job.progress(number + 1, len(ways), "scores")
         job.pause_point()
@@ -109,30 +131,43 @@ def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device
     """The metrics that are asked for beside the Frechet distance."""
     if not config.metrics:
         return None
-    return MetricSuite(config.metrics, reference.metrics["metric"], load_rows(reference), config.samples,
-                 getattr(extractor, "logits", None), derive(config.seed, "metrics") % 2**32, device)
+    return MetricSuite(
+        config.metrics,
+        reference.metrics["metric"],
+        load_rows(reference),
+        config.samples,
+        getattr(extractor, "logits", None),
+        derive(config.seed, "metrics") % 2**32,
+        device,
+    )
 
 
-def _path(job: Job, role: str, images: ImageSet, start: Start, held_out: TargetImages | None,
-          device: torch.device) -> PathResult:
+def _path(
+    job: Job, role: str, images: ImageSet, start: Start, held_out: TargetImages | None, device: torch.device
+) -> PathResult:
     """How straight a model's ways are, with its first average and without guidance."""
     artifact = job.inputs[role]
     network, path = networks.load_network(artifact, device), path_of(artifact)
     rows = torch.arange(min(PROBED, job.config.samples))
     labels, condition = conditioning_for(rows, images, held_out, device)
     shape = path_shape(student_velocity(network, path, labels, condition=condition), path.start(start(rows)), STEPS)
-    return PathResult(model=role, straightness=shape.straightness, curvature=shape.curvature, steps=STEPS,
-                      paths=len(rows))
+    return PathResult(
+        model=role, straightness=shape.straightness, curvature=shape.curvature, steps=STEPS, paths=len(rows)
+    )
 
 
-def _memorisation(job: Job, ways: Sequence[SamplerUnderTest], scores: Sequence[tuple[Score, ...]], ruler: Evaluator,
-                  gallery: Gallery) -> list[MemorisationResult]:
+def _memorisation(
+    job: Job, ways: Sequence[SamplerUnderTest], scores: Sequence[tuple[Score, ...]], ruler: Evaluator, gallery: Gallery
+) -> list[MemorisationResult]:
     """Each model's samples of the best Frechet distance against their nearest training images, and a picture."""
     best: dict[str, tuple[float, SamplerUnderTest, Score]] = {}
     for entry, (first, *_) in zip(ways, scores, strict=True):
         if entry.walk is not None or entry.model == "teacher":
-            best[entry.model] = min(best.get(entry.model, (float("inf"), entry, first)), (first.value, entry, first),
-                                    key=lambda item: item[0])
+            best[entry.model] = min(
+                best.get(entry.model, (float("inf"), entry, first)),
+                (first.value, entry, first),
+                key=lambda item: item[0],
+            )
     training = Training(gallery.images.originals, job.inputs["data"].config["flips"], gallery.device)
     found: list[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]] = []
     results = []
@@ -143,10 +178,20 @@ def _memorisation(job: Job, ways: Sequence[SamplerUnderTest], scores: Sequence[t
         found.append((entry, samples, distances, neighbours))
         judged = training.judged(distances)
         if judged is not None:
-            results.append(MemorisationResult(
-                model=entry.model, solver=entry.solver, nfe=score.nfe, samples=judged.samples,
-                held_out=judged.held_out, near=judged.near, copies=judged.copies, generated=len(samples),
-                real=len(training.held_out), train=len(training.train)))
+            results.append(
+                MemorisationResult(
+                    model=entry.model,
+                    solver=entry.solver,
+                    nfe=score.nfe,
+                    samples=judged.samples,
+                    held_out=judged.held_out,
+                    near=judged.near,
+                    copies=judged.copies,
+                    generated=len(samples),
+                    real=len(training.held_out),
+                    train=len(training.train),
+                )
+            )
         job.pause_point()
     picture = gallery.neighbours(found, training)
     if picture is not None:
@@ -173,13 +218,21 @@ def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) 
     """What scores must have in common to share a table."""
     config: Evaluation = job.config
     reference = job.inputs["reference"]
-    return {"metric": reference.metrics["metric"], "extractor": reference.metrics["extractor"],
-            "reference": reference.fingerprint[:12],
-            "data": images.name, "split": "train", "n_real": reference.metrics["images"], "n_fake": config.samples,
-            "quantised": f"{images.originals.levels} levels, rounded half up",
-            "labels": "in the proportions of the training split" if images.classes else "none",
-            "seed": config.seed, **_image_to_image(job, held_out), **reference.metrics["facts"],
-            **autoencoder_of(job.inputs["data"])}
+    return {
+        "metric": reference.metrics["metric"],
+        "extractor": reference.metrics["extractor"],
+        "reference": reference.fingerprint[:12],
+        "data": images.name,
+        "split": "train",
+        "n_real": reference.metrics["images"],
+        "n_fake": config.samples,
+        "quantised": f"{images.originals.levels} levels, rounded half up",
+        "labels": "in the proportions of the training split" if images.classes else "none",
+        "seed": config.seed,
+        **_image_to_image(job, held_out),
+        **reference.metrics["facts"],
+        **autoencoder_of(job.inputs["data"]),
+    }
 
 
 def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
@@ -189,8 +242,10 @@ def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
         return {"condition": held_out.words} | classes
     if "source" in job.inputs:
         source = job.inputs["source"]
-        return {"start": f"{source.metrics['name']} {source.fingerprint[:12]}, test split, {source.metrics['test']} "
-                         "images in turn"}
+        return {
+            "start": f"{source.metrics['name']} {source.fingerprint[:12]}, test split, {source.metrics['test']} "
+            "images in turn"
+        }
     return {}
 
 

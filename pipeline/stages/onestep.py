@@ -43,5 +43,6 @@ def _couples(job: Job) -> FlowBatches | Segments:
     if config.steps > 1:
         return Segments(z[0], x, labels, config.steps, config.seed, config.training.batch)
     time = At(1.0) if config.mode == "distil" else time_distribution(dict(config.time))
-    return FlowBatches(Examples(x, labels), Banked(torch.from_numpy(z)), time, LINEAR, 0.0, config.seed,
-                        config.training.batch)
+    return FlowBatches(
+        Examples(x, labels), Banked(torch.from_numpy(z)), time, LINEAR, 0.0, config.seed, config.training.batch
+    )

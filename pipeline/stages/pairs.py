@@ -48,12 +48,25 @@ def run(job: Job) -> PairsResult | None:
     seed = derive(config.seed, job.stage)  # rounds differ in their noises
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device)
     labels = like_training(images, config.count, seed)
-    how = Sweep(solver=config.solver, grid=config.grid, nfe=() if config.nfe is None else (config.nfe,),
-                guidance=config.guidance)
+    how = Sweep(
+        solver=config.solver,
+        grid=config.grid,
+        nfe=() if config.nfe is None else (config.nfe,),
+        guidance=config.guidance,
+    )
     intervals = getattr(config, "intervals", 1)
-    facts = BankFacts(kind="generated", rows=config.count * intervals, draws=1, shape=images.shape, dtype=config.dtype,
-                      shard=config.shard, seed=seed, producer=student.fingerprint, flips=False,
-                      solver=_words(config) + (f", {intervals} intervals of each path" if intervals > 1 else ""))
+    facts = BankFacts(
+        kind="generated",
+        rows=config.count * intervals,
+        draws=1,
+        shape=images.shape,
+        dtype=config.dtype,
+        shard=config.shard,
+        seed=seed,
+        producer=student.fingerprint,
+        flips=False,
+        solver=_words(config) + (f", {intervals} intervals of each path" if intervals > 1 else ""),
+    )
     stored = getattr(torch, config.dtype)
 
     def ends(z: Tensor, chosen: Tensor | None) -> list[Tensor]:
@@ -62,8 +75,9 @@ def run(job: Job) -> PairsResult | None:
             return [z, student_samples(network, z, chosen, how, config.nfe or 0, path)[0]]
         solver, steps = planned(how, config.nfe or 0)
         # Dopri5's one step holds any number of its own: it is stopped at each of the ends.
-        return passed(student_velocity(network, path, chosen, config.guidance), z, solver, max(steps, intervals),
-                      intervals)
+        return passed(
+            student_velocity(network, path, chosen, config.guidance), z, solver, max(steps, intervals), intervals
+        )
 
     def generate(rows: Tensor) -> dict[str, Tensor]:
         made = []
@@ -77,8 +91,9 @@ def run(job: Job) -> PairsResult | None:
         x, z = (part.flatten(0, 1)[kept] for part in (states[:, :-1], states[:, 1:]))
         return {"z": z, "x": x} | ({} if labels is None else {"labels": labels[rows // intervals]})
 
-    fill(job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")),
-         generate)
+    fill(
+        job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
+    )
     if getattr(config, "forward", False):
         _invert(job, network, images, how, facts, device)
     if not ranks.first():
@@ -88,8 +103,12 @@ def run(job: Job) -> PairsResult | None:
     chosen = None if labels is None else labels[probe].to(device)
     calls = config.nfe or student_samples(network, start(probe), chosen, how, 0, path)[1]
     z = path.start(start(probe))
-    return PairsResult(count=config.count, nfe=calls, solver=facts.solver,
-                       straightness=straightness(guided(velocity_of(network, path), chosen), z))
+    return PairsResult(
+        count=config.count,
+        nfe=calls,
+        solver=facts.solver,
+        straightness=straightness(guided(velocity_of(network, path), chosen), z),
+    )
 
 
 @torch.no_grad()
@@ -101,7 +120,7 @@ def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals:
     grid, each = time_grid("uniform", steps), steps // intervals
     states = [z]
     for first in range(0, steps, each):
-        states.append(integrate(velocity, states[-1], grid[first:first + each + 1], solver))
+        states.append(integrate(velocity, states[-1], grid[first : first + each + 1], solver))
     return states
 
 
@@ -110,8 +129,7 @@ def _words(config: Pairs) -> str:
     return f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
 
 
-def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts,
-            device: torch.device) -> None:
+def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid."""
     config: Pairs = job.config
@@ -128,6 +146,12 @@ def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: B
             made.append(integrate(follow, examples.pixels(part).to(device), grid, solver).cpu())
         return {"z": torch.cat(made)}
 
-    facts = facts.model_copy(update={"kind": "encoded", "rows": len(examples), "flips": examples.flips,
-                                     "solver": f"{_words(config)}, from the images"})
+    facts = facts.model_copy(
+        update={
+            "kind": "encoded",
+            "rows": len(examples),
+            "flips": examples.flips,
+            "solver": f"{_words(config)}, from the images",
+        }
+    )
     fill(job, BankWriter(job.out / FORWARD, facts, arrays=("z",)), encode)

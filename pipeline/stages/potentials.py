@@ -42,12 +42,25 @@ def run(job: Job) -> PotentialsResult:
                 job.saved(finished, classes, "classes")
         job.pause_point()
 
-    potentials = fit_potentials(points, labels, seed=derive(config.seed, "potentials"), batch=config.batch,
-                                passes=config.passes, tolerance=config.tolerance, on_step=on_step,
-                                state=None if found is None else found[0])
+    potentials = fit_potentials(
+        points,
+        labels,
+        seed=derive(config.seed, "potentials"),
+        batch=config.batch,
+        passes=config.passes,
+        tolerance=config.tolerance,
+        on_step=on_step,
+        state=None if found is None else found[0],
+    )
     write_bytes(job.out / POTENTIALS, save(potentials.tensors()))
     divergence = float(potentials.divergence.max())
-    missed = (f"chi^2 of the masses is {divergence:.3g} after {config.passes:g} passes, above {config.tolerance:g}: "
-              "images come up unevenly; allow more passes")
-    return PotentialsResult(points=len(points), steps=int(potentials.steps.sum()), divergence=divergence,
-                            warnings=(missed,) if divergence > config.tolerance else ())
+    missed = (
+        f"chi^2 of the masses is {divergence:.3g} after {config.passes:g} passes, above {config.tolerance:g}: "
+        "images come up unevenly; allow more passes"
+    )
+    return PotentialsResult(
+        points=len(points),
+        steps=int(potentials.steps.sum()),
+        divergence=divergence,
+        warnings=(missed,) if divergence > config.tolerance else (),
+    )

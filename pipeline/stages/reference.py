@@ -11,15 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
-from pipeline.metrics import (
-    Moments,
-    Pixels,
-    features,
-    frechet_distance,
-    load_inception,
-    split_half,
-    train_classifier,
-)
+from pipeline.metrics import Moments, Pixels, features, frechet_distance, load_inception, split_half, train_classifier
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import EXTRACTOR, KEPT, REAL
 from pipeline.outputs.results import ReferenceResult
@@ -50,10 +42,15 @@ def run(job: Job) -> ReferenceResult:
     arrays = {key: torch.as_tensor(value).contiguous() for key, value in moments.arrays().items()}
     write_bytes(job.out / REAL, save(arrays | {"rows": real[_chosen(len(real), config.seed)]}))
     return ReferenceResult(
-        extractor=name, metric=getattr(network, "metric", f"FD-{config.extractor}"),
-        facts=getattr(network, "facts", {"resized": "no"}), features=real.shape[1], accuracy=network.accuracy,
-        images=len(real), split_half=split_half(real, config.seed, splits=1 if real.shape[1] > WIDE else SPLITS),
-        held_out=frechet_distance(moments, Moments.of(held_out)))
+        extractor=name,
+        metric=getattr(network, "metric", f"FD-{config.extractor}"),
+        facts=getattr(network, "facts", {"resized": "no"}),
+        features=real.shape[1],
+        accuracy=network.accuracy,
+        images=len(real),
+        split_half=split_half(real, config.seed, splits=1 if real.shape[1] > WIDE else SPLITS),
+        held_out=frechet_distance(moments, Moments.of(held_out)),
+    )
 
 
 def _extractor(config: Reference, images: ImageSet, train: Tensor, test: Tensor, device: torch.device) -> nn.Module:
@@ -61,8 +58,9 @@ def _extractor(config: Reference, images: ImageSet, train: Tensor, test: Tensor,
         return Pixels()
     if config.extractor == "inception":
         return load_inception(config.weights, config.checksum).to(device)
-    return train_classifier(train, images.train.labels, test, images.test.labels,
-                            seed=derive(config.seed, "reference"), device=device)
+    return train_classifier(
+        train, images.train.labels, test, images.test.labels, seed=derive(config.seed, "reference"), device=device
+    )
 
 
 def _measured(network: nn.Module, images: Tensor, job: Job, what: str) -> Tensor:

@@ -47,26 +47,35 @@ def run(job: Job) -> ReflowResult | None:
     labels = pairs["labels"][0] if "labels" in pairs else None
     generated = Examples(pairs["x"][0], labels), Banked(torch.from_numpy(pairs["z"]))
     mixture = Mixture(generated, _forward(job, number) if config.mix.forward else None, config.mix.forward)
-    couples = FlowBatches(mixture, mixture, time_distribution(dict(config.time)), LINEAR, 0.0,
-                           derive(config.seed, job.stage), config.training.batch)
+    couples = FlowBatches(
+        mixture,
+        mixture,
+        time_distribution(dict(config.time)),
+        LINEAR,
+        0.0,
+        derive(config.seed, job.stage),
+        config.training.batch,
+    )
     fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
     result = finish(job, fitted, "reflow")
     if result is None:
         return None
 
-    probe = torch.from_numpy(pairs["z"][0][:PROBED]).float(), None if labels is None else torch.from_numpy(
-        labels[:PROBED])
+    probe = (
+        torch.from_numpy(pairs["z"][0][:PROBED]).float(),
+        None if labels is None else torch.from_numpy(labels[:PROBED]),
+    )
     before, after = made.metrics["straightness"], measured(fitted.network, *probe, device)
-    return ReflowResult(**result.model_dump(), straightness=after, straightness_before=before,
-                        warnings=worsened(number, before, after))
+    return ReflowResult(
+        **result.model_dump(), straightness=after, straightness_before=before, warnings=worsened(number, before, after)
+    )
 
 
 def _forward(job: Job, number: int) -> tuple[Examples, Banked]:
     """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else \
-        job.inputs[f"pairs-{number}"].path(FORWARD)
+    bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else job.inputs[f"pairs-{number}"].path(FORWARD)
     return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))
 
 
@@ -80,7 +89,9 @@ def worsened(number: int, before: float, after: float) -> tuple[str, ...]:
     """What round `number` made worse, in words, which are logged too."""
     if after <= before:
         return ()
-    warning = (f"round {number} made the paths less straight: straightness {before:.4g} became {after:.4g} (0 is "
-               "straight). Train it for longer, on more pairs, or leave it out")
+    warning = (
+        f"round {number} made the paths less straight: straightness {before:.4g} became {after:.4g} (0 is "
+        "straight). Train it for longer, on more pairs, or leave it out"
+    )
     log.warning("reflow: %s", warning)
     return (warning,)

@@ -48,9 +48,17 @@ def run(job: Job) -> StudentResult | None:
     coupling = choose_coupling(job, examples, device)
     if "source" in job.inputs:
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
-    couples = FlowBatches(examples, coupling, time_distribution(dict(config.time)), path, config.label_drop,
-                           config.seed, config.training.batch, getattr(config.coupling, "batch", None),
-                           condition_of(wish, images.levels))
+    couples = FlowBatches(
+        examples,
+        coupling,
+        time_distribution(dict(config.time)),
+        path,
+        config.label_drop,
+        config.seed,
+        config.training.batch,
+        getattr(config.coupling, "batch", None),
+        condition_of(wish, images.levels),
+    )
     fitted = train(job, network, couples, config.training, device, glance(job, images, path, device))
     if ranks.first() and couples.epochs:
         write_json(job.out / "epochs.json", couples.epochs)

@@ -1,6 +1,6 @@
 """The teacher: a TarFlow fitted by maximum likelihood on noisy images (Zhai et al. 2024, arXiv 2412.06329).
 
-    y = x + eta eps        maximise log p(y | c) = log N(f(y, c); 0, I) + log |det df/dy|
+y = x + eta eps        maximise log p(y | c) = log N(f(y, c); 0, I) + log |det df/dy|
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ def run(job: Job) -> TeacherResult | None:
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     config: Teacher = job.config
     if images.levels is None and config.dequantisation == "uniform":
-        raise InputError("Uniform dequantisation fills the bins of grey levels, which latents do not have", "uniform",
-                         "Set teacher.dequantisation to gaussian.")
+        raise InputError(
+            "Uniform dequantisation fills the bins of grey levels, which latents do not have",
+            "uniform",
+            "Set teacher.dequantisation to gaussian.",
+        )
     decode = decoder(job.inputs["data"], device)
     examples = Examples(images.train.images, images.train.labels, images.levels, _flips(job))
     flow = networks.build(networks.teacher_architecture(config, images), derive(config.seed, "teacher", "weights"))
@@ -52,13 +55,23 @@ def run(job: Job) -> TeacherResult | None:
         draws = generator(config.seed, "teacher", step)
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
         x = examples.pixels(rows)
-        return NoisyImages(blur(x, config, images.levels, lambda: torch.randn(x.shape, generator=draws),
-                                lambda: torch.rand(x.shape, generator=draws)), labels)
+        return NoisyImages(
+            blur(
+                x,
+                config,
+                images.levels,
+                lambda: torch.randn(x.shape, generator=draws),
+                lambda: torch.rand(x.shape, generator=draws),
+            ),
+            labels,
+        )
 
     fitted = fit(job, flow, batch, nats_per_dimension, config.training, device)
     flow = fitted.network
-    bits = [held_out_bits(flow, Examples(part.images, part.labels, images.levels), job, device)
-            for part in (images.test, images.train)]
+    bits = [
+        held_out_bits(flow, Examples(part.images, part.labels, images.levels), job, device)
+        for part in (images.test, images.train)
+    ]
     if not ranks.first():
         return None
     networks.save_network(flow, job.out, fitted.averages)
@@ -67,19 +80,24 @@ def run(job: Job) -> TeacherResult | None:
     what = "latents, differential" if images.levels is None else "images"
     gaussian = f"gaussian, std {config.noise_std} (density of noisy {what})"
     return TeacherResult(
-        images_seen=config.training.images, steps=config.training.steps, loss=fitted.loss,
+        images_seen=config.training.images,
+        steps=config.training.steps,
+        loss=fitted.loss,
         parameters=fitted.parameters,
         dequantisation="uniform" if config.dequantisation == "uniform" else gaussian,
-        bits_per_dim=bits[0], bits_per_dim_train=bits[1],
-        schedule=[schedule.to_dict() for schedule in schedules])
+        bits_per_dim=bits[0],
+        bits_per_dim_train=bits[1],
+        schedule=[schedule.to_dict() for schedule in schedules],
+    )
 
 
 def _flips(job: Job) -> bool:
     return bool(job.inputs["data"].config["flips"])
 
 
-def blur(x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], Tensor],
-         uniform: Callable[[], Tensor]) -> Tensor:
+def blur(
+    x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], Tensor], uniform: Callable[[], Tensor]
+) -> Tensor:
     """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
     if config.dequantisation == "uniform":
         return dequantise(x, levels, uniform())
@@ -109,19 +127,29 @@ def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Sc
         return (Sequential(),) * config.blocks
     rows = torch.arange(CALIBRATED_ON)
     z = starting_noise(derive(config.seed, "teacher", "calibration"), rows, flow.config.shape, device)
-    return calibrate(flow, config.temperature * z, class_labels(rows, flow.config.classes, device),
-                     guidance=guidance_of(config), attention_temperature=config.attention_temperature,
-                     call_cost=CALIBRATION_CALL)
+    return calibrate(
+        flow,
+        config.temperature * z,
+        class_labels(rows, flow.config.classes, device),
+        guidance=guidance_of(config),
+        attention_temperature=config.attention_temperature,
+        call_cost=CALIBRATION_CALL,
+    )
 
 
-def _draw(job: Job, flow: TarFlow, images: ImageSet, schedules: tuple[Schedule, ...],
-          decode: Callable[[Tensor], Tensor], device: torch.device) -> None:
+def _draw(
+    job: Job,
+    flow: TarFlow,
+    images: ImageSet,
+    schedules: tuple[Schedule, ...],
+    decode: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> None:
     """Samples beside data of the same classes."""
     config: Teacher = job.config
     rows = torch.arange(config.preview_samples)
     labels = class_labels(rows, flow.config.classes, device)
-    made = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules,
-                           device)
+    made = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules, device)
     originals = images.originals
     train = Examples(originals.train.images, originals.train.labels, originals.levels)
     real = train.pixels(rows_like(train, rows, labels))

@@ -38,10 +38,18 @@ class Fitted:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
-def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callable[[nn.Module, Any], Tensor],
-        training: Training, device: torch.device, measure: Callable[[Any], dict[str, float]] = lambda batch: {},
-        picture: Callable[[nn.Module], Image] | None = None, memory: Memory | None = None,
-        repeatable: bool = True) -> Fitted:
+def fit(
+    job: Job,
+    network: nn.Module,
+    batch: Callable[[int], Any],
+    loss: Callable[[nn.Module, Any], Tensor],
+    training: Training,
+    device: torch.device,
+    measure: Callable[[Any], dict[str, float]] = lambda batch: {},
+    picture: Callable[[nn.Module], Image] | None = None,
+    memory: Memory | None = None,
+    repeatable: bool = True,
+) -> Fitted:
     """Train `network` to `training.images`, from the newest checkpoint in the work directory if there is one.
 
     Several ranks train one network on disjoint parts of each batch (DDP); every rank calls this alike.
@@ -66,12 +74,22 @@ def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callabl
     for step, part in data.steps(range(first, training.steps)):
         stop, save = loop.take(step, part, measure(part), wishes=(bool(job.stop), saving.due()))
         elapsed = time.monotonic() - began
-        facts = {"loss": loop.recent, "lr": loop.rate, "data_wait": data.waited / elapsed,
-                 "saving": saving.spent / elapsed}
+        facts = {
+            "loss": loop.recent,
+            "lr": loop.rate,
+            "data_wait": data.waited / elapsed,
+            "saving": saving.spent / elapsed,
+        }
         job.progress(loop.images, training.images, "images", **facts)
         if loop.line:
-            monitor.line(loop.line | {"images_per_second": (loop.step - first) * training.batch / elapsed,
-                                      "data_wait": facts["data_wait"], "saving": facts["saving"]})
+            monitor.line(
+                loop.line
+                | {
+                    "images_per_second": (loop.step - first) * training.batch / elapsed,
+                    "data_wait": facts["data_wait"],
+                    "saving": facts["saving"],
+                }
+            )
         if save or stop:
             with saving:
                 loop.save()
@@ -84,14 +102,17 @@ def fit(job: Job, network: nn.Module, batch: Callable[[int], Any], loss: Callabl
     if picture and ranks.first():
         monitor.picture(training.images, picture(loop.averaged()))
     monitor.close()
-    log.info("%s: %s of the time waiting for data, %s writing checkpoints", job.stage,
-             *(f"{spent / max(time.monotonic() - began, 1e-9):.1%}" for spent in (data.waited, saving.spent)))
+    log.info(
+        "%s: %s of the time waiting for data, %s writing checkpoints",
+        job.stage,
+        *(f"{spent / max(time.monotonic() - began, 1e-9):.1%}" for spent in (data.waited, saving.spent)),
+    )
     return _finish(loop)
 
 
 def _finish(loop: Loop) -> Fitted:
     """The averaged network; the history is written beside it."""
     loop.finish()
-    tail = loop.history[-max(1, len(loop.history) // 20):]
+    tail = loop.history[-max(1, len(loop.history) // 20) :]
     averages = {name: average.module() for name, average in loop.averages.items()}
     return Fitted(loop.averaged(), averages, loop.history, sum(line["loss"] for line in tail) / len(tail), loop.totals)

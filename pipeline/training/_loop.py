@@ -35,17 +35,29 @@ SMALLEST_SCALE = 2.0**-10  # of a loss in float16: below it the gradients are no
 class Loop:
     """Network, optimizer, averages and history. All ranks hold the same and take the same steps."""
 
-    def __init__(self, job: Job, network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], training: Training,
-                 device: torch.device, memory: Memory, repeatable: bool = True) -> None:
+    def __init__(
+        self,
+        job: Job,
+        network: nn.Module,
+        loss: Callable[[nn.Module, Any], Tensor],
+        training: Training,
+        device: torch.device,
+        memory: Memory,
+        repeatable: bool = True,
+    ) -> None:
         # Convolutions are faster with the channels last, on CPUs and on GPUs; other layers are left as they are.
         network = network.to(memory_format=torch.channels_last)
         self.job, self.network, self.loss, self.training, self.device = job, network, loss, training, device
         self.memory, self.repeatable = memory, repeatable
-        self.shared = network if ranks.world() == 1 else nn.parallel.DistributedDataParallel(
-            network, device_ids=[device] if device.type == "cuda" else None)
+        self.shared = (
+            network
+            if ranks.world() == 1
+            else nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+        )
         self.called = torch.compile(self.shared) if job.compute.compile else self.shared
-        self.optimizer = _OPTIMIZERS[training.optimizer](network.parameters(), lr=training.lr, betas=training.betas,
-                                                         weight_decay=training.weight_decay, fused=True)
+        self.optimizer = _OPTIMIZERS[training.optimizer](
+            network.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.ema = EMA(network, HalfLife(training.ema))
         self.averages = {average.name: EMA(network, _memory(average)) for average in training.averages}
@@ -119,8 +131,10 @@ class Loop:
         kind, total = _TYPES[self.training.precision], 0.0
         for number, part in enumerate(parts, 1):
             # The same bits from the way there on: attention chooses then how it will go back.
-            with self._unsynchronised(number < len(parts)), \
-                    same_bits(self.device) if self.repeatable else nullcontext():
+            with (
+                self._unsynchronised(number < len(parts)),
+                same_bits(self.device) if self.repeatable else nullcontext(),
+            ):
                 with torch.autocast(self.device.type, kind, enabled=kind is not torch.float32):
                     value = self.loss(self.called, part) / len(parts)
                 self.scaler.scale(value).backward()
@@ -143,7 +157,8 @@ class Loop:
                 f"Stage {self.job.stage}: the {what} is {value} at step {step} "
                 f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,})"
                 + f"; weights of before are kept in {self.folder}" * kept
-                + f". Lower {self.job.stage}.training.lr or lengthen its warmup")
+                + f". Lower {self.job.stage}.training.lr or lengthen its warmup"
+            )
 
     def _check_scale(self, step: int) -> None:
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
@@ -170,9 +185,18 @@ class Loop:
             for name, average in {"ema": self.ema, **self._named()}.items():
                 tensors |= {f"{name}.{key}": value for key, value in average.state_dict().items()}
             tensors |= flatten_optimizer(self.optimizer)
-            save_checkpoint(self.folder, self.step, tensors, {
-                "step": self.step, "window": self.window, "history": self.history, "totals": self.totals,
-                "scaler": self.scaler.state_dict()})
+            save_checkpoint(
+                self.folder,
+                self.step,
+                tensors,
+                {
+                    "step": self.step,
+                    "window": self.window,
+                    "history": self.history,
+                    "totals": self.totals,
+                    "scaler": self.scaler.state_dict(),
+                },
+            )
             self.job.saved(self.images, self.training.images, "images")
         ranks.barrier()
 

@@ -58,8 +58,11 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state by parameter position and name, as tensors."""
-    return {f"optimizer.{index}.{key}": torch.as_tensor(value)
-            for index, slots in optimizer.state_dict()["state"].items() for key, value in slots.items()}
+    return {
+        f"optimizer.{index}.{key}": torch.as_tensor(value)
+        for index, slots in optimizer.state_dict()["state"].items()
+        for key, value in slots.items()
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -45,8 +45,12 @@ def diagnose(couples: FlowBatches, step: int, device: torch.device) -> dict[str,
         return {}
     found = gaussianity.diagnose(z, None, x)["train"]
     variance = None if told_more else _variance(x.to(device), z.to(device), labels, couples.path)
-    log.info("sliced W2 of the noise %.4f (true noise %.4f), Var(v | x_t, t) %s", found["sliced_w2"], found["floor"],
-             "not measured" if variance is None else f"{variance.mean:.4f}")
+    log.info(
+        "sliced W2 of the noise %.4f (true noise %.4f), Var(v | x_t, t) %s",
+        found["sliced_w2"],
+        found["floor"],
+        "not measured" if variance is None else f"{variance.mean:.4f}",
+    )
     return {"velocity_variance": variance, "noise_gaussianity": found}
 
 
@@ -62,8 +66,9 @@ def _variance(x: Tensor, z: Tensor, labels: Tensor | None, path: GaussianPath) -
     moments = [straight_time(path, t) for t in path.times(torch.tensor(TIMES, dtype=torch.float64)).tolist()]
     found = velocity_variance(x, z, [moment for moment, _ in moments], labels=labels if within else None)
     values = tuple(scale * value for value, (_, scale) in zip(found, moments, strict=True))
-    return VelocityVariance(mean=sum(values) / len(values), times=TIMES, values=values, pairs=len(x),
-                            within_classes=within)
+    return VelocityVariance(
+        mean=sum(values) / len(values), times=TIMES, values=values, pairs=len(x), within_classes=within
+    )
 
 
 def straight_time(path: GaussianPath, t: float) -> tuple[float, float]:

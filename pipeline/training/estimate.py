@@ -57,21 +57,29 @@ def estimate(node: Node, measured: dict | None = None) -> Estimate:
     shape = _images(data.config, None if node.name == "source" else measured)
     if shape is None:
         return Estimate()
-    return {"data": _data, "teacher": _teacher, "bank": _couplings, "student": _student,
-            "pairs": _pairs, "reflow": _on_pairs, "onestep": _on_pairs}.get(
-                node.stage.kind, lambda node, shape: Estimate())(node, shape)
+    return {
+        "data": _data,
+        "teacher": _teacher,
+        "bank": _couplings,
+        "student": _student,
+        "pairs": _pairs,
+        "reflow": _on_pairs,
+        "onestep": _on_pairs,
+    }.get(node.stage.kind, lambda node, shape: Estimate())(node, shape)
 
 
 def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
     flips = 2 if config.flips else 1
     if measured is not None:
-        return _Shape(measured["train"] * flips, measured["channels"], measured["size"],
-                      tuple(measured["classes"] or ()))
+        return _Shape(
+            measured["train"] * flips, measured["channels"], measured["size"], tuple(measured["classes"] or ())
+        )
     if config.source not in _SOURCES or config.classes is not None or config.autoencoder is not None:
         return None  # the data stage counts and measures them
     rows, channels, size, classes = _SOURCES[config.source]
-    return _Shape(min(rows, config.limit or rows) * flips, channels, config.size or size,
-                  ("",) * classes * config.labels)
+    return _Shape(
+        min(rows, config.limit or rows) * flips, channels, config.size or size, ("",) * classes * config.labels
+    )
 
 
 def _data(node: Node, shape: _Shape) -> Estimate:
@@ -100,8 +108,9 @@ def _on_pairs(node: Node, shape: _Shape) -> Estimate:
     return _flow_matching(student.config.network, node.config.training, shape, loss=node.config.loss)
 
 
-def _flow_matching(config: configs.Network, training: Training, shape: _Shape, told: bool = False,
-                   loss: configs.Loss | None = None) -> Estimate:
+def _flow_matching(
+    config: configs.Network, training: Training, shape: _Shape, told: bool = False, loss: configs.Loss | None = None
+) -> Estimate:
     """`told`: whether the network sees a condition of the images' shape."""
     with FakeTensorMode():
         x = _images_of(shape, training)
@@ -132,14 +141,17 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
             kept[id(tensor)] = tensor  # held, so that no other tensor gets its id
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), \
-            torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"),
+    ):
         loss(network, part)
     activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
     # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.
     copies = 4 + 1 + len(training.averages)
-    return Estimate(parameters, training.steps, 4 * copies * parameters + activations,
-                    2 * 4 * (copies - 1) * parameters)
+    return Estimate(
+        parameters, training.steps, 4 * copies * parameters + activations, 2 * 4 * (copies - 1) * parameters
+    )
 
 
 def _couplings(node: Node, shape: _Shape) -> Estimate:

@@ -42,9 +42,18 @@ class FlowBatches:
         condition: what the network is told of an image, mirrored ones included; None for nothing.
     """
 
-    def __init__(self, examples: Examples, coupling: Coupling | Semidiscrete, time: TimeDistribution,
-                 path: GaussianPath, label_drop: float, seed: int, batch: int, block: int | None = None,
-                 condition: Condition | None = None) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        coupling: Coupling | Semidiscrete,
+        time: TimeDistribution,
+        path: GaussianPath,
+        label_drop: float,
+        seed: int,
+        batch: int,
+        block: int | None = None,
+        condition: Condition | None = None,
+    ) -> None:
         self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
         self.condition, self.label_drop, self.seed = condition, label_drop, seed
         self.batch, self.block = batch, block or batch
@@ -59,8 +68,9 @@ class FlowBatches:
         with self._making:
             needed = range(first // self.block, (last - 1) // self.block + 1)
             self._blocks = {number: self._blocks.get(number) or self._make(number) for number in needed}
-            x, labels, z = (_joined(parts, first % self.block, self.batch)
-                            for parts in zip(*self._blocks.values(), strict=True))
+            x, labels, z = (
+                _joined(parts, first % self.block, self.batch) for parts in zip(*self._blocks.values(), strict=True)
+            )
         draws = generator(self.seed, "student", step)
         t = self.path.times(self.time.sample(self.batch, draws))
         told = None if self.condition is None else self.condition(x)
@@ -89,15 +99,20 @@ class FlowBatches:
         for number, (before, after) in enumerate(pairwise(sums), 1):
             visited, *others = (later - earlier for earlier, later in zip(before, after, strict=True))
             reassigned, cost_before, cost_after = (value / visited for value in others)
-            lines.append({"epoch": number, "reassigned": reassigned, "cost_before": cost_before,
-                          "cost_after": cost_after})
+            lines.append(
+                {"epoch": number, "reassigned": reassigned, "cost_before": cost_before, "cost_after": cost_after}
+            )
         return lines
 
     def _end_epoch(self) -> None:
         self._epochs.append((self._next, list(self.coupling.statistics().values())))
         line = self.epochs[-1]
-        log.info("epoch %d: %.1f%% of the images changed their noise, transport cost %.4f", line["epoch"],
-                 100 * line["reassigned"], line["cost_after"])
+        log.info(
+            "epoch %d: %.1f%% of the images changed their noise, transport cost %.4f",
+            line["epoch"],
+            100 * line["reassigned"],
+            line["cost_after"],
+        )
 
     def state(self, step: int) -> dict[str, Tensor]:
         """The coupling's memory as before the first block that the step needs: a block half used is made again."""
@@ -107,7 +122,9 @@ class FlowBatches:
             first = step * self.batch // self.block
             epochs = [[at, *sums] for at, sums in self._epochs if at <= first]
             return self.coupling.state(behind=max(0, self._next - first)) | {
-                "epochs": torch.tensor(epochs, dtype=torch.float64).reshape(-1, 5), "next": torch.tensor(first)}
+                "epochs": torch.tensor(epochs, dtype=torch.float64).reshape(-1, 5),
+                "next": torch.tensor(first),
+            }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         if not isinstance(self.coupling, Loom):
@@ -124,4 +141,4 @@ def calls_ahead(batch: int, block: int) -> int:
 
 def _joined(parts: tuple[Tensor | None, ...], start: int, count: int) -> Tensor | None:
     """`count` rows of the parts laid end to end, from row `start`."""
-    return None if parts[0] is None else torch.cat(parts)[start:start + count]
+    return None if parts[0] is None else torch.cat(parts)[start : start + count]

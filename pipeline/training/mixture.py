@@ -37,8 +37,9 @@ class Mixture:
         InputError: share lies outside [0, 1], or forward pairs are asked for and there are none.
     """
 
-    def __init__(self, generated: tuple[Examples, Banked], forward: tuple[Examples, Banked] | None = None,
-                 share: float = 0.0) -> None:
+    def __init__(
+        self, generated: tuple[Examples, Banked], forward: tuple[Examples, Banked] | None = None, share: float = 0.0
+    ) -> None:
         if not 0 <= share <= 1:
             raise InputError("A share lies in [0, 1]", share, "Use e.g. 0.2.")
         if share and forward is None:

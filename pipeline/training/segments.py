@@ -29,8 +29,9 @@ class Segments:
 
     path = LINEAR
 
-    def __init__(self, starts: np.ndarray, ends: np.ndarray, labels: np.ndarray | None, steps: int, seed: int,
-                 batch: int) -> None:
+    def __init__(
+        self, starts: np.ndarray, ends: np.ndarray, labels: np.ndarray | None, steps: int, seed: int, batch: int
+    ) -> None:
         self.starts, self.ends, self.steps, self.batch = starts, Examples(ends, labels), steps, batch
         self.seed = derive(seed, "student")
 

@@ -28,25 +28,47 @@ def finish(job: Job, fitted: Fitted, coupling: str) -> StudentResult | None:
         return None
     networks.save_network(fitted.network, job.out, fitted.averages)
     training = job.config.training
-    return StudentResult(images_seen=training.images, steps=training.steps, loss=fitted.loss,
-                         parameters=fitted.parameters, coupling=coupling,
-                         transport_cost=fitted.totals["cost"] / fitted.totals["pairs"])
+    return StudentResult(
+        images_seen=training.images,
+        steps=training.steps,
+        loss=fitted.loss,
+        parameters=fitted.parameters,
+        coupling=coupling,
+        transport_cost=fitted.totals["cost"] / fitted.totals["pairs"],
+    )
 
 
 class Stream(Memory, Protocol):
-    """FlowBatch by step, on a path, and what they remember: `pipeline.training.flow_batches.FlowBatches`, or segments."""
+    """A batch for each step, on a path: `pipeline.training.flow_batches.FlowBatches`, or segments."""
 
     path: GaussianPath
 
     def __call__(self, step: int) -> FlowBatch: ...
 
 
-def train(job: Job, network: nn.Module, couples: Stream, training: Training, device: torch.device,
-          picture: Callable[[nn.Module], Image] | None = None, loss: Loss = SQUARED) -> Fitted:
+def train(
+    job: Job,
+    network: nn.Module,
+    couples: Stream,
+    training: Training,
+    device: torch.device,
+    picture: Callable[[nn.Module], Image] | None = None,
+    loss: Loss = SQUARED,
+) -> Fitted:
     """Fit `network` to the velocities that `couples` bring. Resumes as `pipeline.training.fit` does.
 
     By LPIPS a GPU ends a resumed training with slightly other weights: torch resizes and pools images by atomic
     additions there, on the way back.
     """
-    return fit(job, network, couples, partial(velocity_error, path=couples.path, loss=loss), training, device,
-               measure=transport_cost, picture=picture, memory=couples, repeatable=not isinstance(loss, LpipsHuber))
+    return fit(
+        job,
+        network,
+        couples,
+        partial(velocity_error, path=couples.path, loss=loss),
+        training,
+        device,
+        measure=transport_cost,
+        picture=picture,
+        memory=couples,
+        repeatable=not isinstance(loss, LpipsHuber),
+    )

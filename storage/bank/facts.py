@@ -16,8 +16,10 @@ FORMAT = 1
 ARRAYS = ("z", "x", "labels")
 FACTS, INDEX, COMPLETE = "facts.json", "bank.json", "complete"
 MANTISSA = {"float32": 23, "float16": 10}  # bits that the type itself holds
-REMEDY = ("`flowctl verify --repair` makes what is damaged anew; or remove the bank and run the same command again: "
-          "its stage writes it anew.")
+REMEDY = (
+    "`flowctl verify --repair` makes what is damaged anew; or remove the bank and run the same command again: "
+    "its stage writes it anew."
+)
 
 
 class _Model(BaseModel):

@@ -70,8 +70,11 @@ def _drop(path: Path, known: Identity, shards: Collection[int]) -> None:
     for shard in shards:
         record_path(path, shard).unlink(missing_ok=True)
     fsync_path(path / COMPLETE)
-    kept = {FACTS, *_metadata(known), *(f for s in known.facts.shards if s.index not in shards
-                                        for f in _files(known, s.index))}
+    kept = {
+        FACTS,
+        *_metadata(known),
+        *(f for s in known.facts.shards if s.index not in shards for f in _files(known, s.index)),
+    }
     for file in [file for file in path.rglob("*") if file.is_file()]:
         if file.relative_to(path).as_posix() not in kept:
             file.unlink()
@@ -93,8 +96,10 @@ def _restore(path: Path, known: Identity, lost: Collection[str], digests: dict[s
 
 def _claims(path: Path, damaged: Collection[str]) -> tuple[Identity | None, Index | None]:
     """What facts.json and bank.json say, as far as they can be read."""
-    return (None if FACTS in damaged else readable(path / FACTS, Identity),
-            None if INDEX in damaged else readable(path / INDEX, Index))
+    return (
+        None if FACTS in damaged else readable(path / FACTS, Identity),
+        None if INDEX in damaged else readable(path / INDEX, Index),
+    )
 
 
 def _claim_flaws(path: Path, identity: Identity | None, index: Index | None) -> Iterator[Problem]:
@@ -125,8 +130,9 @@ def _shard_flaws(path: Path, known: Identity | None, index: Index | None) -> Ite
         yield from _flaws_of(path, known, layouts, shard, indexed)
 
 
-def _flaws_of(path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard,
-              indexed: ShardRecord | None) -> Iterator[Problem]:
+def _flaws_of(
+    path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard, indexed: ShardRecord | None
+) -> Iterator[Problem]:
     """What is wrong with one shard: its record, its files, or what bank.json says of it. Two of the three are right."""
     place = record_path(path, shard.index)
     name, record = place.relative_to(path).as_posix(), _record(place, shard, known)
@@ -144,8 +150,9 @@ def _flaws_of(path: Path, known: Identity, layouts: dict[str, Layout], shard: Sh
         yield from _file_flaws(path, known, layouts, shard, told)
 
 
-def _file_flaws(path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard,
-                told: ShardRecord) -> Iterator[Problem]:
+def _file_flaws(
+    path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard, told: ShardRecord
+) -> Iterator[Problem]:
     for name, layout in layouts.items():
         file = known.facts.file(path, name, shard.index)
         found = _file_flaw(file, layout, told.files[name])

@@ -21,8 +21,12 @@ def parse(url: str) -> tuple[str, str]:
     """Bucket and prefix of a URL, the prefix without slashes around it. Raises InputError for any other URL."""
     match = URL.fullmatch(url)
     if match is None or {".", ".."} & set(url.split("/")):
-        raise InputError("A remote is s3://bucket or s3://bucket/prefix", url, "Other servers than Amazon's are named "
-                         "by AWS_ENDPOINT_URL, and keys by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        raise InputError(
+            "A remote is s3://bucket or s3://bucket/prefix",
+            url,
+            "Other servers than Amazon's are named "
+            "by AWS_ENDPOINT_URL, and keys by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
     return match["bucket"], match["prefix"].strip("/")
 
 
@@ -33,17 +37,30 @@ def client(url: str) -> S3Store:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
     except ImportError:
-        raise InputError("Object storage needs obstore", url,
-                         "Install it: pip install -e '.[s3]' in the project's folder") from None
+        raise InputError(
+            "Object storage needs obstore", url, "Install it: pip install -e '.[s3]' in the project's folder"
+        ) from None
     try:
         return S3Store(
-            bucket, prefix=prefix or None,
+            bucket,
+            prefix=prefix or None,
             checksum_algorithm="SHA256",  # sent with each object: the server refuses what was torn on its way
-            client_options={"allow_http": True,  # only where AWS_ENDPOINT_URL says http://
-                            "connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=5)},
-            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=GIVE_UP), "backoff": {
-                "init_backoff": timedelta(seconds=FIRST_WAIT), "max_backoff": timedelta(seconds=LONGEST_WAIT),
-                "base": 2}})
+            client_options={
+                "allow_http": True,  # only where AWS_ENDPOINT_URL says http://
+                "connect_timeout": timedelta(seconds=10),
+                "timeout": timedelta(minutes=5),
+            },
+            retry_config={
+                "max_retries": RETRIES,
+                "retry_timeout": timedelta(seconds=GIVE_UP),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=FIRST_WAIT),
+                    "max_backoff": timedelta(seconds=LONGEST_WAIT),
+                    "base": 2,
+                },
+            },
+        )
     except (BaseError, ValueError) as error:
-        raise InputError("The AWS_* variables must be sound", str(error).partition("\n")[0], "Correct the one named"
-                         ) from None
+        raise InputError(
+            "The AWS_* variables must be sound", str(error).partition("\n")[0], "Correct the one named"
+        ) from None

@@ -47,10 +47,12 @@ def _explained(error: BaseException, text: str, inside: str) -> tuple[str, str]:
         return "there is no such bucket", "Create it, or correct the URL"
     if "/latest/api/token" in text or "/latest/meta-data/" in text:  # the last place where keys are looked for
         return "no keys were found", f"Set {KEYS}, and AWS_ENDPOINT_URL where it is not Amazon's, {WITHOUT}"
-    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or (status and status[1] in (
-            "401", "403")):
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or (
+        status and status[1] in ("401", "403")
+    ):
         return f"access is refused ({said or 'no reason given'})", (
-            f"Check {KEYS}, the clock, and that these keys may list, read and write there")
+            f"Check {KEYS}, the clock, and that these keys may list, read and write there"
+        )
     if "region" in text.lower() or (status and status[1] == "301"):
         return "it lies in another region", "Set AWS_REGION to that of the bucket"
     if "error sending request" in text or "timed out" in (text + inside).lower() or "operation timed out" in inside:
@@ -63,6 +65,12 @@ def _explained(error: BaseException, text: str, inside: str) -> tuple[str, str]:
     return text.partition("\n")[0], "Check the URL and AWS_ENDPOINT_URL"
 
 
-_SILENCE = (("dns error", "its name is not known"), ("ConnectionRefused", "connection refused"),
-            ("refused", "connection refused"), ("TimedOut", "timed out"), ("timed out", "timed out"),
-            ("certificate", "its certificate is not trusted"), ("Unreachable", "network unreachable"))
+_SILENCE = (
+    ("dns error", "its name is not known"),
+    ("ConnectionRefused", "connection refused"),
+    ("refused", "connection refused"),
+    ("TimedOut", "timed out"),
+    ("timed out", "timed out"),
+    ("certificate", "its certificate is not trusted"),
+    ("Unreachable", "network unreachable"),
+)

@@ -72,8 +72,10 @@ def require(store: S3Store, key: str, where: str, record: FileRecord, take: Call
         raise DamageError(where, DIFFERS, REPAIR)
 
 
-REPAIR = ("`flowctl verify --remote --repair` replaces it from this store, or takes the artifact out, to be made anew "
-          "or sent again by a machine that has it")
+REPAIR = (
+    "`flowctl verify --remote --repair` replaces it from this store, or takes the artifact out, to be made anew "
+    "or sent again by a machine that has it"
+)
 
 
 def _parts(stream, file: Path, record: FileRecord, moment: Moment) -> Iterator[bytes]:

@@ -97,10 +97,12 @@ class Remote:
 
         def look(record: FileRecord) -> None:
             try:
-                _files.require(self._store, _key(artifact, record), self.address(artifact, record.path), record,
-                               lambda part: None)
+                _files.require(
+                    self._store, _key(artifact, record), self.address(artifact, record.path), record, lambda part: None
+                )
             except DamageError as damage:
                 found[record.path] = str(damage.found)
+
         _in_threads(look, [record for record in artifact.files if record.path not in found])
         return dict(sorted(found.items()))
 
@@ -118,14 +120,21 @@ class Remote:
                 remove_tree(file)
         moment = _serialised(moment)
         aside.mkdir(parents=True, exist_ok=True)
-        _in_threads(lambda record: _files.fetch(self._store, _key(artifact, record),
-                                                self.address(artifact, record.path), aside / record.path, record,
-                                                moment), artifact.files)
+        _in_threads(
+            lambda record: _files.fetch(
+                self._store,
+                _key(artifact, record),
+                self.address(artifact, record.path),
+                aside / record.path,
+                record,
+                moment,
+            ),
+            artifact.files,
+        )
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def send(self, artifact: Artifact, replace: bool = False, moment: _files.Moment = lambda size: None,
-             ) -> int | None:
+    def send(self, artifact: Artifact, replace: bool = False, moment: _files.Moment = lambda size: None) -> int | None:
         """Upload a local artifact, its manifest last; the bytes of files that were not there yet. None if all was.
 
         One of other bytes that is there is replaced if it was made before this one, or if `replace`; else it is left
@@ -148,12 +157,23 @@ class Remote:
         missing = self._missing(artifact)
         ahead = [record for record in artifact.files if record.path in missing]
         moment = _serialised(moment)
-        _in_threads(lambda record: _files.send(self._store, _key(artifact, record),
-                                               self.address(artifact, record.path), artifact.path(record.path), record,
-                                               moment), ahead)
+        _in_threads(
+            lambda record: _files.send(
+                self._store,
+                _key(artifact, record),
+                self.address(artifact, record.path),
+                artifact.path(record.path),
+                record,
+                moment,
+            ),
+            ahead,
+        )
         with asking(self.url):  # not the file of that name: it may be that of another by now, whose files nobody sent
-            obstore.put(self._store, _manifest(artifact.stage, artifact.fingerprint),
-                        json.dumps(artifact.model_dump(mode="json"), indent=2).encode())
+            obstore.put(
+                self._store,
+                _manifest(artifact.stage, artifact.fingerprint),
+                json.dumps(artifact.model_dump(mode="json"), indent=2).encode(),
+            )
         return sum(record.size for record in ahead)
 
     def retract(self, stage: str, fingerprint: str, files: Iterable[str] = ()) -> None:
@@ -171,11 +191,18 @@ class Remote:
 
         start = _payload(artifact) + "/"
         with asking(self.url):
-            there = {item["path"].removeprefix(start): item["size"]
-                     for page in obstore.list(self._store, start) for item in page}
-        return {record.path: "is missing" if record.path not in there
-                else f"{there[record.path]} bytes, recorded {record.size}"
-                for record in artifact.files if there.get(record.path) != record.size}
+            there = {
+                item["path"].removeprefix(start): item["size"]
+                for page in obstore.list(self._store, start)
+                for item in page
+            }
+        return {
+            record.path: "is missing"
+            if record.path not in there
+            else f"{there[record.path]} bytes, recorded {record.size}"
+            for record in artifact.files
+            if there.get(record.path) != record.size
+        }
 
 
 TOP = "artifacts"
@@ -212,6 +239,7 @@ def _serialised(moment: _files.Moment) -> _files.Moment:
     def told(size: int) -> None:
         with lock:
             moment(size)
+
     return told
 
 

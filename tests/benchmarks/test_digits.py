@@ -63,8 +63,11 @@ def collected(monkeypatch, found):
 
 def whole():
     """All recipes of the couplings' contest at its seeds."""
-    return [run(name, seed=seed, scale=1 + 0.1 * seed) for name in digits.CONTESTS["couplings"].recipes
-            for seed in (0, 1, 2)]
+    return [
+        run(name, seed=seed, scale=1 + 0.1 * seed)
+        for name in digits.CONTESTS["couplings"].recipes
+        for seed in (0, 1, 2)
+    ]
 
 
 def test_a_whole_contest_is_written_down(place, monkeypatch, capsys):
@@ -83,8 +86,10 @@ def test_a_whole_contest_is_written_down(place, monkeypatch, capsys):
     assert "mean ± standard deviation over 3 seeds" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "items"), [
-    (["--seeds", "1"], 6), (["--only", "fm-digits,ot-digits"], 6), (["--only", "fm-digits", "--seeds", "0"], 1)])
+@pytest.mark.parametrize(
+    ("words", "items"),
+    [(["--seeds", "1"], 6), (["--only", "fm-digits,ot-digits"], 6), (["--only", "fm-digits", "--seeds", "0"], 1)],
+)
 def test_a_part_is_made_and_not_written(place, monkeypatch, capsys, words, items):
     asked = collected(monkeypatch, three())
     digits.main(words)

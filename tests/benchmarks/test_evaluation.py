@@ -30,7 +30,9 @@ def test_overhead_is_time_beside_time():
 
 
 def test_calls_that_were_left_out_cost_as_much_as_those_that_were_made():
-    rows = [{"calls": 1, "sampling": 1.0, "features": 0.2, "moments": 0.1},
-            {"calls": 3, "sampling": 3.0, "features": 0.2, "moments": 0.1}]
+    rows = [
+        {"calls": 1, "sampling": 1.0, "features": 0.2, "moments": 0.1},
+        {"calls": 3, "sampling": 3.0, "features": 0.2, "moments": 0.1},
+    ]
     assert evaluation.projected(rows, []) == pytest.approx(evaluation.overhead(rows, "features", "moments"))
     assert evaluation.projected(rows, [8, 12]) == pytest.approx(4 * 0.3 / 24)

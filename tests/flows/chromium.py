@@ -66,13 +66,19 @@ class Page:
 
     def requests(self) -> list[str]:
         """The addresses of everything that was asked for since `listen`, the page's own among them."""
-        return [event["params"]["request"]["url"] for event in self._events
-                if event["method"] == "Network.requestWillBeSent"]
+        return [
+            event["params"]["request"]["url"]
+            for event in self._events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
 
     def pdf(self) -> bytes:
         """The page as it is printed on A4."""
-        return base64.b64decode(self._call("Page.printToPDF", printBackground=True, preferCSSPageSize=True,
-                                           paperWidth=8.27, paperHeight=11.69)["data"])
+        return base64.b64decode(
+            self._call(
+                "Page.printToPDF", printBackground=True, preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69
+            )["data"]
+        )
 
     def open(self, url: str) -> None:
         self._call("Page.navigate", url=url)
@@ -119,10 +125,22 @@ class Page:
 def chromium(profile: Path) -> Iterator[Page]:
     """A browser with one empty page; it ends with the block."""
     process = subprocess.Popen(
-        [PROGRAM, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--remote-debugging-port=0",
-         "--use-angle=swiftshader", "--enable-unsafe-swiftshader",  # the graph of a run is drawn with WebGL
-         f"--user-data-dir={profile}", f"--window-size={SIZE[0]},{SIZE[1]}", "about:blank"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [
+            PROGRAM,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--remote-debugging-port=0",
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",  # the graph of a run is drawn with WebGL
+            f"--user-data-dir={profile}",
+            f"--window-size={SIZE[0]},{SIZE[1]}",
+            "about:blank",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         with connect(_page_address(profile / "DevToolsActivePort"), max_size=None, proxy=None) as socket:
             yield Page(socket)

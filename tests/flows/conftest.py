@@ -71,6 +71,7 @@ def flowctl():
 
     def call(*words: str):
         return CliRunner().invoke(app, [str(word) for word in words])
+
     return call
 
 
@@ -81,10 +82,17 @@ def program(home: Path):
 
     def start(*words: str, **environment: str) -> subprocess.Popen:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-        process = subprocess.Popen([sys.executable, "-m", "tests.flows.fakes", *map(str, words)], cwd=ROOT, text=True,
-                                   env=clean | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.flows.fakes", *map(str, words)],
+            cwd=ROOT,
+            text=True,
+            env=clean | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         started.append(process)
         return process
+
     yield start
     for process in started:
         process.kill()
@@ -108,6 +116,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     configure()
     server = EmbeddedServer(tmp_path_factory.mktemp("server") / "prefect")
     import flows.orchestration.pipeline_flow  # noqa: F401
+
     server.wait()
     os.environ.clear()
     os.environ.update(before)  # Prefect has read its settings

@@ -26,22 +26,44 @@ _TRAINED = {"images_seen": 10, "steps": 10, "loss": 0.5, "parameters": 7}
 _PROTOCOL = {"metric": "FD-classifier", "n_real": 10, "n_fake": 16}
 RESULTS = {
     "data": results.DataResult(name="digits", train=10, test=4, channels=1, size=8, levels=17, classes=("0", "1")),
-    "reference": results.ReferenceResult(extractor="fake", metric="FD-classifier",
-                                         facts={"resized": "no"}, features=4, accuracy=0.9, images=10, split_half=1.5,
-                                         held_out=2.0),
-    "teacher": results.TeacherResult(**_TRAINED, bits_per_dim=3.0, bits_per_dim_train=2.9, dequantisation="gaussian",
-                                     schedule=[]),
+    "reference": results.ReferenceResult(
+        extractor="fake",
+        metric="FD-classifier",
+        facts={"resized": "no"},
+        features=4,
+        accuracy=0.9,
+        images=10,
+        split_half=1.5,
+        held_out=2.0,
+    ),
+    "teacher": results.TeacherResult(
+        **_TRAINED, bits_per_dim=3.0, bits_per_dim_train=2.9, dequantisation="gaussian", schedule=[]
+    ),
     "bank": results.BankResult(rows=80, draws=8, sigma_f=1.0, noise=0.2, gaussianity={}, warnings=()),
     "student": results.StudentResult(**_TRAINED, coupling="nfm", transport_cost=0.1),
-    "reflow": results.ReflowResult(**_TRAINED, coupling="reflow", transport_cost=0.1, straightness=0.1,
-                                   straightness_before=0.2, warnings=()),
+    "reflow": results.ReflowResult(
+        **_TRAINED, coupling="reflow", transport_cost=0.1, straightness=0.1, straightness_before=0.2, warnings=()
+    ),
     "pairs": results.PairsResult(count=10, nfe=8, solver="euler", straightness=0.9),
     "onestep": results.StudentResult(**_TRAINED, coupling="pairs", transport_cost=0.1),
     "evaluation": results.EvaluationResult(
-        protocol="0123456789abcdef", floor=1.5, curvature=0.1, warnings=(),
-        scores=tuple(results.Score(model="student", solver="euler", nfe=nfe, metric="FD-classifier", value=9.0 / nfe,
-                                   protocol={**_PROTOCOL, "grid": grid}, seconds=0.1)
-                     for nfe, grid in ((1, "uniform"), (2, "quadratic")))),
+        protocol="0123456789abcdef",
+        floor=1.5,
+        curvature=0.1,
+        warnings=(),
+        scores=tuple(
+            results.Score(
+                model="student",
+                solver="euler",
+                nfe=nfe,
+                metric="FD-classifier",
+                value=9.0 / nfe,
+                protocol={**_PROTOCOL, "grid": grid},
+                seconds=0.1,
+            )
+            for nfe, grid in ((1, "uniform"), (2, "quadratic"))
+        ),
+    ),
     "report": results.ReportResult(page="report.html"),
 }
 ERRORS = {
@@ -94,4 +116,5 @@ if __name__ == "__main__":
     install()
     sys.argv[0] = "flowctl"
     from flows.cli import main
+
     main()

@@ -39,25 +39,36 @@ class Workshop:
         (folder / "site").mkdir()
         (folder / "site" / "sitecustomize.py").write_text(SITE)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-        self.environment = clean | {"FLOWCTL_HOME": str(self.home), "PREFECT_API_URL": f"{self.ui}/api",
-                                    "PREFECT_HOME": str(folder / "prefect"), "DO_NOT_TRACK": "1",
-                                    "PYTHONPATH": f"{folder / 'site'}:{ROOT}"}
+        self.environment = clean | {
+            "FLOWCTL_HOME": str(self.home),
+            "PREFECT_API_URL": f"{self.ui}/api",
+            "PREFECT_HOME": str(folder / "prefect"),
+            "DO_NOT_TRACK": "1",
+            "PYTHONPATH": f"{folder / 'site'}:{ROOT}",
+        }
 
     def serve(self) -> None:
         self._start("ui.log", [sys.executable, "-m", "tests.flows.fakes", "ui", "--port", str(self.port)], cwd=ROOT)
         self.until(self._answers)
 
     def deploy(self, *words: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "tests.flows.fakes", "deploy", *words], cwd=ROOT, text=True,
-                              env=self.environment, capture_output=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.flows.fakes", "deploy", *words],
+            cwd=ROOT,
+            text=True,
+            env=self.environment,
+            capture_output=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def work(self, **environment: str) -> subprocess.Popen:
         """A worker as the documentation starts it, in a directory that has nothing to do with the project."""
         program = Path(sys.executable).with_name("prefect")
-        return self._start("worker.log", [str(program), "worker", "start", "--pool", "flowctl"], cwd=self.folder,
-                           **environment)
+        return self._start(
+            "worker.log", [str(program), "worker", "start", "--pool", "flowctl"], cwd=self.folder, **environment
+        )
 
     def worker_said(self) -> str:
         """All that workers have logged."""
@@ -66,9 +77,15 @@ class Workshop:
     def _start(self, log: str, words: list[str], cwd: Path, **environment: str) -> subprocess.Popen:
         with open(self.folder / log, "ab") as output:
             process = subprocess.Popen(
-                words, cwd=cwd, env=self.environment | environment, stdout=output, stderr=output,
-                stdin=subprocess.DEVNULL, start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+                words,
+                cwd=cwd,
+                env=self.environment | environment,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
         self.processes.append(process)
         return process
 
@@ -122,8 +139,10 @@ class Workshop:
         return "\n".join(line["message"] for line in self.api("logs/filter", wanted))
 
     def artifacts(self, run: str) -> dict[str, Any]:
-        return {found["key"]: found for found in
-                self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})}
+        return {
+            found["key"]: found
+            for found in self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+        }
 
     # -- the store -------------------------------------------------------------------------------------------------
 

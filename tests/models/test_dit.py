@@ -105,8 +105,12 @@ def test_positions_are_sines_and_cosines_of_column_and_row():
     table = positions(5, 24)
     for row, column, k in ((0, 0, 0), (3, 1, 0), (1, 4, 2), (4, 3, 5)):
         frequency = 10_000 ** (-k / 6)
-        expected = [math.sin(column * frequency), math.cos(column * frequency), math.sin(row * frequency),
-                    math.cos(row * frequency)]
+        expected = [
+            math.sin(column * frequency),
+            math.cos(column * frequency),
+            math.sin(row * frequency),
+            math.cos(row * frequency),
+        ]
         assert table[5 * row + column, k::6].tolist() == pytest.approx(expected, abs=1e-7)
 
 

@@ -118,8 +118,10 @@ def test_an_image_does_not_see_its_batch(network):
     torch.testing.assert_close(network(images)[1:2], network(images[1:2]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
-                                    torch.zeros(3, 8, 8, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)],
+)
 def test_only_8_bit_colour_images(network, images):
     with pytest.raises(ValueError, match=r"uint8 \(B, 3, H, W\)"):
         network(images)
@@ -149,7 +151,8 @@ def test_resizing_is_the_formula_and_not_that_of_torch():
         dy, dx = y - top, x - left
         image = images[0, 1]
         value = (1 - dy) * ((1 - dx) * image[top, left] + dx * image[top, right]) + dy * (
-            (1 - dx) * image[below, left] + dx * image[below, right])
+            (1 - dx) * image[below, left] + dx * image[below, right]
+        )
         assert found[0, 1, i, j].item() == pytest.approx(value.item(), abs=1e-3)  # positions are float32
     centred = F.interpolate(images, (299, 299), mode="bilinear", align_corners=False)
     assert (found - centred).abs().mean() > 10  # half a pixel of noise: many grey levels

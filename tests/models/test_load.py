@@ -12,8 +12,16 @@ from models._samplers import METHODS, VelocitySampler
 from models.load import load
 from models.unet import UNet, UNetConfig
 
-CONFIG = {"channels": 1, "size": 4, "base": 8, "multipliers": [1], "blocks": 1, "attention": [], "head_channels": 8,
-          "classes": 2}
+CONFIG = {
+    "channels": 1,
+    "size": 4,
+    "base": 8,
+    "multipliers": [1],
+    "blocks": 1,
+    "attention": [],
+    "head_channels": 8,
+    "classes": 2,
+}
 
 
 class Decay(nn.Module):
@@ -31,10 +39,21 @@ class Decay(nn.Module):
 def facts(steps, guidance=1.0, classes=None, scales=None, noise_scale=1.0):
     """A way of these (solver, t, to); evaluations at arbitrary times, as a field without t does not care."""
     count = sum(len(METHODS[solver]) - 1 for solver, _, _ in steps)
-    return {"shape": [1, 2, 2], "classes": classes, "images": {"levels": 17}, "noise_scale": noise_scale,
-            "recommended": 0, "ways": [{
-                "nfe": count, "guidance": guidance, "evaluations": [{"t": 0.5} | (scales or {})] * count,
-                "steps": [{"solver": solver, "t": t, "to": to} for solver, t, to in steps]}]}
+    return {
+        "shape": [1, 2, 2],
+        "classes": classes,
+        "images": {"levels": 17},
+        "noise_scale": noise_scale,
+        "recommended": 0,
+        "ways": [
+            {
+                "nfe": count,
+                "guidance": guidance,
+                "evaluations": [{"t": 0.5} | (scales or {})] * count,
+                "steps": [{"solver": solver, "t": t, "to": to} for solver, t, to in steps],
+            }
+        ],
+    }
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
@@ -55,7 +74,8 @@ def test_guidance_goes_on_beyond_the_class():
     """v = v_null + w (v_class - v_null), where v_null = 0 and v_class = label + 1."""
     labels = torch.tensor([0, 1])
     x = VelocitySampler(Decay(0, push=1.0), facts([("euler", 1.0, 0.0)], 3.0, ["a", "b"]))(
-        torch.zeros(2, 1, 2, 2), labels)
+        torch.zeros(2, 1, 2, 2), labels
+    )
     assert x[:, 0, 0, 0].tolist() == [-3.0, -6.0]
 
 
@@ -63,7 +83,8 @@ def test_scales_stand_around_the_network():
     """v = skip x + velocity_scale g(input_scale x), begun at noise_scale z."""
     scales = {"input_scale": 0.5, "skip": 2.0, "velocity_scale": 3.0}
     x = VelocitySampler(Decay(10.0), facts([("euler", 1.0, 0.9)], scales=scales, noise_scale=4.0))(
-        torch.ones(1, 1, 2, 2))
+        torch.ones(1, 1, 2, 2)
+    )
     torch.testing.assert_close(x, torch.full_like(x, 4 - 0.1 * (2 * 4 + 3 * 10 * 0.5 * 4)))
 
 
@@ -104,10 +125,18 @@ def test_a_folder_becomes_its_network(folder):
     torch.testing.assert_close(x, z - sampler.network(z, evaluation_time, labels))
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("sampler.json", '{"format": 2}'), ("network.json", '{"kind": "mlp"}'), ("network.json", "{"),
-    ("network.json", json.dumps({"kind": "unet", **CONFIG, "base": 16})), ("weights.safetensors", "nothing"),
-    ("sampler.json", None), ("weights.safetensors", None)])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("sampler.json", '{"format": 2}'),
+        ("network.json", '{"kind": "mlp"}'),
+        ("network.json", "{"),
+        ("network.json", json.dumps({"kind": "unet", **CONFIG, "base": 16})),
+        ("weights.safetensors", "nothing"),
+        ("sampler.json", None),
+        ("weights.safetensors", None),
+    ],
+)
 def test_what_is_no_export_is_refused(folder, name, content):
     (folder / name).unlink()
     if content is not None:

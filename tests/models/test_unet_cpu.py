@@ -40,8 +40,10 @@ def test_repeated_convolution_is_repetition_and_convolution(monkeypatch, size, m
     monkeypatch.undo()
     assert fast.shape == (2, 5, 2 * size, 2 * size)
     torch.testing.assert_close(fast, repeat_then_convolve(x, weight, bias))
-    gradients = [torch.autograd.grad(answer, (x, weight, bias), torch.ones_like(answer).cumsum(3))
-                 for answer in (fast, repeat_then_convolve(x, weight, bias))]
+    gradients = [
+        torch.autograd.grad(answer, (x, weight, bias), torch.ones_like(answer).cumsum(3))
+        for answer in (fast, repeat_then_convolve(x, weight, bias))
+    ]
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two)
 

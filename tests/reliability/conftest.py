@@ -45,8 +45,18 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Every kind of payload that there is, by the real stages. Not to be changed."""
     store = Store(tmp_path_factory.mktemp("real"))
     store.prepare()
-    for name in ("NFM: data", "NFM: reference", "NFM: teacher", "NFM: bank", "NFM: student", "NFM: pairs",
-                 "NFM: onestep", "NFM: evaluation", "LOOM: student", "semidiscrete: potentials"):
+    for name in (
+        "NFM: data",
+        "NFM: reference",
+        "NFM: teacher",
+        "NFM: bank",
+        "NFM: student",
+        "NFM: pairs",
+        "NFM: onestep",
+        "NFM: evaluation",
+        "LOOM: student",
+        "semidiscrete: potentials",
+    ):
         make(store, name)
     return store
 
@@ -54,6 +64,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture
 def copied(real: Store, tmp_path: Path) -> Callable[..., Store]:
     """A copy of the real store, without some artifacts. Its files are links: replace them, never write into them."""
+
     def copy(*without: str) -> Store:
         store = Store(tmp_path / f"copy-{len(list(tmp_path.iterdir()))}")
         shutil.copytree(real.home / "artifacts", store.home / "artifacts", copy_function=os.link)
@@ -61,4 +72,5 @@ def copied(real: Store, tmp_path: Path) -> Callable[..., Store]:
         for name in without:
             shutil.rmtree(root_of(store, name))
         return store
+
     return copy

@@ -16,7 +16,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 def torn(path: Path) -> None:
     data = path.read_bytes()
-    _replace(path, data[:len(data) // 2])
+    _replace(path, data[: len(data) // 2])
 
 
 def emptied(path: Path) -> None:
@@ -26,7 +26,7 @@ def emptied(path: Path) -> None:
 def zeroed(path: Path) -> None:
     """Of the right size, but its blocks never reached the disk."""
     data = path.read_bytes()
-    _replace(path, data[:len(data) // 2] + bytes(len(data) - len(data) // 2))
+    _replace(path, data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
 def flipped(path: Path) -> None:

@@ -18,8 +18,15 @@ from storage.artifact import MANIFEST, Artifact
 from storage.errors import DamageError
 
 QUIETLY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-READING = [("list",), ("status",), ("results",), ("verify",), ("plan", "{tiny}", "--json"), ("results", "{tiny}"),
-           ("show", "teacher/{name}")]
+READING = [
+    ("list",),
+    ("status",),
+    ("results",),
+    ("verify",),
+    ("plan", "{tiny}", "--json"),
+    ("results", "{tiny}"),
+    ("show", "teacher/{name}"),
+]
 
 
 def leaves(tree: Any, path: str = "") -> list[str]:
@@ -29,13 +36,66 @@ def leaves(tree: Any, path: str = "") -> list[str]:
     return [leaf for key, value in tree.items() for leaf in leaves(value, f"{path}.{key}" if path else key)] + [path]
 
 
-FIELDS = sorted({leaf for name in ("nfm-digits", "loom-digits", "sd-digits", "vp-digits")
-                 for leaf in leaves(load(name).model_dump(mode="json")) if leaf})
-NASTY = ["null", "true", "-1", "0", "1", "3", "1e400", "-.inf", ".nan", "''", "[]", "{}", "[[[[]]]]", "[null]",
-         "99999999999999999999", "1e-400", "2001-01-01", "2001-99-99", "!!binary aGk=", "!!set {a}", "!!python/none x",
-         "{kind: loom}", "{kind: nfm, online: true}", "{1: 2}", "{null: 1}", "? [a]\n: b", "<<: {a: 1}", "&a [*a]", "%",
-         "<script>", "../../etc/passwd", "/dev/zero", "[1, two, 3.0]", "9" * 5000, "0x" + "f" * 5000, "1:1:1:1", "~",
-         "\u202e", "x" * 5000, "- a\n- b", "'", '"\\ud800"', "@", "`", "|", ">-", "[", "!<tag:x> 1", "1_000", "NO"]
+FIELDS = sorted(
+    {
+        leaf
+        for name in ("nfm-digits", "loom-digits", "sd-digits", "vp-digits")
+        for leaf in leaves(load(name).model_dump(mode="json"))
+        if leaf
+    }
+)
+NASTY = [
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1",
+    "3",
+    "1e400",
+    "-.inf",
+    ".nan",
+    "''",
+    "[]",
+    "{}",
+    "[[[[]]]]",
+    "[null]",
+    "99999999999999999999",
+    "1e-400",
+    "2001-01-01",
+    "2001-99-99",
+    "!!binary aGk=",
+    "!!set {a}",
+    "!!python/none x",
+    "{kind: loom}",
+    "{kind: nfm, online: true}",
+    "{1: 2}",
+    "{null: 1}",
+    "? [a]\n: b",
+    "<<: {a: 1}",
+    "&a [*a]",
+    "%",
+    "<script>",
+    "../../etc/passwd",
+    "/dev/zero",
+    "[1, two, 3.0]",
+    "9" * 5000,
+    "0x" + "f" * 5000,
+    "1:1:1:1",
+    "~",
+    "\u202e",
+    "x" * 5000,
+    "- a\n- b",
+    "'",
+    '"\\ud800"',
+    "@",
+    "`",
+    "|",
+    ">-",
+    "[",
+    "!<tag:x> 1",
+    "1_000",
+    "NO",
+]
 
 
 def said_in_one_line(result, codes=(0, 1, 2)) -> None:
@@ -57,8 +117,15 @@ def test_any_value_of_any_field(flowctl, home, field, value):
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.datetimes()
 KEYS = st.sampled_from(["name", "extends", "data", "student", "training", "source", "path", "coupling", "kind", "nfe"])
-TREES = st.recursive(SCALARS | st.binary(max_size=6), lambda inner: st.lists(inner, max_size=3) | st.sets(
-    st.integers(), max_size=2) | st.dictionaries(KEYS | SCALARS, inner, max_size=4), max_leaves=12)
+TREES = st.recursive(
+    SCALARS | st.binary(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.sets(st.integers(), max_size=2)
+        | st.dictionaries(KEYS | SCALARS, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 
 
 @QUIETLY
@@ -84,13 +151,37 @@ def test_any_tree_in_any_place_of_a_real_recipe(flowctl, home, changes):
     said_in_one_line(flowctl("plan", path, "--json"), (0, 2))
 
 
-@pytest.mark.parametrize("words", [
-    ("plan",), ("run",), ("show",), ("sample",), ("compare",), ("nonsense",), ("--nonsense",), ("plan", "a", "b", "c"),
-    ("run", "{tiny}", "--nproc", "0"), ("run", "{tiny}", "--nproc", "x"), ("run", "{tiny}", "--nnodes", "2"),
-    ("run", "{tiny}", "--node-rank", "5"), ("sample", "{tiny}", "--count", "-1"), ("gc", "--older-than", "-1"),
-    ("show", "../../../etc/passwd"), ("show", "teacher/../../x"), ("show", "\0"), ("rm", "../.."), ("verify", "/"),
-    ("compare", "{tiny}", "{tiny}"), ("ui", "--port", "99999999"), ("plan", "{tiny}", "--set", "name=a/b"),
-    ("run", "{tiny}", "--set", "name=../../x"), ("plan", "."), ("plan", "/"), ("plan", "/dev/null.yaml")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan",),
+        ("run",),
+        ("show",),
+        ("sample",),
+        ("compare",),
+        ("nonsense",),
+        ("--nonsense",),
+        ("plan", "a", "b", "c"),
+        ("run", "{tiny}", "--nproc", "0"),
+        ("run", "{tiny}", "--nproc", "x"),
+        ("run", "{tiny}", "--nnodes", "2"),
+        ("run", "{tiny}", "--node-rank", "5"),
+        ("sample", "{tiny}", "--count", "-1"),
+        ("gc", "--older-than", "-1"),
+        ("show", "../../../etc/passwd"),
+        ("show", "teacher/../../x"),
+        ("show", "\0"),
+        ("rm", "../.."),
+        ("verify", "/"),
+        ("compare", "{tiny}", "{tiny}"),
+        ("ui", "--port", "99999999"),
+        ("plan", "{tiny}", "--set", "name=a/b"),
+        ("run", "{tiny}", "--set", "name=../../x"),
+        ("plan", "."),
+        ("plan", "/"),
+        ("plan", "/dev/null.yaml"),
+    ],
+)
 def test_any_use_of_the_command_line(flowctl, tiny, words):
     result = flowctl(*(word.format(tiny=tiny) for word in words))
     assert result.exit_code in (0, 1, 2) and "Traceback" not in result.output
@@ -99,9 +190,11 @@ def test_any_use_of_the_command_line(flowctl, tiny, words):
 
 # -- what a store holds ------------------------------------------------------------------------------------------------
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-                    max_leaves=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 def replaced(tree: Any, draw: random.Random, value: Any) -> Any:
@@ -111,15 +204,16 @@ def replaced(tree: Any, draw: random.Random, value: Any) -> Any:
         return {**tree, key: replaced(tree[key], draw, value)}
     if isinstance(tree, list) and tree and draw.random() < 0.8:
         place = draw.randrange(len(tree))
-        return [*tree[:place], replaced(tree[place], draw, value), *tree[place + 1:]]
+        return [*tree[:place], replaced(tree[place], draw, value), *tree[place + 1 :]]
     return value
 
 
 def forged(facts: Any) -> Any:
     """The same with the checksum that it should have, if it is a manifest at all."""
     try:
-        return Artifact.model_validate({key: value for key, value in facts.items() if key != "checksum"}
-                                       ).model_dump(mode="json")
+        return Artifact.model_validate({key: value for key, value in facts.items() if key != "checksum"}).model_dump(
+            mode="json"
+        )
     except (ValueError, AttributeError):
         return facts
 
@@ -130,8 +224,11 @@ def everything_is_said(flowctl, tiny: str, name: str) -> None:
 
 
 @settings(QUIETLY, max_examples=25)
-@given(stage=st.sampled_from(["data", "teacher", "bank", "evaluation", "report"]), value=JSON,
-       draw=st.randoms(use_true_random=False))
+@given(
+    stage=st.sampled_from(["data", "teacher", "bank", "evaluation", "report"]),
+    value=JSON,
+    draw=st.randoms(use_true_random=False),
+)
 def test_any_manifest(flowctl, finished, tiny, stage, value, draw):
     """Of its right form and checksum, so that nothing but its content is odd; or of no form at all."""
     root = finished.store.find(stage, finished.nodes[stage].fingerprint).root
@@ -151,8 +248,13 @@ def test_any_content_of_the_files_between_processes(flowctl, finished, tiny, con
     work = store.work("student", node.fingerprint)
     work.mkdir(parents=True, exist_ok=True)
     (store.home / "runs").mkdir(exist_ok=True)
-    for path in (work / "saved.json", work / "progress.json", work / "attempts.json", store.home / "runs/run-1.json",
-                 store.lock_path("student", node.fingerprint)):
+    for path in (
+        work / "saved.json",
+        work / "progress.json",
+        work / "attempts.json",
+        store.home / "runs/run-1.json",
+        store.lock_path("student", node.fingerprint),
+    ):
         path.write_bytes(content)
     try:
         everything_is_said(flowctl, tiny, "x")
@@ -212,6 +314,7 @@ def test_a_work_directory_that_is_a_link_harms_nothing_outside(finished, tmp_pat
 
 def remade(session, stage: str) -> None:
     from pipeline.engine.execute import execute
+
     node = session.nodes[stage]
     inputs = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
     found = execute(node, inputs, session.store, session.recipe.compute).artifact

@@ -10,12 +10,28 @@ from storage.errors import DamageError
 from tests.reliability import damage
 from tests.reliability.conftest import NODES, digests, make, root_of
 
-MADE = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: bank", "NFM: student", "NFM: pairs", "NFM: onestep",
-        "NFM: evaluation", "LOOM: student", "semidiscrete: potentials"]
+MADE = [
+    "NFM: data",
+    "NFM: reference",
+    "NFM: teacher",
+    "NFM: bank",
+    "NFM: student",
+    "NFM: pairs",
+    "NFM: onestep",
+    "NFM: evaluation",
+    "LOOM: student",
+    "semidiscrete: potentials",
+]
 # A stage that reads the artifact, and so must notice.
-READERS = {"NFM: data": "NFM: teacher", "NFM: teacher": "NFM: bank", "NFM: bank": "NFM: student",
-           "NFM: student": "NFM: pairs", "NFM: pairs": "NFM: onestep", "NFM: reference": "NFM: evaluation",
-           "semidiscrete: potentials": "semidiscrete: student"}
+READERS = {
+    "NFM: data": "NFM: teacher",
+    "NFM: teacher": "NFM: bank",
+    "NFM: bank": "NFM: student",
+    "NFM: student": "NFM: pairs",
+    "NFM: pairs": "NFM: onestep",
+    "NFM: reference": "NFM: evaluation",
+    "semidiscrete: potentials": "semidiscrete: student",
+}
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -49,7 +65,7 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_or_changes_nothing(real
         data[place] ^= 1 << place % 8
         manifest.write_bytes(bytes(data))
         try:
-            assert Artifact.read(root) == sound, f"byte {place}: {bytes(data[place - 20:place + 20])}"
+            assert Artifact.read(root) == sound, f"byte {place}: {bytes(data[place - 20 : place + 20])}"
         except DamageError as error:
             assert str(manifest) in str(error)
             noticed += 1

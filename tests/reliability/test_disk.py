@@ -17,8 +17,17 @@ from storage.store import Store
 from tests.flows.conftest import RECIPE
 from tests.reliability.conftest import NODES, digests, make
 
-ORDER = ["NFM: data", "NFM: reference", "NFM: teacher", "NFM: bank", "NFM: student", "NFM: pairs", "NFM: onestep",
-         "LOOM: student", "semidiscrete: potentials"]
+ORDER = [
+    "NFM: data",
+    "NFM: reference",
+    "NFM: teacher",
+    "NFM: bank",
+    "NFM: student",
+    "NFM: pairs",
+    "NFM: onestep",
+    "LOOM: student",
+    "semidiscrete: potentials",
+]
 
 
 def mount(*words: str | Path) -> None:
@@ -50,7 +59,7 @@ def test_a_disk_that_is_full_in_every_stage_again_and_again(disk, real):
     store, full = Store(disk / "store"), dict.fromkeys(ORDER, 0)
     for name in ORDER:
         while True:
-            leave(disk, 40 * 3**full[name])
+            leave(disk, 40 * 3 ** full[name])
             try:
                 store.prepare()
                 make(store, name)
@@ -81,9 +90,14 @@ def test_a_store_that_can_only_be_read_is_read(disk, flowctl, monkeypatch, tmp_p
     assert "Read-only file system" in result.stderr and "FLOWCTL_HOME" in result.stderr
 
 
-@pytest.mark.parametrize(("number", "remedy"), [(errno.EROFS, "make the store writable"),
-                                                (errno.ENOSPC, "free some space"),
-                                                (errno.EDQUOT, "free some of your quota")])
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "make the store writable"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some of your quota"),
+    ],
+)
 @pytest.mark.parametrize("name", ["NFM: bank", "LOOM: student"])
 def test_the_disk_turns_bad_in_the_middle(copied, real, monkeypatch, name, number, remedy):
     """From some renaming on every other one fails, as on a disk that the kernel has made read-only after an error."""

@@ -57,7 +57,8 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     assert first.returncode == 1
     assert err.splitlines()[-2:] == [
         "SIGTERM: saving at the next possible point, then stopping. Once more stops at once",
-        "error: Stopped in stage bank (SIGTERM). Progress is saved: run the same command again to go on"]
+        "error: Stopped in stage bank (SIGTERM). Progress is saved: run the same command again to go on",
+    ]
 
     second = program("run", tiny, *UNTIL, FAKES=behaviour(10))
     before = once_saved(home, second, saved(home))  # ten seconds to the next point where it could save
@@ -67,8 +68,9 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     second.send_signal(signal.SIGINT)
     _, err = second.communicate(timeout=180)
     assert second.returncode == 1 and "Traceback" not in err
-    assert err.splitlines()[-1] == ("error: Stopped at once; run the same command again to go on from what was saved "
-                                    "last")
+    assert err.splitlines()[-1] == (
+        "error: Stopped at once; run the same command again to go on from what was saved last"
+    )
     assert saved(home) == before
 
     third = program("run", tiny, *UNTIL)
@@ -111,8 +113,10 @@ def of_python() -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize(("cause", "said"), [(on_the_cpu, "allocate"), (on_a_gpu, r"Tried to allocate 20\.00 GiB"),
-                                             (of_python, "MemoryError")])
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [(on_the_cpu, "allocate"), (on_a_gpu, r"Tried to allocate 20\.00 GiB"), (of_python, "MemoryError")],
+)
 def test_memory_that_runs_out_names_what_to_lower_and_keeps_what_was_saved(tmp_path, monkeypatch, cause, said):
     store, node = Store(tmp_path), build(load("fm-digits"))["student"]
 

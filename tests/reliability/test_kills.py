@@ -19,8 +19,13 @@ def disturbed(tmp_path: Path, kills: int, *recipes: str) -> dict:
     """The harness in a process of its own, which nothing else has started threads in."""
     out = tmp_path / "crash.json"
     command = [sys.executable, "-m", "benchmarks.crash", "--kills", str(kills), "--out", str(out)]
-    done = subprocess.run([*command, *(["--recipes", *recipes] if recipes else [])], cwd=ROOT, text=True,
-                          capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [*command, *(["--recipes", *recipes] if recipes else [])],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr  # which names the seed
     return json.loads(out.read_text())
 
@@ -38,13 +43,22 @@ def test_killed_a_hundred_and_twenty_times(tmp_path):
     assert found["kills"] == 120 and not found["unequal"]
     hit = [stage for stage, row in found["stages"].items() if row["kills"]]
     assert len(hit) >= 12 and {kind for row in found["stages"].values() for kind in row["kills"]} == {
-        "moment", "call", "power"}
+        "moment",
+        "call",
+        "power",
+    }
 
 
 # -- the launcher of several ranks, and a Prefect worker ---------------------------------------------------------------
 
-LONGER = [*TINY, "bank.shard=64", "student.network.dropout=0", "student.training.images=6400",
-          "compute.checkpoint_seconds=0.05", "compute.nproc=2"]
+LONGER = [
+    *TINY,
+    "bank.shard=64",
+    "student.network.dropout=0",
+    "student.training.images=6400",
+    "compute.checkpoint_seconds=0.05",
+    "compute.nproc=2",
+]
 
 
 def command(home: Path, *more: str) -> subprocess.Popen:
@@ -52,8 +66,14 @@ def command(home: Path, *more: str) -> subprocess.Popen:
     for override in LONGER:
         words += ["--set", override]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    return subprocess.Popen(words, cwd=ROOT, env={**environment, "FLOWCTL_HOME": str(home), "OMP_NUM_THREADS": "1"},
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env={**environment, "FLOWCTL_HOME": str(home), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def weights(home: Path) -> dict[str, str]:

@@ -13,8 +13,7 @@ from storage.errors import FlowctlError, Interrupted
 from tests.reliability import damage
 from tests.reliability.conftest import NODES, digests, make
 
-STAGES = ["NFM: teacher", "NFM: bank", "LOOM: student", "semidiscrete: potentials", "NFM: pairs",
-          "NFM: evaluation"]
+STAGES = ["NFM: teacher", "NFM: bank", "LOOM: student", "semidiscrete: potentials", "NFM: pairs", "NFM: evaluation"]
 QUICK = ["NFM: bank", "LOOM: student", "NFM: evaluation"]  # a bank, a checkpoint with an assignment, and scores
 
 
@@ -47,6 +46,7 @@ def interrupted(real, tmp_path_factory):
                     make(store, name, stop=After(3))
             known[name] = store
         return known[name]
+
     return stopped
 
 
@@ -106,14 +106,18 @@ def test_all_that_was_saved_is_gone(interrupted, real, tmp_path, name):
     assert digests(store, name) == digests(real, name)
 
 
-@pytest.mark.parametrize(("name", "path", "key"), [
-    ("NFM: bank", "out/bank.zarr/facts.json", "sigma_f"), ("NFM: evaluation", "scores.json", "value")])
+@pytest.mark.parametrize(
+    ("name", "path", "key"),
+    [("NFM: bank", "out/bank.zarr/facts.json", "sigma_f"), ("NFM: evaluation", "scores.json", "value")],
+)
 def test_a_number_that_lost_one_bit_is_not_believed(interrupted, real, tmp_path, name, path, key):
     """What is left is valid JSON, of the right shape and size."""
+
     def harm(file):
         text = file.read_text()
         at = text.index(".", text.index(f'"{key}": ')) + 1
-        file.write_text(text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1:])
+        file.write_text(text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :])
+
     store, _, harmed = taken_up(interrupted, name, tmp_path, harm, path)
     assert harmed and make(store, name).action == "resumed"
     assert digests(store, name) == digests(real, name)
@@ -125,6 +129,7 @@ def test_a_bank_that_was_begun_keeps_its_sigma(interrupted, real, tmp_path, monk
 
     def measured(*_):
         raise AssertionError("measured again")
+
     store = type(real)(tmp_path / "store")
     shutil.copytree(interrupted("NFM: bank").home, store.home)
     monkeypatch.setattr(bank, "measure_sigma", measured)

@@ -112,8 +112,9 @@ for shard in writer.shards[int(sys.argv[2])::int(sys.argv[3])]:
 
 def worker(path: Path, rank: int, world: int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen:
     command = [sys.executable, "-c", WORKER, str(path), str(rank), str(world)]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=stdin,
-                            stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=stdin, stdout=subprocess.PIPE
+    )
 
 
 def test_two_processes_write_one_bank(pristine, tmp_path):
@@ -132,7 +133,7 @@ def test_killed_in_mid_work_it_continues(pristine, tmp_path, begun):
         process.stdin.flush()
         told = [process.stdout.readline() for _ in range(1 + begun)]
         process.kill()
-    assert told == [b"begun\n", b"shard 0\n", b"shard 1\n", b"shard 2\n"][:1 + begun]
+    assert told == [b"begun\n", b"shard 0\n", b"shard 1\n", b"shard 2\n"][: 1 + begun]
     assert process.returncode == -signal.SIGKILL
     left = [shard.index for shard in BankWriter(tmp_path / "bank", FACTS, ARRAYS).missing()]
     assert left in (list(range(begun - 1, 4)), list(range(begun, 4)))

@@ -30,8 +30,20 @@ def make(store: Store, key: tuple[str, str], inputs: dict[str, str], content: by
     out.mkdir(parents=True)
     (out / "w.bin").write_bytes(content)
     whole = {role: fingerprint + "0" * 52 for role, fingerprint in inputs.items()}
-    return store.publish(Artifact(stage=stage, stage_version=1, name="mine", fingerprint=prefix + "0" * 52, config={},
-                                  inputs=whole, metrics={}, files=record_files(out), provenance=PROVENANCE), out)
+    return store.publish(
+        Artifact(
+            stage=stage,
+            stage_version=1,
+            name="mine",
+            fingerprint=prefix + "0" * 52,
+            config={},
+            inputs=whole,
+            metrics={},
+            files=record_files(out),
+            provenance=PROVENANCE,
+        ),
+        out,
+    )
 
 
 def write(path: Path, days: float = 0.0) -> Path:
@@ -87,8 +99,10 @@ def test_work_that_nobody_goes_on_with(store):
     write(store.work("student", "cd" * 6) / "checkpoints" / "step.json", days=29)
     write(store.work(*TEACHER) / "saved.json", days=31)
     found = {item.key: item.why for item in garbage(store, {TEACHER, OTHER}, 30)}
-    assert found == {("student", "ab" * 6): "not touched for 31 days",
-                     TEACHER: "its artifact is there, and it was not touched for 31 days"}
+    assert found == {
+        ("student", "ab" * 6): "not touched for 31 days",
+        TEACHER: "its artifact is there, and it was not touched for 31 days",
+    }
 
 
 def test_a_monitor_goes_with_its_training(store):
@@ -116,6 +130,7 @@ def test_leftovers_and_caches(store):
 def test_removing_takes_the_lock(store):
     def busy(holder):
         raise RuntimeError(holder)
+
     item = next(garbage(store, {OTHER}, 0))
     with store.lock(*TEACHER, busy), pytest.raises(RuntimeError, match="process"):
         remove(store, item, busy)
@@ -136,6 +151,7 @@ def test_the_last_look_is_under_the_lock_and_may_keep_it(store):
 
     def held(holder):
         raise RuntimeError("held")
+
     with pytest.raises(LookupError):
         remove(store, item, pytest.fail, needed)
     assert item.path.exists()
@@ -148,6 +164,7 @@ def test_a_removal_that_is_killed_leaves_nothing_half_believed(store, monkeypatc
     def killed(path, **_):
         (path / "w.bin").unlink()
         raise OSError("killed")
+
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", killed)
         with pytest.raises(OSError, match="killed"):

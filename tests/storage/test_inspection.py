@@ -27,8 +27,17 @@ def test_a_sound_artifact(artifact):
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-@pytest.mark.parametrize("file", ["w.bin", "bank.zarr/z/c.1.0.0.0", "bank.zarr/bank.json", "bank.zarr/facts.json",
-                                  "bank.zarr/x/zarr.json", "bank.zarr/complete/000002.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "w.bin",
+        "bank.zarr/z/c.1.0.0.0",
+        "bank.zarr/bank.json",
+        "bank.zarr/facts.json",
+        "bank.zarr/x/zarr.json",
+        "bank.zarr/complete/000002.json",
+    ],
+)
 def test_any_damaged_file_is_named_and_no_other(artifact, file, how):
     DAMAGE[how](artifact.root / file)
     finding = inspect_artifact(artifact.root)
@@ -44,13 +53,20 @@ def test_all_damaged_files_are_named(artifact):
     (artifact.root / "notes.txt").write_text("not ours")
     assert inspect_artifact(artifact.root).flaws == {
         "bank.zarr/labels/c.3": f"0 bytes, recorded {next(f.size for f in artifact.files if 'labels/c.3' in f.path)}",
-        "bank.zarr/z/c.0.0.0.0": "SHA-256 differs from the recorded one", "notes.txt": FOREIGN, "w.bin": "is missing"}
+        "bank.zarr/z/c.0.0.0.0": "SHA-256 differs from the recorded one",
+        "notes.txt": FOREIGN,
+        "w.bin": "is missing",
+    }
 
 
-@pytest.mark.parametrize(("damage", "said"), [
-    (lambda path: path.unlink(), "is missing"), (lambda path: path.write_text("{"), "not a valid manifest"),
-    (lambda path: path.write_text(path.read_text().replace('"cpu"', '"cpv"')), "does not have its checksum"),
-])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_text("{"), "not a valid manifest"),
+        (lambda path: path.write_text(path.read_text().replace('"cpu"', '"cpv"')), "does not have its checksum"),
+    ],
+)
 def test_a_bank_is_looked_into_though_the_manifest_is_lost(artifact, damage, said):
     damage(artifact.root / MANIFEST)
     flip(artifact.root / "bank.zarr/z/c.2.0.0.0")
@@ -121,6 +137,7 @@ def test_checkpoints_as_stages_write_them(tmp_path, folder):
     import torch
 
     from pipeline.training.checkpoint import save_checkpoint
+
     work = tmp_path / "work" / "student" / FINGERPRINT[:12]
     save_checkpoint(work / folder, 64, {"memory.tau": torch.arange(9)}, {"step": 64, "window": [0.5]})
     assert inspect_work(work).flaws == {}
@@ -134,8 +151,10 @@ def test_a_damaged_shard_of_unfinished_work_is_named(work):
     assert list(inspect_work(work).flaws) == ["out/bank.zarr/z/c.1.0.0.0"]
 
 
-OTHERS = {"another shape": lambda file: file.write_text("5"),
-          "a digit": lambda file: file.write_text(file.read_text().replace("0.97", "0.87"))}
+OTHERS = {
+    "another shape": lambda file: file.write_text("5"),
+    "a digit": lambda file: file.write_text(file.read_text().replace("0.97", "0.87")),
+}
 
 
 @pytest.mark.parametrize("how", [*DAMAGE, *OTHERS])

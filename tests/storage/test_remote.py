@@ -19,12 +19,22 @@ from storage.store import Store
 ROOT = Path(__file__).parents[2]
 FINGERPRINT = "ab" * 32
 LARGE = 2 * 5 * 2**20 + 17  # bytes: three parts of 5 MiB, the least that S3 takes
-PROVENANCE = Provenance(created="2026-01-01T00:00:00", wall_seconds=1, command=["x"], python="3", platform="p",
-                        packages={}, git_revision=None, device="cpu", threads=1)
+PROVENANCE = Provenance(
+    created="2026-01-01T00:00:00",
+    wall_seconds=1,
+    command=["x"],
+    python="3",
+    platform="p",
+    packages={},
+    git_revision=None,
+    device="cpu",
+    threads=1,
+)
 
 
-def publish(home: Path, seed: int = 0, large: int = 0, fingerprint: str = FINGERPRINT, day: int = 1,
-            ) -> tuple[Store, Artifact]:
+def publish(
+    home: Path, seed: int = 0, large: int = 0, fingerprint: str = FINGERPRINT, day: int = 1
+) -> tuple[Store, Artifact]:
     """An artifact of seven files, one of them empty, in a store of its own; made on that day of a month."""
     store, random = Store(home), np.random.default_rng(seed)
     store.prepare()
@@ -35,10 +45,20 @@ def publish(home: Path, seed: int = 0, large: int = 0, fingerprint: str = FINGER
         file.write_bytes(random.bytes(1000 + number))
     (out / "weights.bin").write_bytes(random.bytes(large))
     (out / "empty.txt").write_bytes(b"")
-    return store, store.publish(Artifact(
-        stage="teacher", stage_version=1, name="mine", fingerprint=fingerprint, config={}, inputs={},
-        metrics={"loss": 0.5}, files=record_files(out),
-        provenance=PROVENANCE.model_copy(update={"created": f"2026-01-{day:02}T00:00:00+00:00"})), out)
+    return store, store.publish(
+        Artifact(
+            stage="teacher",
+            stage_version=1,
+            name="mine",
+            fingerprint=fingerprint,
+            config={},
+            inputs={},
+            metrics={"loss": 0.5},
+            files=record_files(out),
+            provenance=PROVENANCE.model_copy(update={"created": f"2026-01-{day:02}T00:00:00+00:00"}),
+        ),
+        out,
+    )
 
 
 def fetched(remote: Remote, home: Path, fingerprint: str = FINGERPRINT) -> Artifact:
@@ -129,8 +149,13 @@ Remote(url).send(Artifact.read(Path(root)), moment=die)
 def test_a_killed_upload_is_finished_by_the_next_call(remote, tmp_path, monkeypatch, kind, at):
     monkeypatch.setattr(_files, "PART", 5 * 2**20)
     _, artifact = publish(tmp_path / "one", large=LARGE)
-    done = subprocess.run([sys.executable, "-c", KILLED, remote.url, str(artifact.root), kind, str(at)], cwd=ROOT,
-                          timeout=60, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, remote.url, str(artifact.root), kind, str(at)],
+        cwd=ROOT,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert remote.find("teacher", FINGERPRINT) is None
     there = listed(remote)
@@ -149,13 +174,15 @@ def test_a_killed_fetch_is_finished_by_the_next_call(remote, tmp_path, monkeypat
         got.append(size)
         if len(got) == 4:
             raise Interrupted("now")
+
     with pytest.raises(Interrupted):
         remote.fetch(artifact, aside, leave)
     (aside / "folder" / ".c.9.partial").write_bytes(b"half")  # what kill -9 leaves
     (aside / "folder" / "c.0.0").write_bytes(b"x" * 1000)  # and a disk
     before, asked, get_range = {path for path in contents(aside)}, [], obstore.get_range
-    monkeypatch.setattr(obstore, "get_range", lambda store, path, **span: asked.append(path) or get_range(
-        store, path, **span))
+    monkeypatch.setattr(
+        obstore, "get_range", lambda store, path, **span: asked.append(path) or get_range(store, path, **span)
+    )
     remote.fetch(artifact, aside)
     assert contents(aside) == {path: data for path, data in contents(artifact.root).items() if path != MANIFEST}
     assert len(before) > 2 and "folder/c.0.0" in before and len(asked) < len(artifact.files) - 1
@@ -187,10 +214,15 @@ def test_a_file_that_is_not_as_recorded_is_named_and_refused(remote, tmp_path, k
     assert remote.send(artifact) == 1002 and remote.flaws(artifact) == {}
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda data: data[:100], "not a valid manifest"), (lambda data: b"[" * 100_000, "not a valid manifest"),
-    (lambda data: data.replace(b"0.5", b"0.25"), "does not have its checksum"),
-    (lambda data: data.replace(b"abab", b"cdcd"), "checksum")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[:100], "not a valid manifest"),
+        (lambda data: b"[" * 100_000, "not a valid manifest"),
+        (lambda data: data.replace(b"0.5", b"0.25"), "does not have its checksum"),
+        (lambda data: data.replace(b"abab", b"cdcd"), "checksum"),
+    ],
+)
 def test_a_manifest_that_does_not_hold_is_refused_and_replaced(remote, tmp_path, change, words):
     _, artifact = publish(tmp_path)
     remote.send(artifact)
@@ -237,6 +269,7 @@ def test_two_that_send_at_once_leave_one_whole_artifact(remote, tmp_path, bytes_
             remote.send(artifact, replace=True)
         except Exception as error:
             failures.append(error)
+
     threads = [threading.Thread(target=send, args=(artifact,)) for artifact in artifacts]
     for thread in threads:
         thread.start()

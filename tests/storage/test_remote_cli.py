@@ -68,8 +68,7 @@ def check_unsent(last: str, bucket: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_cannot_send_makes_everything_and_says_what_is_left(
-        bucket, home, program, flowctl, tiny):  # noqa: F811
+def test_a_run_that_cannot_send_makes_everything_and_says_what_is_left(bucket, home, program, flowctl, tiny):  # noqa: F811
     with serving(read_only) as url:
         process = program("run", tiny, "--remote", bucket, AWS_ENDPOINT_URL=url)
         _, err = process.communicate(timeout=300)
@@ -100,7 +99,8 @@ def test_what_the_remote_lacks_is_made_and_sent(sent, home, program, flowctl, ti
 
 
 def test_what_could_not_be_sent_is_said_and_sent_by_the_same_command(
-        bucket, server, finished, flowctl, tiny, monkeypatch):  # noqa: F811
+    bucket, server, finished, flowctl, tiny, monkeypatch
+):
     with serving(read_only) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         failed = flowctl("run", tiny, "--remote", bucket)

@@ -26,6 +26,7 @@ def error(status: int, code: str) -> Answer:
 @contextmanager
 def serving(answer: Callable[[BaseHTTPRequestHandler, bytes], Answer]) -> Iterator[str]:
     """A server whose every answer is that of `answer`; its URL."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -37,10 +38,12 @@ def serving(answer: Callable[[BaseHTTPRequestHandler, bytes], Answer]) -> Iterat
             self.send_header("Last-Modified", "Mon, 23 Nov 2026 12:00:00 GMT")
             self.end_headers()
             self.wfile.write(body)
+
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
         def log_message(self, *words: object) -> None:
             pass
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -64,16 +67,38 @@ def quick(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
     monkeypatch.setattr(_address, "LONGEST_WAIT", 0.02)
 
 
-@pytest.mark.parametrize("url", ["", "bucket", "s3:/bucket", "gs://bucket", "s3://", "s3://key:secret@bucket/x",
-                                 "s3://bucket//x", "s3://bucket/../x", "s3://bucket/./x", "s3://bucket/x?y=z",
-                                 "s3://bucket/x#y", "file:///etc", "s3://bucket/%2e%2e", "s3://bucket/x\n"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "bucket",
+        "s3:/bucket",
+        "gs://bucket",
+        "s3://",
+        "s3://key:secret@bucket/x",
+        "s3://bucket//x",
+        "s3://bucket/../x",
+        "s3://bucket/./x",
+        "s3://bucket/x?y=z",
+        "s3://bucket/x#y",
+        "file:///etc",
+        "s3://bucket/%2e%2e",
+        "s3://bucket/x\n",
+    ],
+)
 def test_a_url_is_that_of_a_bucket_or_a_place_in_one(url, keys):
     with pytest.raises(InputError, match="A remote is s3://bucket or s3://bucket/prefix"):
         Remote(url)
 
 
-@pytest.mark.parametrize(("url", "plain"), [("s3://bucket", "s3://bucket"), ("s3://bucket/", "s3://bucket"),
-                                            ("s3://my.bucket-1/a/b c/", "s3://my.bucket-1/a/b c")])
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://my.bucket-1/a/b c/", "s3://my.bucket-1/a/b c"),
+    ],
+)
 def test_a_slash_at_the_end_makes_no_difference(url, plain, keys):
     assert Remote(url).url == plain
 
@@ -110,19 +135,28 @@ def test_what_the_server_refuses_is_said_in_one_line(quick, monkeypatch, tmp_pat
     with serving(lambda handler, body: answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         remote = Remote("s3://bucket/place")
-        calls = {"find": lambda: remote.find("teacher", FINGERPRINT), "keys": remote.keys,
-                 "send": lambda: remote.send(artifact), "flaws": lambda: remote.flaws(artifact)}
+        calls = {
+            "find": lambda: remote.find("teacher", FINGERPRINT),
+            "keys": remote.keys,
+            "send": lambda: remote.send(artifact),
+            "flaws": lambda: remote.flaws(artifact),
+        }
         with pytest.raises(RemoteError, match=rf"s3://bucket/place: {words}") as raised:
             calls[call]()
     assert "\n" not in str(raised.value) and "Debug" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("endpoint", "why"), [
-    ("http://127.0.0.1:1", r"connection refused"), ("http://no-such-host.invalid", r"its name is not known")])
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [("http://127.0.0.1:1", r"connection refused"), ("http://no-such-host.invalid", r"its name is not known")],
+)
 def test_a_network_that_is_down_is_tried_again_and_then_said(quick, monkeypatch, endpoint, why):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    with pytest.raises(RemoteError, match=rf"no answer in 7 attempts \({why}\)\. Check the network and AWS_ENDPOINT_UR"
-                                          r"L, or unset FLOWCTL_REMOTE to work without it"):
+    with pytest.raises(
+        RemoteError,
+        match=rf"no answer in 7 attempts \({why}\)\. Check the network and AWS_ENDPOINT_UR"
+        r"L, or unset FLOWCTL_REMOTE to work without it",
+    ):
         Remote("s3://bucket").find("teacher", FINGERPRINT)
 
 
@@ -142,6 +176,7 @@ def test_what_fails_for_a_moment_is_tried_again(quick, monkeypatch, failures):
     def answer(handler: BaseHTTPRequestHandler, body: bytes) -> Answer:
         asked.append(handler.path)
         return error(503, "SlowDown") if len(asked) <= failures else MISSING
+
     with serving(answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         assert Remote("s3://bucket").find("teacher", FINGERPRINT) is None
@@ -157,6 +192,7 @@ def test_a_part_travels_with_its_checksum(quick, monkeypatch, tmp_path):
             sent[handler.path] = handler.headers["x-amz-checksum-sha256"]
             return 200, b""
         return read_only(handler, body)
+
     _, artifact = publish(tmp_path)
     with serving(answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)

@@ -45,6 +45,7 @@ def test_the_manifest_is_that_of_the_files_that_were_sent(remote, tmp_path):  # 
         moments.append(size)  # one for each of these small files, when it is there
         if len(moments) == len(artifact.files):
             assert publish(tmp_path, seed=1)[1].root == artifact.root
+
     remote.send(artifact, moment=replaced)
     assert moments and Artifact.read(artifact.root).files != artifact.files
     assert same(remote.find("teacher", FINGERPRINT), artifact) and remote.flaws(artifact) == {}
@@ -53,16 +54,17 @@ def test_the_manifest_is_that_of_the_files_that_were_sent(remote, tmp_path):  # 
 @pytest.fixture
 def tomorrow(monkeypatch):
     """Stages write other bytes than before, a day later."""
+
     def later(created, *words, **facts):
         return provenance(created + timedelta(days=1), *words, **facts)
+
     provenance = execution.provenance
     monkeypatch.setattr(execution, "provenance", later)
     monkeypatch.setattr(fakes, "write_text", lambda path, text: write_text(path, text + "anew"))
 
 
 @pytest.mark.parametrize("way", ["a run that could not send", "a run without a remote", "verify --repair"])
-def test_what_was_made_anew_is_sent_by_the_next_run(
-        sent, server, finished, flowctl, tiny, tomorrow, monkeypatch, way):  # noqa: F811
+def test_what_was_made_anew_is_sent_by_the_next_run(sent, server, finished, flowctl, tiny, tomorrow, monkeypatch, way):  # noqa: F811
     node, store = finished.nodes["teacher"], finished.store
     old = store.find("teacher", node.fingerprint)
     if way == "verify --repair":

@@ -20,8 +20,17 @@ from storage.store import Store
 
 FINGERPRINT = "ab" * 32
 ROOT = Path(__file__).parents[2]
-PROVENANCE = Provenance(created="2026-01-01T00:00:00", wall_seconds=1, command=["x"], python="3", platform="p",
-                        packages={}, git_revision=None, device="cpu", threads=1)
+PROVENANCE = Provenance(
+    created="2026-01-01T00:00:00",
+    wall_seconds=1,
+    command=["x"],
+    python="3",
+    platform="p",
+    packages={},
+    git_revision=None,
+    device="cpu",
+    threads=1,
+)
 
 
 def publish(store: Store, content: bytes = b"weights", fingerprint: str = FINGERPRINT) -> Artifact:
@@ -29,8 +38,20 @@ def publish(store: Store, content: bytes = b"weights", fingerprint: str = FINGER
     out = store.work("teacher", fingerprint) / "out"
     out.mkdir(parents=True, exist_ok=True)
     (out / "w.bin").write_bytes(content)
-    return store.publish(Artifact(stage="teacher", stage_version=1, name="mine", fingerprint=fingerprint, config={},
-                                  inputs={}, metrics={}, files=record_files(out), provenance=PROVENANCE), out)
+    return store.publish(
+        Artifact(
+            stage="teacher",
+            stage_version=1,
+            name="mine",
+            fingerprint=fingerprint,
+            config={},
+            inputs={},
+            metrics={},
+            files=record_files(out),
+            provenance=PROVENANCE,
+        ),
+        out,
+    )
 
 
 def test_a_published_artifact_is_found_by_its_fingerprint(tmp_path):
@@ -52,9 +73,15 @@ def test_publishing_again_replaces_what_was_damaged(tmp_path):
     assert not list((tmp_path / "work").glob(".discarded*"))
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    (lambda facts: facts | {"fingerprint": "x"}, "fingerprint"), (lambda facts: facts | {"extra": 1}, "extra"),
-    (lambda facts: {k: v for k, v in facts.items() if k != "files"}, "files"), (lambda facts: [], "valid")])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda facts: facts | {"fingerprint": "x"}, "fingerprint"),
+        (lambda facts: facts | {"extra": 1}, "extra"),
+        (lambda facts: {k: v for k, v in facts.items() if k != "files"}, "files"),
+        (lambda facts: [], "valid"),
+    ],
+)
 def test_an_edited_manifest_is_not_believed(tmp_path, change, word):
     store = Store(tmp_path)
     manifest = publish(store).path(MANIFEST)
@@ -108,8 +135,10 @@ def test_a_store_on_two_disks_is_refused_before_anything_is_made(tmp_path, monke
     with tempfile.TemporaryDirectory(dir=shared if two else tmp_path) as disk:
         (tmp_path / moved).symlink_to(disk)
         if not two:
+
             def rename(source, target):
                 raise OSError(errno.EXDEV, "Invalid cross-device link")
+
             monkeypatch.setattr(os, "rename", rename)
         with pytest.raises(InputError, match=r"on one disk.*link to another disk.*FLOWCTL_HOME"):
             Store(tmp_path).prepare()
@@ -184,6 +213,7 @@ def test_whoever_waits_hears_the_wish_to_stop_at_any_time(tmp_path, holder):
         told.append(name)
         if len(told) == 2:
             raise Stop
+
     with pytest.raises(Stop), Store(tmp_path).lock("teacher", FINGERPRINT, waiting):
         raise AssertionError("two processes hold one lock")
     assert told == [f"process {holder.pid} on {socket.gethostname()}"] * 2
@@ -217,6 +247,7 @@ def test_the_holder_in_words(tmp_path):
     def holder(**facts):
         path.write_text(json.dumps(facts))
         return Store.holder(path)
+
     assert holder(pid=os.getpid(), host=here) == f"process {os.getpid()} on {here}"
     orphan = f"a process that was started by process {ended.pid} on {here}, which is gone"
     assert holder(pid=ended.pid, host=here) == orphan
@@ -249,6 +280,7 @@ def test_to_look_at_a_lock_is_not_to_be_waited_for(tmp_path, monkeypatch):
 def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
+
     monkeypatch.setattr(fcntl, "flock", no_locks)
     lock = Store(tmp_path).lock("teacher", FINGERPRINT, pytest.fail)
     with pytest.raises(InputError, match=r"file system with locks.*No locks available"), lock:

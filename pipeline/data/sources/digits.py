@@ -21,8 +21,6 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     parts = stratified(labels, config.test_fraction, config.seed)
     classes = [str(name) for name in found.target_names]
     wanted = numbers_of(config.classes, classes, "digits")
-    train, test = (
-        limited(only_classes(Split(images[part], labels[part]), wanted), config.limit) for part in parts
-    )
+    train, test = (limited(only_classes(Split(images[part], labels[part]), wanted), config.limit) for part in parts)
     require_enough("digits", len(train.images), len(test.images))
     return LoadedData("digits", train, test, levels=17, classes=named(classes, wanted))

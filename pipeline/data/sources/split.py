@@ -39,7 +39,9 @@ def numbers_of(only: tuple[str, ...] | None, classes: list[str] | None, source: 
     if only is None:
         return None
     if classes is None:
-        raise InputError("data.classes names classes", f"{source} has none", "Leave it out, or sort images into folders.")
+        raise InputError(
+            "data.classes names classes", f"{source} has none", "Leave it out, or sort images into folders."
+        )
     unknown = [name for name in only if name not in classes]
     if unknown:
         raise InputError(f"data.classes names classes of {source}", unknown, f"They are {', '.join(classes)}.")

@@ -71,8 +71,11 @@ def log_density(
     """
     Dopri5(rtol, atol)  # checks them
     if x.ndim < 2 or not x.numel() or not x.is_floating_point():
-        raise InputError("A density is asked of a batch (B, ...) of floating type", (x.dtype, tuple(x.shape)),
-                         "Convert images to [-1, 1], and give one point as a batch of one.")
+        raise InputError(
+            "A density is asked of a batch (B, ...) of floating type",
+            (x.dtype, tuple(x.shape)),
+            "Convert images to [-1, 1], and give one point as a batch of one.",
+        )
     counted = CountedField(velocity)
     with torch.inference_mode(False):
         x = x.detach().to(x.dtype if x.dtype == torch.float64 else torch.float32, copy=True)
@@ -107,12 +110,16 @@ def _require_differentiable(velocity: Velocity, x: Tensor) -> None:
         raise InputError(f"A velocity has the shape of its state, {tuple(x.shape)}", tuple(v.shape), "Mend the field.")
     (slope,) = torch.autograd.grad(v.sum(), x, allow_unused=True) if v.requires_grad else (None,)
     if slope is None and not torch.equal(v, velocity(x.detach() + 1, t)):
-        raise InputError("A density needs a velocity with a gradient", "one that is cut off from x",
-                         "Take torch.no_grad, torch.inference_mode or detach out of it.")
+        raise InputError(
+            "A density needs a velocity with a gradient",
+            "one that is cut off from x",
+            "Take torch.no_grad, torch.inference_mode or detach out of it.",
+        )
 
 
-def _integrate(velocity: Velocity, x: Tensor, divergence: Divergence, estimates: int, rtol: float,
-               atol: float) -> tuple[Tensor, Tensor]:
+def _integrate(
+    velocity: Velocity, x: Tensor, divergence: Divergence, estimates: int, rtol: float, atol: float
+) -> tuple[Tensor, Tensor]:
     """z (B, ...) and the integrals (K, B) of the divergence on the way there."""
     from torchdiffeq import odeint  # here, as it is slow to import
 

@@ -36,6 +36,8 @@ class SquaredError:
         """See `Loss`."""
         del x_t, t
         return (answer - target).float().square().mean()
+
+
 SQUARED = SquaredError()
 
 

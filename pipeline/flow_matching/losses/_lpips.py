@@ -18,8 +18,25 @@ from pipeline.data.fetching import read_tensors
 from storage.errors import InputError
 
 # By layer of torchvision's `features`: "C64" is a convolution to 64 channels followed by ReLU, "M" a maximum pool.
-_VGG = ("C64", "C64", "M", "C128", "C128", "M", "C256", "C256", "C256", "M", "C512", "C512", "C512", "M",
-        "C512", "C512", "C512")
+_VGG = (
+    "C64",
+    "C64",
+    "M",
+    "C128",
+    "C128",
+    "M",
+    "C256",
+    "C256",
+    "C256",
+    "M",
+    "C512",
+    "C512",
+    "C512",
+    "M",
+    "C512",
+    "C512",
+    "C512",
+)
 _VGG_TAPS = (1, 3, 6, 9, 12)  # relu1_2, 2_2, 3_3, 4_3, 5_3: after these convolutions, counted from 0
 _ALEX = ((3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1))
 _ALEX_POOLS = (1, 2)  # before these convolutions, counted from 0

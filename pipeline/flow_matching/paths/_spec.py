@@ -13,7 +13,10 @@ from pipeline.flow_matching.paths._variance_preserving import VariancePreserving
 from storage.errors import InputError
 
 _PATHS: dict[str, type[GaussianPath]] = {
-    "linear": Linear, "ot": OptimalTransport, "vp": VariancePreserving, "ve": VarianceExploding
+    "linear": Linear,
+    "ot": OptimalTransport,
+    "vp": VariancePreserving,
+    "ve": VarianceExploding,
 }
 
 #: The kinds that `gaussian_path` knows.

@@ -36,8 +36,9 @@ class VarianceExploding(GaussianPath):
     def __post_init__(self) -> None:
         if not (finite(self.sigma_min, self.sigma_max) and 0 < self.sigma_min < self.sigma_max):
             raise InputError(
-                "The variance-exploding path has 0 < sigma_min < sigma_max", (self.sigma_min, self.sigma_max),
-                "Use e.g. 0.01 and the largest distance of two images."
+                "The variance-exploding path has 0 < sigma_min < sigma_max",
+                (self.sigma_min, self.sigma_max),
+                "Use e.g. 0.01 and the largest distance of two images.",
             )
 
     def coefficients(self, t: Tensor) -> Coefficients:

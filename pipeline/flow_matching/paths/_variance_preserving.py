@@ -41,8 +41,9 @@ class VariancePreserving(GaussianPath):
     def __post_init__(self) -> None:
         if not (finite(self.beta_min, self.beta_max) and 0 < self.beta_min <= self.beta_max):
             raise InputError(
-                "The variance-preserving path has 0 < beta_min <= beta_max", (self.beta_min, self.beta_max),
-                "0.1 and 20 are usual."
+                "The variance-preserving path has 0 < beta_min <= beta_max",
+                (self.beta_min, self.beta_max),
+                "0.1 and 20 are usual.",
             )
 
     def coefficients(self, t: Tensor) -> Coefficients:

@@ -44,7 +44,8 @@ class Loom(_Coupling):
     batch: Positive | None = Field(None, description="images that exchange noises; the training batch unless given")
     noises_per_image: Positive = Field(1, description="noises kept for each image")
     refine: Literal["training", "before", "never"] = Field(
-        "training", description="while the student trains; to convergence before it; or not at all")
+        "training", description="while the student trains; to convergence before it; or not at all"
+    )
     epochs: Positive = Field(200, description="of refinement before training, at most")
     tolerance: float = Field(0.001, gt=0, lt=1, description="share of reassigned images that counts as converged")
     interpolate: Share = Field(1.0, description="probability of an image's own noise; else fresh noise, used once")
@@ -53,7 +54,7 @@ class Loom(_Coupling):
     @model_validator(mode="after")
     def _bank_has_its_draws(self) -> Loom:
         if self.start == "bank" and self.noises_per_image != 1:
-            raise ValueError("a bank brings as many noises per image as it has draws: leave noises_per_image out, and set bank.draws_per_image")
+            raise ValueError("a bank has bank.draws_per_image noises for each image: leave noises_per_image out")
         return self
 
     @property
@@ -93,4 +94,5 @@ def _named(value: Any) -> Any:
 
 Coupling = Annotated[
     Annotated[NFM | Independent | MinibatchOT | Entropic | Loom | Semidiscrete, Field(discriminator="kind")],
-    BeforeValidator(_named)]
+    BeforeValidator(_named),
+]

@@ -26,18 +26,23 @@ class Data(Config):
     """Images into one image set with labels and a train/test split."""
 
     source: Literal["digits", "cifar10", "images"]
-    path: Annotated[Path | None, NotFingerprinted] = Field(None, description="local archive or folder; its content counts")
+    path: Annotated[Path | None, NotFingerprinted] = Field(
+        None, description="local archive or folder; its content counts"
+    )
     checksum: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the archive at `path`")
     size: int | None = Field(None, ge=4, le=1024, description="crop to a square and resize to this side, pixels")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split of its own")
     limit: Positive | None = Field(None, description="keep only so many images of each split")
     flips: bool = Field(False, description="train on mirrored images too")
     classes: Annotated[ClassNames | None, AddedLater(None)] = Field(
-        None, description="keep these classes alone, by name; they are numbered anew in the data set's order")
+        None, description="keep these classes alone, by name; they are numbered anew in the data set's order"
+    )
     labels: Annotated[bool, AddedLater(True)] = Field(
-        True, description="tell the networks the classes; without, scores may still use them")
+        True, description="tell the networks the classes; without, scores may still use them"
+    )
     autoencoder: Annotated[Path | None, NotFingerprinted] = Field(
-        None, description="folder of a diffusers AutoencoderKL: train on its latents; its content counts")
+        None, description="folder of a diffusers AutoencoderKL: train on its latents; its content counts"
+    )
     seed: int = Field(0, ge=0, description="of the split; apart from the recipe's, so that all seeds share it")
 
     @model_validator(mode="after")
@@ -53,11 +58,14 @@ class Reference(Config):
     """The feature space and the real statistics that every Frechet distance of a data set is measured in."""
 
     extractor: Literal["classifier", "inception", "pixels"] = Field(
-        "classifier", description="inception is FID's; classifier is trained on the data; pixels need neither")
+        "classifier", description="inception is FID's; classifier is trained on the data; pixels need neither"
+    )
     weights: Annotated[Path | None, NotFingerprinted] = Field(
-        None, description="file of Inception's weights; the published ones are fetched unless given")
+        None, description="file of Inception's weights; the published ones are fetched unless given"
+    )
     checksum: Annotated[str | None, AddedLater(None)] = Field(
-        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of `weights`, where they are not the published ones")
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of `weights`, where they are not the published ones"
+    )
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -26,7 +26,8 @@ class Sweep(Config):
     nfe: tuple[Positive, ...] = Field((), description="network calls; none for dopri5, which chooses by itself")
     guidance: float = Field(1.0, ge=0)
     ema: Annotated[str | None, AddedLater(None)] = Field(
-        None, description="which average of the weights: a name in training.averages, such as power-0.05")
+        None, description="which average of the weights: a name in training.averages, such as power-0.05"
+    )
 
     @model_validator(mode="after")
     def _calls_where_they_can_be_chosen(self) -> Sweep:
@@ -51,10 +52,14 @@ class Evaluation(Seeded):
     onestep: tuple[Sweep, ...] = ()
     teacher: bool = True
     likelihood: Annotated[Likelihood | None, AddedLater(None)] = Field(None, description="left out unless given")
-    reflow: Annotated[tuple[Sweep, ...], AddedLater(())] = Field((), description="of the student of every round of reflow")
+    reflow: Annotated[tuple[Sweep, ...], AddedLater(())] = Field(
+        (), description="of the student of every round of reflow"
+    )
     metrics: Annotated[tuple[Metric, ...], AddedLater(())] = Field(
-        (), description="beside the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
-                        "features of each side, 82 MB of Inception's")
+        (),
+        description="beside the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
+        "features of each side, 82 MB of Inception's",
+    )
 
     @field_validator("student", "onestep", "reflow", mode="before")
     @classmethod
@@ -69,10 +74,13 @@ class Evaluation(Seeded):
             unit = calls_of_a_step("euler" if sweep.solver == "heun" else sweep.solver, sweep.guidance)
             bad = [nfe for nfe in sweep.nfe if nfe % unit]
             if bad:
-                guided = f" under guidance {sweep.guidance:g}, which asks the network twice," if sweep.guidance != 1 \
-                    else ""
-                raise ValueError(f"the network calls of {sweep.solver}{guided} are multiples of {unit}, not {bad[0]}: "
-                                 "change nfe, or give this guidance a sweep of its own")
+                guided = (
+                    f" under guidance {sweep.guidance:g}, which asks the network twice," if sweep.guidance != 1 else ""
+                )
+                raise ValueError(
+                    f"the network calls of {sweep.solver}{guided} are multiples of {unit}, not {bad[0]}: "
+                    "change nfe, or give this guidance a sweep of its own"
+                )
         return self
 
     @model_validator(mode="after")

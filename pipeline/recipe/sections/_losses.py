@@ -30,9 +30,11 @@ class LpipsHuber(Config):
     kind: Literal["lpips-huber"] = "lpips-huber"
     network: Literal["vgg", "alex"] = "vgg"
     features: Annotated[Path, NotFingerprinted] = Field(
-        description="weights of the image classifier, as torchvision publishes them; their content counts")
+        description="weights of the image classifier, as torchvision publishes them; their content counts"
+    )
     linear: Annotated[Path, NotFingerprinted] = Field(
-        description="weights of LPIPS' linear layers, version 0.1, as published; their content counts")
+        description="weights of LPIPS' linear layers, version 0.1, as published; their content counts"
+    )
     size: Positive = Field(224, ge=32, description="side that images are resized to before they are looked at, pixels")
     c: float = Field(0.00054, gt=0, description="of the pseudo-Huber part")
 

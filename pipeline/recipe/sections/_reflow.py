@@ -29,16 +29,21 @@ class Pairs(Seeded):
     @model_validator(mode="after")
     def _calls_where_they_can_be_chosen(self) -> Pairs:
         if (self.solver == "dopri5") != (self.nfe is None):
-            raise ValueError("nfe is the number of calls of a fixed-step solver, and null for dopri5, which chooses by "
-                             "itself")
+            raise ValueError(
+                "nfe is the number of calls of a fixed-step solver, and null for dopri5, which chooses by itself"
+            )
         return self
 
 
 class Trajectories(Pairs):
     """What the stage pairs is given where more is wanted of it; `Recipe.section` fills it in."""
 
-    intervals: Annotated[Positive, AddedLater(1)] = Field(1, description="of each path, whose ends are kept: onestep.steps")
-    forward: Annotated[bool, AddedLater(False)] = Field(False, description="also carry the training images to their noise")
+    intervals: Annotated[Positive, AddedLater(1)] = Field(
+        1, description="of each path, whose ends are kept: onestep.steps"
+    )
+    forward: Annotated[bool, AddedLater(False)] = Field(
+        False, description="also carry the training images to their noise"
+    )
 
 
 class Mix(Config):
@@ -71,7 +76,9 @@ class OneStep(Seeded):
     """A student trained on pairs from the last one's weights: over all t (reflow), or to go `steps` steps (distil)."""
 
     mode: Literal["reflow", "distil"]
-    steps: Annotated[Positive, AddedLater(1)] = Field(1, le=64, description="Euler steps on the uniform grid; 1 for reflow")
+    steps: Annotated[Positive, AddedLater(1)] = Field(
+        1, le=64, description="Euler steps on the uniform grid; 1 for reflow"
+    )
     time: Time = UniformTime()
     loss: Annotated[Loss, AddedLater(SquaredError())] = SquaredError()
     training: Training

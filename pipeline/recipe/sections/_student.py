@@ -43,8 +43,9 @@ class VarianceExplodingPath(Config):
     sigma_max: float = Field(50.0, gt=0)
 
 
-Path = Annotated[LinearPath | OptimalTransportPath | VariancePreservingPath | VarianceExplodingPath,
-                 Field(discriminator="kind")]
+Path = Annotated[
+    LinearPath | OptimalTransportPath | VariancePreservingPath | VarianceExplodingPath, Field(discriminator="kind")
+]
 
 
 class LowResolution(Config):
@@ -61,7 +62,8 @@ class Student(Seeded):
     network: Network
     path: Path = LinearPath()
     condition: Annotated[LowResolution | None, AddedLater(None)] = Field(
-        None, description="what the network is told of the image it shall make, as further input channels")
+        None, description="what the network is told of the image it shall make, as further input channels"
+    )
     time: Time = LogitNormalTime()
     label_drop: Fraction = 0.1
     training: Training

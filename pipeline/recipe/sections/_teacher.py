@@ -27,8 +27,11 @@ class Teacher(Seeded):
     guidance: float = Field(0.0, ge=0, description="of the samples that are drawn and evaluated")
     annealed: Annotated[bool, AddedLater(False)] = Field(False, description="let guidance grow along the tokens")
     attention_temperature: Annotated[float, AddedLater(1.0)] = Field(
-        1.0, gt=0, description="of the weaker prediction that guidance moves away from; needed without classes")
-    temperature: Annotated[float, AddedLater(1.0)] = Field(1.0, gt=0, description="of the prior that samples start from")
+        1.0, gt=0, description="of the weaker prediction that guidance moves away from; needed without classes"
+    )
+    temperature: Annotated[float, AddedLater(1.0)] = Field(
+        1.0, gt=0, description="of the prior that samples start from"
+    )
     denoise: bool = Field(True, description="remove eta from samples by Tweedie's formula")
     decoding: Literal["calibrated", "sequential"] = Field("calibrated", description="how samples are decoded")
     preview_samples: Positive = Field(40, description="samples in the picture")
@@ -47,7 +50,8 @@ class NoiseBank(Seeded):
     draws_per_image: Positive = Field(description="K, noise draws per image")
     dtype: Literal["float32", "float16"] = "float32"
     mantissa_bits: Annotated[int | None, AddedLater(None)] = Field(
-        None, gt=0, lt=23, description="kept of each number, so that it compresses; what they cost: docs/bank.md")
+        None, gt=0, lt=23, description="kept of each number, so that it compresses; what they cost: docs/bank.md"
+    )
     shard: Positive = Field(4096, description="rows in one shard file: what a crash can cost")
 
     @model_validator(mode="after")

@@ -45,7 +45,8 @@ class Training(Config):
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: Positive = Field(description="half-life of the averaged weights")
     averages: Annotated[tuple[HalfLife | Power, ...], AddedLater(())] = Field(
-        (), description="further averages, kept beside; an evaluation may ask for one by its name")
+        (), description="further averages, kept beside; an evaluation may ask for one by its name"
+    )
     optimizer: Annotated[Literal["adamw", "adam"], AddedLater("adamw")] = "adamw"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 

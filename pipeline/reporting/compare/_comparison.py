@@ -68,13 +68,20 @@ class Comparison:
         """A plain tree for `json.dump`, nothing rounded: every run, and what its seeds come to."""
         columns, lines = figures(self.runs)
         return {
-            "protocol": self.protocol, "floor": self.runs[0].floor, "seeds": self.seeds, "unequal": self.unequal,
+            "protocol": self.protocol,
+            "floor": self.runs[0].floor,
+            "seeds": self.seeds,
+            "unequal": self.unequal,
             "shared": _terms.agreed(self.runs),
             "rows": [line for metric in self.metrics for line in _rows(self.table(metric))],
-            "figures": [{"recipe": line.recipe} | {column.key: _plain(spread) for column, spread
-                                                   in zip(columns, line.spreads, strict=True)} for line in lines],
+            "figures": [
+                {"recipe": line.recipe}
+                | {column.key: _plain(spread) for column, spread in zip(columns, line.spreads, strict=True)}
+                for line in lines
+            ],
             "predictions": [vars(item) for item in self.predictions()],
-            "runs": [run.model_dump(mode="json") for run in self.runs]}
+            "runs": [run.model_dump(mode="json") for run in self.runs],
+        }
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Comparison:
@@ -85,8 +92,11 @@ class Comparison:
         try:
             return compare([SeedRun.model_validate(item) for item in tree["runs"]])
         except (KeyError, TypeError, ValidationError) as error:
-            raise InputError("This is not a comparison's JSON", " ".join(str(error).split())[:200],
-                             "Make it with flowctl compare --json") from None
+            raise InputError(
+                "This is not a comparison's JSON",
+                " ".join(str(error).split())[:200],
+                "Make it with flowctl compare --json",
+            ) from None
 
 
 def compare(runs: Sequence[SeedRun]) -> Comparison:
@@ -101,12 +111,27 @@ def compare(runs: Sequence[SeedRun]) -> Comparison:
 
 def _rows(made: Table) -> list[dict[str, Any]]:
     """A table's cells, one by one."""
-    return [{"recipe": row.recipe, "model": row.model, "way": row.way or None, "metric": made.metric,
-             "calls": column if cell.calls is None else cell.calls, "adaptive": cell.calls is not None,
-             **_plain(cell.spread)}
-            for row in made.rows for column, cell in zip(made.columns, row.cells, strict=True) if cell]
+    return [
+        {
+            "recipe": row.recipe,
+            "model": row.model,
+            "way": row.way or None,
+            "metric": made.metric,
+            "calls": column if cell.calls is None else cell.calls,
+            "adaptive": cell.calls is not None,
+            **_plain(cell.spread),
+        }
+        for row in made.rows
+        for column, cell in zip(made.columns, row.cells, strict=True)
+        if cell
+    ]
 
 
 def _plain(spread: Spread | None) -> dict[str, Any] | None:
-    return spread and {"mean": spread.mean, "deviation": spread.deviation, "least": min(spread.values),
-                       "greatest": max(spread.values), "seeds": len(spread.values)}
+    return spread and {
+        "mean": spread.mean,
+        "deviation": spread.deviation,
+        "least": min(spread.values),
+        "greatest": max(spread.values),
+        "seeds": len(spread.values),
+    }

@@ -32,17 +32,23 @@ class Figure:
 
 
 TRANSPORT = Figure("transport_cost", "transport cost", lambda run: run.transport_cost)
-VARIANCE = Figure("velocity_variance", "Var(v | x_t, t)",
-                  lambda run: run.velocity_variance.mean if run.velocity_variance else None)
+VARIANCE = Figure(
+    "velocity_variance", "Var(v | x_t, t)", lambda run: run.velocity_variance.mean if run.velocity_variance else None
+)
 CURVATURE = Figure("curvature", "curvature", lambda run: run.curvature, unit=1e-3)
 FIGURES = (
-    TRANSPORT, VARIANCE, CURVATURE,
+    TRANSPORT,
+    VARIANCE,
+    CURVATURE,
     Figure("noise_sliced_w2", "sliced W2 of z", lambda run: run.noise.sliced_w2 if run.noise else None),
     Figure("noise_sliced_w2_held_out", "of held-out z", lambda run: run.noise.held_out if run.noise else None),
     Figure("coupling_seconds", "coupling, s", lambda run: run.took(COUPLING)),
     Figure("student_seconds", "student, s", lambda run: run.took(STUDENT)),
-    Figure("reflow_seconds", "reflow, s", lambda run: run.took(tuple(
-        stage for stage in run.seconds if ROUND_STAGE.fullmatch(stage)))),
+    Figure(
+        "reflow_seconds",
+        "reflow, s",
+        lambda run: run.took(tuple(stage for stage in run.seconds if ROUND_STAGE.fullmatch(stage))),
+    ),
     Figure("onestep_seconds", "one-step, s", lambda run: run.took(ONESTEP)),
 )
 
@@ -59,10 +65,13 @@ class Line:
 def figures(runs: Sequence[SeedRun]) -> tuple[list[Figure], list[Line]]:
     """The columns that any run has a number for, and a line for each recipe."""
     columns = [figure for figure in FIGURES if any(figure.of(run) is not None for run in runs)]
-    spreads = {recipe: tuple(_spread([figure.of(run) for run in some]) for figure in columns)
-               for recipe, some in by_recipe(runs).items()}
-    texts = zip(*(_texts([line[i] for line in spreads.values()], figure) for i, figure in enumerate(columns)),
-                strict=True)
+    spreads = {
+        recipe: tuple(_spread([figure.of(run) for run in some]) for figure in columns)
+        for recipe, some in by_recipe(runs).items()
+    }
+    texts = zip(
+        *(_texts([line[i] for line in spreads.values()], figure) for i, figure in enumerate(columns)), strict=True
+    )
     return columns, [Line(recipe, line, shown) for (recipe, line), shown in zip(spreads.items(), texts, strict=True)]
 
 
@@ -108,15 +117,17 @@ def predictions(runs: Sequence[SeedRun], metric: str) -> list[Prediction]:
             both = [item for item in both if None not in item]
             if len(both) >= FEWEST:
                 recipes, ours, theirs = zip(*both, strict=True)
-                found.append(Prediction(cheap.title, figure.title, _spearman(ours, theirs), len(both),
-                                        len(set(recipes))))
+                found.append(
+                    Prediction(cheap.title, figure.title, _spearman(ours, theirs), len(both), len(set(recipes)))
+                )
     return found
 
 
 def _score(run: SeedRun, metric: str, sign: int) -> float | None:
     """The student's at `CALLS` calls, if it was sampled so in one way."""
-    found = [score.value for score in run.scores
-             if (score.model, score.metric, score.nfe) == ("student", metric, CALLS)]
+    found = [
+        score.value for score in run.scores if (score.model, score.metric, score.nfe) == ("student", metric, CALLS)
+    ]
     return sign * found[0] if len(found) == 1 else None
 
 

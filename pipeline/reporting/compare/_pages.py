@@ -24,22 +24,28 @@ TRUE_NOISE = "z is the noise that the student was trained on; true noise scores 
 NOISE_TOO = "Each seed has its own networks and its own noise to sample from, and the spread is of both."
 
 
-def text(runs: Sequence[SeedRun], made: Table, predicted: Sequence[Prediction], protocol: str,
-         unequal: Sequence[str]) -> str:
+def text(
+    runs: Sequence[SeedRun], made: Table, predicted: Sequence[Prediction], protocol: str, unequal: Sequence[str]
+) -> str:
     """For a terminal: plain, aligned, the best of each column with a star."""
     head, rows = _scores(made, lambda cell: ("*" if cell.best else "") + cell.text)
     beside_head, beside_rows = _figures(runs)
-    parts = [f"{made.metric} by network calls{_over(runs)}", _aligned(head, rows, 2),
-             "\n".join(f"{_level(level)}: {level.text}" for level in made.levels),
-             _lines([_marks(made, "*"), *_sampled(made)]), _aligned(beside_head, beside_rows, 1),
-             _lines(_remarks(runs))]
+    parts = [
+        f"{made.metric} by network calls{_over(runs)}",
+        _aligned(head, rows, 2),
+        "\n".join(f"{_level(level)}: {level.text}" for level in made.levels),
+        _lines([_marks(made, "*"), *_sampled(made)]),
+        _aligned(beside_head, beside_rows, 1),
+        _lines(_remarks(runs)),
+    ]
     if predicted:
         parts += [_lines([_asked(predicted)]), _aligned(*_predictions(predicted), 1)]
     return "\n\n".join([*parts, _lines([f"Protocol {protocol}{_but_seeds(runs)}.", *_unequal(unequal)])])
 
 
-def markdown(runs: Sequence[SeedRun], made: Table, predicted: Sequence[Prediction], protocol: str,
-             unequal: Sequence[str]) -> str:
+def markdown(
+    runs: Sequence[SeedRun], made: Table, predicted: Sequence[Prediction], protocol: str, unequal: Sequence[str]
+) -> str:
     """For a README: the best of each column bold, teachers and floor below."""
     head, rows = _scores(made, lambda cell: f"**{cell.text}**" if cell.best else cell.text)
     head[0] = f"{made.metric} at calls"
@@ -56,33 +62,50 @@ def markdown(runs: Sequence[SeedRun], made: Table, predicted: Sequence[Predictio
 
 # -- the three tables, as texts --------------------------------------------------------------------------------------
 
+
 def _scores(made: Table, shown: Callable[[Cell], str]) -> tuple[list[str], list[list[str]]]:
     """Heading and lines: recipe and model, a cell for each column."""
-    head = ["recipe", "model", *(f"{column} (calls)" if isinstance(column, str) else count(column)
-                                 for column in made.columns)]
-    return head, [[row.recipe, words.model(row.model) + (f", {row.way}" if row.way else ""),
-                   *(shown(cell) if cell else NONE for cell in row.cells)] for row in made.rows]
+    head = [
+        "recipe",
+        "model",
+        *(f"{column} (calls)" if isinstance(column, str) else count(column) for column in made.columns),
+    ]
+    return head, [
+        [
+            row.recipe,
+            words.model(row.model) + (f", {row.way}" if row.way else ""),
+            *(shown(cell) if cell else NONE for cell in row.cells),
+        ]
+        for row in made.rows
+    ]
 
 
 def _figures(runs: Sequence[SeedRun]) -> tuple[list[str], list[list[str]]]:
     columns, lines = figures(runs)
     return ["recipe", *(column.heading for column in columns)], [
-        [line.recipe, *(NONE if found is None else found for found in line.texts)] for line in lines]
+        [line.recipe, *(NONE if found is None else found for found in line.texts)] for line in lines
+    ]
 
 
 def _predictions(predicted: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
     dear = list(dict.fromkeys(item.dear for item in predicted))
     found = {(item.cheap, item.dear): NONE if item.rho is None else fixed(item.rho, 2) for item in predicted}
-    return ["", *dear], [[cheap, *(found.get((cheap, name), NONE) for name in dear)]
-                         for cheap in dict.fromkeys(item.cheap for item in predicted)]
+    return ["", *dear], [
+        [cheap, *(found.get((cheap, name), NONE) for name in dear)]
+        for cheap in dict.fromkeys(item.cheap for item in predicted)
+    ]
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> str:
     """The first `names` columns are words and stand left."""
     widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) if i < names else cell.rjust(width)
-                       for i, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-             for line in (head, *rows)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < names else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (head, *rows)
+    ]
     lines.insert(1, "─" * max(map(len, lines)))
     return "\n".join(lines)
 
@@ -104,6 +127,7 @@ def _filled(*sentences: str) -> str:
 
 
 # -- sentences -------------------------------------------------------------------------------------------------------
+
 
 def _over(runs: Sequence[SeedRun]) -> str:
     """', mean ± standard deviation over 3 seeds', or nothing for one."""
@@ -156,8 +180,10 @@ def _remarks(runs: Sequence[SeedRun]) -> list[str]:
 
 def _asked(predicted: Sequence[Prediction]) -> str:
     most = max(predicted, key=lambda item: item.students)
-    return f"{PREDICTS} Spearman's rank correlation over {most.students} students of {most.recipes} recipes, " \
-           "1 being the same order:"
+    return (
+        f"{PREDICTS} Spearman's rank correlation over {most.students} students of {most.recipes} recipes, "
+        "1 being the same order:"
+    )
 
 
 def _unequal(lines: Sequence[str]) -> list[str]:

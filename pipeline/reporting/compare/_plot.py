@@ -46,19 +46,37 @@ def draw(made: Table, seeds: int) -> Figure:
     for name, row in rows.items():
         cells = _fixed(made, row)
         if seeds > 1 and len(cells) > 1:
-            axes.fill_between([column for column, _ in cells], [min(cell.spread.values) for _, cell in cells],
-                              [max(cell.spread.values) for _, cell in cells], color=colours[name], alpha=0.18,
-                              linewidth=0)
+            axes.fill_between(
+                [column for column, _ in cells],
+                [min(cell.spread.values) for _, cell in cells],
+                [max(cell.spread.values) for _, cell in cells],
+                color=colours[name],
+                alpha=0.18,
+                linewidth=0,
+            )
         for column, cell in zip(made.columns, row.cells, strict=True):
             if cell and (column == ADAPTIVE or len(cells) == 1):
-                axes.vlines(cell.calls or column, min(cell.spread.values), max(cell.spread.values),
-                            color=colours[name], linewidth=1.2)
+                axes.vlines(
+                    cell.calls or column,
+                    min(cell.spread.values),
+                    max(cell.spread.values),
+                    color=colours[name],
+                    linewidth=1.2,
+                )
             if cell and column == ADAPTIVE:
                 hollow = True
-                axes.plot([cell.calls], [cell.spread.mean], color=colours[name], marker=markers[name], markersize=6,
-                          fillstyle="none", linestyle="none")
-    told = [f"mean of {seeds} seeds, bands from the least to the greatest"] * (seeds > 1) \
-        + [f"hollow: {ADAPTIVE} at its mean calls"] * hollow
+                axes.plot(
+                    [cell.calls],
+                    [cell.spread.mean],
+                    color=colours[name],
+                    marker=markers[name],
+                    markersize=6,
+                    fillstyle="none",
+                    linestyle="none",
+                )
+    told = [f"mean of {seeds} seeds, bands from the least to the greatest"] * (seeds > 1) + [
+        f"hollow: {ADAPTIVE} at its mean calls"
+    ] * hollow
     if told:
         axes.set_title("; ".join(told), loc="left", fontsize="small", color="0.35")
     return figure

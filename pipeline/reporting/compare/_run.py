@@ -72,21 +72,33 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
     """
     for stage in ("student", "evaluation"):
         if stage not in artifacts:
-            raise InputError("A comparison needs a student and its evaluation", f"{recipe} without its {stage}",
-                             f"SeedRun it: flowctl run {recipe}")
+            raise InputError(
+                "A comparison needs a student and its evaluation",
+                f"{recipe} without its {stage}",
+                f"SeedRun it: flowctl run {recipe}",
+            )
     student = StudentResult.model_validate(artifacts["student"].metrics)
     found = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     teacher = artifacts["teacher"].metrics if "teacher" in artifacts else None
     made = artifacts["student"].provenance
-    return SeedRun(recipe=recipe, seed=seed, protocol=found.protocol, floor=found.floor, floors=found.floors,
-               scores=found.scores, curvature=found.curvature, transport_cost=student.transport_cost,
-               velocity_variance=student.velocity_variance, noise=_noise(student, artifacts.get("bank")),
-               teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
-               seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},
-               resumed=tuple(stage for stage, artifact in artifacts.items() if artifact.provenance.resumed),
-               machine=f"{made.device}, {made.threads} thread{'s' if made.threads > 1 else ''}, "
-                       f"torch {made.packages.get('torch', 'unknown')}",
-               fingerprints={stage: artifact.fingerprint[:PREFIX] for stage, artifact in artifacts.items()})
+    return SeedRun(
+        recipe=recipe,
+        seed=seed,
+        protocol=found.protocol,
+        floor=found.floor,
+        floors=found.floors,
+        scores=found.scores,
+        curvature=found.curvature,
+        transport_cost=student.transport_cost,
+        velocity_variance=student.velocity_variance,
+        noise=_noise(student, artifacts.get("bank")),
+        teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
+        seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},
+        resumed=tuple(stage for stage, artifact in artifacts.items() if artifact.provenance.resumed),
+        machine=f"{made.device}, {made.threads} thread{'s' if made.threads > 1 else ''}, "
+        f"torch {made.packages.get('torch', 'unknown')}",
+        fingerprints={stage: artifact.fingerprint[:PREFIX] for stage, artifact in artifacts.items()},
+    )
 
 
 def _noise(student: StudentResult, couplings: Artifact | None) -> Noise | None:
@@ -95,5 +107,9 @@ def _noise(student: StudentResult, couplings: Artifact | None) -> Noise | None:
     train, unseen = student.noise_gaussianity or bank.get("train"), bank.get("held_out")
     if not train:
         return None
-    return Noise(sliced_w2=train["sliced_w2"], floor=train["floor"],
-                 held_out=unseen["sliced_w2"] if unseen else None, held_out_floor=unseen["floor"] if unseen else None)
+    return Noise(
+        sliced_w2=train["sliced_w2"],
+        floor=train["floor"],
+        held_out=unseen["sliced_w2"] if unseen else None,
+        held_out_floor=unseen["floor"] if unseen else None,
+    )

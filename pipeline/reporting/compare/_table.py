@@ -98,13 +98,23 @@ def table(runs: Sequence[SeedRun], metric: str) -> Table:
     told = _ways(groups)
     level = floor_of(metric, runs[0].floor, runs[0].floors)
     floor = () if level is None else (level,)
-    digits = digits_for([*floor, *(score.value for columns in groups.values() for scores in columns.values()
-                                   for score in scores)])
-    columns = tuple(sorted({column for (_, model, _), found in groups.items() if model != TEACHER for column in found},
-                           key=lambda column: (isinstance(column, str), column)))
-    rows = _marked(tuple(
-        Row(recipe, model, way, tuple(_cell(found.get(column), column, digits) for column in columns))
-        for (recipe, model, way), found in _merged(groups, told).items() if model != TEACHER), metric)
+    digits = digits_for(
+        [*floor, *(score.value for columns in groups.values() for scores in columns.values() for score in scores)]
+    )
+    columns = tuple(
+        sorted(
+            {column for (_, model, _), found in groups.items() if model != TEACHER for column in found},
+            key=lambda column: (isinstance(column, str), column),
+        )
+    )
+    rows = _marked(
+        tuple(
+            Row(recipe, model, way, tuple(_cell(found.get(column), column, digits) for column in columns))
+            for (recipe, model, way), found in _merged(groups, told).items()
+            if model != TEACHER
+        ),
+        metric,
+    )
     teachers = []
     for (recipe, model, _), found in groups.items():
         if model == TEACHER:
@@ -121,9 +131,11 @@ def _grouped(runs: Sequence[SeedRun], metric: str) -> _Group:
             for model, way, scores in ways([score for score in run.scores if score.metric == metric]):
                 columns = [ADAPTIVE if score.solver == ADAPTIVE else score.nfe for score in scores]
                 if len(set(columns)) < len(columns):
-                    raise InputError("A table has one number for each way of sampling and number of calls",
-                                     f"two for {model} of {recipe}, {way}", "Name in the protocol what tells them "
-                                     "apart")
+                    raise InputError(
+                        "A table has one number for each way of sampling and number of calls",
+                        f"two for {model} of {recipe}, {way}",
+                        "Name in the protocol what tells them apart",
+                    )
                 for column, score in zip(columns, scores, strict=True):
                     groups.setdefault((recipe, model, way), {}).setdefault(column, []).append(score)
     return groups
@@ -161,5 +173,12 @@ def _marked(rows: tuple[Row, ...], metric: str) -> tuple[Row, ...]:
     for column in zip(*(row.cells for row in rows), strict=True):
         cells = [cell for cell in column if cell]
         best.append(choose(cells, key=lambda cell: cell.spread.mean).rounded if len(cells) > 1 else None)
-    return tuple(replace(row, cells=tuple(cell and replace(cell, best=cell.rounded == mark)
-                                          for cell, mark in zip(row.cells, best, strict=True))) for row in rows)
+    return tuple(
+        replace(
+            row,
+            cells=tuple(
+                cell and replace(cell, best=cell.rounded == mark) for cell, mark in zip(row.cells, best, strict=True)
+            ),
+        )
+        for row in rows
+    )

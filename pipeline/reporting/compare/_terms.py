@@ -29,11 +29,17 @@ def check(runs: Sequence[SeedRun]) -> None:
     names = [(run.recipe, run.seed) for run in runs]
     twice = sorted({f"{recipe} at seed {seed}" for recipe, seed in names if names.count((recipe, seed)) > 1})
     if twice:
-        raise InputError("Each recipe is compared once at a seed, and has a name of its own", ", ".join(twice),
-                         "Name it once, or give the recipes different names")
+        raise InputError(
+            "Each recipe is compared once at a seed, and has a name of its own",
+            ", ".join(twice),
+            "Name it once, or give the recipes different names",
+        )
     if not _one_protocol(runs):
-        raise InputError("Numbers of different protocols never share a table", "; ".join(_differences(runs)),
-                         "Give these recipes the same data, reference and evaluation settings, and run them again")
+        raise InputError(
+            "Numbers of different protocols never share a table",
+            "; ".join(_differences(runs)),
+            "Give these recipes the same data, reference and evaluation settings, and run them again",
+        )
 
 
 def _one_protocol(runs: Sequence[SeedRun]) -> bool:
@@ -56,15 +62,21 @@ def protocol(runs: Sequence[SeedRun]) -> str:
 def agreed(runs: Sequence[SeedRun]) -> dict[str, Any]:
     """The fields of the protocol that all runs have in common."""
     every = [common(run) for run in runs]
-    return {name: value for name, value in every[0].items()
-            if all(name in fields and fields[name] == value for fields in every)}
+    return {
+        name: value
+        for name, value in every[0].items()
+        if all(name in fields and fields[name] == value for fields in every)
+    }
 
 
 def common(run: SeedRun) -> dict[str, Any]:
     """The fields in which a run's scores agree, without those that belong to single rows."""
     first = run.scores[0].protocol
-    return {field: value for field, value in first.items() if field not in OF_A_ROW
-            and all(score.protocol.get(field) == value for score in run.scores)}
+    return {
+        field: value
+        for field, value in first.items()
+        if field not in OF_A_ROW and all(score.protocol.get(field) == value for score in run.scores)
+    }
 
 
 def _but_seed(run: SeedRun) -> dict[str, Any]:
@@ -76,13 +88,20 @@ def unequal(runs: Sequence[SeedRun]) -> list[str]:
     lines = []
     for model in dict.fromkeys(s.model for run in runs for s in run.scores if s.model != TEACHER):
         for field in COST:
+
             def values(run: SeedRun, model: str = model, field: str = field) -> set[str]:
                 return {plain(s.protocol[field]) for s in run.scores if s.model == model and field in s.protocol}
 
             lines += _told(f"{words.model(model)}: {words.field(field)} differ", runs, values)
-    lines += _told("Var(v | x_t, t) was estimated differently", runs, lambda run: {
-        f"{plain(run.velocity_variance.pairs)} pairs{' within classes' * run.velocity_variance.within_classes}"}
-        if run.velocity_variance else set())
+    lines += _told(
+        "Var(v | x_t, t) was estimated differently",
+        runs,
+        lambda run: (
+            {f"{plain(run.velocity_variance.pairs)} pairs{' within classes' * run.velocity_variance.within_classes}"}
+            if run.velocity_variance
+            else set()
+        ),
+    )
     lines += _told("times were taken on different machines", runs, lambda run: {run.machine})
     again = sorted({f"{stage} of {run.recipe} (seed {run.seed})" for run in runs for stage in run.resumed})
     if again:
@@ -106,16 +125,28 @@ def _differences(runs: Sequence[SeedRun]) -> list[str]:
         found = {recipe: [_stated(common(run), name) for run in some] for recipe, some in recipes.items()}
         everything = {value for values in found.values() for value in values}
         # Seeds of the noise differ within a recipe by intention, but not from one recipe to the next.
-        different = len({tuple(sorted(values)) for values in found.values()}) > 1 if name == SEED \
-            else len(everything) > 1
+        different = (
+            len({tuple(sorted(values)) for values in found.values()}) > 1 if name == SEED else len(everything) > 1
+        )
         if different:
-            lines.append(f"{name}: " + ", ".join(f"{recipe} {' and '.join(dict.fromkeys(values))}"
-                                                 for recipe, values in found.items()))
+            lines.append(
+                f"{name}: "
+                + ", ".join(f"{recipe} {' and '.join(dict.fromkeys(values))}" for recipe, values in found.items())
+            )
     if len({run.floor for run in runs}) > 1:
-        lines.append("floor: " + ", ".join(f"{recipe} {' and '.join(dict.fromkeys(f'{run.floor:g}' for run in some))}"
-                                           for recipe, some in recipes.items()))
-    return lines or ["digest: " + ", ".join(f"{recipe} {' and '.join(dict.fromkeys(run.protocol for run in some))}"
-                                            for recipe, some in recipes.items())]
+        lines.append(
+            "floor: "
+            + ", ".join(
+                f"{recipe} {' and '.join(dict.fromkeys(f'{run.floor:g}' for run in some))}"
+                for recipe, some in recipes.items()
+            )
+        )
+    return lines or [
+        "digest: "
+        + ", ".join(
+            f"{recipe} {' and '.join(dict.fromkeys(run.protocol for run in some))}" for recipe, some in recipes.items()
+        )
+    ]
 
 
 def _stated(fields: dict[str, Any], name: str) -> str:

@@ -24,9 +24,14 @@ class Diff:
 
     def to_json(self) -> dict[str, Any]:
         """A plain tree for `json.dump`: nothing rounded, nothing cut."""
-        return {"a": self.a, "b": self.b, "settings": [change.to_json() for change in self.settings],
-                "stages": [pair.to_json() for pair in self.stages],
-                "provenance": [origin.to_json() for origin in self.origins], "scores": self.scores.to_json()}
+        return {
+            "a": self.a,
+            "b": self.b,
+            "settings": [change.to_json() for change in self.settings],
+            "stages": [pair.to_json() for pair in self.stages],
+            "provenance": [origin.to_json() for origin in self.origins],
+            "scores": self.scores.to_json(),
+        }
 
 
 def diff(a: Side, b: Side) -> Diff:

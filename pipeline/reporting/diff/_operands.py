@@ -67,8 +67,14 @@ def of_recipe(recipe: Recipe, store: Store) -> Side:
             artifact = sound(node, store)
         except DamageError as error:
             damage = str(error)
-        stages[name] = StageOf(node.fingerprint, node.stage.version, fingerprint_fields(node.config),
-                               {role: given.fingerprint for role, given in node.inputs.items()}, artifact, damage)
+        stages[name] = StageOf(
+            node.fingerprint,
+            node.stage.version,
+            fingerprint_fields(node.config),
+            {role: given.fingerprint for role, given in node.inputs.items()},
+            artifact,
+            damage,
+        )
     settings = recipe.model_dump(mode="json")
     return Side(recipe.name, {key: value for key, value in settings.items() if key not in NO_SETTINGS}, stages)
 
@@ -86,8 +92,10 @@ def of_artifact(root: Path) -> Side:
         if stage not in found and store is not None and (artifact := _find(store, stage, fingerprint)) is not None:
             found[stage] = artifact
             wanted += artifact.inputs.items()
-    stages = {stage: StageOf(a.fingerprint, a.stage_version, a.config, a.inputs, a)
-              for stage, a in sorted(found.items(), key=lambda item: NAMES.index(item[0]))}
+    stages = {
+        stage: StageOf(a.fingerprint, a.stage_version, a.config, a.inputs, a)
+        for stage, a in sorted(found.items(), key=lambda item: NAMES.index(item[0]))
+    }
     return Side(f"{first.stage}/{first.root.name}", None, stages)
 
 

@@ -33,10 +33,16 @@ class Beside:
         return self.b.value / self.a.value if self.a.value else None
 
     def to_json(self) -> dict[str, Any]:
-        return {"model": self.a.model, "solver": self.a.solver, "metric": self.a.metric,
-                "a": {"nfe": self.a.nfe, "value": self.a.value}, "b": {"nfe": self.b.nfe, "value": self.b.value},
-                "ratio": self.ratio, "unequal": [change.to_json() for change in self.unequal],
-                "protocol": {name: value for name, value in self.a.protocol.items() if name not in OF_TRAINING}}
+        return {
+            "model": self.a.model,
+            "solver": self.a.solver,
+            "metric": self.a.metric,
+            "a": {"nfe": self.a.nfe, "value": self.a.value},
+            "b": {"nfe": self.b.nfe, "value": self.b.value},
+            "ratio": self.ratio,
+            "unequal": [change.to_json() for change in self.unequal],
+            "protocol": {name: value for name, value in self.a.protocol.items() if name not in OF_TRAINING},
+        }
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,11 @@ class Scores:
     protocol: tuple[Change, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"beside": [row.to_json() for row in self.beside],
-                "apart": {side: [score.model_dump(mode="json") for score in getattr(self, side)] for side in "ab"},
-                "protocol": [change.to_json() for change in self.protocol]}
+        return {
+            "beside": [row.to_json() for row in self.beside],
+            "apart": {side: [score.model_dump(mode="json") for score in getattr(self, side)] for side in "ab"},
+            "protocol": [change.to_json() for change in self.protocol],
+        }
 
 
 def scores(a: Side, b: Side) -> Scores:
@@ -104,10 +112,14 @@ def _training(score: Score) -> dict[str, Any]:
 
 def _difference(one: EvaluationResult, other: EvaluationResult) -> list[Change]:
     """The fields of the protocols that differ, as far as each is the same for all scores of its evaluation."""
+
     def common(found: EvaluationResult) -> dict[str, Any]:
         first = found.scores[0].protocol
-        return {name: value for name, value in first.items()
-                if name not in OF_TRAINING and all(score.protocol.get(name) == value for score in found.scores)}
+        return {
+            name: value
+            for name, value in first.items()
+            if name not in OF_TRAINING and all(score.protocol.get(name) == value for score in found.scores)
+        }
 
     known = [name for name in common(one) if name in common(other)]
     found = changes(*({name: common(result)[name] for name in known} for result in (one, other)))

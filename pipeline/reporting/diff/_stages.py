@@ -38,9 +38,15 @@ class StagePair:
         return self.a is not None and self.b is not None and self.a.fingerprint == self.b.fingerprint
 
     def to_json(self) -> dict[str, Any]:
-        return {"stage": self.stage, "shared": self.shared, "a": _known(self.a), "b": _known(self.b),
-                "changes": [change.to_json() for change in self.changes], "inputs": list(self.inputs),
-                "why": list(self.why)}
+        return {
+            "stage": self.stage,
+            "shared": self.shared,
+            "a": _known(self.a),
+            "b": _known(self.b),
+            "changes": [change.to_json() for change in self.changes],
+            "inputs": list(self.inputs),
+            "why": list(self.why),
+        }
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class Origin:
 
 def stage_pairs(a: Side, b: Side) -> list[StagePair]:
     """All stages of either side, in the order of the DAG."""
-    return [_pair(name, a.stages.get(name), b.stages.get(name)) for name in NAMES
-            if name in a.stages or name in b.stages]
+    return [
+        _pair(name, a.stages.get(name), b.stages.get(name)) for name in NAMES if name in a.stages or name in b.stages
+    ]
 
 
 def origins(pairs: list[StagePair]) -> list[Origin]:
@@ -90,24 +97,37 @@ def _pair(name: str, a: StageOf | None, b: StageOf | None) -> StagePair:
     why = [f"own settings: {', '.join(change.path for change in changed)}"] if changed else []
     if a.version != b.version:
         why.append(f"stage version: {a.version} → {b.version}")
-    reads = {"reads another": [role for role in inputs if role in a.inputs and role in b.inputs],
-             "A alone reads": [role for role in inputs if role not in b.inputs],
-             "B alone reads": [role for role in inputs if role not in a.inputs]}
+    reads = {
+        "reads another": [role for role in inputs if role in a.inputs and role in b.inputs],
+        "A alone reads": [role for role in inputs if role not in b.inputs],
+        "B alone reads": [role for role in inputs if role not in a.inputs],
+    }
     why += [f"{words} {', '.join(roles)}" for words, roles in reads.items() if roles]
     return StagePair(name, a, b, changed, inputs, tuple(why) or ("the files that it reads differ",))
 
 
 def _facts(artifact: Artifact) -> Mapping[str, str]:
     made = artifact.provenance
-    return {"git revision": made.git_revision or "unknown", "device": made.device, "threads": str(made.threads),
-            "platform": made.platform, "python": made.python, **made.packages}
+    return {
+        "git revision": made.git_revision or "unknown",
+        "device": made.device,
+        "threads": str(made.threads),
+        "platform": made.platform,
+        "python": made.python,
+        **made.packages,
+    }
 
 
 def _known(stage: StageOf | None) -> dict[str, Any] | None:
     if stage is None:
         return None
-    return {"fingerprint": stage.fingerprint, "version": stage.version, "made": stage.artifact is not None,
-            "path": None if stage.artifact is None else str(stage.artifact.root), "damage": stage.damage}
+    return {
+        "fingerprint": stage.fingerprint,
+        "version": stage.version,
+        "made": stage.artifact is not None,
+        "path": None if stage.artifact is None else str(stage.artifact.root),
+        "damage": stage.damage,
+    }
 
 
 def short(value: Any, width: int = 40) -> str:

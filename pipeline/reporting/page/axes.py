@@ -22,8 +22,9 @@ class Axis:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        low, high, value = (math.log(v) for v in (self.low, self.high, value)) if self.logarithmic else \
-            (self.low, self.high, value)
+        low, high, value = (
+            (math.log(v) for v in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
+        )
         share = (value - low) / (high - low) if high > low else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 

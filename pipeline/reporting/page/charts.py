@@ -13,8 +13,12 @@ from pipeline.reporting.page.scores import Table
 from pipeline.reporting.text.numbers import count, significant
 
 # Marks around their own origin, as SVG paths: circle, square, triangle, diamond.
-SHAPES = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "M-3.6 -3.6h7.2v7.2h-7.2z", "M0 -4.8l4.6 8.2h-9.2z",
-          "M0 -5.2l5.2 5.2l-5.2 5.2l-5.2 -5.2z")
+SHAPES = (
+    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "M-3.6 -3.6h7.2v7.2h-7.2z",
+    "M0 -4.8l4.6 8.2h-9.2z",
+    "M0 -5.2l5.2 5.2l-5.2 5.2l-5.2 -5.2z",
+)
 CALM = 0.03  # share of a training whose first, falling losses may leave the frame
 SMOOTH = 9  # lines of history in the moving mean
 
@@ -90,18 +94,42 @@ def by_calls(table: Table, width: int, height: int, size: str) -> Chart | None:
     x = Axis(calls[0] / 1.15, calls[-1] * 1.15, left, right, logarithmic=True)
     curves = []
     for number, (row, points) in enumerate(measured):
-        marks = tuple(Mark(x.place(n), y.place(v), f"{words.model(row.model)}, {row.way}, {count(n)} calls: "
-                                                   f"{significant(v)}") for n, v in points)
-        curves.append(Curve(f"{words.model(row.model)}, {row.way}", f"s{number % 6}", SHAPES[number % len(SHAPES)],
-                            _path([(mark.x, mark.y) for mark in marks]), marks))
+        marks = tuple(
+            Mark(x.place(n), y.place(v), f"{words.model(row.model)}, {row.way}, {count(n)} calls: {significant(v)}")
+            for n, v in points
+        )
+        curves.append(
+            Curve(
+                f"{words.model(row.model)}, {row.way}",
+                f"s{number % 6}",
+                SHAPES[number % len(SHAPES)],
+                _path([(mark.x, mark.y) for mark in marks]),
+                marks,
+            )
+        )
     lines = tuple(Line(words.model(level.model), level.model, y.place(level.value)) for level in levels)
-    told = "; ".join(f"{words.model(row.model)} ({row.way}) goes from {significant(points[0][1])} at "
-                     f"{count(points[0][0])} to {significant(points[-1][1])} at {count(points[-1][0])} calls"
-                     for row, points in measured)
-    return Chart(width, height, left, right, top, bottom, tuple(at(x, calls, 20)), tuple(y_ticks),
-                 "network calls per image", table.metric, tuple(curves), lines,
-                 f"{table.metric} against network calls, both axes logarithmic. {told}."
-                 + (f" Floor {table.floor.text}." if table.floor else ""), size)
+    told = "; ".join(
+        f"{words.model(row.model)} ({row.way}) goes from {significant(points[0][1])} at "
+        f"{count(points[0][0])} to {significant(points[-1][1])} at {count(points[-1][0])} calls"
+        for row, points in measured
+    )
+    return Chart(
+        width,
+        height,
+        left,
+        right,
+        top,
+        bottom,
+        tuple(at(x, calls, 20)),
+        tuple(y_ticks),
+        "network calls per image",
+        table.metric,
+        tuple(curves),
+        lines,
+        f"{table.metric} against network calls, both axes logarithmic. {told}."
+        + (f" Floor {table.floor.text}." if table.floor else ""),
+        size,
+    )
 
 
 def by_seconds(table: Table, width: int, height: int, size: str) -> Chart | None:
@@ -109,11 +137,23 @@ def by_seconds(table: Table, width: int, height: int, size: str) -> Chart | None
 
     None where no two ways of sampling have a time.
     """
-    named = [(row, [(cell.seconds, cell.value, nfe) for nfe, cell in zip(table.nfe, row.cells, strict=True)
-                    if cell and cell.seconds and cell.value > 0]) for row in table.rows]
+    named = [
+        (
+            row,
+            [
+                (cell.seconds, cell.value, nfe)
+                for nfe, cell in zip(table.nfe, row.cells, strict=True)
+                if cell and cell.seconds and cell.value > 0
+            ],
+        )
+        for row in table.rows
+    ]
     series = [(f"{words.model(row.model)}, {row.way}", points) for row, points in named if points]
-    series += [(words.model(level.model), [(level.seconds, level.value, 0)]) for level in table.teachers
-               if level.seconds and level.value > 0]
+    series += [
+        (words.model(level.model), [(level.seconds, level.value, 0)])
+        for level in table.teachers
+        if level.seconds and level.value > 0
+    ]
     every = [point for _, points in series for point in points]
     if len(every) < 2:
         return None
@@ -130,17 +170,37 @@ def by_seconds(table: Table, width: int, height: int, size: str) -> Chart | None
     steps.append((right, steps[-1][1]))
     curves = [Curve("Pareto front", "front", "", _path(steps))]
     for number, (label, points) in enumerate(series):
-        marks = tuple(Mark(x.place(s), y.place(v), f"{label}{f', {count(nfe)} calls' if nfe else ''}: {significant(v)} "
-                                                   f"in {significant(s)} s per image") for s, v, nfe in points)
+        marks = tuple(
+            Mark(
+                x.place(s),
+                y.place(v),
+                f"{label}{f', {count(nfe)} calls' if nfe else ''}: {significant(v)} in {significant(s)} s per image",
+            )
+            for s, v, nfe in points
+        )
         style = "teacher" if number >= len(series) - len(table.teachers) and not points[0][2] else f"s{number % 6}"
-        curves.append(Curve(label, style, SHAPES[number % len(SHAPES)], _path([(mark.x, mark.y) for mark in marks]),
-                            marks))
+        curves.append(
+            Curve(label, style, SHAPES[number % len(SHAPES)], _path([(mark.x, mark.y) for mark in marks]), marks)
+        )
     # Seconds need more digits than axes of round numbers have.
     ticks = [Tick(tick.place, significant(value, 1)) for tick, value in _decades(x)]
     told = "; ".join(f"{significant(v)} in {significant(s)} s" for s, v in best)
-    return Chart(width, height, left, right, top, bottom, tuple(ticks), tuple(y_ticks), "seconds per image",
-                 table.metric, tuple(curves), (),
-                 f"{table.metric} against seconds per image, both axes logarithmic. The Pareto front: {told}.", size)
+    return Chart(
+        width,
+        height,
+        left,
+        right,
+        top,
+        bottom,
+        tuple(ticks),
+        tuple(y_ticks),
+        "seconds per image",
+        table.metric,
+        tuple(curves),
+        (),
+        f"{table.metric} against seconds per image, both axes logarithmic. The Pareto front: {told}.",
+        size,
+    )
 
 
 def _decades(axis: Axis) -> list[tuple[Tick, float]]:
@@ -170,10 +230,22 @@ def of_loss(history: Sequence[Mapping[str, float]], what: str) -> Chart | None:
     ends = [Tick(x.place(share * points[-1][0]), short(share * points[-1][0])) for share in (0, 0.5, 1)]
     recorded = _path([(x.place(images), y.place(loss)) for images, loss in points])
     smoothed = _path([(x.place(images), y.place(loss)) for images, loss in _moving_mean(points)])
-    return Chart(width, height, left, right, top, bottom, tuple(ends), tuple(y_ticks), "images seen", "loss",
-                 (Curve("as recorded", "raw", "", recorded), Curve("moving mean", "s0", "", smoothed)), (),
-                 f"Loss of the {what} against images seen: from {significant(points[0][1])} to "
-                 f"{significant(points[-1][1])} after {count(points[-1][0])} images.")
+    return Chart(
+        width,
+        height,
+        left,
+        right,
+        top,
+        bottom,
+        tuple(ends),
+        tuple(y_ticks),
+        "images seen",
+        "loss",
+        (Curve("as recorded", "raw", "", recorded), Curve("moving mean", "s0", "", smoothed)),
+        (),
+        f"Loss of the {what} against images seen: from {significant(points[0][1])} to "
+        f"{significant(points[-1][1])} after {count(points[-1][0])} images.",
+    )
 
 
 def _moving_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -182,7 +254,7 @@ def _moving_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     means = []
     for i, (images, _) in enumerate(points):
         reach = min(half, i)  # as far back as ahead, or the steep beginning would bend
-        near = [loss for _, loss in points[i - reach:i + reach + 1]]
+        near = [loss for _, loss in points[i - reach : i + reach + 1]]
         means.append((images, sum(near) / len(near)))
     return means
 

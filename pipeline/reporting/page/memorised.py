@@ -29,15 +29,32 @@ def view(found: EvaluationResult, evaluation: Artifact) -> Memorised | None:
     if not results:
         return None
     first = results[0]
-    rows = [(f"{words.model(item.model)}{f', {count(item.nfe)} calls' if item.nfe > 1 else ''}",
-             fixed(item.samples[1], 3), f"{fixed(100 * item.copies, 1)} %") for item in results]
+    rows = [
+        (
+            f"{words.model(item.model)}{f', {count(item.nfe)} calls' if item.nfe > 1 else ''}",
+            fixed(item.samples[1], 3),
+            f"{fixed(100 * item.copies, 1)} %",
+        )
+        for item in results
+    ]
     rows.append((f"{count(first.real)} held-out images", fixed(first.held_out[1], 3), "1 % by definition"))
     high = [item for item in results if item.copies > SUSPICIOUS]
-    verdict = "No model’s samples are noticeably nearer to training images than held-out images are." if not high else \
-        f"The {' and the '.join(words.model(item.model) for item in high)} may repeat training images: more than " \
+    verdict = (
+        "No model’s samples are noticeably nearer to training images than held-out images are."
+        if not high
+        else f"The {' and the '.join(words.model(item.model) for item in high)} may repeat training images: more than "
         f"{fixed(100 * SUSPICIOUS, 0)} % of the samples are nearer to one than all but 1 % of the held-out images."
-    return Memorised(tuple(rows), verdict, not high, picture(
-        evaluation, "neighbours.png", "Grid of images. For each model a row of samples, and below each sample the "
-        "training image that is nearest to it.",
-        f"The samples that come nearest to any of the {count(first.train)} training images, nearest first; below each, "
-        "that image."))
+    )
+    return Memorised(
+        tuple(rows),
+        verdict,
+        not high,
+        picture(
+            evaluation,
+            "neighbours.png",
+            "Grid of images. For each model a row of samples, and below each sample the "
+            "training image that is nearest to it.",
+            f"The samples that come nearest to any of the {count(first.train)} training images, nearest first; "
+            "below each, that image.",
+        ),
+    )

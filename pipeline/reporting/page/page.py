@@ -76,26 +76,40 @@ def view(inputs: Mapping[str, Artifact]) -> Page:
     """The page's content. Raises InputError where its numbers have no common protocol."""
     evaluation = inputs["evaluation"]
     found = EvaluationResult.model_validate(evaluation.metrics)
-    main, *others = [table({evaluation.name: found.scores}, found.floor, metric, found.floors)
-                     for metric in metrics_of(found.scores)]
+    main, *others = [
+        table({evaluation.name: found.scores}, found.floor, metric, found.floors) for metric in metrics_of(found.scores)
+    ]
     noise = training.couplings(inputs)
     return Page(
-        recipe=evaluation.name, evaluated=evaluation.provenance.created[:10], data=_data(inputs),
-        headline=words.headline(main), figures=words.figures(main),
-        samples=picture(evaluation, "samples.png", "Grid of images. Its rows: the data, then each model at each number "
-                        "of network calls. Its columns: the same noise and class in every row.",
-                        "The same noise and class down each column; the data’s own images on top."),
+        recipe=evaluation.name,
+        evaluated=evaluation.provenance.created[:10],
+        data=_data(inputs),
+        headline=words.headline(main),
+        figures=words.figures(main),
+        samples=picture(
+            evaluation,
+            "samples.png",
+            "Grid of images. Its rows: the data, then each model at each number "
+            "of network calls. Its columns: the same noise and class in every row.",
+            "The same noise and class down each column; the data’s own images on top.",
+        ),
         scores=Scores(main, _both(by_calls, main), _both(by_seconds, main), costs.front_of(main)),
         others=[Other(made, _how(made, main)) for made in others],
-        rounds=rounds_of.view(found, main.metric), ways=_ways(evaluation),
+        rounds=rounds_of.view(found, main.metric),
+        ways=_ways(evaluation),
         memorised=memorised.view(found, evaluation),
         warnings=[("evaluation", text) for text in found.warnings]
         + [("bank", text) for text in (noise.warnings if noise else ())],
-        teacher=training.teacher(inputs), noise=noise, students=training.students(inputs),
-        protocol=_protocol(main, inputs), digest=found.protocol, every=_every(found.scores),
+        teacher=training.teacher(inputs),
+        noise=noise,
+        students=training.students(inputs),
+        protocol=_protocol(main, inputs),
+        digest=found.protocol,
+        every=_every(found.scores),
         stages=stages.ran(inputs),
         total=duration(sum(artifact.provenance.wall_seconds for artifact in inputs.values())),
-        again=stages.again(inputs))
+        again=stages.again(inputs),
+    )
 
 
 def render(inputs: Mapping[str, Artifact]) -> str:
@@ -103,8 +117,14 @@ def render(inputs: Mapping[str, Artifact]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
     environment.globals.update(style=style, count=count, model=words.model)
     return environment.get_template("page.html").render(page=view(inputs))
@@ -117,34 +137,59 @@ def _both(draw: Callable[[Table, int, int, str], Chart | None], made: Table) -> 
 
 def _how(made: Table, main: Table) -> str:
     """'Features kept: 1,437 real, 1,000 generated; neighbours: 3.'"""
-    told = "; ".join(f"{words.field(name)}: {plain(value)}" for name, value in made.protocol.items()
-                     if name != "metric" and main.protocol.get(name) != value)
+    told = "; ".join(
+        f"{words.field(name)}: {plain(value)}"
+        for name, value in made.protocol.items()
+        if name != "metric" and main.protocol.get(name) != value
+    )
     return f"{told[:1].upper()}{told[1:]}." if told else ""
 
 
 def _ways(evaluation: Artifact) -> tuple[Picture, ...]:
     """How samples come about, and what lies between them."""
     shown = (
-        picture(evaluation, "trajectories.png", "Grid of images. Each row is one time t, from noise above to "
-                "the samples below; each column is one sample.",
-                "x_t on the way from noise (t = 1) to data (t = 0), each model at its most steps."),
-        picture(evaluation, "interpolations.png", "Grid of images. In each row the noise goes from one sample’s to "
-                "another’s, the class staying the same.",
-                "Between two noises, on the great circle, at equal angles; one class in a row."))
+        picture(
+            evaluation,
+            "trajectories.png",
+            "Grid of images. Each row is one time t, from noise above to the samples below; each column is one sample.",
+            "x_t on the way from noise (t = 1) to data (t = 0), each model at its most steps.",
+        ),
+        picture(
+            evaluation,
+            "interpolations.png",
+            "Grid of images. In each row the noise goes from one sample’s to another’s, the class staying the same.",
+            "Between two noises, on the great circle, at equal angles; one class in a row.",
+        ),
+    )
     return tuple(item for item in shown if item)
 
 
 def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """The same as a plain tree for JSON: nothing rounded, nothing in words but the headline."""
     page, found = view(inputs), inputs["evaluation"].metrics
-    return {"recipe": page.recipe, "headline": page.headline, "protocol": found["protocol"], "floor": found["floor"],
-            "floors": found.get("floors", {}), "scores": found["scores"], "paths": found.get("paths", []),
-            "memorisation": found.get("memorisation", []),
-            "warnings": [{"stage": stage, "text": text} for stage, text in page.warnings],
-            "stages": [{"stage": role, "fingerprint": artifact.fingerprint, "inputs": artifact.inputs,
-                        "config": artifact.config, "metrics": artifact.metrics,
-                        "provenance": artifact.provenance.model_dump(mode="json")}
-                       for role, artifact in inputs.items() if role != "evaluation"]}
+    return {
+        "recipe": page.recipe,
+        "headline": page.headline,
+        "protocol": found["protocol"],
+        "floor": found["floor"],
+        "floors": found.get("floors", {}),
+        "scores": found["scores"],
+        "paths": found.get("paths", []),
+        "memorisation": found.get("memorisation", []),
+        "warnings": [{"stage": stage, "text": text} for stage, text in page.warnings],
+        "stages": [
+            {
+                "stage": role,
+                "fingerprint": artifact.fingerprint,
+                "inputs": artifact.inputs,
+                "config": artifact.config,
+                "metrics": artifact.metrics,
+                "provenance": artifact.provenance.model_dump(mode="json"),
+            }
+            for role, artifact in inputs.items()
+            if role != "evaluation"
+        ],
+    }
 
 
 def _data(inputs: Mapping[str, Artifact]) -> str:
@@ -154,17 +199,24 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
     channels, side = found["pixels"] if latents else (found["channels"], found["size"])
     size = f"{side} × {side} pixels, {'grey' if channels == 1 else 'colour'}"
     classes = found["classes"]
-    named = f"{len(classes)} classes ({', '.join(classes[:12])}{' …' if len(classes) > 12 else ''})" if classes \
+    named = (
+        f"{len(classes)} classes ({', '.join(classes[:12])}{' …' if len(classes) > 12 else ''})"
+        if classes
         else "no classes"
-    return f"{found['name']}: {count(found['train'])} training and {count(found['test'])} held-out images of {size}, " \
-           f"{found['levels']} levels, {named}" + \
-           (f"; trained on latents of {found['channels']} × {found['size']} × {found['size']}" if latents else "")
+    )
+    return (
+        f"{found['name']}: {count(found['train'])} training and {count(found['test'])} held-out images of {size}, "
+        f"{found['levels']} levels, {named}"
+        + (f"; trained on latents of {found['channels']} × {found['size']} × {found['size']}" if latents else "")
+    )
 
 
 def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     """What all scores share, and how far the reference can be trusted."""
-    lines = [(words.field(name), str(value) if name == "seed" else plain(value))  # a seed is no quantity
-             for name, value in made.protocol.items()]
+    lines = [
+        (words.field(name), str(value) if name == "seed" else plain(value))  # a seed is no quantity
+        for name, value in made.protocol.items()
+    ]
     reference = inputs.get("reference")
     if reference is not None:
         found = reference.metrics
@@ -183,15 +235,40 @@ def _every(scores: tuple[Score, ...]) -> Every:
     """Each score with the fields of its protocol that not all share."""
     known = dict.fromkeys(name for score in scores for name in score.protocol)
     alike = [[score for score in scores if score.metric == metric] for metric in metrics_of(scores)]
-    varying = [name for name in known if name in OF_A_ROW
-               or any(len({plain(score.protocol.get(name)) for score in some}) > 1 for some in alike)]
+    varying = [
+        name
+        for name in known
+        if name in OF_A_ROW or any(len({plain(score.protocol.get(name)) for score in some}) > 1 for some in alike)
+    ]
     metric = ("metric",) if len(metrics_of(scores)) > 1 else ()
     error = ("standard error",) if any(s.error is not None for s in scores) else ()
-    columns = ("model", "solver", "calls", *metric, "value", *error, *(words.field(name) for name in varying),
-               "seconds", "s per image", "digest")
-    return Every(columns, tuple(
-        (words.model(s.model), s.solver, count(s.nfe) if s.nfe else "–", *(s.metric for _ in metric), fixed(s.value, 4),
-         *("–" if s.error is None else fixed(s.error, 4) for _ in error),
-         *(plain(s.protocol[name]) if name in s.protocol else "–" for name in varying), fixed(s.seconds, 1),
-         "–" if s.seconds_per_image is None else significant(s.seconds_per_image, 2), s.digest)
-        for s in scores))
+    columns = (
+        "model",
+        "solver",
+        "calls",
+        *metric,
+        "value",
+        *error,
+        *(words.field(name) for name in varying),
+        "seconds",
+        "s per image",
+        "digest",
+    )
+    return Every(
+        columns,
+        tuple(
+            (
+                words.model(s.model),
+                s.solver,
+                count(s.nfe) if s.nfe else "–",
+                *(s.metric for _ in metric),
+                fixed(s.value, 4),
+                *("–" if s.error is None else fixed(s.error, 4) for _ in error),
+                *(plain(s.protocol[name]) if name in s.protocol else "–" for name in varying),
+                fixed(s.seconds, 1),
+                "–" if s.seconds_per_image is None else significant(s.seconds_per_image, 2),
+                s.digest,
+            )
+            for s in scores
+        ),
+    )

@@ -43,8 +43,11 @@ class Round:
             was, is_now = self.distances[fewest]
             if is_now > was:
                 worse.append(f"with {calls(fewest)} the distance is {significant(is_now)} after {significant(was)}")
-        return f"The {words.model(self.model)} is worse than the {words.model(self.before)}: {'; '.join(worse)}" \
-            if worse else None
+        return (
+            f"The {words.model(self.model)} is worse than the {words.model(self.before)}: {'; '.join(worse)}"
+            if worse
+            else None
+        )
 
 
 def rounds(models: Sequence[str], scores: Sequence[Score], paths: Sequence[PathResult]) -> list[Round]:
@@ -58,8 +61,7 @@ def rounds(models: Sequence[str], scores: Sequence[Score], paths: Sequence[PathR
     for before, model in pairwise(models):
         both = [nfe for nfe in sorted(best.get(model, {})) if nfe in best.get(before, {})]
         straight = (straightness[before], straightness[model]) if {before, model} <= straightness.keys() else None
-        found.append(Round(before, model, straight, {nfe: (best[before][nfe], best[model][nfe])
-                                                     for nfe in both}))
+        found.append(Round(before, model, straight, {nfe: (best[before][nfe], best[model][nfe]) for nfe in both}))
     return found
 
 
@@ -107,6 +109,8 @@ def view(found: EvaluationResult, metric: str) -> Rounds | None:
     shared = sorted(set.intersection(*(set(best.get(model, {})) for model in models)))
     digits = digits_for([best[model][nfe] for model in models for nfe in shared])
     straightness = {path.model: significant(path.straightness) for path in found.paths}
-    lines = tuple(Line(model, straightness.get(model, "–"), tuple(fixed(best[model][nfe], digits) for nfe in shared))
-                  for model in models)
+    lines = tuple(
+        Line(model, straightness.get(model, "–"), tuple(fixed(best[model][nfe], digits) for nfe in shared))
+        for model in models
+    )
     return Rounds(metric, tuple(map(count, shared)), lines, tuple(one.verdict for one in made if one.verdict))

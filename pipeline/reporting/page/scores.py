@@ -17,8 +17,18 @@ from storage.errors import InputError
 TEACHER = "teacher"
 ADAPTIVE = "dopri5"  # chooses its steps itself, whatever the grid
 # What tells one row from another; every other field of a protocol belongs to the table as a whole.
-OF_A_ROW = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised", "noise", "images_seen",
-            "ema", "path")
+OF_A_ROW = (
+    "grid",
+    "guidance",
+    "annealed",
+    "temperature",
+    "attention_temperature",
+    "denoised",
+    "noise",
+    "images_seen",
+    "ema",
+    "path",
+)
 OF_THE_TABLE = ("extractor", "reference", "data", "split", "n_real", "n_fake", "quantised", "resized", "labels", "seed")
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "psnr", "ssim")
 FRECHET = ("fid", "fd")  # the metrics whose floor the reference stage has measured
@@ -108,16 +118,22 @@ def shared(scores: Sequence[Score]) -> dict[str, Any]:
     for score in scores:
         for field in OF_THE_TABLE:
             if score.protocol.get(field) != first.get(field):
-                raise InputError("Numbers of different protocols never share a table",
-                                 f"{field}: {plain(first.get(field))} and {plain(score.protocol.get(field))}",
-                                 "Evaluate again, so that all scores share one protocol")
-    same = {field: value for field, value in first.items()
-            if all(field in score.protocol and score.protocol[field] == value for score in scores)}
+                raise InputError(
+                    "Numbers of different protocols never share a table",
+                    f"{field}: {plain(first.get(field))} and {plain(score.protocol.get(field))}",
+                    "Evaluate again, so that all scores share one protocol",
+                )
+    same = {
+        field: value
+        for field, value in first.items()
+        if all(field in score.protocol and score.protocol[field] == value for score in scores)
+    }
     return {field: value for field, value in same.items() if field not in OF_A_ROW}
 
 
-def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str,
-          floors: Mapping[str, float] | None = None) -> Table:
+def table(
+    by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str, floors: Mapping[str, float] | None = None
+) -> Table:
     """The table of one metric over the recipes' scores. Raises InputError for mixed protocols.
 
     `floor` is that of the Frechet distance, `floors` those of other metrics.
@@ -126,20 +142,30 @@ def table(by_recipe: Mapping[str, Sequence[Score]], floor: float, metric: str,
     everything = [score for scores in chosen.values() for score in scores]
     protocol = shared(everything)
     level = floor_of(metric, floor, floors or {})
-    digits = digits_with_errors([*([] if level is None else [level]), *(score.value for score in everything)],
-                                [score.error for score in everything if score.error])
+    digits = digits_with_errors(
+        [*([] if level is None else [level]), *(score.value for score in everything)],
+        [score.error for score in everything if score.error],
+    )
     swept = [score for score in everything if score.model != TEACHER]
     nfe = tuple(sorted({score.nfe for score in swept}))
     rows, teachers = [], []
     for recipe, scores in chosen.items():
         for model, way, group in ways(scores):
             if model == TEACHER:
-                teachers += [Level(recipe, model, way, s.value, fixed(s.value, digits), s.seconds_per_image)
-                             for s in group]
+                teachers += [
+                    Level(recipe, model, way, s.value, fixed(s.value, digits), s.seconds_per_image) for s in group
+                ]
             else:
                 rows.append(_row(recipe, model, way, group, nfe, digits))
-    made = Table(metric, digits, nfe, tuple(rows), tuple(teachers),
-                 None if level is None else Level("", "floor", "the floor", level, fixed(level, digits)), protocol)
+    made = Table(
+        metric,
+        digits,
+        nfe,
+        tuple(rows),
+        tuple(teachers),
+        None if level is None else Level("", "floor", "the floor", level, fixed(level, digits)),
+        protocol,
+    )
     return _marked(made)
 
 
@@ -171,9 +197,11 @@ def _row(recipe: str, model: str, way: str, scores: Sequence[Score], nfe: Sequen
     found: dict[float, Score] = {}
     for score in scores:
         if score.nfe in found:
-            raise InputError("A table has one number for each way of sampling and number of calls",
-                             f"two for {model}, {way}, {plain(score.nfe)} calls",
-                             "Name in the protocol what tells them apart")
+            raise InputError(
+                "A table has one number for each way of sampling and number of calls",
+                f"two for {model}, {way}, {plain(score.nfe)} calls",
+                "Name in the protocol what tells them apart",
+            )
         found[score.nfe] = score
     return Row(recipe, model, way, tuple(_cell(found[n], digits) if n in found else None for n in nfe))
 
@@ -193,6 +221,16 @@ def _marked(made: Table) -> Table:
     for column in zip(*(row.cells for row in made.rows), strict=True):
         cells = [cell for cell in column if cell]
         best.append(choose(cells, key=lambda cell: cell.value).text if len(cells) > 1 else None)
-    return replace(made, rows=tuple(replace(row, cells=tuple(
-        cell and replace(cell, best=cell.text == mark, front=(nfe, cell.value) in on)
-        for nfe, cell, mark in zip(made.nfe, row.cells, best, strict=True))) for row in made.rows))
+    return replace(
+        made,
+        rows=tuple(
+            replace(
+                row,
+                cells=tuple(
+                    cell and replace(cell, best=cell.text == mark, front=(nfe, cell.value) in on)
+                    for nfe, cell, mark in zip(made.nfe, row.cells, best, strict=True)
+                ),
+            )
+            for row in made.rows
+        ),
+    )

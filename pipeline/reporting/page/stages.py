@@ -43,13 +43,20 @@ class Again:
 def ran(inputs: Mapping[str, Artifact]) -> list[Ran]:
     """The stages in the order of the DAG."""
     total = sum(artifact.provenance.wall_seconds for artifact in inputs.values()) or 1.0
-    return [Ran(name=role, fingerprint=artifact.fingerprint[:PREFIX], reads=", ".join(artifact.inputs),
-                outcome=_outcome(artifact.provenance.resumed), time=duration(artifact.provenance.wall_seconds),
-                share=fixed(100 * artifact.provenance.wall_seconds / total, 1),
-                made=artifact.provenance.created[:16].replace("T", " ") + " UTC",
-                device=f"{artifact.provenance.device}, {artifact.provenance.threads} threads",
-                config=_yaml(artifact.config))
-            for role, artifact in inputs.items()]
+    return [
+        Ran(
+            name=role,
+            fingerprint=artifact.fingerprint[:PREFIX],
+            reads=", ".join(artifact.inputs),
+            outcome=_outcome(artifact.provenance.resumed),
+            time=duration(artifact.provenance.wall_seconds),
+            share=fixed(100 * artifact.provenance.wall_seconds / total, 1),
+            made=artifact.provenance.created[:16].replace("T", " ") + " UTC",
+            device=f"{artifact.provenance.device}, {artifact.provenance.threads} threads",
+            config=_yaml(artifact.config),
+        )
+        for role, artifact in inputs.items()
+    ]
 
 
 def again(inputs: Mapping[str, Artifact]) -> Again:
@@ -57,9 +64,12 @@ def again(inputs: Mapping[str, Artifact]) -> Again:
     last = inputs["evaluation"].provenance
     program, *words = last.command or ["flowctl"]
     revisions = sorted({a.provenance.git_revision or "unknown" for a in inputs.values()} - {last.git_revision})
-    facts = (("Python", last.python), ("Platform", last.platform),
-             ("Git revision", last.git_revision or "unknown"),
-             *((name, version) for name, version in last.packages.items()))
+    facts = (
+        ("Python", last.python),
+        ("Platform", last.platform),
+        ("Git revision", last.git_revision or "unknown"),
+        *((name, version) for name, version in last.packages.items()),
+    )
     return Again(shlex.join([PurePath(program).name, *words]), recipe(inputs), facts, tuple(revisions))
 
 
@@ -71,8 +81,9 @@ def recipe(inputs: Mapping[str, Artifact]) -> str:
         if not number:
             sections[role] = artifact.config
         elif kind == "reflow":  # a round is one section of the two stages it takes
-            sections.setdefault("reflow", []).append({"pairs": _given(inputs[f"pairs-{number}"].config),
-                                                      **artifact.config})
+            sections.setdefault("reflow", []).append(
+                {"pairs": _given(inputs[f"pairs-{number}"].config), **artifact.config}
+            )
     if "pairs" in sections:
         sections["pairs"] = _given(sections["pairs"])
     return _yaml(sections)
@@ -89,5 +100,6 @@ def _outcome(resumed: int) -> str:
 
 def _yaml(tree: Mapping[str, Any]) -> str:
     flat = not any(isinstance(value, (Mapping, list, tuple)) for value in tree.values())
-    return yaml.safe_dump(dict(tree), sort_keys=False, default_flow_style=False if flat else None, width=78,
-                          allow_unicode=True).strip()
+    return yaml.safe_dump(
+        dict(tree), sort_keys=False, default_flow_style=False if flat else None, width=78, allow_unicode=True
+    ).strip()

@@ -14,11 +14,16 @@ from pipeline.reporting.text.numbers import count, duration, fixed, plain, signi
 from storage.artifact import Artifact
 
 Facts = tuple[tuple[str, str], ...]
-COUPLINGS = {"nfm": "NFM: the teacher’s own noise", "independent": "independent noise",
-             "ot": "minibatch optimal transport", "entropic": "entropic minibatch transport",
-             "loom": "LOOM-CFM: one assignment, refined in minibatches",
-             "semidiscrete": "semidiscrete optimal transport", "reflow": "pairs of the student, over all t",
-             "distil": "pairs of the student, at t = 1 alone"}
+COUPLINGS = {
+    "nfm": "NFM: the teacher’s own noise",
+    "independent": "independent noise",
+    "ot": "minibatch optimal transport",
+    "entropic": "entropic minibatch transport",
+    "loom": "LOOM-CFM: one assignment, refined in minibatches",
+    "semidiscrete": "semidiscrete optimal transport",
+    "reflow": "pairs of the student, over all t",
+    "distil": "pairs of the student, at t = 1 alone",
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,17 @@ def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
         ("Dequantisation of both", found["dequantisation"]),
         *_common(artifact),
     )
-    return Trained("Teacher", facts, of_loss(history(artifact), "teacher"), picture(
-        artifact, "samples.png", "Images of the training data above, samples of the teacher of the same classes below.",
-        "Training images and, below, the teacher’s samples of the same classes."))
+    return Trained(
+        "Teacher",
+        facts,
+        of_loss(history(artifact), "teacher"),
+        picture(
+            artifact,
+            "samples.png",
+            "Images of the training data above, samples of the teacher of the same classes below.",
+            "Training images and, below, the teacher’s samples of the same classes.",
+        ),
+    )
 
 
 def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
@@ -83,8 +96,12 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
             facts.append(("Curvature of its paths", significant(inputs["evaluation"].metrics["curvature"])))
             bits = inputs["evaluation"].metrics.get("likelihood")
             if bits:
-                facts.append((f"Bits per dimension of {bits['images']} held-out images, uniformly dequantised",
-                              f"{fixed(bits['bits_per_dim'], 3)} ± {fixed(bits['standard_error'], 3)}"))
+                facts.append(
+                    (
+                        f"Bits per dimension of {bits['images']} held-out images, uniformly dequantised",
+                        f"{fixed(bits['bits_per_dim'], 3)} ± {fixed(bits['standard_error'], 3)}",
+                    )
+                )
         elif role in paths:
             facts.append(("Curvature of its paths", significant(paths[role]["curvature"])))
         straight = paths.get(role) or (inputs[asked].metrics if asked in inputs else None)
@@ -104,31 +121,66 @@ def couplings(inputs: Mapping[str, Artifact]) -> Noise | None:
         return None
     found = artifact.metrics
     gaussianity = found["gaussianity"]
-    facts = [("σ_f, the noise’s one scale", fixed(found["sigma_f"], 4)),
-             ("η, noise added to images", plain(found["noise"])),
-             ("Bank", f"{count(found['rows'])} images × {count(found['draws'])} draws")]
+    facts = [
+        ("σ_f, the noise’s one scale", fixed(found["sigma_f"], 4)),
+        ("η, noise added to images", plain(found["noise"])),
+        ("Bank", f"{count(found['rows'])} images × {count(found['draws'])} draws"),
+    ]
     cost = gaussianity.get("transport_cost")
     if isinstance(cost, Mapping):
-        facts.append(("Transport cost per dimension, E (z − x)²", f"{fixed(cost['per_dimension'], 3)} (noise drawn "
-                                                                  f"independently: {fixed(cost['independent'], 3)})"))
-    return Noise(tuple(facts), tuple(_spreads(gaussianity)), picture(
-        artifact, "noise.png", "Histogram of the values of z beside the normal density, and maps of the standard "
-        "deviation of z at each pixel, on training and held-out images.",
-        "Values of z beside N(0, 1), and the standard deviation of z at each pixel."), tuple(found["warnings"]))
+        facts.append(
+            (
+                "Transport cost per dimension, E (z − x)²",
+                f"{fixed(cost['per_dimension'], 3)} (noise drawn independently: {fixed(cost['independent'], 3)})",
+            )
+        )
+    return Noise(
+        tuple(facts),
+        tuple(_spreads(gaussianity)),
+        picture(
+            artifact,
+            "noise.png",
+            "Histogram of the values of z beside the normal density, and maps of the standard "
+            "deviation of z at each pixel, on training and held-out images.",
+            "Values of z beside N(0, 1), and the standard deviation of z at each pixel.",
+        ),
+        tuple(found["warnings"]),
+    )
 
 
 def _spreads(found: Mapping[str, Any]) -> list[Spread]:
     """The table of Gaussianity: each figure of `metrics.gaussianity.diagnose`, whatever it may come to measure."""
     train, held_out = found.get("train") or {}, found.get("held_out") or {}
-    true = {"mean": "0", "std": "1", "dimension_mean": "0", "dimension_std": "1", "dimension_kurtosis": "0",
-            "dimensions_off": "0", "sliced_w2": _figure(train.get("floor"))}
-    names = {"n": "images", "mean": "mean of all values", "std": "standard deviation of all values",
-             "dimension_mean": "mean of a dimension", "dimension_std": "standard deviation of a dimension",
-             "dimension_kurtosis": "excess kurtosis of a dimension",
-             "dimensions_off": "dimensions whose deviation is off by more than 0.5",
-             "sliced_w2": "sliced Wasserstein distance to N(0, I)", "floor": ""}
-    return [Spread(names.get(key, key.replace("_", " ")), _figure(train[key], key), _figure(held_out.get(key), key),
-                   true.get(key, "")) for key in train if key != "floor"]
+    true = {
+        "mean": "0",
+        "std": "1",
+        "dimension_mean": "0",
+        "dimension_std": "1",
+        "dimension_kurtosis": "0",
+        "dimensions_off": "0",
+        "sliced_w2": _figure(train.get("floor")),
+    }
+    names = {
+        "n": "images",
+        "mean": "mean of all values",
+        "std": "standard deviation of all values",
+        "dimension_mean": "mean of a dimension",
+        "dimension_std": "standard deviation of a dimension",
+        "dimension_kurtosis": "excess kurtosis of a dimension",
+        "dimensions_off": "dimensions whose deviation is off by more than 0.5",
+        "sliced_w2": "sliced Wasserstein distance to N(0, I)",
+        "floor": "",
+    }
+    return [
+        Spread(
+            names.get(key, key.replace("_", " ")),
+            _figure(train[key], key),
+            _figure(held_out.get(key), key),
+            true.get(key, ""),
+        )
+        for key in train
+        if key != "floor"
+    ]
 
 
 def _figure(value: Any, key: str = "") -> str:
@@ -144,7 +196,9 @@ def _figure(value: Any, key: str = "") -> str:
 
 def _common(artifact: Artifact) -> Facts:
     found = artifact.metrics
-    return (("Parameters", count(found["parameters"])),
-            ("Images seen", f"{count(found['images_seen'])} in {count(found['steps'])} steps"),
-            ("Loss, mean over the last twentieth", significant(found["loss"], 4)),
-            ("Wall time", duration(artifact.provenance.wall_seconds)))
+    return (
+        ("Parameters", count(found["parameters"])),
+        ("Images seen", f"{count(found['images_seen'])} in {count(found['steps'])} steps"),
+        ("Loss, mean over the last twentieth", significant(found["loss"], 4)),
+        ("Wall time", duration(artifact.provenance.wall_seconds)),
+    )

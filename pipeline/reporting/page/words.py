@@ -6,11 +6,22 @@ from pipeline.reporting.page.scores import Cell, Row, Table
 from pipeline.reporting.text.numbers import calls, count
 
 MODELS = {"student": "student", "onestep": "one-step student", "teacher": "teacher", "floor": "two halves of the data"}
-FIELDS = {"n_real": "real images", "n_fake": "generated images", "extractor": "feature extractor",
-          "reference": "reference statistics", "data": "data set", "quantised": "quantisation", "resized": "resizing",
-          "labels": "classes drawn", "seed": "seed of the noise", "ema": "average of the weights",
-          "images_seen": "images seen in training", "grid": "time grid", "denoised": "noise removed after sampling",
-          "noise": "training noise η"}
+FIELDS = {
+    "n_real": "real images",
+    "n_fake": "generated images",
+    "extractor": "feature extractor",
+    "reference": "reference statistics",
+    "data": "data set",
+    "quantised": "quantisation",
+    "resized": "resizing",
+    "labels": "classes drawn",
+    "seed": "seed of the noise",
+    "ema": "average of the weights",
+    "images_seen": "images seen in training",
+    "grid": "time grid",
+    "denoised": "noise removed after sampling",
+    "noise": "training noise η",
+}
 
 
 def model(name: str) -> str:
@@ -37,8 +48,10 @@ def headline(table: Table) -> str:
         nfe, row, cell = reached[0]
         return f"{_sentence(calls(nfe), nfe)} {table.metric} {cell.text} with the {model(row.model)}; {floor}."
     nfe, row, cell = _best(table, measured)
-    return f"{_sentence(calls(nfe), nfe)} {table.metric} {cell.text} with the {model(row.model)}, the best of this " \
-           f"sweep; {floor}."
+    return (
+        f"{_sentence(calls(nfe), nfe)} {table.metric} {cell.text} with the {model(row.model)}, the best of this "
+        f"sweep; {floor}."
+    )
 
 
 def figures(table: Table) -> list[tuple[str, str]]:
@@ -66,8 +79,7 @@ def _sentence(subject: str, nfe: float) -> str:
 
 def _measured(table: Table) -> list[tuple[float, Row, Cell]]:
     """All numbers, fewest calls first, the better first among equals."""
-    found = [(nfe, row, cell) for row in table.rows
-             for nfe, cell in zip(table.nfe, row.cells, strict=True) if cell]
+    found = [(nfe, row, cell) for row in table.rows for nfe, cell in zip(table.nfe, row.cells, strict=True) if cell]
     sign = 1 if table.lower_is_better else -1
     return sorted(found, key=lambda item: (item[0], sign * item[2].value))
 

@@ -50,6 +50,7 @@ def z_diagnostics(train: Tensor, held_out: Tensor | None = None) -> Image.Image:
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
+
 _SHOWN = 20  # pairs
 _WIDEST = 3.0  # standard deviations from black to white
 

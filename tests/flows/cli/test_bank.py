@@ -21,8 +21,18 @@ def write_bank(path, producer="0123abcd", kind="encoded", shards=None, **facts):
     values = {"z": rng.standard_normal((pairs, 1, 8, 8), dtype=np.float32)}
     if kind == "generated":
         values |= {"x": np.tanh(values["z"]), "labels": np.arange(pairs) % 3}
-    given = {"kind": kind, "rows": ROWS, "draws": DRAWS, "shape": (1, 8, 8), "dtype": "float32", "shard": SHARD,
-             "seed": 5, "noise_std": 0.2, "sigma_f": 1.25, "producer": producer}
+    given = {
+        "kind": kind,
+        "rows": ROWS,
+        "draws": DRAWS,
+        "shape": (1, 8, 8),
+        "dtype": "float32",
+        "shard": SHARD,
+        "seed": 5,
+        "noise_std": 0.2,
+        "sigma_f": 1.25,
+        "producer": producer,
+    }
     writer = BankWriter(path, BankFacts(**given | facts), tuple(values))
     for index, start, stop in writer.shards[:shards]:
         writer.write(index, **{name: rows[start:stop] for name, rows in values.items()})
@@ -78,22 +88,45 @@ def test_every_name_of_a_bank_says_the_same(flowctl, banked, tiny, out):
 
     node = banked.nodes["bank"]
     artifact = banked.store.find("bank", node.fingerprint)
-    told = [flowctl("bank", "inspect", name, "--out", out).stdout for name in (
-        tiny, node.fingerprint[:8], artifact.root)]
+    told = [
+        flowctl("bank", "inspect", name, "--out", out).stdout for name in (tiny, node.fingerprint[:8], artifact.root)
+    ]
     assert told == told[:1] * 3
-    assert [banks.find(name).survey.path for name in (f"bank/{artifact.root.name}", artifact.root.name,
-            str(artifact.path("bank.zarr")))] == [artifact.path("bank.zarr")] * 3
+    assert [
+        banks.find(name).survey.path
+        for name in (f"bank/{artifact.root.name}", artifact.root.name, str(artifact.path("bank.zarr")))
+    ] == [artifact.path("bank.zarr")] * 3
     teacher = banked.nodes["teacher"].fingerprint
-    for words in ("60 rows x 3 draws = 180", "1 x 8 x 8, float32", "4 of 4 complete, 50 pairs each", "sigma_f = 1.25",
-                  f"{teacher[:12]} (teacher/tiny-{teacher[:12]})", "true noise", "Transport cost", f"Picture: {out}"):
+    for words in (
+        "60 rows x 3 draws = 180",
+        "1 x 8 x 8, float32",
+        "4 of 4 complete, 50 pairs each",
+        "sigma_f = 1.25",
+        f"{teacher[:12]} (teacher/tiny-{teacher[:12]})",
+        "true noise",
+        "Transport cost",
+        f"Picture: {out}",
+    ):
         assert words in told[0], words
 
 
 def test_what_the_stage_measured_is_believed(flowctl, tiny, out, monkeypatch, request):
-    measured = {"dimensions": 64, "held_out": None, "transport_cost": {"total": 64.0, "per_dimension": 1.0,
-                "independent": 1.5}, "train": {"n": 7, "mean": 0.5, "std": 1.0, "dimension_mean": [0, 0, 0],
-                "dimension_std": [1, 1, 1], "dimension_kurtosis": [0, 0, 0], "dimensions_off": 0.0,
-                "sliced_w2": 0.05, "floor": 0.05}}
+    measured = {
+        "dimensions": 64,
+        "held_out": None,
+        "transport_cost": {"total": 64.0, "per_dimension": 1.0, "independent": 1.5},
+        "train": {
+            "n": 7,
+            "mean": 0.5,
+            "std": 1.0,
+            "dimension_mean": [0, 0, 0],
+            "dimension_std": [1, 1, 1],
+            "dimension_kurtosis": [0, 0, 0],
+            "dimensions_off": 0.0,
+            "sliced_w2": 0.05,
+            "floor": 0.05,
+        },
+    }
     changed = fakes.RESULTS["bank"].model_copy(update={"gaussianity": measured})
     monkeypatch.setitem(fakes.RESULTS, "bank", changed)
     request.getfixturevalue("banked")

@@ -13,7 +13,9 @@ from tests.flows.conftest import make_all
 @pytest.fixture
 def other(tiny):
     path = Path(tiny).with_name("other.yaml")
-    path.write_text(Path(tiny).read_text().replace("name: tiny", "name: other").replace("draws_per_image: 1", "draws_per_image: 2"))
+    path.write_text(
+        Path(tiny).read_text().replace("name: tiny", "name: other").replace("draws_per_image: 1", "draws_per_image: 2")
+    )
     return str(path)
 
 
@@ -27,6 +29,7 @@ def test_diff_needs_nothing_to_be_made(flowctl, home, tiny, other):
 
 def test_diff_sets_scores_side_by_side(flowctl, finished, tiny, other, monkeypatch):
     from tests.flows.fakes import RESULTS
+
     scores = [score.model_copy(update={"value": score.value / 2}) for score in RESULTS["evaluation"].scores]
     monkeypatch.setitem(RESULTS, "evaluation", RESULTS["evaluation"].model_copy(update={"scores": tuple(scores)}))
     make_all(load(other))
@@ -37,12 +40,19 @@ def test_diff_sets_scores_side_by_side(flowctl, finished, tiny, other, monkeypat
     assert tree["settings"] == [{"path": "bank.draws_per_image", "a": 1, "b": 2}]
     assert [row["ratio"] for row in tree["scores"]["beside"]] == [0.5, 0.5]
     assert {stage["stage"]: stage["shared"] for stage in tree["stages"]} == {
-        "data": True, "reference": True, "teacher": True, "bank": False, "student": False, "evaluation": False,
-        "report": False}
+        "data": True,
+        "reference": True,
+        "teacher": True,
+        "bank": False,
+        "student": False,
+        "evaluation": False,
+        "report": False,
+    }
 
 
 def test_diff_of_other_protocols_shows_them_apart(flowctl, finished, tiny, other, monkeypatch):
     from tests.flows.fakes import RESULTS
+
     monkeypatch.setitem(RESULTS, "evaluation", RESULTS["evaluation"].model_copy(update={"protocol": "f" * 16}))
     make_all(load(other))
     text = flowctl("diff", tiny, other).stdout

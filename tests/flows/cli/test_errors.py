@@ -24,8 +24,9 @@ WRONG_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), WRONG_INPUT, ids=lambda value: " ".join(value[:2]) if isinstance(
-    value, tuple) else "")
+@pytest.mark.parametrize(
+    ("words", "said"), WRONG_INPUT, ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else ""
+)
 def test_wrong_input_is_one_line_and_2(flowctl, tiny, words, said):
     result = flowctl(*(word.format(tiny=tiny) for word in words))
     assert result.exit_code == 2
@@ -40,15 +41,23 @@ def test_a_store_that_cannot_be_written_is_named(flowctl, tiny, home):
     assert result.exit_code == 2 and str(home) in result.stderr
 
 
-@pytest.mark.parametrize(("error", "code", "said"), [
-    (FlowctlError("The disk is odd."), 1, "error: The disk is odd. Then run the same command again\n"),
-    (KeyError("x"), 1, "error: KeyError: 'x'. This should not happen: --debug shows where it did\n"),
-    (OSError(28, "No space left on device", "/store/a"), 1, "error: /store/a: No space left on device\n"),
-    (KeyboardInterrupt(), 1, "error: Stopped at once; run the same command again to go on from what was saved last\n"),
-])
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (FlowctlError("The disk is odd."), 1, "error: The disk is odd. Then run the same command again\n"),
+        (KeyError("x"), 1, "error: KeyError: 'x'. This should not happen: --debug shows where it did\n"),
+        (OSError(28, "No space left on device", "/store/a"), 1, "error: /store/a: No space left on device\n"),
+        (
+            KeyboardInterrupt(),
+            1,
+            "error: Stopped at once; run the same command again to go on from what was saved last\n",
+        ),
+    ],
+)
 def test_any_exception_is_one_line(flowctl, home, monkeypatch, error, code, said):
     def fail(*_):
         raise error
+
     monkeypatch.setattr("flows.upkeep.status.unfinished", fail)
     result = flowctl("status")
     assert (result.exit_code, result.stderr) == (code, said)

@@ -7,21 +7,39 @@ import pytest
 def exported(monkeypatch):
     """What `export` would be called with."""
     seen = {}
-    monkeypatch.setattr("pipeline.export.export", lambda subject, out, onnx, force, device, batch: seen.update(
-        subject=subject, out=out, onnx=onnx, force=force, device=str(device), batch=batch))
+    monkeypatch.setattr(
+        "pipeline.export.export",
+        lambda subject, out, onnx, force, device, batch: seen.update(
+            subject=subject, out=out, onnx=onnx, force=force, device=str(device), batch=batch
+        ),
+    )
     return seen
 
 
 def test_export_hands_over_what_is_asked(flowctl, finished, tiny, exported, tmp_path):
-    result = flowctl("export", tiny, "--out", tmp_path / "out", "--ema", "power-0.1", "--onnx", "--force", "--set",
-                     "compute.device=cpu")
+    result = flowctl(
+        "export",
+        tiny,
+        "--out",
+        tmp_path / "out",
+        "--ema",
+        "power-0.1",
+        "--onnx",
+        "--force",
+        "--set",
+        "compute.device=cpu",
+    )
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "out" / "README.md") in result.stdout
     subject = exported.pop("subject")
     assert exported == {"out": tmp_path / "out", "onnx": True, "force": True, "device": "cpu", "batch": 512}
     assert (subject.recipe, subject.model, subject.average) == ("tiny", "student", "power-0.1")
-    assert list(subject.made) == list(finished.nodes) and list(subject.lineage) == ["data", "teacher", "bank",
-                                                                                   "student"]
+    assert list(subject.made) == list(finished.nodes) and list(subject.lineage) == [
+        "data",
+        "teacher",
+        "bank",
+        "student",
+    ]
     assert [sweep.nfe for sweep in subject.sweeps] == [(1, 2)]
 
 

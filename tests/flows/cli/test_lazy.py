@@ -23,8 +23,14 @@ print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules} & {HEAV
 
 
 def _loaded(*words: str, heavy: set[str]) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", PROBE.replace("{HEAVY}", repr(heavy)), *words], cwd=ROOT,
-                          env=os.environ.copy(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.replace("{HEAVY}", repr(heavy)), *words],
+        cwd=ROOT,
+        env=os.environ.copy(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert "CODE 0" in done.stdout, done.stderr
     return set(done.stdout.splitlines()[-1].split()[1:])
 

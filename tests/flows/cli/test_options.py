@@ -6,8 +6,18 @@ import typer.main
 from flows.cli import app
 
 OPTIONS = {
-    "run": {"RECIPE", "--set", "--force", "--until", "--smoke-test", "--nproc", "--nnodes", "--node-rank",
-            "--rdzv-endpoint", "--remote"},
+    "run": {
+        "RECIPE",
+        "--set",
+        "--force",
+        "--until",
+        "--smoke-test",
+        "--nproc",
+        "--nnodes",
+        "--node-rank",
+        "--rdzv-endpoint",
+        "--remote",
+    },
     "plan": {"RECIPE", "--set", "--force", "--until", "--remote", "--json"},
     "list": {"--remote"},
     "show": {"RECIPE|ARTIFACT", "--set", "--json"},
@@ -16,8 +26,18 @@ OPTIONS = {
     "report": {"RECIPE", "--set", "--open"},
     "compare": {"RECIPE RECIPE ...", "--seeds", "--run", "--set", "--plot", "--markdown", "--json"},
     "diff": {"A", "B", "--json"},
-    "sample": {"RECIPE", "--set", "--model", "--steps", "--solver", "--class", "--guidance", "--seed", "--count",
-               "--out"},
+    "sample": {
+        "RECIPE",
+        "--set",
+        "--model",
+        "--steps",
+        "--solver",
+        "--class",
+        "--guidance",
+        "--seed",
+        "--count",
+        "--out",
+    },
     "export": {"RECIPE", "--out", "--set", "--model", "--ema", "--onnx", "--force"},
     "verify": {"[RECIPE|ARTIFACT]", "--repair", "--remote"},
     "gc": {"--yes", "--older-than"},
@@ -32,8 +52,13 @@ INSPECT = {"--set", "--out", "--json"}
 
 def test_commands_and_options_are_frozen():
     group = typer.main.get_command(app)
-    found = {name: {parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
-                    for parameter in command.params} for name, command in group.commands.items()}
+    found = {
+        name: {
+            parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
+            for parameter in command.params
+        }
+        for name, command in group.commands.items()
+    }
     assert found == OPTIONS
     inspect = group.commands["bank"].commands["inspect"]
     assert {parameter.opts[0] for parameter in inspect.params if parameter.param_type_name == "option"} == INSPECT
@@ -45,8 +70,16 @@ def test_version_is_said(flowctl):
     assert result.exit_code == 0 and result.stdout.startswith("flowctl ")
 
 
-@pytest.mark.parametrize("words", [("plan",), ("plan", "nfm-digits", "--froce", "data"), ("paln", "nfm-digits"),
-                                   ("ui", "--port", "0"), ("sample", "nfm-digits", "--model", "tacher")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan",),
+        ("plan", "nfm-digits", "--froce", "data"),
+        ("paln", "nfm-digits"),
+        ("ui", "--port", "0"),
+        ("sample", "nfm-digits", "--model", "tacher"),
+    ],
+)
 def test_wrong_usage_ends_with_2(flowctl, home, words):
     assert flowctl(*words).exit_code == 2
 

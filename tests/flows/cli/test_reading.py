@@ -18,8 +18,9 @@ def test_plan_says_what_is_made_and_why(flowctl, finished, tiny):
     assert [set(step) for step in steps] == [{"stage", "action", "reason", "fingerprint"}] * len(STAGES)
     assert [step["stage"] for step in steps] == STAGES
     actions = {step["stage"]: step["action"] for step in steps}
-    assert actions == dict.fromkeys(STAGES, "reuse") | dict.fromkeys(["reference", "student", "evaluation", "report"],
-                                                                     "run")
+    assert actions == dict.fromkeys(STAGES, "reuse") | dict.fromkeys(
+        ["reference", "student", "evaluation", "report"], "run"
+    )
     reasons = {step["stage"]: step["reason"] for step in steps}
     assert reasons["student"] == "label_drop: 0.1 -> 0.2" and reasons["reference"] == "forced by --force"
 
@@ -72,10 +73,26 @@ def test_report_before_there_is_one(flowctl, home, tiny):
 
 def test_results_are_scores_with_their_protocol(flowctl, finished, tiny):
     scores = json.loads(flowctl("results", tiny, "--json").stdout)
-    assert [set(score) for score in scores] == [{"model", "solver", "nfe", "metric", "value", "protocol", "recipe",
-                                                 "error", "seconds_per_image", "front", "digest", "evaluation"}] * 2
-    assert [score["front"] for score in scores] == [{"calls": True, "seconds": False},  # 9.0 at one call, for as long
-                                                    {"calls": True, "seconds": True}]  # as 4.5 at two
+    assert [set(score) for score in scores] == [
+        {
+            "model",
+            "solver",
+            "nfe",
+            "metric",
+            "value",
+            "protocol",
+            "recipe",
+            "error",
+            "seconds_per_image",
+            "front",
+            "digest",
+            "evaluation",
+        }
+    ] * 2
+    assert [score["front"] for score in scores] == [
+        {"calls": True, "seconds": False},  # 9.0 at one call, for as long
+        {"calls": True, "seconds": True},
+    ]  # as 4.5 at two
     assert scores == json.loads(flowctl("results", "--json").stdout)
     text = flowctl("results").stdout
     assert "floor (two halves of the data): 1.5" in text and "grid quadratic" in text
@@ -85,6 +102,7 @@ def test_results_are_scores_with_their_protocol(flowctl, finished, tiny):
 def test_results_of_different_protocols_stand_apart(flowctl, finished, tiny, monkeypatch):
     from tests.flows.conftest import make_all
     from tests.flows.fakes import RESULTS
+
     other = RESULTS["evaluation"].model_copy(update={"protocol": "fedcba9876543210"})
     monkeypatch.setitem(RESULTS, "evaluation", other)
     make_all(load(tiny, ["seed=1"]))
@@ -96,8 +114,10 @@ def test_results_tell_the_likelihood(flowctl, tiny, monkeypatch):
     from pipeline.outputs.results import LikelihoodResult
     from tests.flows.conftest import make_all
     from tests.flows.fakes import RESULTS
-    found = LikelihoodResult(bits_per_dim=3.21, standard_error=0.012, probe_error=0.001, images=64, probes=2,
-                             tolerance=1e-5, calls=101.5)
+
+    found = LikelihoodResult(
+        bits_per_dim=3.21, standard_error=0.012, probe_error=0.001, images=64, probes=2, tolerance=1e-5, calls=101.5
+    )
     monkeypatch.setitem(RESULTS, "evaluation", RESULTS["evaluation"].model_copy(update={"likelihood": found}))
     make_all(load(tiny))
     *scores, bits = json.loads(flowctl("results", "--json").stdout)
@@ -109,9 +129,13 @@ def test_results_tell_the_likelihood(flowctl, tiny, monkeypatch):
     assert "n_fake 16" in text.splitlines()[-2]  # what the scores share, the likelihood aside
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (("results", "--set", "seed=1"), "flowctl results RECIPE --set"),
-    (("compare", "a", "b", "--json", "--markdown"), "'--json and --markdown'. Leave one")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("results", "--set", "seed=1"), "flowctl results RECIPE --set"),
+        (("compare", "a", "b", "--json", "--markdown"), "'--json and --markdown'. Leave one"),
+    ],
+)
 def test_options_that_would_be_ignored_are_refused(flowctl, finished, words, said):
     result = flowctl(*words)
     assert result.exit_code == 2 and said in result.stderr

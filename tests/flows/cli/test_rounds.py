@@ -10,8 +10,21 @@ from storage.atomic import write_json
 from storage.store import Store
 from tests.flows.conftest import make_all
 
-STAGES = ["data", "reference", "teacher", "bank", "student", "pairs-1", "reflow-1", "pairs-2", "reflow-2", "pairs",
-          "onestep", "evaluation", "report"]
+STAGES = [
+    "data",
+    "reference",
+    "teacher",
+    "bank",
+    "student",
+    "pairs-1",
+    "reflow-1",
+    "pairs-2",
+    "reflow-2",
+    "pairs",
+    "onestep",
+    "evaluation",
+    "report",
+]
 ROUND = "{pairs: {count: 8, nfe: 2}, training: {images: 8, batch: 4, lr: 0.1, ema: 4}}"
 RECIPE = f"""
 extends: TINY
@@ -43,8 +56,10 @@ def test_plan_shows_every_round_and_until_stops_after_one(flowctl, made, rounds)
     assert "reflow-1" in shown.stdout and "pairs-2" not in shown.stdout and "forced by --force" in shown.stdout
 
 
-@pytest.mark.parametrize(("stage", "hint"), [("reflow-3", "Its stages: data"), ("reflow-0", "Did you mean 'reflow-"),
-                                             ("pairs-12", "Did you mean 'pairs")])
+@pytest.mark.parametrize(
+    ("stage", "hint"),
+    [("reflow-3", "Its stages: data"), ("reflow-0", "Did you mean 'reflow-"), ("pairs-12", "Did you mean 'pairs")],
+)
 def test_a_round_that_is_not_there_is_named(flowctl, rounds, stage, hint):
     result = flowctl("plan", rounds, "--until", stage)
     assert result.exit_code == 2 and stage in result.stderr and hint in result.stderr
@@ -101,6 +116,7 @@ def test_a_run_has_a_task_for_each_stage_of_a_round(flowctl, rounds, home, prefe
     expected = [stage for stage in STAGES[:9] if stage != "reference"]
     assert [line.partition(" …")[0] for line in result.stderr.splitlines()] == [f"{stage}: run" for stage in expected]
     from prefect.client.orchestration import get_client
+
     with get_client(sync_client=True) as client:
         (*_, facts) = records(home)
         assert client.read_flow_run(facts["flow_run"]).state.message == "8 run"

@@ -52,8 +52,25 @@ def test_sample_hands_over_what_is_asked(flowctl, finished, tiny, monkeypatch, t
     seen = {}
     monkeypatch.setattr("flows.views.samples.draw", lambda recipe, wish: seen.update(wish=wish) or (None, None, 17))
     monkeypatch.setattr("flows.views.samples.write", lambda out, *_: seen.update(out=out))
-    result = flowctl("sample", tiny, "--steps", 4, "--solver", "heun", "--class", "3", "--guidance", 1.5, "--seed", 9,
-                     "--count", 5, "--out", tmp_path / "a.npz")
+    result = flowctl(
+        "sample",
+        tiny,
+        "--steps",
+        4,
+        "--solver",
+        "heun",
+        "--class",
+        "3",
+        "--guidance",
+        1.5,
+        "--seed",
+        9,
+        "--count",
+        5,
+        "--out",
+        tmp_path / "a.npz",
+    )
     assert result.exit_code == 0, result.output
     from flows.views.samples import Wish
+
     assert seen == {"wish": Wish("student", 4, "heun", "3", 1.5, 9, 5), "out": tmp_path / "a.npz"}

@@ -35,6 +35,7 @@ def served(prefect_server, monkeypatch):
 @pytest.fixture
 def client(served):
     from prefect.client.orchestration import get_client
+
     with get_client(sync_client=True) as client:
         yield client
 
@@ -56,11 +57,14 @@ def test_deploy_needs_a_server(flowctl, tiny, monkeypatch):
     assert result.exit_code == 1 and "No Prefect server answers at PREFECT_API_URL=http://127.0.0.1:1" in result.stderr
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (("nfm-digts",), "Did you mean 'nfm-digits'?"),
-    (("{tiny}", "--set", "sede=1"), "Did you mean 'seed'?"),
-    (("{tiny}", "{tiny}"), "name of its own"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nfm-digts",), "Did you mean 'nfm-digits'?"),
+        (("{tiny}", "--set", "sede=1"), "Did you mean 'seed'?"),
+        (("{tiny}", "{tiny}"), "name of its own"),
+    ],
+)
 def test_deploy_takes_sound_recipes(flowctl, tiny, words, said):
     result = flowctl("deploy", *(word.format(tiny=tiny) for word in words))
     assert result.exit_code == 2 and said in result.stderr
@@ -77,7 +81,8 @@ def test_a_deployment_is_made_and_made_anew(flowctl, client, home, tiny):
     assert (made.entrypoint, made.work_pool_name) == ("flows.orchestration.pipeline_flow.pipeline", "shed")
     assert made.job_variables["env"]["FLOWCTL_HOME"] == str(home) and made.job_variables["stream_output"] is False
     assert [(item.schedule.cron, item.schedule.timezone, item.active) for item in made.schedules] == [
-        ("0 2 * * *", "UTC", True)]
+        ("0 2 * * *", "UTC", True)
+    ]
     assert flowctl("deploy", tiny).exit_code == 0
     again = client.read_deployment_by_name("flowctl/tiny")
     assert (again.id, again.work_pool_name, again.schedules) == (made.id, "flowctl", [])
@@ -86,6 +91,7 @@ def test_a_deployment_is_made_and_made_anew(flowctl, client, home, tiny):
 
 def test_deploy_refuses_a_schedule_that_is_none_and_a_pool_of_another_type(flowctl, client, tiny):
     from prefect.client.schemas.actions import WorkPoolCreate
+
     result = flowctl("deploy", tiny, "--schedule", "often")
     assert result.exit_code == 2 and "--schedule is a cron line" in result.stderr
     client.create_work_pool(WorkPoolCreate(name="clouds", type="kubernetes"))
@@ -95,6 +101,7 @@ def test_deploy_refuses_a_schedule_that_is_none_and_a_pool_of_another_type(flowc
 
 def test_a_relative_path_still_leads_there_from_a_worker(served, tiny, tmp_path, monkeypatch):
     from flows.orchestration.deployments import _parameters
+
     monkeypatch.chdir(tmp_path)
     recipe = load(tiny, ["data.source=images", "data.path=photos", "reference.extractor=pixels"])
     assert _parameters(recipe)["recipe"]["data"]["path"] == str(tmp_path / "photos")
@@ -110,6 +117,7 @@ def in_worker(served, tiny):
 
     def run(**changes):
         return pipeline(load(tiny).model_dump(mode="json") | changes, until="bank", return_state=True)
+
     return run
 
 
@@ -132,12 +140,14 @@ def test_a_worker_is_told_what_is_wrong_with_a_recipe(in_worker, home):
 
 def _asks(client, home, state):
     """Set the state of the flow run, as the UI does, once its couplings are under way."""
+
     def ask():
         deadline = time.monotonic() + 60
         while not list((home / "work" / "bank").glob("*/saved.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         (*_, facts) = records(home)
         client.set_flow_run_state(facts["flow_run"], state, force=True)
+
     thread = threading.Thread(target=ask)
     thread.start()
     return thread
@@ -146,6 +156,7 @@ def _asks(client, home, state):
 @pytest.mark.parametrize("wish", ["cancelled", "paused"])
 def test_a_wish_in_the_ui_is_heard_by_a_running_stage(flowctl, client, home, tiny, monkeypatch, wish):
     from prefect.states import Cancelling, Paused
+
     monkeypatch.setattr("flows.orchestration.server_watch.EVERY", 0.1)
     monkeypatch.setenv("FAKES", json.dumps({"bank": {"steps": 400, "seconds": 0.1}}))
     thread = _asks(client, home, Cancelling() if wish == "cancelled" else Paused(timeout_seconds=300))
@@ -153,8 +164,9 @@ def test_a_wish_in_the_ui_is_heard_by_a_running_stage(flowctl, client, home, tin
     thread.join()
     assert result.exit_code == 1
     assert f"{wish} in Prefect: saving at the next possible point" in result.stderr
-    assert result.stderr.splitlines()[-1] == (f"error: Stopped in stage bank ({wish} in Prefect). Progress is "
-                                              "saved: run the same command again to go on")
+    assert result.stderr.splitlines()[-1] == (
+        f"error: Stopped in stage bank ({wish} in Prefect). Progress is saved: run the same command again to go on"
+    )
     assert _last_run(client, home).state.name == "Cancelled"  # nobody can resume what no deployment describes
     monkeypatch.setenv("FAKES", "{}")
     assert "bank: resumed" in flowctl("run", tiny, *UNTIL).stderr
@@ -164,19 +176,27 @@ def test_a_stop_between_stages_is_heard_before_the_next(flowctl, served, tiny, m
     def finished(session):
         session.stop.request("Ctrl-C")
         return []
+
     monkeypatch.setattr("flows.orchestration.gpus._needed", lambda node, session, force: finished(session))
     result = flowctl("run", tiny, *UNTIL)
     assert result.exit_code == 1 and "data: run" not in result.stderr and "bank" not in result.stderr
 
 
-@pytest.mark.parametrize(("kind", "named", "ends"), [
-    ("CANCELLING", "Cancelling", None), ("CANCELLED", "Cancelled", None), ("PAUSED", "Suspended", "Pause"),
-    ("RUNNING", "Running", "Abort")])
+@pytest.mark.parametrize(
+    ("kind", "named", "ends"),
+    [
+        ("CANCELLING", "Cancelling", None),
+        ("CANCELLED", "Cancelled", None),
+        ("PAUSED", "Suspended", "Pause"),
+        ("RUNNING", "Running", "Abort"),
+    ],
+)
 def test_an_interrupted_run_ends_as_it_was_asked_to(served, monkeypatch, kind, named, ends):
     from prefect.client.schemas import State
     from prefect.client.schemas.objects import StateType
 
     from flows.orchestration import deployed
+
     changed = []
 
     class Client:
@@ -189,6 +209,7 @@ def test_an_interrupted_run_ends_as_it_was_asked_to(served, monkeypatch, kind, n
     @contextmanager
     def get_client(sync_client):
         yield Client()
+
     monkeypatch.setattr(deployed, "get_client", get_client)
     outcome = None
     try:
@@ -203,6 +224,7 @@ def test_what_counts_as_a_wish(served):
     from prefect import states
 
     from flows.orchestration.server_watch import wish
+
     assert wish(states.Cancelling()) == wish(states.Cancelled()) == "cancelled in Prefect"
     assert wish(states.Suspended(timeout_seconds=5)) == wish(states.Paused(timeout_seconds=5)) == "paused in Prefect"
     assert [wish(state) for state in (None, states.Running(), states.Crashed(), states.AwaitingRetry())] == [None] * 4
@@ -211,6 +233,7 @@ def test_what_counts_as_a_wish(served):
 def test_a_signal_after_a_wish_is_not_the_second(monkeypatch):
     import os
     import signal
+
     stop, told = StopSignal(), []
     with graceful_shutdown(stop, told.append):
         stop.request("cancelled in Prefect")
@@ -236,6 +259,7 @@ def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(serve
             if answer is not None:
                 raise answer
             return types.SimpleNamespace(state=None)
+
     monkeypatch.setattr(server_watch, "get_client", lambda sync_client: Client())
     monkeypatch.setattr(server_watch, "EVERY", 0.2)
     told = []
@@ -268,18 +292,30 @@ def test_the_dead_are_settled_by_what_their_state_says(client, home):
     @flow
     def any_flow():
         pass
+
     runs = {}
-    for name, state in (("crashed", states.Running()), ("cancelled", states.Cancelling()),
-                        ("paused", states.Suspended(timeout_seconds=300)), ("over", states.Failed()),
-                        ("taken up", states.Running()), ("elsewhere", states.Running())):
+    for name, state in (
+        ("crashed", states.Running()),
+        ("cancelled", states.Cancelling()),
+        ("paused", states.Suspended(timeout_seconds=300)),
+        ("over", states.Failed()),
+        ("taken up", states.Running()),
+        ("elsewhere", states.Running()),
+    ):
         runs[name] = client.create_flow_run(any_flow, state=states.Pending())
         client.set_flow_run_state(runs[name].id, state, force=True)
         held = _dead(home, runs[name].id)  # the last one's lock
     again = _dead(home, runs["taken up"].id)  # by one in another container, which lives
     close_dead_runs(home, None)
     found = {name: client.read_flow_run(run.id).state.name for name, run in runs.items()}
-    assert found == {"crashed": "Crashed", "cancelled": "Cancelled", "paused": "Suspended", "over": "Failed",
-                     "taken up": "Running", "elsewhere": "Running"}
+    assert found == {
+        "crashed": "Crashed",
+        "cancelled": "Cancelled",
+        "paused": "Suspended",
+        "over": "Failed",
+        "taken up": "Running",
+        "elsewhere": "Running",
+    }
     held.release(), again.release()
     assert [facts["outcome"] for facts in records(home)].count("killed") == 5
 
@@ -288,6 +324,7 @@ def test_a_dead_run_of_a_deployment_waits_for_a_worker(flowctl, client, home, ti
     from prefect import states
 
     from flows.orchestration.stale_runs import close_dead_runs
+
     assert flowctl("deploy", tiny).exit_code == 0
     run = client.create_flow_run_from_deployment(client.read_deployment_by_name("flowctl/tiny").id)
     client.set_flow_run_state(run.id, states.Running(), force=True)
@@ -299,12 +336,21 @@ def test_a_dead_run_of_a_deployment_waits_for_a_worker(flowctl, client, home, ti
 # -- one stage at a time on a GPU ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("compute", "visible", "names"), [
-    (Compute(), "", ["gpu"]), (Compute(device="cuda:1"), "", ["gpu-1"]), (Compute(nproc=2), "", ["gpu", "gpu-1"]),
-    (Compute(), "2,3", ["gpu-2"]), (Compute(nproc=2), "2,3", ["gpu-2", "gpu-3"]), (Compute(device="cpu"), "", []),
-    (Compute(), "GPU-8f2a", ["gpu"])])
+@pytest.mark.parametrize(
+    ("compute", "visible", "names"),
+    [
+        (Compute(), "", ["gpu"]),
+        (Compute(device="cuda:1"), "", ["gpu-1"]),
+        (Compute(nproc=2), "", ["gpu", "gpu-1"]),
+        (Compute(), "2,3", ["gpu-2"]),
+        (Compute(nproc=2), "2,3", ["gpu-2", "gpu-3"]),
+        (Compute(device="cpu"), "", []),
+        (Compute(), "GPU-8f2a", ["gpu"]),
+    ],
+)
 def test_the_limits_of_a_stage_are_those_of_its_devices(served, monkeypatch, compute, visible, names):
     from flows.orchestration.gpus import devices
+
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices(compute) == names
@@ -312,6 +358,7 @@ def test_the_limits_of_a_stage_are_those_of_its_devices(served, monkeypatch, com
 
 def test_without_a_gpu_there_is_nothing_to_wait_for(served, monkeypatch):
     from flows.orchestration.gpus import devices
+
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert devices(Compute()) == []
 
@@ -325,6 +372,7 @@ def on_gpu(served, monkeypatch):
 
 def test_a_gpu_stage_waits_for_the_slot_and_gives_it_back(flowctl, client, tiny, on_gpu, monkeypatch):
     from flows.orchestration.gpus import create_limits
+
     create_limits(client, ["gpu"])
     held = client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 600).json()["lease_id"]
     note = Lines.note
@@ -333,6 +381,7 @@ def test_a_gpu_stage_waits_for_the_slot_and_gives_it_back(flowctl, client, tiny,
         note(self, text)
         if "teacher: waiting" in text:
             client.release_concurrency_slots_with_lease(held)
+
     monkeypatch.setattr(Lines, "note", told)
     result = flowctl("run", tiny, *UNTIL)
     assert result.exit_code == 0, result.output
@@ -344,6 +393,7 @@ def test_a_gpu_stage_waits_for_the_slot_and_gives_it_back(flowctl, client, tiny,
 
 def test_a_missing_limit_is_made_and_a_failing_server_is_no_reason_to_stop(flowctl, client, tiny, on_gpu, monkeypatch):
     from prefect.exceptions import ObjectNotFound
+
     with pytest.raises(ObjectNotFound):
         client.delete_global_concurrency_limit_by_name("gpu")
         client.read_global_concurrency_limit_by_name("gpu")
@@ -352,6 +402,7 @@ def test_a_missing_limit_is_made_and_a_failing_server_is_no_reason_to_stop(flowc
 
     def broken(slots):
         raise ConnectionError("refused")
+
     monkeypatch.setattr("flows.orchestration.gpus.Slots.take", broken)
     result = flowctl("run", tiny, *UNTIL)
     assert result.exit_code == 0 and "gpu could not be reserved in Prefect: refused" in result.stderr
@@ -375,6 +426,7 @@ def slot(on_gpu, monkeypatch):
 
         def __exit__(self, *_):
             seen.append("given back")
+
     monkeypatch.setattr("flows.orchestration.gpus.Slots", Free)
     return seen
 
@@ -387,11 +439,13 @@ def _session(tiny):
 
 def test_the_slot_is_not_kept_while_another_makes_the_artifact(slot, tiny, monkeypatch):
     from flows.orchestration import gpus
+
     session, holders = _session(tiny), ["process 5"]
     node = session.nodes["teacher"]
 
     def waited(holder, node, session):
         slot.append(f"waited for {holder}")
+
     monkeypatch.setattr(gpus, "wait_for", waited)
 
     def work(waiting):
@@ -399,6 +453,7 @@ def test_the_slot_is_not_kept_while_another_makes_the_artifact(slot, tiny, monke
             waiting(holders.pop())
         slot.append("worked")
         return Outcome("run", None, 0.0)
+
     assert gpus.with_gpu_lock(node, session, False, work).action == "run"
     assert slot == ["taken", "given back", "waited for process 5", "taken", "worked", "given back"]
 
@@ -408,6 +463,7 @@ def test_a_failure_of_the_stage_is_not_one_of_the_slot(slot, tiny):
 
     def work(waiting):
         raise TimeoutError("a network disk")
+
     with pytest.raises(TimeoutError, match="a network disk"):
         gpus.with_gpu_lock(_session(tiny).nodes["teacher"], _session(tiny), False, work)
     assert slot == ["taken", "given back"]
@@ -415,6 +471,7 @@ def test_a_failure_of_the_stage_is_not_one_of_the_slot(slot, tiny):
 
 def test_no_slot_for_what_is_there_or_runs_alone(slot, tiny):
     from flows.orchestration import gpus
+
     session = make_all(load(tiny))
     node = session.nodes["teacher"]
     for record in (None, types.SimpleNamespace(facts={"server": None}), types.SimpleNamespace(facts={"server": "x"})):
@@ -428,11 +485,13 @@ def test_no_slot_for_what_is_there_or_runs_alone(slot, tiny):
 
 def test_a_stop_is_heard_while_waiting_for_the_gpu(on_gpu, tiny, monkeypatch):
     from flows.orchestration import gpus
+
     session = _session(tiny)
 
     def taken(slots):
         session.stop.request("Ctrl-C")
         return False
+
     monkeypatch.setattr(gpus.Slots, "take", taken)
     with pytest.raises(Interrupted, match=r"Ctrl-C\) while waiting for gpu"):
         gpus.with_gpu_lock(session.nodes["teacher"], session, False, lambda waiting: None)

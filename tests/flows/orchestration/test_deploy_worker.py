@@ -12,8 +12,7 @@ from tests.flows.worker import workshop
 pytestmark = pytest.mark.slow
 STAGES = ["data", "reference", "teacher", "bank", "student", "evaluation", "report"]
 # The couplings take a minute, which leaves time to stop them; the student fails once.
-FAKES = json.dumps({"bank": {"steps": 120, "seconds": 0.5},
-                    "student": {"steps": 4, "fail": "ValueError", "times": 1}})
+FAKES = json.dumps({"bank": {"steps": 120, "seconds": 0.5}, "student": {"steps": 4, "fail": "ValueError", "times": 1}})
 
 
 @pytest.fixture(scope="module")

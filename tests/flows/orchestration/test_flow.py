@@ -29,6 +29,7 @@ def run(flowctl, tiny, prefect_server, monkeypatch):
 @pytest.fixture
 def client(prefect_server):
     from prefect.client.orchestration import get_client
+
     with get_client(sync_client=True) as client:
         yield client
 
@@ -45,6 +46,7 @@ def _last_run(client, home):
 def _tasks(client, flow_run, expected):
     """Names and states of the tasks, in order; Prefect stores them a little later."""
     from prefect.client.schemas.filters import FlowRunFilter
+
     mine = FlowRunFilter.model_validate({"id": {"any_": [str(flow_run.id)]}})
     for _ in range(100):
         runs = sorted(client.read_task_runs(flow_run_filter=mine), key=lambda run: run.start_time or run.created)
@@ -57,8 +59,11 @@ def _tasks(client, flow_run, expected):
 def test_a_run_its_reuse_and_its_pictures(run, client, home):
     result = run(*UNTIL)
     assert result.exit_code == 0, result.output
-    assert [line.partition(" …")[0] for line in result.stderr.splitlines()] == ["data: run", "teacher: run",
-                                                                                "couplings: run"]
+    assert [line.partition(" …")[0] for line in result.stderr.splitlines()] == [
+        "data: run",
+        "teacher: run",
+        "couplings: run",
+    ]
     flow_run, facts = _last_run(client, home)
     assert (flow_run.name, flow_run.state.name, flow_run.state.message) == ("tiny", "Completed", "3 run")
     assert facts["id"] in flow_run.tags and facts["outcome"] == "3 run"
@@ -75,6 +80,7 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     assert {state for _, state in names} == {"Reused"}
 
     from prefect.client.schemas.filters import ArtifactFilter
+
     artifacts = client.read_artifacts(artifact_filter=ArtifactFilter())
     mine = {artifact.key: artifact for artifact in artifacts if artifact.flow_run_id == flow_run.id}
     assert [row["outcome"] for row in json.loads(mine["stages"].data)] == ["reused"] * 3
@@ -95,6 +101,7 @@ def test_the_stages_logs_reach_prefect(run, client, home):
     run("--until", "data")
     flow_run, _ = _last_run(client, home)
     from prefect.client.schemas.filters import LogFilter
+
     wanted = LogFilter.model_validate({"flow_run_id": {"any_": [str(flow_run.id)]}})
     for _ in range(100):
         if any(log.message == "hello from data" for log in client.read_logs(wanted)):
@@ -103,10 +110,13 @@ def test_the_stages_logs_reach_prefect(run, client, home):
     raise AssertionError([log.message for log in client.read_logs(wanted)])
 
 
-@pytest.mark.parametrize(("fail", "said"), [
-    ("ValueError", "Stage teacher failed: ValueError: boom second line. What it had saved is kept: run the same "),
-    ("StageFailed", "The loss is not finite at image 640. Then run the same command again"),
-])
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [
+        ("ValueError", "Stage teacher failed: ValueError: boom second line. What it had saved is kept: run the same "),
+        ("StageFailed", "The loss is not finite at image 640. Then run the same command again"),
+    ],
+)
 def test_a_failing_stage_fails_the_flow_and_stops_it(run, client, home, monkeypatch, fail, said):
     _behave(monkeypatch, teacher={"fail": fail})
     result = run(*UNTIL)
@@ -124,11 +134,12 @@ def test_a_failing_stage_fails_the_flow_and_stops_it(run, client, home, monkeypa
 
 def test_a_stage_that_refuses_its_input_ends_with_2(run, monkeypatch):
     from storage.errors import InputError
+
     monkeypatch.setitem(fakes.ERRORS, "ValueError", lambda: InputError("All images have one size", "8x9", "Crop them"))
     _behave(monkeypatch, data={"fail": "ValueError"})
     result = run("--until", "data")
     assert result.exit_code == 2
-    assert result.stderr == "error: All images have one size; got '8x9'. Crop them\n"
+    assert result.stderr == "error: All images have one size, got '8x9'. Crop them.\n"
 
 
 def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run, flowctl, tiny, monkeypatch):
@@ -149,6 +160,7 @@ def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run
 
 def test_only_transient_failures_are_tried_again(run, client, home, monkeypatch):
     from flows.orchestration.pipeline_flow import make
+
     monkeypatch.setattr(make, "retry_delay_seconds", [0, 0])
     _behave(monkeypatch, teacher={"fail": "timeout", "times": 2})
     result = run("--until", "teacher")
@@ -160,12 +172,14 @@ def test_only_transient_failures_are_tried_again(run, client, home, monkeypatch)
 
 def _signalled(*numbers):
     """A stage that is sent signals while it works."""
+
     def stage_run(job):
         for number in numbers:
             os.kill(os.getpid(), number)
         job.saved(1, 2, "images")
         job.pause_point()
-    return lambda stage: (types.SimpleNamespace(run=stage_run) if stage.name == "teacher" else fakes.module(stage))
+
+    return lambda stage: types.SimpleNamespace(run=stage_run) if stage.name == "teacher" else fakes.module(stage)
 
 
 def test_ctrl_c_saves_and_cancels(run, client, home, monkeypatch):
@@ -173,8 +187,9 @@ def test_ctrl_c_saves_and_cancels(run, client, home, monkeypatch):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     result = run(*UNTIL)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == ("error: Stopped in stage teacher (Ctrl-C). Progress is saved: run the "
-                                              "same command again to go on")
+    assert result.stderr.splitlines()[-1] == (
+        "error: Stopped in stage teacher (Ctrl-C). Progress is saved: run the same command again to go on"
+    )
     flow_run, _ = _last_run(client, home)
     assert flow_run.state.name == "Cancelled"
     assert _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Cancelled")])[0][-1][1] == "Cancelled"
@@ -205,6 +220,7 @@ def test_a_killed_run_is_marked_crashed_by_the_next(run, client, home):
     @flow
     def killed():
         half()
+
     with tags(record.id):
         killed()
     mine = FlowRunFilter.model_validate({"tags": {"all_": [record.id]}})
@@ -221,6 +237,7 @@ def test_a_killed_run_is_marked_crashed_by_the_next(run, client, home):
 def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
     def gone(*_, **__):
         raise ConnectionError("refused")
+
     monkeypatch.setattr("flows.orchestration.pipeline_flow.pipeline", gone)
     result = run(*UNTIL)
     assert result.exit_code == 1 and "went away during the run" in result.stderr
@@ -229,11 +246,13 @@ def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
 def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server):
     from flows.orchestration import prefect_progress
     from pipeline.runtime.job import ProgressUpdate
+
     calls = []
 
     def broken(*args, **kwargs):
         calls.append(args)
         raise ConnectionError("refused")
+
     monkeypatch.setattr(prefect_progress, "create_progress_artifact", broken)
     listener = prefect_progress.ProgressArtifact("tiny", "teacher")
     for done in range(5):

@@ -48,7 +48,8 @@ def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tin
     assert first.returncode == 1
     assert err.splitlines()[-2:] == [
         "Ctrl-C: saving at the next possible point, then stopping. Once more stops at once",
-        "error: Stopped in stage bank (Ctrl-C). Progress is saved: run the same command again to go on"]
+        "error: Stopped in stage bank (Ctrl-C). Progress is saved: run the same command again to go on",
+    ]
     _, err = second.communicate(timeout=60)
     assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Cancelled", "Completed"]

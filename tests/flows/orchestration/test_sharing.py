@@ -38,16 +38,18 @@ with graceful_shutdown(session.stop, session.display.note):
 
 
 @pytest.fixture
-def with_gpu_lock(home):
+def alone(home):
     """Start one that makes a recipe's stages without Prefect."""
     started = []
 
     def start(recipe: str | Path, seconds: float = 0.1) -> subprocess.Popen:
         environment = os.environ | {"FAKES": json.dumps({"teacher": {"steps": 5, "seconds": seconds}})}
-        process = subprocess.Popen([sys.executable, "-c", ALONE, str(recipe)], cwd=ROOT, env=environment, text=True,
-                                   stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", ALONE, str(recipe)], cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE
+        )
         started.append(process)
         return process
+
     yield start
     for process in started:
         process.kill()
@@ -58,7 +60,9 @@ def with_gpu_lock(home):
 def recipes(tiny: str) -> list[str]:
     """The same recipe twice, and one that shares its teacher."""
     other = Path(tiny).with_name("other.yaml")
-    other.write_text(Path(tiny).read_text().replace("name: tiny", "name: other").replace("draws_per_image: 1", "draws_per_image: 2"))
+    other.write_text(
+        Path(tiny).read_text().replace("name: tiny", "name: other").replace("draws_per_image: 1", "draws_per_image: 2")
+    )
     return [tiny, tiny, str(other)]
 
 
@@ -76,11 +80,16 @@ def share_a_teacher(start, recipes: list[str], home: Path) -> None:
     with store.lock("teacher", node.fingerprint, pytest.fail):
         processes = [start(recipe) for recipe in recipes]
         for process in processes:
-            assert forward_logs(process, "teacher: waiting").startswith(f"teacher: waiting for process {os.getpid()} on ")
+            assert forward_logs(process, "teacher: waiting").startswith(
+                f"teacher: waiting for process {os.getpid()} on "
+            )
     said = [process.communicate(timeout=180)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert sorted(line.split(" ")[1] for text in said for line in text.splitlines() if "teacher: r" in line) == [
-        "reused", "reused", "run"]
+        "reused",
+        "reused",
+        "run",
+    ]
     assert "couplings: run" in said[2]  # of its own, by the shared teacher
     assert sum("couplings: run" in text for text in said[:2]) == 1
     made = [root.parent.name for root in store.roots()]
@@ -94,8 +103,9 @@ def test_one_makes_the_teacher_and_the_others_use_it(alone, recipes, home):
 
 @pytest.mark.slow
 def test_whole_runs_share_a_teacher(program, recipes, home):
-    share_a_teacher(lambda recipe: program("run", recipe, *UNTIL, FAKES='{"teacher": {"steps": 5, "seconds": 0.1}}'),
-                    recipes, home)
+    share_a_teacher(
+        lambda recipe: program("run", recipe, *UNTIL, FAKES='{"teacher": {"steps": 5, "seconds": 0.1}}'), recipes, home
+    )
 
 
 def test_whoever_waits_can_be_stopped(alone, recipes, home):

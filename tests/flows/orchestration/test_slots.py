@@ -11,6 +11,7 @@ from tests.flows.worker import Workshop
 @pytest.fixture
 def client(prefect_server, monkeypatch):
     from prefect.client.orchestration import get_client
+
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     monkeypatch.setattr("flows.orchestration.slots.EVERY", 0.1)
     with get_client(sync_client=True) as client:
@@ -31,6 +32,7 @@ def _until(found, seconds=30.0):
 @pytest.fixture
 def slots(client):
     from flows.orchestration.slots import Slots
+
     made = Slots(["slots"])
     assert made.take() and not Slots(["slots"]).take() and _used(client) == 1
     with made:
@@ -51,16 +53,19 @@ def test_any_number_of_renewals_may_fail(slots, client, monkeypatch):
     def broken(*_):
         tried.append("failed")
         raise ConnectionError("refused")
+
     monkeypatch.setattr(type(client), "renew_concurrency_lease", broken)
     _until(lambda: len(tried) > 4)
-    monkeypatch.setattr(type(client), "renew_concurrency_lease",
-                        lambda *words: (tried.append("renewed"), renew(*words)))
+    monkeypatch.setattr(
+        type(client), "renew_concurrency_lease", lambda *words: (tried.append("renewed"), renew(*words))
+    )
     _until(lambda: tried[-1] == "renewed")
     assert _used(client) == 1
 
 
 def test_a_slot_that_was_given_to_another_is_taken_when_that_ends(slots, client, caplog):
     from flows.orchestration.slots import Slots
+
     other = Slots(["slots"])
     slots.take = lambda: 1 / 0  # not before the other
     client.release_concurrency_slots_with_lease(slots._lease)
@@ -75,6 +80,7 @@ def test_a_slot_that_was_given_to_another_is_taken_when_that_ends(slots, client,
 
 def test_a_server_that_failed_at_first_is_asked_again(client):
     from flows.orchestration.slots import Slots
+
     with Slots(["slots"]) as slots:  # `take` has raised
         _until(lambda: slots._lease is not None)
     assert _used(client) == 0
@@ -83,6 +89,7 @@ def test_a_server_that_failed_at_first_is_asked_again(client):
 @pytest.mark.parametrize("asked", [None, "of.the.user"])
 def test_leases_of_our_servers_are_on_the_disk_unless_the_user_says_otherwise(tmp_path, monkeypatch, asked):
     from flows.session import settings
+
     monkeypatch.setattr(settings, "_must_be_early", lambda: None)
     for name in ("PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
         monkeypatch.setenv(name, "before")
@@ -101,8 +108,10 @@ def test_a_slot_outlives_its_server(tmp_path):
     try:
         shop.serve()
         shop.api("v2/concurrency_limits/", {"name": "gpu", "limit": 1})
-        lease = shop.api("v2/concurrency_limits/increment-with-lease", {
-            "names": ["gpu"], "slots": 1, "mode": "concurrency", "lease_duration": 60})["lease_id"]
+        lease = shop.api(
+            "v2/concurrency_limits/increment-with-lease",
+            {"names": ["gpu"], "slots": 1, "mode": "concurrency", "lease_duration": 60},
+        )["lease_id"]
         shop.processes[-1].kill()
         shop.processes[-1].wait()
         shop.serve()

@@ -14,8 +14,12 @@ from tests.flows.conftest import RECIPE
 from tests.flows.worker import workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium on this machine")]
-FAKES = json.dumps({"teacher": {"steps": 60, "seconds": 1.0},
-                    "student": {"steps": 12, "seconds": 1.0, "fail": "StageFailed", "times": 1}})
+FAKES = json.dumps(
+    {
+        "teacher": {"steps": 60, "seconds": 1.0},
+        "student": {"steps": 12, "seconds": 1.0, "fail": "StageFailed", "times": 1},
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +80,18 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     page.click("Task Runs")
     page.shows("Reused", "Resumed", "report")
     shoot("completed")
-    page.value("[...document.querySelectorAll('li, button, a')].filter(tab => tab.textContent.trim() === 'Task Runs')"
-               ".pop().scrollIntoView()")
+    page.value(
+        "[...document.querySelectorAll('li, button, a')].filter(tab => tab.textContent.trim() === 'Task Runs')"
+        ".pop().scrollIntoView()"
+    )
     shoot("stages")
-    assert shop.tasks(run)[:5] == [("data", "Reused"), ("reference", "Reused"), ("teacher", "Reused"),
-                                   ("bank", "Reused"), ("student", "Resumed")]
+    assert shop.tasks(run)[:5] == [
+        ("data", "Reused"),
+        ("reference", "Reused"),
+        ("teacher", "Reused"),
+        ("bank", "Reused"),
+        ("student", "Resumed"),
+    ]
     report = shop.artifacts(run)["tiny-report-page"]["id"]
     page.open(f"{shop.ui}/artifacts/artifact/{report}")
     page.shows("Report of tiny", "report.html")

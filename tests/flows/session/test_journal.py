@@ -28,7 +28,11 @@ def test_what_a_stage_logs_stands_in_its_span(tmp_path):
     assert before["message"] == "before" and "stage" not in before
     assert (begin["event"], begin["stage"]) == ("begin", "teacher")
     assert (said["level"], said["logger"], said["message"], said["stage"]) == (
-        "WARNING", "pipeline.somewhere", "5 images", "teacher")
+        "WARNING",
+        "pipeline.somewhere",
+        "5 images",
+        "teacher",
+    )
     assert (end["event"], end["outcome"]) == ("end", "resumed") and end["seconds"] >= 0
     assert before["time"] <= begin["time"] <= said["time"] <= end["time"]
 

@@ -96,13 +96,17 @@ def test_show_and_diff_take_the_name_too(flowctl, mine, tiny):
     assert "Did you mean 'mine'?" in flowctl("diff", "minne", tiny).stderr
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (("bank", "inspect", "mine"), "bank inspect takes what holds a bank"),  # fake stages write none
-    (("bank", "inspect", "minne"), "Did you mean 'mine'?"),
-    (("compare", "mine", "minne"), "Did you mean 'mine'?"),
-    (("sample", "mine", "--model", "onestep"), "onestep"),
-    (("export", "mine", "--out", "there", "--model", "onestep"), "onestep"),
-    (("deploy", "mine"), "deploy needs a Prefect server")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("bank", "inspect", "mine"), "bank inspect takes what holds a bank"),  # fake stages write none
+        (("bank", "inspect", "minne"), "Did you mean 'mine'?"),
+        (("compare", "mine", "minne"), "Did you mean 'mine'?"),
+        (("sample", "mine", "--model", "onestep"), "onestep"),
+        (("export", "mine", "--out", "there", "--model", "onestep"), "onestep"),
+        (("deploy", "mine"), "deploy needs a Prefect server"),
+    ],
+)
 def test_other_commands_come_as_far_as_their_own_rules(flowctl, mine, words, said):
     result = flowctl(*words)
     assert result.exit_code == 2 and said in result.stderr

@@ -53,19 +53,29 @@ def test_the_dead_are_found_and_buried(record, tmp_path):
     assert not killed(tmp_path) and next(records(tmp_path))["outcome"] == "killed"
 
 
-@pytest.mark.parametrize(("change", "lives"), [({"process_start": 1}, False), ({"boot": "another"}, False),
-                                               ({"host": "elsewhere", "pid": 1, "boot": "b"}, True)])
+@pytest.mark.parametrize(
+    ("change", "lives"),
+    [({"process_start": 1}, False), ({"boot": "another"}, False), ({"host": "elsewhere", "pid": 1, "boot": "b"}, True)],
+)
 def test_the_same_id_may_be_another_process(record, tmp_path, change, lives):
     assert alive(record.facts | change, tmp_path / "without locks") is lives
 
 
-@pytest.mark.parametrize(("prefix", "facts"), [([], '{"process_start": 1}'), ([], '{"host": "elsewhere"}'),
-                                               (CONTAINER, "{}")], ids=["container", "host", "unshared"])
+@pytest.mark.parametrize(
+    ("prefix", "facts"),
+    [([], '{"process_start": 1}'), ([], '{"host": "elsewhere"}'), (CONTAINER, "{}")],
+    ids=["container", "host", "unshared"],
+)
 def test_a_run_whose_process_is_not_seen_here_lives_while_it_holds_its_lock(tmp_path, prefix, facts):
     if prefix and (sys.platform != "linux" or subprocess.run([*prefix, "true"], capture_output=True).returncode):
         pytest.skip("process namespaces cannot be made here")
-    process = subprocess.Popen([*prefix, sys.executable, "-c", ELSEWHERE, str(tmp_path), facts], cwd=ROOT,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-c", ELSEWHERE, str(tmp_path), facts],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     with process:
         assert process.stdout.readline() == "ready\n"
         (found,) = records(tmp_path)
@@ -83,6 +93,7 @@ def test_a_run_that_has_just_ended_was_not_killed(record, tmp_path, monkeypatch)
     def looked(facts, home):
         record.end("7 run")
         return False
+
     monkeypatch.setattr(runs, "alive", looked)
     assert killed(tmp_path) == []
     assert not list((tmp_path / "runs").glob("*.lock"))
@@ -97,6 +108,7 @@ def test_an_unreadable_record_is_passed_over(record, tmp_path):
 def test_the_end_of_a_run_is_told_even_if_the_disk_is_full(record, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr("flows.session.runs.write_json", full)
     record.end("failed")
     assert not alive(record.facts, tmp_path)  # though its record cannot say so

@@ -52,6 +52,7 @@ def test_a_thread_leaves_signals_alone():
     def work():
         with graceful_shutdown(StopSignal(), print):
             seen.append(signal.getsignal(signal.SIGINT))
+
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -70,8 +71,9 @@ def test_waiting_tells_of_the_holder_and_shows_its_progress(waiting_for_teacher)
     session, node, lock = waiting_for_teacher
     work = session.store.work("teacher", node.fingerprint)
     work.mkdir(parents=True)
-    (work / "progress.json").write_text('{"stage": "teacher", "pid": 5, "done": 1, "total": 2, "unit": "images", '
-                                        '"rate": 1.0, "loss": 3.0}')
+    (work / "progress.json").write_text(
+        '{"stage": "teacher", "pid": 5, "done": 1, "total": 2, "unit": "images", "rate": 1.0, "loss": 3.0}'
+    )
     stream = open(lock, "w")  # noqa: SIM115
     fcntl.flock(stream, fcntl.LOCK_EX)
     assert held(lock)
@@ -90,19 +92,31 @@ def test_waiting_ends_when_the_user_stops(waiting_for_teacher):
         wait_for("process 5", node, session)
 
 
-@pytest.mark.parametrize(("error", "again"), [
-    (OSError(errno.EIO, ""), True), (OSError(errno.ETIMEDOUT, ""), True), (ConnectionResetError(), True),
-    (OSError(errno.ESTALE, ""), True), (TimeoutError(), True),
-    (OSError(errno.ENOSPC, ""), False), (OSError(errno.EROFS, ""), False), (FileNotFoundError(), False),
-    (PermissionError(), False), (OSError("an image that does not decode"), False), (ValueError(), False),
-    (StageFailed("not finite"), False), (MemoryError(), False),
-])
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(errno.EIO, ""), True),
+        (OSError(errno.ETIMEDOUT, ""), True),
+        (ConnectionResetError(), True),
+        (OSError(errno.ESTALE, ""), True),
+        (TimeoutError(), True),
+        (OSError(errno.ENOSPC, ""), False),
+        (OSError(errno.EROFS, ""), False),
+        (FileNotFoundError(), False),
+        (PermissionError(), False),
+        (OSError("an image that does not decode"), False),
+        (ValueError(), False),
+        (StageFailed("not finite"), False),
+        (MemoryError(), False),
+    ],
+)
 def test_only_what_may_pass_is_tried_again(error, again):
     assert transient(error) is again
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (41.2, "41 s"), (365, "6 min 05 s"),
-                                               (11400, "3 h 10 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (41.2, "41 s"), (365, "6 min 05 s"), (11400, "3 h 10 min")]
+)
 def test_durations(seconds, said):
     assert words.duration(seconds) == said
 
@@ -144,6 +158,7 @@ def test_warnings_of_our_loggers_reach_the_display():
 @pytest.mark.parametrize(("channels", "count", "size"), [(1, 5, (148, 98)), (3, 4, (98, 98)), (1, 1, (48, 48))])
 def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
     from flows.views.samples import write
+
     images = np.full((count, channels, 8, 8), 16, np.uint8)
     write(tmp_path / "a.png", images, None, 17)
     picture = Image.open(tmp_path / "a.png")
@@ -155,4 +170,5 @@ def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
 
 def test_a_server_that_does_not_answer_is_no_server():
     from flows.orchestration.server import answers
+
     assert not answers("http://127.0.0.1:1/api") and not answers("nonsense")

@@ -5,8 +5,9 @@ import threading
 import pytest
 
 import storage.garbage
-from flows.upkeep.references import Busy, Newcomers
+from flows.upkeep.references import Newcomers
 from pipeline.recipe.load import load
+from storage.errors import BusyError
 from storage.store import Store
 from tests.flows.conftest import make_all
 from tests.flows.upkeep.test_cli_cleaning import STAGES, record, stages, store  # noqa: F401 - a fixture
@@ -25,6 +26,7 @@ def test_gc_leaves_what_a_run_needs_that_began_during_the_walk(flowctl, store, t
     def walk(*words):
         yield from garbage(*words)
         began.append(record(load(tiny), ended))
+
     monkeypatch.setattr(storage.garbage, "garbage", walk)
     result = flowctl("gc", "--older-than", "0", "--yes")
     assert result.exit_code == 0 and began and set(stages(store)) == STAGES and len(stages(store)) == 7
@@ -42,6 +44,7 @@ def test_gc_and_rm_look_again_before_each_removal(flowctl, store, tiny, monkeypa
             record(load(tiny))
         gone.append(path.parent.name)
         discard(self, path)
+
     monkeypatch.setattr(Store, "discard", once)
     flowctl("gc", "--older-than", "0", "--yes")
     assert gone[0] == "bank" and sorted(gone) == ["bank", "evaluation", "report", "student"]
@@ -52,8 +55,7 @@ def test_gc_and_rm_look_again_before_each_removal(flowctl, store, tiny, monkeypa
     assert "1 run of tiny kept on record" in result.stdout and result.stdout.count("in use: artifacts/") == 6
 
 
-def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew(
-        flowctl, store, tiny, monkeypatch):  # noqa: F811
+def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew(flowctl, store, tiny, monkeypatch):  # noqa: F811
     """Between the last look and the removal there is only the lock, which the run asks for too."""
     forget(store)
     refuse, runs, store_lock, waited = Newcomers.refuse, [], Store.lock, threading.Event()
@@ -68,6 +70,7 @@ def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew
             runs.append(threading.Thread(target=make_all, args=(load(tiny),)))
             runs[0].start()
             assert waited.wait(30)
+
     monkeypatch.setattr(Store, "lock", lock)
     monkeypatch.setattr(Newcomers, "refuse", then_a_run_begins)
     result = flowctl("gc", "--older-than", "0", "--yes")
@@ -82,7 +85,7 @@ def test_a_newcomer_whose_record_cannot_be_read_may_need_anything(store, tiny): 
     path = store.home / "runs" / "run-99990101T000000-abcdef.json"
     path.write_text('{"torn')
     for _ in range(2):
-        with pytest.raises(Busy, match=str(path)):
+        with pytest.raises(BusyError, match=str(path)):
             newcomers.refuse(("data", "ab" * 6))
 
 
@@ -93,6 +96,6 @@ def test_what_a_newcomers_artifacts_were_made_from_stays_too(store, tiny):  # no
     came.end("1 run")
     keys = {root.parent.name: (root.parent.name, root.name[-12:]) for root in store.roots()}
     for stage in ("data", "teacher", "bank"):
-        with pytest.raises(Busy, match="which runs tiny"):
+        with pytest.raises(BusyError, match="which runs tiny"):
             newcomers.refuse(keys[stage])
     newcomers.refuse(keys["reference"])

@@ -14,6 +14,7 @@ from storage.atomic import write_json
 def _work(home, tiny, stage):
     node = Session.open(load(tiny)).nodes[stage]
     from storage.store import Store
+
     work = Store(home).work(stage, node.fingerprint)
     work.mkdir(parents=True)
     return work, Store(home).lock_path(stage, node.fingerprint)
@@ -21,9 +22,22 @@ def _work(home, tiny, stage):
 
 def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
     work, lock = _work(home, tiny, "teacher")
-    write_json(work / "progress.json", {"stage": "teacher", "pid": 12, "time": 1.0, "done": 640, "total": 1280,
-                                        "unit": "images", "rate": 64.0, "seconds_left": 10.0, "loss": 2.5,
-                                        "memory_mib": 1234.5, "data_wait": 0.0123})
+    write_json(
+        work / "progress.json",
+        {
+            "stage": "teacher",
+            "pid": 12,
+            "time": 1.0,
+            "done": 640,
+            "total": 1280,
+            "unit": "images",
+            "rate": 64.0,
+            "seconds_left": 10.0,
+            "loss": 2.5,
+            "memory_mib": 1234.5,
+            "data_wait": 0.0123,
+        },
+    )
     write_json(work / "saved.json", {"done": 512, "total": 1280, "unit": "images"})
     lock.parent.mkdir(parents=True)
     with open(lock, "w") as stream:
@@ -32,10 +46,20 @@ def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
         text = flowctl("status").stdout
     (item,) = found
     assert item | {"saved": None} == {
-        "stage": "teacher", "fingerprint": work.name, "state": "running", "recipe": None, "pid": 12, "done": 640,
-        "total": 1280, "unit": "images", "rate": 64.0, "seconds_left": 10.0, "time": 1.0,
+        "stage": "teacher",
+        "fingerprint": work.name,
+        "state": "running",
+        "recipe": None,
+        "pid": 12,
+        "done": 640,
+        "total": 1280,
+        "unit": "images",
+        "rate": 64.0,
+        "seconds_left": 10.0,
+        "time": 1.0,
         "facts": {"loss": 2.5, "memory_mib": 1234.5, "data_wait": 0.0123},
-        "saved": None}
+        "saved": None,
+    }
     assert item["saved"]["done"] == 512
     assert "640 of 1,280 images, 64/s, loss 2.5, 10 s left" in text and "512 images" in text
     assert "1,234 MiB" in text and "1.2%" in text
@@ -60,8 +84,10 @@ def test_whose_it_is_stands_in_the_records_and_equal_stages_are_told_apart(flowc
         recipe = {**session.recipe.model_dump(mode="json"), "name": f"lr-{lr}"}
         RunRecord(home, recipe, outline(plan(session.nodes, session.store)), None).end("stopped")
         teachers[work.name] = f"lr-{lr}"
-    write_json(home / "runs" / "run-0.json", {"id": "run-0", "name": "odd", "pid": 1, "host": "h", "server": None,
-                                              "flow_run": None, "plan": [{"stage": 1}]})
+    write_json(
+        home / "runs" / "run-0.json",
+        {"id": "run-0", "name": "odd", "pid": 1, "host": "h", "server": None, "flow_run": None, "plan": [{"stage": 1}]},
+    )
     found = json.loads(flowctl("status", "--json").stdout)
     assert {item["fingerprint"]: item["recipe"] for item in found} == teachers and len(teachers) == 2
     _, *lines = flowctl("status").stdout.splitlines()

@@ -30,8 +30,16 @@ def ran(monkeypatch):
     ran = []
 
     def couplings(job):
-        facts = BankFacts(kind="encoded", rows=SHARDS * SHARD, draws=1, shape=(1, 2, 2), dtype="float32", shard=SHARD,
-                          seed=1, producer="teacher")
+        facts = BankFacts(
+            kind="encoded",
+            rows=SHARDS * SHARD,
+            draws=1,
+            shape=(1, 2, 2),
+            dtype="float32",
+            shard=SHARD,
+            seed=1,
+            producer="teacher",
+        )
         writer = BankWriter(job.out / "bank.zarr", facts)
         for shard in writer.missing():
             writer.write(shard.index, z=np.random.default_rng(shard.index).normal(size=(SHARD, 1, 2, 2)))
@@ -44,6 +52,7 @@ def ran(monkeypatch):
     def module(stage):
         run = couplings if stage.name == "bank" else fakes.module(stage).run
         return types.SimpleNamespace(run=lambda job: ran.append(job.stage) or run(job))
+
     monkeypatch.setattr(dag.Stage, "module", module)
     return ran
 
@@ -103,9 +112,18 @@ def tear(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-3])
 
 
-@pytest.mark.parametrize(("file", "damage"), [
-    ("artifact.json", flip), ("artifact.json", Path.unlink), ("payload.txt", tear), ("bank.zarr/bank.json", flip),
-    ("bank.zarr/bank.json", Path.unlink), ("bank.zarr/facts.json", flip), ("bank.zarr/z/zarr.json", tear)])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("artifact.json", flip),
+        ("artifact.json", Path.unlink),
+        ("payload.txt", tear),
+        ("bank.zarr/bank.json", flip),
+        ("bank.zarr/bank.json", Path.unlink),
+        ("bank.zarr/facts.json", flip),
+        ("bank.zarr/z/zarr.json", tear),
+    ],
+)
 def test_no_shard_is_encoded_for_any_other_file_beside_a_bank(flowctl, store, ran, file, damage):
     couplings = root(store, "bank")
     before = content(couplings)
@@ -127,8 +145,9 @@ def test_a_bank_that_cannot_be_continued_is_made_whole(flowctl, store, ran):
     assert content(couplings) == before and not list((store.home / "work").glob(".*"))
 
 
-@pytest.mark.parametrize(("file", "damage"), [("payload.txt", flip), ("payload.txt", Path.unlink),
-                                              ("artifact.json", tear)])
+@pytest.mark.parametrize(
+    ("file", "damage"), [("payload.txt", flip), ("payload.txt", Path.unlink), ("artifact.json", tear)]
+)
 def test_any_other_artifact_is_made_anew_by_its_stage(flowctl, store, ran, file, damage):
     teacher = root(store, "teacher")
     before = content(teacher)
@@ -188,6 +207,7 @@ def test_what_is_in_use_is_left_alone(flowctl, store, ran, tiny, monkeypatch):
 
 def _plan(tiny: str):
     from flows.session.session import Session
+
     session = Session.open(load(tiny))
     return outline(plan(session.nodes, session.store))
 
@@ -213,6 +233,7 @@ def test_ctrl_c_keeps_the_shards_that_were_sound(flowctl, store, ran, tiny, monk
     def signalled(stage):
         run = working(stage).run
         return types.SimpleNamespace(run=lambda job: os.kill(os.getpid(), signal.SIGINT) or run(job))
+
     with monkeypatch.context() as patch:
         patch.setattr(dag.Stage, "module", signalled)
         result = flowctl("verify", "--repair")
@@ -256,11 +277,13 @@ def test_work_that_goes_on_is_not_looked_at(flowctl, store, tiny):
     assert flowctl("verify").exit_code == 1
 
 
-@pytest.mark.parametrize(("stage", "file", "made"), [
-    ("teacher", "payload.txt", ["teacher"]), ("bank", "bank.zarr/z/c.2.0.0.0", ["bank", 2])])
+@pytest.mark.parametrize(
+    ("stage", "file", "made"), [("teacher", "payload.txt", ["teacher"]), ("bank", "bank.zarr/z/c.2.0.0.0", ["bank", 2])]
+)
 def test_what_another_process_has_mended_meanwhile_is_not_made_twice(store, ran, tiny, stage, file, made):
     from flows.session.display import Display
     from flows.upkeep.repair import Repairs
+
     flip(root(store, stage) / file)
     first, second = (Repairs(store, [load(tiny)], {}, Display()) for _ in range(2))
     findings = [repairs.look(root(store, stage)) for repairs in (first, second)]
@@ -303,7 +326,7 @@ def test_unknown_names_are_answered_with_each_known_one_once(flowctl, store):
         record(make_all(load(str(store.home.parent / "tiny.yaml"))))
     for command in ("verify", "rm"):
         result = flowctl(command, "zzzzz")
-        assert result.exit_code == 2 and len(re.findall(r' tiny\b(?!-)', result.stderr)) == 1
+        assert result.exit_code == 2 and len(re.findall(r" tiny\b(?!-)", result.stderr)) == 1
 
 
 def test_a_recipe_on_record_is_known_by_its_name(flowctl, store):

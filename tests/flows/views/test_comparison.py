@@ -52,6 +52,7 @@ def make(recipe, *seeds):
 
 # -- finding ---------------------------------------------------------------------------------------------------------
 
+
 def test_recipes_at_their_own_seeds(flowctl, finished, tiny, other, tmp_path):
     make(other, 3)
     result = flowctl("compare", tiny, other, "--plot", tmp_path / "x.png")
@@ -70,7 +71,8 @@ def test_recipes_at_several_seeds(flowctl, tiny, other, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     tree = json.loads(result.stdout)
     assert [(run["recipe"], run["seed"]) for run in tree["runs"]] == [
-        (name, seed) for name in ("tiny", "other") for seed in range(3)]
+        (name, seed) for name in ("tiny", "other") for seed in range(3)
+    ]
     assert {row["seeds"] for row in tree["rows"]} == {3}
     assert {"teacher", "bank", "student", "evaluation"} <= tree["runs"][0]["seconds"].keys()
     assert len({run["fingerprints"]["student"] for run in tree["runs"]}) == 6  # each has trained its own
@@ -98,6 +100,7 @@ def test_overrides_hold_for_all(flowctl, tiny, other):
 
 
 # -- what is missing -------------------------------------------------------------------------------------------------
+
 
 def test_what_is_missing_is_told_with_its_commands(flowctl, tiny, other):
     make(tiny, 0, 2)
@@ -127,11 +130,18 @@ def test_a_teacher_that_is_gone_costs_a_figure_only(flowctl, finished, tiny):
     assert "teacher" not in run["seconds"] and run["teacher_bits"] is None
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (("--seeds", "0,x"), "--seeds lists different whole numbers"), (("--seeds", "1,1"), "whole numbers"),
-    (("--seeds", "-1"), "whole numbers"), (("--seeds", ""), "whole numbers"), (("--plot", "x.gif"), ".png"),
-    (("{tiny}",), "tiny at seed 0"), (("--set", "studnet.seed=1"), "Did you mean 'student'?"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seeds", "0,x"), "--seeds lists different whole numbers"),
+        (("--seeds", "1,1"), "whole numbers"),
+        (("--seeds", "-1"), "whole numbers"),
+        (("--seeds", ""), "whole numbers"),
+        (("--plot", "x.gif"), ".png"),
+        (("{tiny}",), "tiny at seed 0"),
+        (("--set", "studnet.seed=1"), "Did you mean 'student'?"),
+    ],
+)
 def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, said, monkeypatch):
     monkeypatch.setattr(comparison, "_waited", lambda command: pytest.fail("a child was started"))
     result = flowctl("compare", tiny, *(word.format(tiny=tiny) for word in words), "--run")
@@ -140,6 +150,7 @@ def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, said,
 
 # -- making ----------------------------------------------------------------------------------------------------------
 
+
 def test_children_make_what_is_missing_and_nothing_else(flowctl, tiny, other, maker, capfd):
     make(tiny, 0)
     kept = Store().find("student", _student(tiny, 0)).provenance.created
@@ -147,7 +158,10 @@ def test_children_make_what_is_missing_and_nothing_else(flowctl, tiny, other, ma
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["runs"]) == 4
     assert [line.split("] ")[0] for line in result.stderr.splitlines() if line.startswith("[")] == [
-        "[1 of 3", "[2 of 3", "[3 of 3"]
+        "[1 of 3",
+        "[2 of 3",
+        "[3 of 3",
+    ]
     assert Store().find("student", _student(tiny, 0)).provenance.created == kept
     told = capfd.readouterr()
     assert told.err.count("said by the child") == 3 and "child" not in told.out
@@ -217,7 +231,13 @@ main()
 def test_the_whole_program_makes_and_compares(home, tiny, other):
     """`flowctl compare --run`, whose children are `flowctl run` with Prefect and the fake stages."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    done = subprocess.run([sys.executable, "-c", PROGRAM, "compare", tiny, other, "--seeds", "0,1", "--run", "--json"],
-                          cwd=ROOT, env=clean, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "compare", tiny, other, "--seeds", "0,1", "--run", "--json"],
+        cwd=ROOT,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 4 and done.stderr.count("evaluation: run") == 4

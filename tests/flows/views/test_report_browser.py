@@ -57,10 +57,24 @@ def test_nothing_is_missing_and_nothing_is_complained_of(page, address, width, m
     assert found["images"] == [True] * 6
     assert len(found["charts"]) == 6 and min(found["charts"]) > 200 and found["lost"] == 0
     assert found["headings"] == [
-        "nfm-digits", "A warning", "Samples", "FD-classifier by network calls", "What an image costs",
-        "Rounds of reflow", "Other measures of the same samples", "From noise to images", "Copies of training images?",
-        "The teacher", "The couplings", "The student", "The student after 1 round of reflow", "The one-step student",
-        "Protocol", "Stages", "Make it again"]
+        "nfm-digits",
+        "A warning",
+        "Samples",
+        "FD-classifier by network calls",
+        "What an image costs",
+        "Rounds of reflow",
+        "Other measures of the same samples",
+        "From noise to images",
+        "Copies of training images?",
+        "The teacher",
+        "The couplings",
+        "The student",
+        "The student after 1 round of reflow",
+        "The one-step student",
+        "Protocol",
+        "Stages",
+        "Make it again",
+    ]
     assert found["tables"] == 7 and found["wide"] <= 0 and found["beyond"] == [] and found["small"] == 0
 
 

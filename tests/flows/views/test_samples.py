@@ -45,8 +45,9 @@ def drawn(home, monkeypatch):
 
 def expected(made, z, labels, condition=None):
     how = Sweep(grid="uniform", nfe=(2,))
-    x, _ = student_samples(networks.load_network(made["student"]), z, labels, how, 2, path_of(made["student"]),
-                           condition)
+    x, _ = student_samples(
+        networks.load_network(made["student"]), z, labels, how, 2, path_of(made["student"]), condition
+    )
     return quantise(x.numpy(), 17)
 
 
@@ -92,20 +93,34 @@ def test_data_to_data_draws_from_the_test_images_of_the_source(drawn):
 DISTILLED = ["onestep.mode=distil", "onestep.steps=2", "pairs.grid=uniform", "evaluation.onestep=[]"]
 
 
-@pytest.mark.parametrize(("model", "asked", "said"), [
-    ("teacher", {"steps": 999, "solver": "rk4"}, r"'--steps 999 --solver rk4'\. Leave --steps and --solver out"),
-    ("teacher", {"solver": "euler"}, "inverted block by block"),
-    ("onestep", {"steps": 3}, r"distilled to .* here 2, .* '--steps 3'"),
-    ("onestep", {"solver": "heun"}, "'--solver heun'"),
-    ("onestep", {"guidance": 2.0}, "always know the class.*'--guidance 2'"),
-    ("student", {"guidance": 0.0}, "student.label_drop 0")])
+@pytest.mark.parametrize(
+    ("model", "asked", "said"),
+    [
+        ("teacher", {"steps": 999, "solver": "rk4"}, r"'--steps 999 --solver rk4'\. Leave --steps and --solver out"),
+        ("teacher", {"solver": "euler"}, "inverted block by block"),
+        ("onestep", {"steps": 3}, r"distilled to .* here 2, .* '--steps 3'"),
+        ("onestep", {"solver": "heun"}, "'--solver heun'"),
+        ("onestep", {"guidance": 2.0}, "always know the class.*'--guidance 2'"),
+        ("student", {"guidance": 0.0}, "student.label_drop 0"),
+    ],
+)
 def test_what_a_network_has_no_use_for_or_never_learned_is_refused(tmp_path, monkeypatch, model, asked, said):
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path))
     recipe = load("nfm-digits", [*DISTILLED, "student.label_drop=0"])
     allowed = {"onestep": {"steps": 2, "solver": "euler", "guidance": 1.0}, "teacher": {"guidance": 0.5}}
     with pytest.raises(InputError, match=said):
-        draw(recipe, Wish(model, **{"steps": None, "solver": None, "guidance": None, **asked}, class_=None, seed=0,
-                          count=1))
+        draw(
+            recipe,
+            Wish(model, **{"steps": None, "solver": None, "guidance": None, **asked}, class_=None, seed=0, count=1),
+        )
     with pytest.raises(InputError, match="needs a finished network"):  # as far as that it comes
-        draw(recipe, Wish(model, **{"steps": None, "solver": None, "guidance": None, **allowed.get(model, {})},
-                          class_=None, seed=0, count=1))
+        draw(
+            recipe,
+            Wish(
+                model,
+                **{"steps": None, "solver": None, "guidance": None, **allowed.get(model, {})},
+                class_=None,
+                seed=0,
+                count=1,
+            ),
+        )

@@ -15,8 +15,10 @@ def generator(seed=0):
 
 
 def pairs(n=48, shape=(3, 8, 8), seed=0):
-    return (torch.rand(n, *shape, generator=generator(seed)) * 2 - 1,
-            torch.randn(n, *shape, generator=generator(seed + 1)))
+    return (
+        torch.rand(n, *shape, generator=generator(seed)) * 2 - 1,
+        torch.randn(n, *shape, generator=generator(seed + 1)),
+    )
 
 
 @pytest.mark.parametrize("regularisation", [10, 0.3, 0.1, 0.03, 0.01])
@@ -57,11 +59,14 @@ def test_cost_grows_with_regularisation_between_the_two():
     assert costs == sorted(costs) and exact <= costs[0] * (1 + 1e-4) and costs[0] < costs[-1] < cost.mean() * (1 + 1e-4)
 
 
-@pytest.mark.parametrize("change", [
-    lambda x, z: (10 * x, z),
-    lambda x, z: (x + 0.5, z),
-    lambda x, z: (torch.cat([x, 0 * x], 1), torch.cat([z, torch.randn(z.shape, generator=generator(9))], 1)),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, z: (10 * x, z),
+        lambda x, z: (x + 0.5, z),
+        lambda x, z: (torch.cat([x, 0 * x], 1), torch.cat([z, torch.randn(z.shape, generator=generator(9))], 1)),
+    ],
+)
 def test_regularisation_knows_no_contrast_brightness_or_padding(change):
     torch.testing.assert_close(plan(*change(*pairs()), 0.2), plan(*pairs(), 0.2), rtol=0.02, atol=1e-6)
 
@@ -111,8 +116,9 @@ def test_within_class():
 
 def test_images_all_alike_are_paired_at_random():
     x = torch.zeros(8, 1, 2, 2)
-    assert torch.equal(plan(x, torch.randn(x.shape, generator=generator()), 0.01),
-                       torch.full((8, 8), 1 / 64, dtype=torch.float64))
+    assert torch.equal(
+        plan(x, torch.randn(x.shape, generator=generator()), 0.01), torch.full((8, 8), 1 / 64, dtype=torch.float64)
+    )
     assert Entropic(0.01).pair(x[:1], None, torch.arange(1), generator()).shape == (1, 1, 2, 2)
 
 

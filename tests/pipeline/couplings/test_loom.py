@@ -241,8 +241,9 @@ def test_without_refinement_the_assignment_is_fixed():
 def test_interpolation_ends_in_the_two_pure_couplings():
     x, rows = images(20), torch.arange(20)
     source = SeededNoises(2, 20, SHAPE)
-    assert torch.equal(Loom(source, interpolate=1.0).pair(x, None, rows, generator()),
-                       Loom(source).pair(x, None, rows, generator()))
+    assert torch.equal(
+        Loom(source, interpolate=1.0).pair(x, None, rows, generator()), Loom(source).pair(x, None, rows, generator())
+    )
     for step in range(3):
         free = Loom(source, interpolate=0.0).pair(x, None, rows, generator(step))
         assert torch.equal(free, Independent().pair(x, None, rows, generator(step)))

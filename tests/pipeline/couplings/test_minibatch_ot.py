@@ -59,13 +59,16 @@ def test_costs_what_a_network_simplex_finds(n):
     assert cost(x, z) / n > 1.02 * plan
 
 
-@pytest.mark.parametrize("change", [
-    lambda x: 1e4 * x,
-    lambda x: 1e-4 * x,
-    lambda x: x + 1000,
-    lambda x: x * torch.logspace(-3, 3, len(x)).view(-1, 1, 1, 1),
-    lambda x: x[torch.arange(len(x)) // 8],  # copies
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: 1e4 * x,
+        lambda x: 1e-4 * x,
+        lambda x: x + 1000,
+        lambda x: x * torch.logspace(-3, 3, len(x)).view(-1, 1, 1, 1),
+        lambda x: x[torch.arange(len(x)) // 8],  # copies
+    ],
+)
 def test_exact_for_costs_of_any_scale(change):
     x, z = change(images(128, (1, 8, 8)).double()), noise(128, (1, 8, 8)).double()
     full = cdist(x.flatten(1), z.flatten(1), "sqeuclidean")

@@ -102,8 +102,14 @@ def test_estimate_of_the_divergence_is_unbiased():
 def test_the_answer_is_an_average_of_the_iterates_that_forgets_the_first_ones():
     """Of step k with the weight k (k + 1) (k + 2), so about k^3."""
     iterates = []
-    potentials = fit_potentials(images().flatten(1), seed=0, batch=16, passes=3, tolerance=0.1,
-                                on_step=lambda ascent: iterates.append(ascent.iterate.clone()))
+    potentials = fit_potentials(
+        images().flatten(1),
+        seed=0,
+        batch=16,
+        passes=3,
+        tolerance=0.1,
+        on_step=lambda ascent: iterates.append(ascent.iterate.clone()),
+    )
     weights = torch.tensor([k * (k + 1.0) * (k + 2) for k in range(1, len(iterates) + 1)], dtype=torch.float64)
     average = (weights[:, None] * torch.stack(iterates)).sum(0) / weights.sum()
     assert len(iterates) == 23 and (average - iterates[-1]).abs().max() > 0.1
@@ -236,17 +242,20 @@ def test_a_class_of_one():
     assert rows[0] == rows[2] == 4
 
 
-@pytest.mark.parametrize(("change", "rule"), [
-    ({"points": images().double()}, "float32"),
-    ({"points": images() * math.nan}, "finite"),
-    ({"points": images()[:0]}, "points"),
-    ({"labels": torch.zeros(7, dtype=torch.long)}, "class"),
-    ({"labels": torch.full((120,), -1)}, "class"),
-    ({"batch": 0}, "batch"),
-    ({"passes": 0}, "passes"),
-    ({"tolerance": 0}, "tolerance"),
-    ({"state": Ascent(*torch.zeros(2, 5), *torch.zeros(4, 1, dtype=torch.long)).tensors()}, "120 points"),
-])
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"points": images().double()}, "float32"),
+        ({"points": images() * math.nan}, "finite"),
+        ({"points": images()[:0]}, "points"),
+        ({"labels": torch.zeros(7, dtype=torch.long)}, "class"),
+        ({"labels": torch.full((120,), -1)}, "class"),
+        ({"batch": 0}, "batch"),
+        ({"passes": 0}, "passes"),
+        ({"tolerance": 0}, "tolerance"),
+        ({"state": Ascent(*torch.zeros(2, 5), *torch.zeros(4, 1, dtype=torch.long)).tensors()}, "120 points"),
+    ],
+)
 def test_refuses(change, rule):
     with pytest.raises(InputError, match=rule):
         fit_potentials(**{"points": images(), "seed": 0, **change})

@@ -12,9 +12,17 @@ def make_autoencoder(folder: Path, channels: int = 1, seed: int = 0, **changes: 
     """Save one to `folder` and return it: latents of 4 channels and half the size."""
     from diffusers import AutoencoderKL
 
-    shape = {"in_channels": channels, "out_channels": channels, "latent_channels": 4, "block_out_channels": (8, 8),
-             "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
-             "norm_num_groups": 4, "scaling_factor": 4.0, "shift_factor": 0.1}
+    shape = {
+        "in_channels": channels,
+        "out_channels": channels,
+        "latent_channels": 4,
+        "block_out_channels": (8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "norm_num_groups": 4,
+        "scaling_factor": 4.0,
+        "shift_factor": 0.1,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AutoencoderKL(**{**shape, **changes}).eval()

@@ -48,8 +48,9 @@ def test_a_mean_and_deviation_for_each_channel(tmp_path):
 @torch.no_grad()
 def test_without_a_shift(tmp_path):
     network = make_autoencoder(tmp_path, shift_factor=None)
-    torch.testing.assert_close(Autoencoder.load(tmp_path).encode(images()),
-                               4 * network.encode(images()).latent_dist.mean)
+    torch.testing.assert_close(
+        Autoencoder.load(tmp_path).encode(images()), 4 * network.encode(images()).latent_dist.mean
+    )
 
 
 def test_pieces_change_nothing_but_rounding(tmp_path, monkeypatch):
@@ -74,7 +75,7 @@ def test_images_that_do_not_fit(tmp_path):
     make_autoencoder(tmp_path, channels=3)
     found = Autoencoder.load(tmp_path)
     assert found.latent_shape(3, 32) == (4, 16, 16)
-    with pytest.raises(InputError, match=r"images of 3 channels; got '1 channel'"):
+    with pytest.raises(InputError, match=r"images of 3 channels, got '1 channel'"):
         found.latent_shape(1, 32)
     with pytest.raises(InputError, match=r"multiple of 2 pixels.*data\.size"):
         found.latent_shape(3, 33)

@@ -29,16 +29,28 @@ def home(tmp_path_factory):
     rng = np.random.default_rng(0)
     train = Split(rng.integers(0, 256, (COUNT, 1, 4, 4), dtype=np.uint8), np.arange(COUNT) % 3)
     write_imageset(home / "images.zarr", "made", train, train, classes=["a", "b", "c"])
-    facts = {"kind": "encoded", "rows": 2 * COUNT, "draws": DRAWS, "shape": (1, 4, 4), "dtype": "float32", "shard": 32,
-             "seed": 0, "producer": "0123abcd", "flips": True}
+    facts = {
+        "kind": "encoded",
+        "rows": 2 * COUNT,
+        "draws": DRAWS,
+        "shape": (1, 4, 4),
+        "dtype": "float32",
+        "shard": 32,
+        "seed": 0,
+        "producer": "0123abcd",
+        "flips": True,
+    }
     flat = np.arange(2 * COUNT * DRAWS)
     z = np.broadcast_to(flat[:, None, None, None], (len(flat), 1, 4, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "CHUNK_BYTES", 8 * 64)
         for name, changes, arrays in (
             ("bank.zarr", {}, {"z": z}),
-            ("pairs.zarr", {"kind": "generated", "dtype": "float16", "flips": False},
-             {"z": z, "x": -z, "labels": flat % 3}),
+            (
+                "pairs.zarr",
+                {"kind": "generated", "dtype": "float16", "flips": False},
+                {"z": z, "x": -z, "labels": flat % 3},
+            ),
         ):
             writer = BankWriter(home / name, BankFacts(**facts | changes), tuple(arrays))
             for index, start, stop in writer.shards:
@@ -49,8 +61,9 @@ def home(tmp_path_factory):
 
 
 def batches(dataset, workers=0):
-    return list(DataLoader(dataset, batch_size=None, num_workers=workers,
-                           multiprocessing_context=CLEAN if workers else None))
+    return list(
+        DataLoader(dataset, batch_size=None, num_workers=workers, multiprocessing_context=CLEAN if workers else None)
+    )
 
 
 def flat(found):

@@ -15,11 +15,12 @@ def examples(flips=False):
     return Examples(IMAGES, LABELS, 256, flips)
 
 
-@pytest.mark.parametrize(("asked", "rows", "first"), [
-    ({}, 3, 0), ({"flips": True}, 6, 0), ({"split": "test"}, 2, 3)])
+@pytest.mark.parametrize(("asked", "rows", "first"), [({}, 3, 0), ({"flips": True}, 6, 0), ({"split": "test"}, 2, 3)])
 def test_those_of_a_split(asked, rows, first):
-    parts = {name: SimpleNamespace(images=IMAGES[part], labels=LABELS[part])
-             for name, part in (("train", slice(0, 3)), ("test", slice(3, 5)))}
+    parts = {
+        name: SimpleNamespace(images=IMAGES[part], labels=LABELS[part])
+        for name, part in (("train", slice(0, 3)), ("test", slice(3, 5)))
+    }
     found = Examples.of(SimpleNamespace(**parts, levels=200), **asked)
     assert len(found) == rows and found.levels == 200
     assert np.array_equal(found.images[0], IMAGES[first]) and found.labels[0] == LABELS[first]

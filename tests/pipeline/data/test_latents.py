@@ -77,7 +77,8 @@ def test_the_artifact_decodes_without_the_folder(tmp_path, folder):
     latents = torch.from_numpy(ImageSet.open(made.out / stage.IMAGES).test.images)
     copy = made.out / stage.AUTOENCODER
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == {
-        file.name: file.read_bytes() for file in folder.iterdir()}
+        file.name: file.read_bytes() for file in folder.iterdir()
+    }
     torch.testing.assert_close(decoder(Published(), "cpu")(latents), Autoencoder.load(folder).decode(latents))
     (copy / "config.json").write_text("{")
     with pytest.raises(DamageError, match="--force data"):

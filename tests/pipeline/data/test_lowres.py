@@ -55,8 +55,9 @@ def test_digits_at_half_size():
 def test_a_factor_of_one_rounds_only():
     x = unit(17, [[0, 16], [5, 7]])
     assert torch.equal(low_resolution(x, 1, 17), x)
-    assert torch.equal(low_resolution(low_resolution(unit(17, [[0, 16], [5, 7]]), 2, 17), 2, 17),
-                       low_resolution(x, 2, 17))
+    assert torch.equal(
+        low_resolution(low_resolution(unit(17, [[0, 16], [5, 7]]), 2, 17), 2, 17), low_resolution(x, 2, 17)
+    )
 
 
 @pytest.mark.parametrize("factor", [0, -2, 3])

@@ -33,13 +33,29 @@ def test_fingerprints_without_rounds_are_frozen():
     """Banks and students of older versions are found: a change here orphans all of them."""
     found = {name: node.fingerprint[:12] for name, node in dag.build(load("nfm-digits")).items()}
     assert {name: found[name] for name in ("student", "pairs", "onestep")} == {
-        "student": "8f938f9130d5", "pairs": "42d9572f1498", "onestep": "8e9f1e5a8883"}
+        "student": "8f938f9130d5",
+        "pairs": "42d9572f1498",
+        "onestep": "8e9f1e5a8883",
+    }
 
 
 def test_two_rounds_lie_between_the_student_and_its_distillation():
     found = nodes(ROUND, MIXED)
-    assert list(found) == ["data", "reference", "teacher", "bank", "student", "pairs-1", "reflow-1", "pairs-2",
-                           "reflow-2", "pairs", "onestep", "evaluation", "report"]
+    assert list(found) == [
+        "data",
+        "reference",
+        "teacher",
+        "bank",
+        "student",
+        "pairs-1",
+        "reflow-1",
+        "pairs-2",
+        "reflow-2",
+        "pairs",
+        "onestep",
+        "evaluation",
+        "report",
+    ]
     reads = {name: set(node.inputs) for name, node in found.items()}
     assert reads["pairs-1"] == {"data", "student"} and reads["reflow-1"] == {"data", "student", "pairs-1"}
     assert reads["pairs-2"] == {"data", "reflow-1"}
@@ -49,7 +65,11 @@ def test_two_rounds_lie_between_the_student_and_its_distillation():
     assert reads["report"] == set(found) - {"report"}
     assert [node.inputs.keys() <= set(list(found)[:place]) for place, node in enumerate(found.values())] == [True] * 13
     assert {node.stage.kind for node in found.values()} == set(found) - {
-        "pairs-1", "pairs-2", "reflow-1", "reflow-2"} | {"reflow"}
+        "pairs-1",
+        "pairs-2",
+        "reflow-1",
+        "reflow-2",
+    } | {"reflow"}
     assert found["reflow-2"].stage.result is ReflowResult
     assert isinstance(found["reflow-2"].config, Reflow) and found["reflow-2"].config.seed == 0
     assert type(found["pairs-2"].config) is Pairs and found["pairs-2"].config.seed == 0
@@ -140,6 +160,7 @@ def test_the_estimate_counts_each_copy_of_the_weights(stage):
     """In memory the weights, their gradient, two moments and the average; on disk two checkpoints, without gradients.
 
     What autograd keeps grows with the batch. At a batch of 0 copies are left, and masks and views of weights."""
+
     def at(batch, averages="[]"):
         asked = [f"{stage}.training.batch={batch}", f"{stage}.training.averages={averages}"]
         return estimate(dag.build(load("nfm-digits", asked))[stage])
@@ -176,44 +197,65 @@ def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_i
 
 
 def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
-    made = load("nfm-digits", ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun",
-                               "pairs.nfe=16"])
+    made = load(
+        "nfm-digits",
+        ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun", "pairs.nfe=16"],
+    )
     assert reduced(made).pairs.nfe == 8 and reduced(made).onestep.steps == 4
 
 
-@pytest.mark.parametrize(("overrides", "rule"), [
-    ([*ALONE, "student.path={kind: vp}", f"reflow=[{ROUND}]", "pairs=null", "onestep=null"], "on the linear path can"),
-    (["onestep.steps=3"], "multiple of 3"),
-    (["onestep.steps=2", "pairs.grid=quadratic"], r"pairs\.grid to uniform"),
-    (["onestep.steps=2", "pairs.solver=rk4", "pairs.guidance=2.0"], "multiple of 16"),
-    (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
-    (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"to 1 step has learned that alone.*nfe: \[1\]"),
-    (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "to 1 step has learned that"),
-    (["onestep.steps=2", "evaluation.onestep=[{nfe: [2]}]"], r"to 2 steps has learned those.*uniform, nfe: \[2\]"),
-    (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "always know the class"),
-    ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "always know the class"),
-    ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "always know the class"),
-    (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
-    (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
-    (["pairs.solver=dopri5"], "null for dopri5"),
-    (["pairs.nfe=null"], "null for dopri5"),
-    (["evaluation.reflow=[{nfe: [1]}]"], "section reflow"),
-    (["reflow=[{training: {images: 10, batch: 4, lr: 0.1, ema: 3}}]"], r"pairs"),
-    ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [1], ema: power-0.1}]"], "power-0.1"),
-    ([*ALONE, f"reflow=[{ROUND}]", "student.training.batch=129", "compute.nproc=3"], r"reflow-1\.training\.batch"),
-    ([f"reflow=[{', '.join([ROUND] * 10)}]"], "at most 9"),
-    (["onestep.loss={kind: lpips-huber}"], "features"),
-    (["onestep.loss={kind: lpips-huber, features: a, linear: b}", "data.source=images", "data.path=a",
-      "data.autoencoder=a"], "latents"),
-])
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        (
+            [*ALONE, "student.path={kind: vp}", f"reflow=[{ROUND}]", "pairs=null", "onestep=null"],
+            "on the linear path can",
+        ),
+        (["onestep.steps=3"], "multiple of 3"),
+        (["onestep.steps=2", "pairs.grid=quadratic"], r"pairs\.grid to uniform"),
+        (["onestep.steps=2", "pairs.solver=rk4", "pairs.guidance=2.0"], "multiple of 16"),
+        (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
+        (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"to 1 step has learned that alone.*nfe: \[1\]"),
+        (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "to 1 step has learned that"),
+        (["onestep.steps=2", "evaluation.onestep=[{nfe: [2]}]"], r"to 2 steps has learned those.*uniform, nfe: \[2\]"),
+        (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "always know the class"),
+        ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "always know the class"),
+        ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "always know the class"),
+        (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
+        (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
+        (["pairs.solver=dopri5"], "null for dopri5"),
+        (["pairs.nfe=null"], "null for dopri5"),
+        (["evaluation.reflow=[{nfe: [1]}]"], "section reflow"),
+        (["reflow=[{training: {images: 10, batch: 4, lr: 0.1, ema: 3}}]"], r"pairs"),
+        ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [1], ema: power-0.1}]"], "power-0.1"),
+        ([*ALONE, f"reflow=[{ROUND}]", "student.training.batch=129", "compute.nproc=3"], r"reflow-1\.training\.batch"),
+        ([f"reflow=[{', '.join([ROUND] * 10)}]"], "at most 9"),
+        (["onestep.loss={kind: lpips-huber}"], "features"),
+        (
+            [
+                "onestep.loss={kind: lpips-huber, features: a, linear: b}",
+                "data.source=images",
+                "data.path=a",
+                "data.autoencoder=a",
+            ],
+            "latents",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_refused_with_a_remedy(overrides, rule):
     with pytest.raises(InputError, match=rule):
         load("nfm-digits", overrides)
 
 
 def test_a_rehearsal_has_calls_and_samples_enough_for_guidance_and_kid():
-    made = load("nfm-digits", ["evaluation.student=[{solver: heun, nfe: [12], guidance: 2.0}]",
-                               "evaluation.metrics=[kid]", "pairs.guidance=2.0"])
+    made = load(
+        "nfm-digits",
+        [
+            "evaluation.student=[{solver: heun, nfe: [12], guidance: 2.0}]",
+            "evaluation.metrics=[kid]",
+            "pairs.guidance=2.0",
+        ],
+    )
     small = reduced(made)
     assert Recipe.model_validate(small.model_dump()).evaluation.student[0].nfe == (4,)
     assert small.pairs.nfe == 2 and small.evaluation.samples >= 20

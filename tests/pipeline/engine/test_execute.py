@@ -39,16 +39,18 @@ def ran(monkeypatch):
         return RESULT
 
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
-    monkeypatch.setattr(dag, "STAGES", (dag.Stage("data", 1, (), DataResult),
-                                        dag.Stage("reference", 1, ("data",), DataResult)))
+    monkeypatch.setattr(
+        dag, "STAGES", (dag.Stage("data", 1, (), DataResult), dag.Stage("reference", 1, ("data",), DataResult))
+    )
     return ran
 
 
 def run_all(nodes, store, **options):
     made = {}
     for name, node in nodes.items():
-        made[name] = execute(node, {role: made[role].artifact for role in node.inputs}, store,
-                             load("nfm-digits").compute, **options)
+        made[name] = execute(
+            node, {role: made[role].artifact for role in node.inputs}, store, load("nfm-digits").compute, **options
+        )
     return {name: outcome.action for name, outcome in made.items()}
 
 
@@ -77,14 +79,19 @@ def test_the_plan_says_which_field_changed_and_which_input_moved(store, ran):
     assert actions(nodes("compute.threads=7", "seed=3"), store)["data"][0] == "reuse"
 
 
-@pytest.mark.parametrize("damage", [
-    lambda root: (root / "payload.bin").unlink(),
-    lambda root: (root / "payload.bin").write_bytes(b"torn"),
-    lambda root: (root / MANIFEST).write_bytes(b"{"),
-    lambda root: (root / MANIFEST).unlink(),
-    lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"metrics": {}})),
-    lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"odd": 1})),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root: (root / "payload.bin").unlink(),
+        lambda root: (root / "payload.bin").write_bytes(b"torn"),
+        lambda root: (root / MANIFEST).write_bytes(b"{"),
+        lambda root: (root / MANIFEST).unlink(),
+        lambda root: (root / MANIFEST).write_text(
+            json.dumps(json.loads((root / MANIFEST).read_text()) | {"metrics": {}})
+        ),
+        lambda root: (root / MANIFEST).write_text(json.dumps(json.loads((root / MANIFEST).read_text()) | {"odd": 1})),
+    ],
+)
 def test_a_damaged_artifact_is_named_and_made_anew(store, ran, damage, caplog):
     run_all(nodes(), store)
     root = store.find("data", nodes()["data"].fingerprint).root
@@ -180,8 +187,11 @@ def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
     rerun.request(nodes(), ["data"], store)
     assert actions(nodes(), store)["data"] == ("run", "forced by --force")
     there = []
-    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(
-        run=lambda job: there.append((job.work / "checkpoint").exists()) or RESULT))
+    monkeypatch.setattr(
+        dag.Stage,
+        "module",
+        lambda self: types.SimpleNamespace(run=lambda job: there.append((job.work / "checkpoint").exists()) or RESULT),
+    )
     assert execute(node, {}, store, load("nfm-digits").compute).action == "run" and there == [False]
 
 

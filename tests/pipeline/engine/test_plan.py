@@ -18,10 +18,20 @@ def store(tmp_path):
     for node in list(dag.build(load("nfm-digits")).values())[:3]:
         out = store.work(node.name, node.fingerprint) / "out"
         out.mkdir(parents=True)
-        store.publish(Artifact(
-            stage=node.name, stage_version=node.stage.version, name=node.label, fingerprint=node.fingerprint,
-            config=fingerprint_fields(node.config), inputs={role: made.fingerprint for role, made in node.inputs.items()},
-            metrics={}, files=(), provenance=PROVENANCE), out)
+        store.publish(
+            Artifact(
+                stage=node.name,
+                stage_version=node.stage.version,
+                name=node.label,
+                fingerprint=node.fingerprint,
+                config=fingerprint_fields(node.config),
+                inputs={role: made.fingerprint for role, made in node.inputs.items()},
+                metrics={},
+                files=(),
+                provenance=PROVENANCE,
+            ),
+            out,
+        )
     return store
 
 

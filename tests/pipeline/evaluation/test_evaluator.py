@@ -18,9 +18,19 @@ def test_calls_are_their_mean_over_batches_and_every_sample_counts_once(tmp_path
         seen.append((rows.tolist(), labels.tolist()))
         return z[rows], {0: 20.0, 4: 26.0, 8: 56.0}[int(rows[0])]
 
-    ruler = Evaluator(Pixels(), real, torch.arange(12) % 5, 256, 4, torch.device("cpu"), {"metric": "FD-pixels"},
-                  lambda samples: samples)
-    [score] = ruler.score(SamplerUnderTest("student", "dopri5", 0, {"guidance": 1.0}, make), 12, job(tmp_path, "evaluation"))
+    ruler = Evaluator(
+        Pixels(),
+        real,
+        torch.arange(12) % 5,
+        256,
+        4,
+        torch.device("cpu"),
+        {"metric": "FD-pixels"},
+        lambda samples: samples,
+    )
+    [score] = ruler.score(
+        SamplerUnderTest("student", "dopri5", 0, {"guidance": 1.0}, make), 12, job(tmp_path, "evaluation")
+    )
     assert seen == [(list(range(k, k + 4)), [row % 5 for row in range(k, k + 4)]) for k in (0, 4, 8)]
     assert score.nfe == pytest.approx(34)
     assert score.value == pytest.approx(frechet_distance(real, Moments.of(as_stored(z, 256).flatten(1))), rel=1e-6)

@@ -35,14 +35,25 @@ def entry(model, nfe, walk=print, **facts):
 
 
 def test_each_model_is_walked_at_its_most_calls():
-    made = [entry("teacher", 0, None), entry("student", 1), entry("student", 8), entry("student", 0),
-            entry("onestep", 1)]
+    made = [
+        entry("teacher", 0, None),
+        entry("student", 1),
+        entry("student", 8),
+        entry("student", 0),
+        entry("onestep", 1),
+    ]
     assert [(one.model, one.nfe) for one in _most_calls(made)] == [("student", 8), ("onestep", 1)]
 
 
-@pytest.mark.parametrize(("one", "words"), [
-    (entry("student", 1), "student, 1 call"), (entry("student", 0), "student, as many calls as it takes"),
-    (entry("reflow-1", 4, guidance=1.5), "student after 1 round of reflow, 4 calls, guidance 1.5"),
-    (entry("onestep", 1), "one-step student, 1 call"), (entry("teacher", 0), "teacher")])
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (entry("student", 1), "student, 1 call"),
+        (entry("student", 0), "student, as many calls as it takes"),
+        (entry("reflow-1", 4, guidance=1.5), "student after 1 round of reflow, 4 calls, guidance 1.5"),
+        (entry("onestep", 1), "one-step student, 1 call"),
+        (entry("teacher", 0), "teacher"),
+    ],
+)
 def test_captions(one, words):
     assert caption(one) == words

@@ -11,8 +11,10 @@ from pipeline.evaluation.neighbours import TrainingSetNeighbours
 
 def images(train=40, test=20, side=4):
     generator = np.random.default_rng(0)
-    splits = [SimpleNamespace(images=generator.integers(0, 256, (n, 3, side, side), dtype=np.uint8), labels=None)
-              for n in (train, test)]
+    splits = [
+        SimpleNamespace(images=generator.integers(0, 256, (n, 3, side, side), dtype=np.uint8), labels=None)
+        for n in (train, test)
+    ]
     return SimpleNamespace(train=splits[0], test=splits[1], levels=256)
 
 

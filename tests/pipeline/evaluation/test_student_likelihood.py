@@ -32,8 +32,9 @@ def test_bits_are_those_of_the_density_of_each_images_class(tmp_path, told):
     labels = np.arange(count) % 3
     images = SimpleNamespace(test=SimpleNamespace(images=levels, labels=labels if told else None), levels=17)
     task, rows = job(tmp_path, "evaluation"), torch.arange(count)
-    found = student_bits(Growing(), images, Likelihood(images=count, probes=2, tolerance=1e-6), task,
-                         torch.device("cpu"))
+    found = student_bits(
+        Growing(), images, Likelihood(images=count, probes=2, tolerance=1e-6), task, torch.device("cpu")
+    )
 
     u = uniform(derive(task.config.seed, "likelihood"), rows, torch.zeros_like(rows), (1, 4, 4))
     x = torch.from_numpy(levels / 8 - 1) + (u - 0.5) / 8

@@ -32,11 +32,19 @@ from tests.pipeline.stages.test_stages import run
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[3]
-OVERRIDES = ["reference.extractor=pixels", "evaluation.likelihood=null", "student.training.averages=[{width: 0.1}]",
-             "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2]}, {solver: heun, nfe: [3]}, "
-             "{solver: euler, grid: uniform, nfe: [1], ema: power-0.1}]"]
-STUDENT_ALONE = ["student.coupling=independent", "evaluation.onestep=[]", "evaluation.likelihood=null",
-                 *(f"{stage}=null" for stage in ("teacher", "bank", "pairs", "onestep"))]
+OVERRIDES = [
+    "reference.extractor=pixels",
+    "evaluation.likelihood=null",
+    "student.training.averages=[{width: 0.1}]",
+    "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2]}, {solver: heun, nfe: [3]}, "
+    "{solver: euler, grid: uniform, nfe: [1], ema: power-0.1}]",
+]
+STUDENT_ALONE = [
+    "student.coupling=independent",
+    "evaluation.onestep=[]",
+    "evaluation.likelihood=null",
+    *(f"{stage}=null" for stage in ("teacher", "bank", "pairs", "onestep")),
+]
 # What an export must do without; its script may import torch, safetensors and our networks.
 FORBIDDEN = ("prefect", "zarr", "numcodecs", "typer", "storage", "pipeline", "flows")
 ALONE = f"""
@@ -77,6 +85,7 @@ def subject(made, recipe):
         sweeps = () if model == "teacher" else getattr(recipe.evaluation, model)
         there = {role: artifact for role, artifact in made.items() if role not in without}
         return Subject("tiny", model, average, there, sweeps)
+
     return of
 
 
@@ -93,8 +102,9 @@ def alone(out, nfe, lines=5, more=""):
     assert len([line for line in script.splitlines() if line.strip()]) == lines
     code = ALONE + script + THEN.replace("NFE", repr(nfe)) + more
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=out.parent, env=environment, capture_output=True,
-                          text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=out.parent, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return load_file(out.parent / "made.safetensors")
 
@@ -104,8 +114,11 @@ def test_the_script_alone_makes_the_images_of_flowctl_sample(subject, home, reci
     network = networks.load_network(subject().artifact)
     _, z, labels = given(network, tmp_path)
     found = alone(out, [2, 1, 3])
-    for nfe, how in ((1, Sweep(grid="uniform", nfe=(1,))), (2, Sweep(grid="uniform", nfe=(2,))),
-                     (3, Sweep(solver="heun", nfe=(3,)))):
+    for nfe, how in (
+        (1, Sweep(grid="uniform", nfe=(1,))),
+        (2, Sweep(grid="uniform", nfe=(2,))),
+        (3, Sweep(solver="heun", nfe=(3,))),
+    ):
         expected, calls = student_samples(network, z, labels, how, nfe)
         assert calls == nfe
         torch.testing.assert_close(found[str(nfe)], expected, rtol=0, atol=1e-5)
@@ -142,8 +155,10 @@ def test_latents_come_with_the_decoder_of_their_own(tmp_path):
     out = export(Subject("tiny", "student", None, latent, [Sweep(nfe=(2,))]), tmp_path / "out")
     network = networks.load_network(latent["student"])
     _, z, labels = given(network, tmp_path)
-    script_then = "\nmade = {'x': vae.decode(sampler(given['z'], given['labels']) / scale + shift).sample.detach()}" \
-                  "\nsave_file(made, 'made.safetensors')"
+    script_then = (
+        "\nmade = {'x': vae.decode(sampler(given['z'], given['labels']) / scale + shift).sample.detach()}"
+        "\nsave_file(made, 'made.safetensors')"
+    )
     expected = decoder(latent["data"], "cpu")(student_samples(network, z, labels, Sweep(nfe=(2,)), 2)[0])
     found = alone(out, [2], lines=9, more=script_then)["x"]
     assert found.shape == (32, 1, 8, 8)
@@ -152,25 +167,47 @@ def test_latents_come_with_the_decoder_of_their_own(tmp_path):
 
 def test_the_folder_says_what_it_is(subject, tmp_path):
     out = export(subject(), tmp_path / "student")
-    assert sorted(file.name for file in out.iterdir()) == ["README.md", "network.json", "sampler.json", "samples.png",
-                                                           "weights.safetensors"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "README.md",
+        "network.json",
+        "sampler.json",
+        "samples.png",
+        "weights.safetensors",
+    ]
     facts = json.loads((out / "sampler.json").read_text())
     assert facts["shape"] == [1, 8, 8] and facts["classes"] == list("0123456789")
     assert facts["images"] | {"rounding": ""} == {"shape": [1, 8, 8], "range": [-1, 1], "levels": 17, "rounding": ""}
     assert (facts["path"], facts["average"]) == ({"kind": "linear"}, "half-life-128")
     assert [(way["solver"], way["grid"], way["nfe"]) for way in facts["ways"]] == [
-        ("euler", "uniform", 1), ("euler", "uniform", 2), ("heun", "quadratic", 3)]
+        ("euler", "uniform", 1),
+        ("euler", "uniform", 2),
+        ("heun", "quadratic", 3),
+    ]
     artifact = subject().artifact
     assert sha256_file(out / "weights.safetensors") == artifact.digest("weights.safetensors")
     assert Image.open(out / "samples.png").size > (100, 100)
     card = (out / "README.md").read_text()
-    for said in (artifact.fingerprint, "18,873 parameters", "| student | 1,024 | 16 |", "euler, uniform grid",
-                 "real images: 200", "generated images: 128", "17 levels, rounded half up", "seed of the noise: 0",
-                 "Teacher ", "two halves of the data", "torch " + artifact.provenance.packages["torch"], "## Licence",
-                 sha256_file(out / "weights.safetensors")):
+    for said in (
+        artifact.fingerprint,
+        "18,873 parameters",
+        "| student | 1,024 | 16 |",
+        "euler, uniform grid",
+        "real images: 200",
+        "generated images: 128",
+        "17 levels, rounded half up",
+        "seed of the noise: 0",
+        "Teacher ",
+        "two halves of the data",
+        "torch " + artifact.provenance.packages["torch"],
+        "## Licence",
+        sha256_file(out / "weights.safetensors"),
+    ):
         assert said in card, said
-    value = next(s["value"] for s in subject().made["evaluation"].metrics["scores"]
-                 if (s["model"], s["nfe"], s["protocol"]["ema"]) == ("student", 2, "half-life-128"))
+    value = next(
+        s["value"]
+        for s in subject().made["evaluation"].metrics["scores"]
+        if (s["model"], s["nfe"], s["protocol"]["ema"]) == ("student", 2, "half-life-128")
+    )
     assert facts["ways"][1]["score"] == value
 
 
@@ -214,6 +251,7 @@ def test_onnx_is_one_more_file_with_its_check_in_the_card(subject, tmp_path, mon
         seen.append(network)
         path.write_bytes(b"onnx")
         return Checked(3e-7, 20)
+
     monkeypatch.setattr("pipeline.export._write.write_onnx", write)
     out = export(subject("onestep"), tmp_path / "out", onnx=True)
     assert (out / "network.onnx").read_bytes() == b"onnx" and seen[0].config.classes == 10

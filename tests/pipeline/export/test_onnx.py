@@ -25,8 +25,21 @@ def trained(network):
 
 
 def unet():
-    return trained(UNet(UNetConfig(channels=1, size=4, base=8, multipliers=(1,), blocks=1, attention=(),
-                                   head_channels=8, dropout=0.1, classes=3)))
+    return trained(
+        UNet(
+            UNetConfig(
+                channels=1,
+                size=4,
+                base=8,
+                multipliers=(1,),
+                blocks=1,
+                attention=(),
+                head_channels=8,
+                dropout=0.1,
+                classes=3,
+            )
+        )
+    )
 
 
 def dit():
@@ -54,7 +67,7 @@ def test_a_network_of_classes_takes_labels_too(tmp_path):
 def answers_alike(network, path):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     conditional = network.config.classes > 0
-    assert [put.name for put in session.get_inputs()] == ["x", "t", "labels"][:2 + conditional]
+    assert [put.name for put in session.get_inputs()] == ["x", "t", "labels"][: 2 + conditional]
     assert [put.shape[0] for put in session.get_inputs()] == ["batch"] * (2 + conditional)
     x, t = torch.randn(7, *network.config.shape), torch.rand(7)
     feed = {"x": x.numpy(), "t": t.numpy()} | ({"labels": (torch.arange(7) % 4 - 1).numpy()} if conditional else {})
@@ -63,9 +76,16 @@ def answers_alike(network, path):
     torch.testing.assert_close(torch.from_numpy(answer), expected, rtol=0, atol=TOLERANCE * expected.abs().max().item())
 
 
-@pytest.mark.parametrize(("wrong", "told"), [
-    (lambda data, path: path.write_bytes(data), r"differs from the network by .* and 0\.0001 is allowed.*was removed"),
-    (lambda data, path: path.write_bytes(data[:-9]), "ONNX Runtime cannot run what torch wrote.*was removed")])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            lambda data, path: path.write_bytes(data),
+            r"differs from the network by .* and 0\.0001 is allowed.*was removed",
+        ),
+        (lambda data, path: path.write_bytes(data[:-9]), "ONNX Runtime cannot run what torch wrote.*was removed"),
+    ],
+)
 def test_a_file_that_does_not_answer_as_the_network_is_removed(written, tmp_path, monkeypatch, wrong, told):
     """The exporter is taken to have written another network's weights, or half a file."""
     network, data = dit(), written.read_bytes()
@@ -80,6 +100,7 @@ def test_a_file_that_does_not_answer_as_the_network_is_removed(written, tmp_path
 def test_an_operation_that_onnx_lacks_is_named(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("No decomposition for aten.newest\nmore")
+
     monkeypatch.setattr(torch.onnx, "export", refuse)
     with pytest.raises(InputError, match=r"DiT: No decomposition for aten\.newest'\. Leave --onnx out"):
         write_onnx(dit(), tmp_path / "network.onnx")

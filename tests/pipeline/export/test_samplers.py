@@ -15,10 +15,21 @@ from pipeline.recipe.sections import Sweep
 from tests.models.test_tarflow import random_flow
 from tests.pipeline.reporting.finished import score
 
-PATHS = [{"kind": "linear"}, {"kind": "ot", "sigma_min": 1e-3}, {"kind": "vp", "beta_min": 0.1, "beta_max": 20.0},
-         {"kind": "ve", "sigma_min": 0.02, "sigma_max": 5.0}]
-WAYS = [SamplerSetting("euler", "uniform", 3), SamplerSetting("midpoint", "quadratic", 4), SamplerSetting("heun", "quadratic", 5),
-        SamplerSetting("heun", "edm", 4), SamplerSetting("rk4", "uniform", 8), SamplerSetting("euler", "logit", 4, 1.7), SamplerSetting("heun", "uniform", 6, 2.0)]
+PATHS = [
+    {"kind": "linear"},
+    {"kind": "ot", "sigma_min": 1e-3},
+    {"kind": "vp", "beta_min": 0.1, "beta_max": 20.0},
+    {"kind": "ve", "sigma_min": 0.02, "sigma_max": 5.0},
+]
+WAYS = [
+    SamplerSetting("euler", "uniform", 3),
+    SamplerSetting("midpoint", "quadratic", 4),
+    SamplerSetting("heun", "quadratic", 5),
+    SamplerSetting("heun", "edm", 4),
+    SamplerSetting("rk4", "uniform", 8),
+    SamplerSetting("euler", "logit", 4, 1.7),
+    SamplerSetting("heun", "uniform", 6, 2.0),
+]
 
 
 class Bent(nn.Module):
@@ -38,8 +49,13 @@ def test_samples_are_those_of_the_pipeline(way, spec):
     labels = torch.tensor([0, 1, 2, 1])
     how = Sweep(solver=way.solver, grid=way.grid, nfe=(way.nfe,), guidance=way.guidance)
     expected, calls = student_samples(network, z, labels, how, way.nfe, path)
-    facts = {"shape": [1, 3, 3], "classes": ["a", "b", "c"], "recommended": 0, "ways": [written(way, path)],
-             "noise_scale": path.start(torch.ones(1, 1, 1, 1)).item()}
+    facts = {
+        "shape": [1, 3, 3],
+        "classes": ["a", "b", "c"],
+        "recommended": 0,
+        "ways": [written(way, path)],
+        "noise_scale": path.start(torch.ones(1, 1, 1, 1)).item(),
+    }
     facts = json.loads(json.dumps(facts))
     assert calls == way.nfe == len(facts["ways"][0]["evaluations"]) * (1 if way.guidance == 1 else 2)
     made = VelocitySampler(network, facts)(z, labels)
@@ -50,9 +66,16 @@ def test_samples_are_those_of_the_pipeline(way, spec):
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_an_exported_teacher_samples_from_its_prior_at_its_temperature(temperature):
     flow = random_flow(TarFlowConfig(1, 4, 2, 16, 2, 1, head_dim=8, classes=3), dtype=torch.float32)
-    facts = {"shape": [1, 4, 4], "classes": ["a", "b", "c"], "temperature": temperature, "guidance": 0.0,
-             "annealed": False, "attention_temperature": 1.0, "denoise": 0.0,
-             "schedules": [Sequential().to_dict()] * 2}
+    facts = {
+        "shape": [1, 4, 4],
+        "classes": ["a", "b", "c"],
+        "temperature": temperature,
+        "guidance": 0.0,
+        "annealed": False,
+        "attention_temperature": 1.0,
+        "denoise": 0.0,
+        "schedules": [Sequential().to_dict()] * 2,
+    }
     z, labels = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
     made = FlowSampler(flow, json.loads(json.dumps(facts)))(z, labels)
     torch.testing.assert_close(flow.encode(made, labels), temperature * z, rtol=1e-3, atol=1e-4)
@@ -60,10 +83,18 @@ def test_an_exported_teacher_samples_from_its_prior_at_its_temperature(temperatu
 
 def test_measured_ways_are_those_of_the_first_metric_with_a_choice_of_calls():
     other = score("student", 1, 0.1).model_copy(update={"metric": "KID"})
-    found = [score("student", 4, 2.0), score("student", 1, 9.0), score("student", 4, 1.9, guidance=1.5),
-             score("student", 57.5, 1.0, solver="dopri5"), other]
-    assert measured_ways(found) == [SamplerSetting("euler", "uniform", 1, 1.0, 9.0), SamplerSetting("euler", "uniform", 4, 1.5, 1.9),
-                                    SamplerSetting("euler", "uniform", 4, 1.0, 2.0)]
+    found = [
+        score("student", 4, 2.0),
+        score("student", 1, 9.0),
+        score("student", 4, 1.9, guidance=1.5),
+        score("student", 57.5, 1.0, solver="dopri5"),
+        other,
+    ]
+    assert measured_ways(found) == [
+        SamplerSetting("euler", "uniform", 1, 1.0, 9.0),
+        SamplerSetting("euler", "uniform", 4, 1.5, 1.9),
+        SamplerSetting("euler", "uniform", 4, 1.0, 2.0),
+    ]
     assert measured_ways([]) == []
 
 

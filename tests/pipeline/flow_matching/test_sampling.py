@@ -69,8 +69,9 @@ def test_source_images_come_in_turn_whatever_else_is_in_the_batch():
     assert not torch.equal(starting_images(6, torch.arange(33), source), z)
 
 
-@pytest.mark.parametrize("how", [Sweep(grid="quadratic", nfe=(4,)), Sweep(solver="heun", grid="uniform", nfe=(5,)),
-                                 Sweep(solver="dopri5")])
+@pytest.mark.parametrize(
+    "how", [Sweep(grid="quadratic", nfe=(4,)), Sweep(solver="heun", grid="uniform", nfe=(5,)), Sweep(solver="dopri5")]
+)
 def test_a_walk_ends_where_the_samples_are(how):
     z, condition = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.full((3, 1, 2, 2), 0.5)
     nfe = how.nfe[0] if how.nfe else 0
@@ -87,8 +88,17 @@ def test_a_walk_ends_where_the_samples_are(how):
 def test_a_teacher_samples_from_its_prior_at_the_temperature_asked_for(temperature):
     """Its own samples lead back to the noise that they were made of."""
     flow = random_flow(TarFlowConfig(1, 4, 2, 16, 2, 1, head_dim=8, classes=3), dtype=torch.float32)
-    config = Teacher(seed=0, patch=2, width=16, blocks=2, layers=1, head_dim=8, temperature=temperature, denoise=False,
-                     training=training())
+    config = Teacher(
+        seed=0,
+        patch=2,
+        width=16,
+        blocks=2,
+        layers=1,
+        head_dim=8,
+        temperature=temperature,
+        denoise=False,
+        training=training(),
+    )
     rows, labels = torch.arange(6), torch.arange(6) % 3
     made = teacher_samples(flow, rows, labels, 5, config, (Sequential(),) * 2)
     z = starting_noise(5, rows, flow.config.shape)

@@ -86,8 +86,17 @@ def test_bad_plain_data(spec):
         time_distribution(spec)
 
 
-@pytest.mark.parametrize("make", [lambda: LogitNormal(0, 0), lambda: LogitNormal(float("nan")), lambda: At(1.5),
-                                  lambda: UShaped(0.0), lambda: UShaped(float("nan")), lambda: UShaped(51.0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LogitNormal(0, 0),
+        lambda: LogitNormal(float("nan")),
+        lambda: At(1.5),
+        lambda: UShaped(0.0),
+        lambda: UShaped(float("nan")),
+        lambda: UShaped(51.0),
+    ],
+)
 def test_bad_numbers(make):
     with pytest.raises(InputError):
         make()

@@ -21,12 +21,15 @@ def ssim_by_loops(x, y, size):
     values = []
     for i in range(x.shape[0] - size + 1):
         for j in range(x.shape[1] - size + 1):
-            p, q = x[i:i + size, j:j + size], y[i:i + size, j:j + size]
+            p, q = x[i : i + size, j : j + size], y[i : i + size, j : j + size]
             mean_p, mean_q = (weights * p).sum(), (weights * q).sum()
             variance_p, variance_q = (weights * (p - mean_p) ** 2).sum(), (weights * (q - mean_q) ** 2).sum()
             covariance = (weights * (p - mean_p) * (q - mean_q)).sum()
-            values.append((2 * mean_p * mean_q + c1) * (2 * covariance + c2)
-                          / ((mean_p**2 + mean_q**2 + c1) * (variance_p + variance_q + c2)))
+            values.append(
+                (2 * mean_p * mean_q + c1)
+                * (2 * covariance + c2)
+                / ((mean_p**2 + mean_q**2 + c1) * (variance_p + variance_q + c2))
+            )
     return np.mean(values)
 
 

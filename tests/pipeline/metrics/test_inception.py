@@ -62,8 +62,11 @@ def test_all_tensors_arrive(extractor, weights):
 
 def test_other_formats_of_the_same_tensors(weights, extractor, tmp_path):
     images = torch.from_numpy(to_unit(grey_levels(1)))
-    counters = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for name in weights
-                if name.endswith("running_mean")}
+    counters = {
+        name.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
+        for name in weights
+        if name.endswith("running_mean")
+    }
     torch.save(weights | counters, tmp_path / "new.pth")
     save_file(weights, tmp_path / "new.safetensors")
     for name in ("new.pth", "new.safetensors"):

@@ -53,8 +53,9 @@ def test_splits_against_a_loop():
     scores = []
     for rows in np.array_split(order, 5):
         p = logits[rows].double().softmax(1).numpy()
-        scores.append(math.exp(np.mean([sum(q * math.log(q / m) for q, m in zip(row, p.mean(0), strict=True))
-                                        for row in p])))
+        scores.append(
+            math.exp(np.mean([sum(q * math.log(q / m) for q, m in zip(row, p.mean(0), strict=True)) for row in p]))
+        )
     found = measured(logits, splits=5, seed=4)
     assert (found.value, found.std) == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-9)
     assert found.std > 0 and found.splits == 5
@@ -67,6 +68,7 @@ def test_order_of_the_images_does_not_matter(classes):
 
 
 # -- in one pass -------------------------------------------------------------------------------------------------
+
 
 def some_logits(n=103, classes=7):
     return 3 * torch.randn(n, classes, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -86,8 +88,10 @@ def test_in_one_pass_it_is_the_score_of_all(batch):
 
 def test_ranks_add_up():
     logits, (value, _) = some_logits(), inception_score(some_logits(), splits=5)
-    parts = [Confidence(len(logits), splits=5).update(rows, logits[rows])
-             for rows in (torch.arange(0, 103, 2), torch.arange(1, 103, 2))]
+    parts = [
+        Confidence(len(logits), splits=5).update(rows, logits[rows])
+        for rows in (torch.arange(0, 103, 2), torch.arange(1, 103, 2))
+    ]
     assert Confidence(len(logits), splits=5).merge(parts[1]).merge(parts[0]).score().value == pytest.approx(value)
 
 

@@ -15,16 +15,21 @@ def by_loops(real, generated, few, many):
     x, y = real.double().numpy(), generated.double().numpy()
 
     def radii(points, k):
-        return [sorted(np.linalg.norm(p - q) for j, q in enumerate(points) if j != i)[k - 1]
-                for i, p in enumerate(points)]
+        return [
+            sorted(np.linalg.norm(p - q) for j, q in enumerate(points) if j != i)[k - 1] for i, p in enumerate(points)
+        ]
 
     def inside(points, centres, k):
         reach = radii(centres, k)
         return np.array([[np.linalg.norm(p - c) <= r for c, r in zip(centres, reach, strict=True)] for p in points])
 
     dense = inside(y, x, many)
-    return (inside(y, x, few).any(1).mean(), inside(x, y, few).any(1).mean(), dense.sum() / (many * len(y)),
-            dense.any(0).mean())
+    return (
+        inside(y, x, few).any(1).mean(),
+        inside(x, y, few).any(1).mean(),
+        dense.sum() / (many * len(y)),
+        dense.any(0).mean(),
+    )
 
 
 @pytest.mark.parametrize("neighbours", [(3, 5), (1, 2)])

@@ -29,8 +29,10 @@ def test_copies_are_at_distance_zero():
 
 def test_memorisation_tells_copies_from_new_images():
     train = images(500, 1)
-    held_out, new, copies = (nearest(queries, [train])[0] for queries in (
-        images(200, 2), images(300, 3), torch.cat([train[:150] + 0.01, images(150, 3)])))
+    held_out, new, copies = (
+        nearest(queries, [train])[0]
+        for queries in (images(200, 2), images(300, 3), torch.cat([train[:150] + 0.01, images(150, 3)]))
+    )
     fresh, copied = judged(new, held_out), judged(copies, held_out)
     assert fresh.samples[1] == pytest.approx(fresh.held_out[1], rel=0.05) and fresh.copies < 0.05
     assert copied.copies == pytest.approx(0.5, abs=0.03) and copied.samples[0] == pytest.approx(0.01, rel=1e-4)

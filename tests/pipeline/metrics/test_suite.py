@@ -44,7 +44,11 @@ def test_each_is_the_metric_of_its_module():
     distance, shares, (value, std) = kid(REAL, MADE, 3), manifold(REAL, MADE), inception_score(logits(MADE), 10, 3)
     assert (found["KID"].value, found["KID"].error) == (distance.value, distance.standard_error)
     assert [found[name].value for name in ("precision", "recall", "density", "coverage")] == [
-        shares.precision, shares.recall, shares.density, shares.coverage]
+        shares.precision,
+        shares.recall,
+        shares.density,
+        shares.coverage,
+    ]
     assert found["IS"].value == pytest.approx(value) and found["IS"].error == pytest.approx(std / 3)
     assert found["SW2-inception"].value == sliced_w2(REAL, MADE, 256, 3)
     assert found["precision"].facts["neighbours"] == 3 and found["coverage"].facts["neighbours"] == 5
@@ -59,7 +63,8 @@ def test_who_makes_what_in_which_order_changes_nothing(monkeypatch, kept):
     for parts in ([order], [torch.arange(0, 120, 2), torch.arange(1, 120, 2)], order.split(41)):
         again = measured(made, parts)
         assert {name: item.value for name, item in again.items() if name != "IS"} == {
-            name: item.value for name, item in alone.items() if name != "IS"}
+            name: item.value for name, item in alone.items() if name != "IS"
+        }
         assert again["IS"].value == pytest.approx(alone["IS"].value, rel=1e-12)
     assert f"{min(kept, 120)} generated" in alone["KID"].facts["features_kept"]
 

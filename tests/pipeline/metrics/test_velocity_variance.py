@@ -67,8 +67,10 @@ def test_two_points_by_hand():
 
 def test_better_couplings_leave_less():
     x, rows = torch.rand(1000, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1, torch.arange(1000)
-    found = [velocity_variance(x, coupling.pair(x, None, rows, torch.Generator().manual_seed(3)), [0.5])[0]
-             for coupling in (Independent(), MinibatchOT())]
+    found = [
+        velocity_variance(x, coupling.pair(x, None, rows, torch.Generator().manual_seed(3)), [0.5])[0]
+        for coupling in (Independent(), MinibatchOT())
+    ]
     assert found[1] < 0.1 * found[0]
 
 
@@ -108,8 +110,9 @@ def test_neighbours_find_the_closed_field_of_gaussians(t):
 def test_training_finds_the_closed_field_of_gaussians():
     """Flow matching of a small network on independent pairs; its paths turn, as in the paper's Figure 1a."""
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Tanh(), torch.nn.Linear(64, 64), torch.nn.Tanh(),
-                              torch.nn.Linear(64, 2))
+    net = torch.nn.Sequential(
+        torch.nn.Linear(3, 64), torch.nn.Tanh(), torch.nn.Linear(64, 64), torch.nn.Tanh(), torch.nn.Linear(64, 2)
+    )
     optimizer, source = torch.optim.Adam(net.parameters(), 2e-2), torch.Generator().manual_seed(1)
     steps, coupling, losses = 800, Independent(), []
     for step in range(steps):
@@ -132,14 +135,17 @@ def test_training_finds_the_closed_field_of_gaussians():
     assert sum(losses[-200:]) / 200 == pytest.approx(math.pi / 2, rel=0.03)
 
 
-@pytest.mark.parametrize(("change", "rule"), [
-    ({"z": torch.zeros(40, 3)}, "shape"),
-    ({"labels": torch.zeros(7)}, "label"),
-    ({"times": (0.5, 1.5)}, "Times"),
-    ({"neighbours": 0}, "Neighbours"),
-    ({"neighbours": 40}, "40 here"),
-    ({"labels": torch.arange(40) % 4}, "10 here"),
-])
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"z": torch.zeros(40, 3)}, "shape"),
+        ({"labels": torch.zeros(7)}, "label"),
+        ({"times": (0.5, 1.5)}, "Times"),
+        ({"neighbours": 0}, "Neighbours"),
+        ({"neighbours": 40}, "40 here"),
+        ({"labels": torch.arange(40) % 4}, "10 here"),
+    ],
+)
 def test_refuses(change, rule):
     with pytest.raises(InputError, match=rule):
         velocity_variance(**{"x": torch.zeros(40, 2), "z": torch.zeros(40, 2), **change})

@@ -12,8 +12,9 @@ from storage.errors import DamageError
 def test_damaged_weights_are_told_with_what_mends_them(tmp_path):
     shape = UNetConfig(channels=1, size=8, base=8, multipliers=(1,), attention=(), head_channels=8)
     networks.save_network(networks.build(shape, 0), tmp_path)
-    artifact = types.SimpleNamespace(root=tmp_path, path=tmp_path.joinpath,
-                                     files=[types.SimpleNamespace(path=networks.WEIGHTS)])
+    artifact = types.SimpleNamespace(
+        root=tmp_path, path=tmp_path.joinpath, files=[types.SimpleNamespace(path=networks.WEIGHTS)]
+    )
     assert networks.load_network(artifact).config == shape
     (tmp_path / networks.WEIGHTS).write_bytes((tmp_path / networks.WEIGHTS).read_bytes()[:-4])
     with pytest.raises(DamageError, match=r"its network cannot be read.*`flowctl verify --repair` makes it anew"):

@@ -28,9 +28,16 @@ def test_an_added_field_at_its_neutral_value_keeps_old_fingerprints():
     assert of(New(dropout=0.1)) != of(Old())
 
 
-@pytest.mark.parametrize("other", [
-    dict(config=Old(lr=2e-3)), dict(config=Old(), version=2), dict(config=Old(), inputs={"data": "ab"}),
-    dict(config=Old(), external="x"), dict(config=Old(), stage="teacher")])
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(config=Old(lr=2e-3)),
+        dict(config=Old(), version=2),
+        dict(config=Old(), inputs={"data": "ab"}),
+        dict(config=Old(), external="x"),
+        dict(config=Old(), stage="teacher"),
+    ],
+)
 def test_everything_meaningful_changes_it(other):
     assert of(**other) != of(Old())
 

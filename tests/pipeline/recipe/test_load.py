@@ -21,24 +21,27 @@ def test_an_override_reaches_its_field_and_reads_exponents_as_numbers():
     assert (recipe.student.training.lr, recipe.data.limit, recipe.compute.device) == (1e-4, 100, "cpu")
 
 
-@pytest.mark.parametrize(("recipe", "overrides", "words"), [
-    ("nfm-digit", [], ["nfm-digit", "nfm-digits"]),
-    ("nowhere.yaml", [], ["nowhere.yaml", "exist"]),
-    ("nfm-digits", ["student.training.lrr=1"], ["student.training.lrr", "unknown key", "'lr'"]),
-    ("nfm-digits", ["studnt.seed=1"], ["studnt", "'student'"]),
-    ("nfm-digits", ["student.training.lr=-1"], ["student.training.lr", "greater than 0", "-1"]),
-    ("nfm-digits", ["student.training.batch=many"], ["student.training.batch", "integer", "many"]),
-    ("nfm-digits", ["student.training.images=1"], ["images", "at least one batch"]),
-    ("nfm-digits", ["teacher=null"], ["nfm", "teacher"]),
-    ("nfm-digits", ["student.coupling=independent"], ["no use for a teacher"]),
-    ("nfm-digits", ["student.coupling=optimal"], ["student.coupling", "optimal"]),
-    ("nfm-digits", ["lr"], ["--set section.field=value"]),
-    ("nfm-digits", ["name.x=1"], ["name.x=1", "not a section"]),
-    ("nfm-digits", ["data.source=images"], ["data.path"]),
-    ("nfm-digits", ["student.training.lr=.nan"], ["finite"]),
-    ("nfm-digits", ["name=../../etc"], ["name"]),
-    ("nfm-digits", ["student.training.lr={a: "], ["plain YAML"]),
-])
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "words"),
+    [
+        ("nfm-digit", [], ["nfm-digit", "nfm-digits"]),
+        ("nowhere.yaml", [], ["nowhere.yaml", "exist"]),
+        ("nfm-digits", ["student.training.lrr=1"], ["student.training.lrr", "unknown key", "'lr'"]),
+        ("nfm-digits", ["studnt.seed=1"], ["studnt", "'student'"]),
+        ("nfm-digits", ["student.training.lr=-1"], ["student.training.lr", "greater than 0", "-1"]),
+        ("nfm-digits", ["student.training.batch=many"], ["student.training.batch", "integer", "many"]),
+        ("nfm-digits", ["student.training.images=1"], ["images", "at least one batch"]),
+        ("nfm-digits", ["teacher=null"], ["nfm", "teacher"]),
+        ("nfm-digits", ["student.coupling=independent"], ["no use for a teacher"]),
+        ("nfm-digits", ["student.coupling=optimal"], ["student.coupling", "optimal"]),
+        ("nfm-digits", ["lr"], ["--set section.field=value"]),
+        ("nfm-digits", ["name.x=1"], ["name.x=1", "not a section"]),
+        ("nfm-digits", ["data.source=images"], ["data.path"]),
+        ("nfm-digits", ["student.training.lr=.nan"], ["finite"]),
+        ("nfm-digits", ["name=../../etc"], ["name"]),
+        ("nfm-digits", ["student.training.lr={a: "], ["plain YAML"]),
+    ],
+)
 def test_bad_recipes_are_told_by_path_rule_and_value(recipe, overrides, words):
     with pytest.raises(InputError) as error:
         load(recipe, overrides)
@@ -46,10 +49,17 @@ def test_bad_recipes_are_told_by_path_rule_and_value(recipe, overrides, words):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize(("text", "word"), [
-    ("a: &a [x, x]\nb: [*a, *a]\n", "alias"), ("name: x\nname: y\n", "twice"), ("- 1\n", "mapping"),
-    ("!!python/object/apply:os.system ['true']\n", "plain YAML"), ("x" * 300_000, "at most"),
-    ("[" * 5000, "plain YAML")])
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a: &a [x, x]\nb: [*a, *a]\n", "alias"),
+        ("name: x\nname: y\n", "twice"),
+        ("- 1\n", "mapping"),
+        ("!!python/object/apply:os.system ['true']\n", "plain YAML"),
+        ("x" * 300_000, "at most"),
+        ("[" * 5000, "plain YAML"),
+    ],
+)
 def test_hostile_yaml_is_refused(tmp_path, text, word):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
@@ -62,14 +72,21 @@ def test_a_key_of_another_section_is_not_suggested_from_everywhere():
         load("nfm-digits", ["student.network.bas=3"])
 
 
-@pytest.mark.parametrize(("override", "words"), [
-    ("student.network.kind=dit", "student.network: base, multipliers, blocks, attention, head_channels belong to kind "
-     "unet, not to dit; give the section whole: --set 'student.network={kind: dit}'. Correct"),
-    ("student.time={kind: uniform, mean: 3}", "student.time: mean belongs to kind logit-normal, not to uniform; "),
-    ("student.coupling={kind: ot, x: 2}", "student.coupling.x: unknown key. Known: batch, kind. Correct"),
-    ("student.network.kind=dat", "student.network: the kind should be one of 'unet', 'dit' (got 'dat')"),
-    ("student.network=3", "student.network: should be a section, such as {kind: unet} (got 3)"),
-    ("student=3", "student: should be a section, such as {coupling: …, network: …} (got 3). Correct")])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "student.network.kind=dit",
+            "student.network: base, multipliers, blocks, attention, head_channels belong to kind "
+            "unet, not to dit; give the section whole: --set 'student.network={kind: dit}'. Correct",
+        ),
+        ("student.time={kind: uniform, mean: 3}", "student.time: mean belongs to kind logit-normal, not to uniform; "),
+        ("student.coupling={kind: ot, x: 2}", "student.coupling.x: unknown key. Known: batch, kind. Correct"),
+        ("student.network.kind=dat", "student.network: the kind should be one of 'unet', 'dit' (got 'dat')"),
+        ("student.network=3", "student.network: should be a section, such as {kind: unet} (got 3)"),
+        ("student=3", "student: should be a section, such as {coupling: …, network: …} (got 3). Correct"),
+    ],
+)
 def test_what_does_not_fit_its_section_is_one_fault_in_plain_words(override, words):
     with pytest.raises(InputError) as error:
         load("nfm-digits", [override])
@@ -100,9 +117,13 @@ def test_names_are_listed_once_each():
     assert nearest("foo", ["tiny", "other", "tiny"]) == "Known: other, tiny"
 
 
-TREES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                         st.sampled_from(["name", "data", "student", "training", "source", "x"]), inner, max_size=4))
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "data", "student", "training", "source", "x"]), inner, max_size=4)
+    ),
+)
 
 
 @given(TREES)
@@ -123,8 +144,10 @@ def test_any_override_is_taken_or_an_input_error(text):
 
 def test_a_recipe_extends_another_by_what_differs(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("name: mine\nextends: nfm-digits\nstudent: {training: {lr: 0.5}}\npairs: null\nonestep: null\n"
-                    "evaluation: {onestep: []}\n")
+    path.write_text(
+        "name: mine\nextends: nfm-digits\nstudent: {training: {lr: 0.5}}\npairs: null\nonestep: null\n"
+        "evaluation: {onestep: []}\n"
+    )
     mine, base = load(str(path)), load("nfm-digits")
     assert mine.student.training == base.student.training.model_copy(update={"lr": 0.5})
     assert mine.pairs is None

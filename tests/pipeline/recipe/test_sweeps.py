@@ -17,8 +17,14 @@ def evaluation(**fields):
 def test_lists_stand_for_every_pair_of_their_values():
     asked = {"solver": "euler", "nfe": [2, 4], "guidance": [1, 1.5], "ema": [None, "power-0.05"]}
     made = evaluation(student=[asked, {"solver": "dopri5"}]).student
-    assert made == (*(Sweep(solver="euler", nfe=(2, 4), guidance=guidance, ema=ema)
-                      for ema in (None, "power-0.05") for guidance in (1.0, 1.5)), Sweep(solver="dopri5"))
+    assert made == (
+        *(
+            Sweep(solver="euler", nfe=(2, 4), guidance=guidance, ema=ema)
+            for ema in (None, "power-0.05")
+            for guidance in (1.0, 1.5)
+        ),
+        Sweep(solver="dopri5"),
+    )
     assert evaluation(student=made).student == made
 
 
@@ -28,12 +34,18 @@ def test_a_product_is_the_sweeps_written_out():
     assert build(lists)["evaluation"].fingerprint == build(plain)["evaluation"].fingerprint
 
 
-@pytest.mark.parametrize(("sweep", "words"), [
-    ({"nfe": [1, 2], "guidance": [1, 2]}, "under guidance 2, which asks the network twice, are multiples of 2, not 1"),
-    ({"nfe": [3], "solver": "midpoint"}, "multiples of 2, not 3"),
-    ({"nfe": [4], "solver": "rk4", "guidance": 2}, "multiples of 8, not 4"),
-    ({"nfe": [2], "guidance": []}, "one value or more"),
-])
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [
+        (
+            {"nfe": [1, 2], "guidance": [1, 2]},
+            "under guidance 2, which asks the network twice, are multiples of 2, not 1",
+        ),
+        ({"nfe": [3], "solver": "midpoint"}, "multiples of 2, not 3"),
+        ({"nfe": [4], "solver": "rk4", "guidance": 2}, "multiples of 8, not 4"),
+        ({"nfe": [2], "guidance": []}, "one value or more"),
+    ],
+)
 def test_calls_that_cannot_be_made_are_refused_before_anything_is(sweep, words):
     with pytest.raises(ValidationError, match=words):
         evaluation(student=[sweep])
@@ -41,6 +53,7 @@ def test_calls_that_cannot_be_made_are_refused_before_anything_is(sweep, words):
 
 def test_calls_that_can_be_made_are_those_a_solver_can_plan():
     from pipeline.flow_matching.solvers import calls_per_evaluation, plan_for_nfe
+
     for solver in ("euler", "midpoint", "heun", "rk4"):
         for guidance in (1.0, 2.0):
             for nfe in range(1, 17):

@@ -27,13 +27,22 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.mark.parametrize(("coupling", "more"), [
-    ("independent", ALONE), ("{kind: ot, batch: 128}", ALONE), ("entropic", ALONE),
-    ("{kind: loom, noises_per_image: 2}", ALONE), ("{kind: loom, refine: before, epochs: 5}", ALONE),
-    ("{kind: loom, refine: never}", ALONE), ("{kind: loom, interpolate: 0.8}", ALONE),
-    ("semidiscrete", [*ALONE, "potentials={passes: 2}"]),
-    ("{kind: loom, start: bank}", []), ("{kind: nfm, independent: 0.2}", []), ("{kind: nfm, online: true}", []),
-])
+@pytest.mark.parametrize(
+    ("coupling", "more"),
+    [
+        ("independent", ALONE),
+        ("{kind: ot, batch: 128}", ALONE),
+        ("entropic", ALONE),
+        ("{kind: loom, noises_per_image: 2}", ALONE),
+        ("{kind: loom, refine: before, epochs: 5}", ALONE),
+        ("{kind: loom, refine: never}", ALONE),
+        ("{kind: loom, interpolate: 0.8}", ALONE),
+        ("semidiscrete", [*ALONE, "potentials={passes: 2}"]),
+        ("{kind: loom, start: bank}", []),
+        ("{kind: nfm, independent: 0.2}", []),
+        ("{kind: nfm, online: true}", []),
+    ],
+)
 def test_every_coupling_trains_a_student(home, coupling, more):
     made = run(home, *more, f"student.coupling={coupling}", until="student")
     student = made["student"]
@@ -47,7 +56,8 @@ def test_every_coupling_trains_a_student(home, coupling, more):
 def test_closer_couplings_have_smaller_transport_costs(home):
     def cost(coupling, *more):
         return run(home, *ALONE, *more, f"student.coupling={coupling}", until="student")["student"].metrics[
-            "transport_cost"]
+            "transport_cost"
+        ]
 
     independent, ot = cost("independent"), cost("{kind: ot, batch: 128}")
     assert cost("semidiscrete", "potentials={passes: 2}") < ot < independent
@@ -71,8 +81,10 @@ def test_online_and_banked_noise_have_one_distribution(home):
     online = choose_coupling(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu"))
     banked = choose_coupling(a_job(made, "nfm"), examples, torch.device("cpu"))
     assert isinstance(online, Online) and isinstance(banked, Banked)
-    ours, theirs = (torch.stack([c.pair(x, labels, rows, torch.Generator().manual_seed(s)) for s in range(4)])
-                    for c in (online, banked))
+    ours, theirs = (
+        torch.stack([c.pair(x, labels, rows, torch.Generator().manual_seed(s)) for s in range(4)])
+        for c in (online, banked)
+    )
     assert not torch.equal(ours[0], ours[1])  # fresh noise at each visit
     assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.01)
     torch.testing.assert_close(ours.mean((0, 1)), theirs.mean((0, 1)), atol=0.2, rtol=0)
@@ -85,6 +97,7 @@ def test_online_ranks_encode_their_parts(home):
     teacher = networks.load_network(made["teacher"])
     facts = Bank.open(made["bank"].path("bank.zarr")).facts
     x, labels = torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8)
+
     def pair(*place):
         return Online(teacher, 0.2, facts.sigma_f, *place).pair(x, labels, labels, torch.Generator().manual_seed(0))
 
@@ -125,25 +138,36 @@ def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_p
     assert torch.equal(tau, other) and history == again and len(history["history"]) == 5
 
 
-@pytest.mark.parametrize(("override", "words"), [
-    ("student.coupling=semidiscrete", "no use for a teacher"), ("student.coupling=ot", "no use for a teacher"),
-    ("potentials={}", "go together"),
-    ("student.coupling={kind: loom, start: bank, noises_per_image: 2}", "leave caches out"),
-    ("student.path={kind: vp}", "set student.coupling to independent"),
-    ("student.coupling={kind: lom}", "coupling"), ("student.coupling={kind: loom, cache: 2}", "Did you mean 'caches'"),
-    ("compute.nproc=3", "divisible by their product"), ("compute.nnodes=2", "place to meet"),
-    ("evaluation.student=[{nfe: [1], ema: power-0.05}]", "name it in training.averages"),
-])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("student.coupling=semidiscrete", "no use for a teacher"),
+        ("student.coupling=ot", "no use for a teacher"),
+        ("potentials={}", "go together"),
+        ("student.coupling={kind: loom, start: bank, noises_per_image: 2}", "leave caches out"),
+        ("student.path={kind: vp}", "set student.coupling to independent"),
+        ("student.coupling={kind: lom}", "coupling"),
+        ("student.coupling={kind: loom, cache: 2}", "Did you mean 'caches'"),
+        ("compute.nproc=3", "divisible by their product"),
+        ("compute.nnodes=2", "place to meet"),
+        ("evaluation.student=[{nfe: [1], ema: power-0.05}]", "name it in training.averages"),
+    ],
+)
 def test_what_cannot_go_together_is_refused_before_any_work(override, words):
     with pytest.raises(InputError, match=words):
         load("nfm-digits", [override])
 
 
 def test_a_transformer_with_several_averages_is_trained_and_measured(home):
-    made = run(home, *ALONE, "student.coupling=independent", "evaluation.likelihood=null",
-               "student.network={kind: dit, patch: 2, width: 16, depth: 2, heads: 2}",
-               "student.training.averages=[{width: 0.1}, {images: 20}]",
-               "evaluation.student=[{nfe: [2]}, {nfe: [2], ema: power-0.1}, {nfe: [2], ema: half-life-20}]")
+    made = run(
+        home,
+        *ALONE,
+        "student.coupling=independent",
+        "evaluation.likelihood=null",
+        "student.network={kind: dit, patch: 2, width: 16, depth: 2, heads: 2}",
+        "student.training.averages=[{width: 0.1}, {images: 20}]",
+        "evaluation.student=[{nfe: [2]}, {nfe: [2], ema: power-0.1}, {nfe: [2], ema: half-life-20}]",
+    )
     student, scores = made["student"], made["evaluation"].metrics["scores"]
     assert networks.load_network(student).config.depth == 2
     assert [score["protocol"]["ema"] for score in scores] == ["half-life-128", "power-0.1", "half-life-20"]

@@ -20,11 +20,18 @@ from storage.store import Store
 from tests.tiny import TINY
 
 METRICS = ["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
-SETTINGS = [*(line for line in TINY if line.split(".")[0] not in ("teacher", "bank")), "teacher=null",
-            "bank=null", "student.coupling=independent", "onestep.mode=reflow",
-            "student.training.averages=[{width: 0.05}]",
-            "evaluation.student=[{solver: euler, grid: uniform, nfe: [2], guidance: [1, 2], "
-            "ema: [null, power-0.05]}, {solver: heun, nfe: [3]}]", "evaluation.samples=64", "data.limit=100"]
+SETTINGS = [
+    *(line for line in TINY if line.split(".")[0] not in ("teacher", "bank")),
+    "teacher=null",
+    "bank=null",
+    "student.coupling=independent",
+    "onestep.mode=reflow",
+    "student.training.averages=[{width: 0.05}]",
+    "evaluation.student=[{solver: euler, grid: uniform, nfe: [2], guidance: [1, 2], "
+    "ema: [null, power-0.05]}, {solver: heun, nfe: [3]}]",
+    "evaluation.samples=64",
+    "data.limit=100",
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +59,13 @@ def found(made, tmp_path_factory):
     """All metrics, and a round of reflow sampled as the student is."""
     work = tmp_path_factory.mktemp("work")
     sweeps = load("nfm-digits", SETTINGS).evaluation
-    job = job_of(made, work, ("data", "reference", "student", "reflow-1", "onestep"), metrics=tuple(METRICS),
-                 reflow=sweeps.student[:1])
+    job = job_of(
+        made,
+        work,
+        ("data", "reference", "student", "reflow-1", "onestep"),
+        metrics=tuple(METRICS),
+        reflow=sweeps.student[:1],
+    )
     return job, evaluation.run(job)
 
 
@@ -62,13 +74,24 @@ def test_every_way_has_every_metric_under_a_protocol_of_its_own(found):
     first = [score for score in result.scores if score.metric == "FD-classifier"]
     asked = [("student", guidance, ema, 2.0) for ema in ("half-life-128", "power-0.05") for guidance in (1.0, 2.0)]
     assert [(s.model, s.protocol["guidance"], s.protocol["ema"], s.nfe) for s in first[:4]] == asked
-    assert [(s.model, s.solver, s.nfe) for s in first[4:]] == [("student", "heun", 3), ("reflow-1", "euler", 2),
-                                                               ("onestep", "euler", 1)]
+    assert [(s.model, s.solver, s.nfe) for s in first[4:]] == [
+        ("student", "heun", 3),
+        ("reflow-1", "euler", 2),
+        ("onestep", "euler", 1),
+    ]
     by_way = list(zip(*[iter(result.scores)] * 8, strict=True))  # the Frechet distance and seven more
     assert len(by_way) == len(first)
     for scores in by_way:
-        assert [score.metric for score in scores] == ["FD-classifier", "KD-classifier", "precision", "recall",
-                                                      "density", "coverage", "IS-classifier", "SW2-classifier"]
+        assert [score.metric for score in scores] == [
+            "FD-classifier",
+            "KD-classifier",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+            "IS-classifier",
+            "SW2-classifier",
+        ]
         assert scores[1].error > 0 and scores[6].error > 0 and scores[0].error is None
         assert len({score.seconds for score in scores}) == 1
     assert len({score.digest for score in result.scores}) == len(result.scores)
@@ -106,8 +129,10 @@ def test_paths_and_copies_are_measured_of_each_model(found):
 def test_a_round_that_made_it_worse_is_said_so(found):
     _, result = found
     before, after = (path.straightness for path in result.paths)
-    was, is_now = (min(s.value for s in result.scores if (s.model, s.metric, s.nfe) == (model, "FD-classifier", 2))
-                   for model in ("student", "reflow-1"))
+    was, is_now = (
+        min(s.value for s in result.scores if (s.model, s.metric, s.nfe) == (model, "FD-classifier", 2))
+        for model in ("student", "reflow-1")
+    )
     said = [text for text in result.warnings if "after 1 round of reflow is worse than the student:" in text]
     assert len(said) == (after > before or is_now > was)
 
@@ -123,13 +148,15 @@ def test_pictures_and_numbers_are_there_and_the_page_shows_them(made, found):
 def test_a_stopped_evaluation_goes_on_to_the_same_numbers(made, found, tmp_path):
     _, whole = found
     stop = StopSignal()
-    more = job_of(made, tmp_path / "work", tuple(found[0].inputs), metrics=found[0].config.metrics,
-                  reflow=found[0].config.reflow)
+    more = job_of(
+        made, tmp_path / "work", tuple(found[0].inputs), metrics=found[0].config.metrics, reflow=found[0].config.reflow
+    )
     job = replace(more, stop=stop)
 
     def after_two(report):
         if report.done == 2:
             stop.request("Ctrl-C")
+
     job.progress.listeners, job.progress.INTERVAL = (after_two,), 0.0
     with pytest.raises(Interrupted):
         evaluation.run(job)
@@ -169,15 +196,23 @@ def _rooted(copy, artifact):
 
 def test_the_page_of_such_an_evaluation(made, found, tmp_path):
     from tests.pipeline.reporting.finished import artifact
+
     job, result = found
     files = {path.name: path.read_bytes() for path in job.out.glob("*.png")}
     inputs = {role: made[role] for role in ("data", "reference", "student", "pairs")}
     inputs |= {"pairs-1": made["pairs"], "reflow-1": made["onestep"], "onestep": made["onestep"]}
     inputs["evaluation"] = artifact(tmp_path, "evaluation", "tiny", result, files=files)
     text = render(inputs)
-    for words in ("Rounds of reflow", "student after 1 round of reflow", "Other measures of the same samples",
-                  "KD-classifier", "What an image costs", "From noise to images", "Copies of training images?",
-                  "two halves of the real images, recall".capitalize()):
+    for words in (
+        "Rounds of reflow",
+        "student after 1 round of reflow",
+        "Other measures of the same samples",
+        "KD-classifier",
+        "What an image costs",
+        "From noise to images",
+        "Copies of training images?",
+        "two halves of the real images, recall".capitalize(),
+    ):
         assert words in text, words
     assert text.count("data:image/png") == 4
     told = facts(inputs)

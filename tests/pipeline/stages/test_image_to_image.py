@@ -30,9 +30,11 @@ from tests.tiny import TINY
 
 LEFT_OUT = ("name=", "teacher.", "couplings.", "pairs.", "onestep.", "evaluation.onestep")
 SMALL = [override for override in TINY if not override.startswith(LEFT_OUT)]
-PAIRS = ["pairs={count: 150, nfe: 2, shard: 64}",
-         "onestep={mode: distil, training: {images: 512, batch: 64, lr: 1.0e-3, ema: 128}}",
-         "evaluation.onestep=[{grid: uniform, nfe: [1]}]"]
+PAIRS = [
+    "pairs={count: 150, nfe: 2, shard: 64}",
+    "onestep={mode: distil, training: {images: 512, batch: 64, lr: 1.0e-3, ema: 128}}",
+    "evaluation.onestep=[{grid: uniform, nfe: [1]}]",
+]
 
 
 def small(home, recipe, *overrides, until=None):
@@ -60,8 +62,11 @@ def held_out(made, role="data") -> Examples:
 
 
 def scores(made, metric, model, solver=None):
-    return [score["value"] for score in made["evaluation"].metrics["scores"]
-            if (score["metric"], score["model"]) == (metric, model) and solver in (None, score["solver"])]
+    return [
+        score["value"]
+        for score in made["evaluation"].metrics["scores"]
+        if (score["metric"], score["model"]) == (metric, model) and solver in (None, score["solver"])
+    ]
 
 
 class Stub(nn.Module):
@@ -77,11 +82,14 @@ class Stub(nn.Module):
 
 # -- super-resolution --------------------------------------------------------------------------------------------
 
+
 def test_the_network_takes_the_small_image_beside_the_noisy_one(sharp):
     network = networks.load_network(sharp["student"])
     assert network.config.condition_channels == 1
-    assert sum(parameter.numel() for parameter in network.parameters()) == estimate(
-        build(load("sr-digits", SMALL))["student"]).parameters
+    assert (
+        sum(parameter.numel() for parameter in network.parameters())
+        == estimate(build(load("sr-digits", SMALL))["student"]).parameters
+    )
     test, rows, x = held_out(sharp), torch.arange(8), torch.zeros(8, 1, 8, 8)
     condition = low_resolution(test.pixels(rows), 2, 17)
     told = network(x, torch.ones(8), test.classes(rows), condition)
@@ -90,10 +98,16 @@ def test_the_network_takes_the_small_image_beside_the_noisy_one(sharp):
 
 def test_every_way_of_sampling_is_held_against_the_held_out(sharp):
     found = sharp["evaluation"].metrics["scores"]
-    ways = [("enlarged", "repeated pixels", 0), ("enlarged", "bicubic", 0), ("student", "euler", 1),
-            ("student", "euler", 2), ("student", "heun", 3)]
+    ways = [
+        ("enlarged", "repeated pixels", 0),
+        ("enlarged", "bicubic", 0),
+        ("student", "euler", 1),
+        ("student", "euler", 2),
+        ("student", "heun", 3),
+    ]
     assert [(s["model"], s["solver"], s["nfe"], s["metric"]) for s in found] == [
-        (*way, metric) for way in ways for metric in ("FD-classifier", "PSNR", "SSIM")]
+        (*way, metric) for way in ways for metric in ("FD-classifier", "PSNR", "SSIM")
+    ]
     for score in found:
         assert score["protocol"]["condition"] == "low-resolution 2 of the test split, 200 images in turn"
         assert score["protocol"]["labels"] == "those of the test images"
@@ -125,17 +139,33 @@ def test_a_network_that_copies_its_condition_scores_as_the_enlarged_images(home,
 
 def test_the_picture_shows_what_should_be_and_what_was_there(sharp):
     rows = torch.zeros(20, 1, 8, 8)
-    names = ["data, held out", "enlarged, repeated pixels", "enlarged, bicubic", "student, 1 call", "student, 2 calls",
-             "student, 3 calls"]
+    names = [
+        "data, held out",
+        "enlarged, repeated pixels",
+        "enlarged, bicubic",
+        "student, 1 call",
+        "student, 2 calls",
+        "student, 3 calls",
+    ]
     expected = labelled_rows([(name, rows) for name in names])
     assert Image.open(sharp["evaluation"].path("samples.png")).size == expected.size
 
 
 def test_coloured_and_mirrored_images(tmp_path):
-    folder = make_folder(tmp_path / "photos", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("cat", "dog")
-                                               for i in range(20)})
-    made = small(tmp_path / "home", "sr-digits", "data.source=images", f"data.path={folder}", "data.flips=true",
-                 "data.limit=null", "reference.extractor=pixels", "student.condition.factor=4", until="evaluation")
+    folder = make_folder(
+        tmp_path / "photos", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("cat", "dog") for i in range(20)}
+    )
+    made = small(
+        tmp_path / "home",
+        "sr-digits",
+        "data.source=images",
+        f"data.path={folder}",
+        "data.flips=true",
+        "data.limit=null",
+        "reference.extractor=pixels",
+        "student.condition.factor=4",
+        until="evaluation",
+    )
     assert networks.load_network(made["student"]).config.condition_channels == 3
     assert "low-resolution 4" in made["evaluation"].metrics["scores"][0]["protocol"]["condition"]
 
@@ -147,9 +177,17 @@ def test_images_that_the_factor_does_not_divide_are_refused_before_training(home
 
 @pytest.mark.slow
 def test_a_sixth_of_the_shipped_training_beats_interpolation_by_far(tmp_path):
-    made = run(tmp_path, "student.training.images=25600", "student.training.ema=2000", "compute.threads=1",
-               "compute.device=cpu", "evaluation.samples=359", "evaluation.student=[{grid: uniform, nfe: [2]}]",
-               recipe="sr-digits", until="evaluation")
+    made = run(
+        tmp_path,
+        "student.training.images=25600",
+        "student.training.ema=2000",
+        "compute.threads=1",
+        "compute.device=cpu",
+        "evaluation.samples=359",
+        "evaluation.student=[{grid: uniform, nfe: [2]}]",
+        recipe="sr-digits",
+        until="evaluation",
+    )
     assert scores(made, "PSNR", "student")[0] > max(scores(made, "PSNR", "enlarged")) + 3
     assert scores(made, "SSIM", "student")[0] > max(scores(made, "SSIM", "enlarged")) + 0.1
     assert scores(made, "FD-classifier", "student")[0] < 0.2 * min(scores(made, "FD-classifier", "enlarged"))
@@ -164,6 +202,7 @@ def test_students_without_a_condition_are_those_of_before():
 
 # -- data to data ------------------------------------------------------------------------------------------------
 
+
 def test_the_source_is_an_artifact_of_its_own_that_the_right_stages_read(carried):
     assert carried["source"].metrics["classes"] == ["0", "1", "2", "3", "4"]
     assert carried["data"].metrics["classes"] is None
@@ -174,8 +213,15 @@ def test_the_source_is_an_artifact_of_its_own_that_the_right_stages_read(carried
 def test_evaluation_starts_from_the_test_images_of_the_source(home, carried, monkeypatch):
     """A velocity of zero leaves them as they are, so that the score is that of the images themselves."""
     monkeypatch.setattr(networks, "load_network", lambda *how: Stub(lambda x, t, condition: torch.zeros_like(x)))
-    made = small(home, "data-to-data", "data.limit=100", "source.limit=90", "seed=3",
-                 "evaluation.student=[{nfe: [1, 2]}]", until="evaluation")
+    made = small(
+        home,
+        "data-to-data",
+        "data.limit=100",
+        "source.limit=90",
+        "seed=3",
+        "evaluation.student=[{nfe: [1, 2]}]",
+        until="evaluation",
+    )
     source = held_out(made, "source")
     assert len(source) == 90
     order = torch.randperm(90, generator=torch.Generator().manual_seed(derive(derive(3, "evaluation"), "source")))
@@ -202,8 +248,9 @@ def test_pairs_go_from_training_images_of_the_source_to_where_the_student_leads(
 
 
 def test_transport_carries_less_far_than_independent_draws(home, carried):
-    apart = small(home, "data-to-data", "data.limit=100", "source.limit=90", "student.coupling=independent",
-                  until="student")
+    apart = small(
+        home, "data-to-data", "data.limit=100", "source.limit=90", "student.coupling=independent", until="student"
+    )
     assert 0 < carried["student"].metrics["transport_cost"] < 0.9 * apart["student"].metrics["transport_cost"]
 
 
@@ -223,23 +270,26 @@ def test_the_report_makes_the_recipe_whole_again(carried):
 NFM = ["student.condition={factor: 2}"]
 
 
-@pytest.mark.parametrize(("recipe", "overrides", "words"), [
-    ("sr-digits", ["student.coupling=ot"], "set student.coupling to independent"),
-    ("nfm-digits", NFM, "set student.coupling to independent"),
-    ("sr-digits", PAIRS, "pairs hold no conditions"),
-    ("sr-digits", ["data.autoencoder=somewhere"], "not of latents"),
-    ("sr-digits", ["student.condition.factor=1"], "student.condition.factor"),
-    ("sr-digits", ["student.condition.kind=blurred"], "student.condition.kind"),
-    ("sr-digits", ["evaluation.likelihood={}"], "evaluation.likelihood"),
-    ("sr-digits", ["source={source: digits}"], "leave source or student.condition out"),
-    ("data-to-data", ["student.coupling=entropic"], "independent or ot"),
-    ("data-to-data", ["student.coupling=loom"], "independent or ot"),
-    ("nfm-digits", ["source={source: digits}", "evaluation.likelihood=null"], "independent or ot"),
-    ("data-to-data", ["student.coupling=independent", "student.path={kind: vp}"], "set student.path to linear"),
-    ("data-to-data", ["source.autoencoder=somewhere"], "leave autoencoder out"),
-    ("data-to-data", ["source.onyl=[1]"], "Did you mean 'only'"),
-    ("data-to-data", ["evaluation.likelihood={}"], "evaluation.likelihood"),
-])
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "words"),
+    [
+        ("sr-digits", ["student.coupling=ot"], "set student.coupling to independent"),
+        ("nfm-digits", NFM, "set student.coupling to independent"),
+        ("sr-digits", PAIRS, "pairs hold no conditions"),
+        ("sr-digits", ["data.autoencoder=somewhere"], "not of latents"),
+        ("sr-digits", ["student.condition.factor=1"], "student.condition.factor"),
+        ("sr-digits", ["student.condition.kind=blurred"], "student.condition.kind"),
+        ("sr-digits", ["evaluation.likelihood={}"], "evaluation.likelihood"),
+        ("sr-digits", ["source={source: digits}"], "leave source or student.condition out"),
+        ("data-to-data", ["student.coupling=entropic"], "independent or ot"),
+        ("data-to-data", ["student.coupling=loom"], "independent or ot"),
+        ("nfm-digits", ["source={source: digits}", "evaluation.likelihood=null"], "independent or ot"),
+        ("data-to-data", ["student.coupling=independent", "student.path={kind: vp}"], "set student.path to linear"),
+        ("data-to-data", ["source.autoencoder=somewhere"], "leave autoencoder out"),
+        ("data-to-data", ["source.onyl=[1]"], "Did you mean 'only'"),
+        ("data-to-data", ["evaluation.likelihood={}"], "evaluation.likelihood"),
+    ],
+)
 def test_what_cannot_go_together_is_refused_before_any_work(recipe, overrides, words):
     with pytest.raises(InputError, match=words):
         load(recipe, overrides)

@@ -28,8 +28,9 @@ pytest.importorskip("diffusers")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae")
     make_autoencoder(folder)
-    found = run(tmp_path_factory.mktemp("home"), f"data.autoencoder={folder}", "data.flips=true",
-                "evaluation.likelihood=null")
+    found = run(
+        tmp_path_factory.mktemp("home"), f"data.autoencoder={folder}", "data.flips=true", "evaluation.likelihood=null"
+    )
     for file in folder.iterdir():
         file.unlink()  # the artifact is all that is needed from here on
     return found
@@ -38,8 +39,11 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def untold(tmp_path_factory):
     """Images, not latents, and networks that are not told the classes."""
-    alone = ["student.coupling=independent", *(f"{stage}=null" for stage in ("teacher", "bank", "pairs",
-                                                                             "onestep")), "evaluation.onestep=[]"]
+    alone = [
+        "student.coupling=independent",
+        *(f"{stage}=null" for stage in ("teacher", "bank", "pairs", "onestep")),
+        "evaluation.onestep=[]",
+    ]
     return run(tmp_path_factory.mktemp("home"), "data.labels=false", *alone, until="evaluation")
 
 

@@ -120,8 +120,9 @@ def test_paths_grow_straight_in_a_round_and_end_where_they_did(tmp_path, first, 
         back = data
         for t in torch.arange(64) / 64:
             back = back + network(back, t.expand(len(back))) / 64
-    mixture = Mixture((Examples(x.numpy(), None), Banked(z[None])), (Examples(data.numpy(), None), Banked(back[None])),
-                      share)
+    mixture = Mixture(
+        (Examples(x.numpy(), None), Banked(z[None])), (Examples(data.numpy(), None), Banked(back[None])), share
+    )
     couples = FlowBatches(mixture, mixture, Uniform(), LINEAR, 0.0, 7, 256)
     fitted = train(job(tmp_path), network, couples, training(images=102_400, batch=256, lr=3e-3, ema=3000), CPU)
     after = measured(fitted.network, z[:512], None, CPU)
@@ -142,8 +143,11 @@ def test_the_flow_of_the_docstring_is_that_of_independent_gaussians():
     z, x = noises((1, 1, 1), 200_000, 2), MEAN + SPREAD * noises((1, 1, 1), 200_000, 3)
     for t in (0.1, 0.5, 0.9):
         x_t = ((1 - t) * x + t * z).flatten().double()
-        slope, height = torch.linalg.lstsq(torch.stack([x_t, torch.ones_like(x_t)], 1),
-                                           (z - x).flatten().double()[:, None]).solution.flatten().tolist()
+        slope, height = (
+            torch.linalg.lstsq(torch.stack([x_t, torch.ones_like(x_t)], 1), (z - x).flatten().double()[:, None])
+            .solution.flatten()
+            .tolist()
+        )
         at = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
         low, high = first_flow(at, torch.full((2,), t)).flatten().tolist()
         assert math.isclose(slope, high - low, abs_tol=0.02) and math.isclose(height, low, abs_tol=0.02)

@@ -34,12 +34,25 @@ from tests.tiny import TINY
 TRAINING = "training: {images: 512, batch: 64, lr: 1.0e-3, ema: 128}"
 ROUND = "{{pairs: {{count: {}, solver: {}, grid: uniform, nfe: {}, dtype: {}, shard: 40}}, mix: {{forward: {}}}, {}}}"
 FIRST = ROUND.format(96, "euler", 4, "float32", 0.25, TRAINING)
-SECOND = ROUND.format(32, "dopri5", "null", "float16", 0.0,
-                      f"time: {{kind: u-shaped}}, loss: {{kind: pseudo-huber}}, {TRAINING}")
-QUICK = [*TINY, "teacher.training.images=256", "student.training.images=512", "evaluation.likelihood=null",
-         "reference.extractor=pixels", "evaluation.teacher=false"]
-NFM = [*QUICK, f"reflow=[{FIRST}, {SECOND}]", "onestep.steps=2",
-       "evaluation.onestep=[{grid: uniform, nfe: [2]}]", "pairs.nfe=4", "pairs.count=48"]
+SECOND = ROUND.format(
+    32, "dopri5", "null", "float16", 0.0, f"time: {{kind: u-shaped}}, loss: {{kind: pseudo-huber}}, {TRAINING}"
+)
+QUICK = [
+    *TINY,
+    "teacher.training.images=256",
+    "student.training.images=512",
+    "evaluation.likelihood=null",
+    "reference.extractor=pixels",
+    "evaluation.teacher=false",
+]
+NFM = [
+    *QUICK,
+    f"reflow=[{FIRST}, {SECOND}]",
+    "onestep.steps=2",
+    "evaluation.onestep=[{grid: uniform, nfe: [2]}]",
+    "pairs.nfe=4",
+    "pairs.count=48",
+]
 ALONE = [*QUICK, "student.coupling=independent", "teacher=null", "bank=null", f"reflow=[{FIRST}]"]
 
 
@@ -66,7 +79,7 @@ def nfm(store):
 
 
 @pytest.fixture(scope="module")
-def with_gpu_lock(store):
+def alone(store):
     """A round of a student without a teacher."""
     return make(store, ALONE, "reflow-1")
 
@@ -79,8 +92,10 @@ def digests(artifact) -> dict[str, str]:
     return {record.path: record.sha256 for record in artifact.files}
 
 
-@pytest.mark.parametrize(("stage", "student", "solver", "nfe", "bound"), [
-    ("pairs-1", "student", "euler", 4, 1e-5), ("pairs-2", "reflow-1", "dopri5", 0, 2e-3)])
+@pytest.mark.parametrize(
+    ("stage", "student", "solver", "nfe", "bound"),
+    [("pairs-1", "student", "euler", 4, 1e-5), ("pairs-2", "reflow-1", "dopri5", 0, 2e-3)],
+)
 def test_stored_noise_leads_to_the_stored_image(nfm, stage, student, solver, nfe, bound):
     """To the precision it is stored in: float16 keeps 11 bits of numbers up to 4, and it is the stored noise, rounded,
     whose image is stored."""
@@ -168,8 +183,14 @@ def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monke
         monkeypatch.setattr(reflow, "train", train)
         recipe = load("nfm-digits", NFM if made is nfm else ALONE)
         inputs = {role: made[role] for role in made["reflow-1"].inputs}
-        job = Job("reflow-1", recipe.section("reflow-1"), inputs, made["data"].root, recipe.compute,
-                  Progress("reflow-1", made["data"].root))
+        job = Job(
+            "reflow-1",
+            recipe.section("reflow-1"),
+            inputs,
+            made["data"].root,
+            recipe.compute,
+            Progress("reflow-1", made["data"].root),
+        )
         with pytest.raises(Seen):
             reflow.run(job)
         generated = {row.numpy().tobytes() for row in bank(made["pairs-1"])["z"]}
@@ -205,8 +226,9 @@ def test_a_round_interrupted_and_taken_up_ends_with_the_same_bits(store, nfm, tm
 
 
 @pytest.mark.parametrize(("model", "steps", "nfe"), [("reflow-2", 3, 3), ("onestep", None, 2)])
-def test_its_network_is_sampled_like_any_other_and_a_distilled_one_in_its_own_steps(store, nfm, monkeypatch, model,
-                                                                                   steps, nfe):
+def test_its_network_is_sampled_like_any_other_and_a_distilled_one_in_its_own_steps(
+    store, nfm, monkeypatch, model, steps, nfe
+):
     monkeypatch.setenv("FLOWCTL_HOME", str(store.home))
     images, labels, levels = draw(load("nfm-digits", NFM), Wish(model, steps, "euler", None, None, 5, 12))
     z = starting_noise(derive(5, "sample"), torch.arange(12), (1, 8, 8))
@@ -241,8 +263,10 @@ def test_two_ranks_train_the_round_of_one(store, nfm, tmp_path):
 def test_distillation_by_lpips(store, nfm, tmp_path):
     torch.save(features("alex"), tmp_path / "alexnet.pth")
     save_file(linear("alex"), tmp_path / "alex.safetensors")
-    loss = (f"onestep.loss={{kind: lpips-huber, network: alex, size: 32, features: {tmp_path}/alexnet.pth, "
-            f"linear: {tmp_path}/alex.safetensors}}")
+    loss = (
+        f"onestep.loss={{kind: lpips-huber, network: alex, size: 32, features: {tmp_path}/alexnet.pth, "
+        f"linear: {tmp_path}/alex.safetensors}}"
+    )
     made = make(store, [*NFM, loss], "onestep")["onestep"]
     assert made.fingerprint != nfm["onestep"].fingerprint and np.isfinite(made.metrics["loss"])
     assert "features" not in str(made.config) and made.config["loss"]["network"] == "alex"

@@ -71,8 +71,9 @@ def test_the_bank_decodes_to_the_noisy_images(made):
     rows = torch.arange(len(images.train.images))
     examples = Examples(images.train.images, images.train.labels, images.levels)
     for draw in range(facts.draws):
-        noisy = examples.pixels(rows) + facts.noise_std * noise(facts.seed, rows, torch.full_like(rows, draw),
-                                                                examples.shape)
+        noisy = examples.pixels(rows) + facts.noise_std * noise(
+            facts.seed, rows, torch.full_like(rows, draw), examples.shape
+        )
         with full_precision(flow):
             decoded = decode(flow, torch.from_numpy(z[draw]) * facts.sigma_f, examples.classes(rows))
         assert (decoded - noisy).abs().max() < 1e-4
@@ -85,8 +86,14 @@ def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypat
     work = tmp_path / "work"
     shutil.copytree(made["bank"].root, work / "out")
     config = load("nfm-digits", TINY).section("bank")
-    job = Job("bank", config, {role: made[role] for role in ("data", "teacher")}, work,
-              load("nfm-digits", TINY).compute, Progress("bank", work))
+    job = Job(
+        "bank",
+        config,
+        {role: made[role] for role in ("data", "teacher")},
+        work,
+        load("nfm-digits", TINY).compute,
+        Progress("bank", work),
+    )
     some = dag.stage_named("bank").module().run(job).gaussianity
     whole = made["bank"].metrics["gaussianity"]
     assert some["train"]["n"] == 50 and some["held_out"]["n"] == min(50, whole["held_out"]["n"])
@@ -120,8 +127,14 @@ def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
     other = made["bank"].model_copy(update={"inputs": {"teacher": "0" * 64}})
     other._root = made["bank"].root
     config = load("nfm-digits", TINY).section("student")
-    job = Job("student", config, {"bank": other}, made["student"].root, load("nfm-digits").compute,
-              Progress("student", made["student"].root))
+    job = Job(
+        "student",
+        config,
+        {"bank": other},
+        made["student"].root,
+        load("nfm-digits").compute,
+        Progress("student", made["student"].root),
+    )
     with pytest.raises(DamageError, match="another teacher"):
         teacher_bank(job)
 
@@ -173,8 +186,11 @@ def test_a_student_is_trained_with_a_share_of_labels_dropped(made, tmp_path, mon
 def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_training(made):
     images = ImageSet.open(made["data"].path(IMAGES))
     network, real = load_reference(made["reference"], images, torch.device("cpu"))
-    measured = {split: features(network, part.pixels(torch.arange(len(part))))
-                for split in ("train", "test") if (part := examples_of(made, split))}
+    measured = {
+        split: features(network, part.pixels(torch.arange(len(part))))
+        for split in ("train", "test")
+        if (part := examples_of(made, split))
+    }
     held_out = frechet_distance(real, Moments.of(measured["test"]))
     assert made["reference"].metrics["held_out"] == pytest.approx(held_out, rel=1e-4) and held_out > 0.1
     assert frechet_distance(real, Moments.of(measured["train"])) == pytest.approx(0, abs=1e-3)
@@ -183,12 +199,25 @@ def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_train
 def test_scores_count_calls_and_carry_their_protocol(made):
     scores = made["evaluation"].metrics["scores"]
     assert [(score["model"], score["solver"], score["nfe"]) for score in scores] == [
-        ("teacher", "inverse", 0), ("student", "euler", 1), ("student", "euler", 2), ("student", "heun", 3),
-        ("onestep", "euler", 1)]
+        ("teacher", "inverse", 0),
+        ("student", "euler", 1),
+        ("student", "euler", 2),
+        ("student", "heun", 3),
+        ("onestep", "euler", 1),
+    ]
     for score in scores:
         assert score["metric"] == "FD-classifier"
-        assert {"extractor", "reference", "n_real", "n_fake", "quantised", "split", "seed", "images_seen",
-                "ema"} <= set(score["protocol"])
+        assert {
+            "extractor",
+            "reference",
+            "n_real",
+            "n_fake",
+            "quantised",
+            "split",
+            "seed",
+            "images_seen",
+            "ema",
+        } <= set(score["protocol"])
 
 
 def test_pictures_and_page_are_there(made):
@@ -206,25 +235,49 @@ def test_reflow_over_all_times_is_the_same_stage(home):
 
 @pytest.mark.parametrize("coupling", ["independent", "ot"])
 def test_couplings_without_a_teacher(home, coupling):
-    made = run(home, f"student.coupling={coupling}", "teacher=null", "bank=null", "pairs=null", "onestep=null",
-               "evaluation.onestep=[]")
+    made = run(
+        home,
+        f"student.coupling={coupling}",
+        "teacher=null",
+        "bank=null",
+        "pairs=null",
+        "onestep=null",
+        "evaluation.onestep=[]",
+    )
     assert "teacher" not in made
     assert made["student"].metrics["coupling"] == coupling
     assert made["student"].metrics["transport_cost"] > 0
 
 
 def test_ot_carries_less_far_than_independent(home):
-    cost = {coupling: run(home, f"student.coupling={coupling}", "teacher=null", "bank=null", "pairs=null",
-                          "onestep=null", "evaluation.onestep=[]", until="student")["student"].metrics["transport_cost"]
-            for coupling in ("independent", "ot")}
+    cost = {
+        coupling: run(
+            home,
+            f"student.coupling={coupling}",
+            "teacher=null",
+            "bank=null",
+            "pairs=null",
+            "onestep=null",
+            "evaluation.onestep=[]",
+            until="student",
+        )["student"].metrics["transport_cost"]
+        for coupling in ("independent", "ot")
+    }
     assert cost["ot"] < cost["independent"]
 
 
 def test_ones_own_coloured_images_with_flips(tmp_path):
-    folder = make_folder(tmp_path / "photos", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("cat", "dog")
-                                               for i in range(20)})
-    made = run(tmp_path / "home", "data.source=images", f"data.path={folder}", "data.flips=true", "data.limit=null",
-               until="evaluation")
+    folder = make_folder(
+        tmp_path / "photos", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("cat", "dog") for i in range(20)}
+    )
+    made = run(
+        tmp_path / "home",
+        "data.source=images",
+        f"data.path={folder}",
+        "data.flips=true",
+        "data.limit=null",
+        until="evaluation",
+    )
     assert made["data"].metrics["classes"] == ["cat", "dog"]
     assert made["bank"].metrics["rows"] == 2 * made["data"].metrics["train"]
 
@@ -239,8 +292,13 @@ def test_images_without_classes_say_what_to_set(tmp_path):
 
 
 def test_a_guided_teacher_is_sampled_as_its_recipe_says(tmp_path):
-    made = run(tmp_path, "teacher.guidance=1.5", "teacher.annealed=true", "teacher.attention_temperature=0.9",
-               "teacher.temperature=0.8")
+    made = run(
+        tmp_path,
+        "teacher.guidance=1.5",
+        "teacher.annealed=true",
+        "teacher.attention_temperature=0.9",
+        "teacher.temperature=0.8",
+    )
     protocol = made["evaluation"].metrics["scores"][0]["protocol"]
     assert (protocol["guidance"], protocol["annealed"], protocol["temperature"]) == (1.5, True, 0.8)
 

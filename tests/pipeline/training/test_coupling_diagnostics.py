@@ -42,6 +42,7 @@ def trained(couples, steps):
 
 # -- the figures ---------------------------------------------------------------------------------------------------
 
+
 def test_independent_gaussians_on_the_straight_path():
     """LOOM-CFM, arXiv 2603.15279, Appendix A: Var(v | x_t) = 1 / (t^2 + (1 - t)^2)."""
     found = diagnose(stream(Independent()), 5, CPU)
@@ -81,8 +82,10 @@ def test_velocities_of_one_point_differ_as_on_the_straight_path(path, t):
 
 def test_better_couplings_leave_less_and_the_class_is_known_where_there_are_pairs_enough():
     data = examples(1200, classes=3)
-    found = {coupling: diagnose(stream(maker(), data), 0, CPU)["velocity_variance"]
-             for coupling, maker in {"independent": Independent, "ot": MinibatchOT}.items()}
+    found = {
+        coupling: diagnose(stream(maker(), data), 0, CPU)["velocity_variance"]
+        for coupling, maker in {"independent": Independent, "ot": MinibatchOT}.items()
+    }
     assert all(variance.within_classes for variance in found.values())
     assert found["ot"].mean < 0.8 * found["independent"].mean
     few = diagnose(stream(Independent(), examples(60, classes=10), batch=20), 0, CPU)["velocity_variance"]
@@ -102,6 +105,7 @@ def test_fewer_pairs_than_dimensions_are_not_measured():
 
 
 # -- of which couples -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("step", [0, 3, 5, 6, 11])  # 500 images in steps of 96
 @pytest.mark.parametrize("pairs", [500, 120, 9000])
@@ -151,6 +155,7 @@ def test_one_rank_of_several_asks_the_teacher_for_all_of_a_batch():
 
 def test_the_stage_reports_it(tmp_path):
     metrics = run(tmp_path, *ALONE, "student.coupling=ot", "student.training.images=128", until="student")[
-        "student"].metrics
+        "student"
+    ].metrics
     assert 0 < metrics["velocity_variance"]["mean"] < 2 and len(metrics["velocity_variance"]["values"]) == len(TIMES)
     assert metrics["noise_gaussianity"]["sliced_w2"] == pytest.approx(metrics["noise_gaussianity"]["floor"], abs=0.1)

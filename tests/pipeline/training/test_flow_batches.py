@@ -46,6 +46,7 @@ def test_pairs_do_not_depend_on_the_batch_of_a_step(make, batch):
 
 def test_blocks_of_minibatch_ot_are_as_large_as_asked():
     """A larger block pairs closer."""
+
     def cost(block):
         x, z = joined(stream(MinibatchOT(), 8, block), 12)
         return (x - z).square().mean().item()

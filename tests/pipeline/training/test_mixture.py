@@ -60,7 +60,7 @@ def test_each_kind_comes_once_in_each_of_its_epochs():
     image = x.flatten(1)[:, 0]
     for made, count in ((image[image < 100], GENERATED), (image[image >= 100] - 100, FORWARD)):
         assert len(made) >= 3 * count
-        epochs = [made[first:first + count] for first in range(0, len(made) - count + 1, count)]
+        epochs = [made[first : first + count] for first in range(0, len(made) - count + 1, count)]
         assert all(epoch.sort().values.tolist() == list(range(count)) for epoch in epochs)
         assert not torch.equal(epochs[0], epochs[1])
 

@@ -18,9 +18,17 @@ def test_a_monitor_forgets_what_came_after_the_checkpoint(tmp_path):
     assert [json.loads(line)["images"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [32, 64]
 
 
-@pytest.mark.parametrize("damage", [
-    b"\0" * 40 + b"\n", b'{"images": 6\xff, "loss": 1.0}\n', b'{"image3": 64}\n', b"5\n", b'{"images": "64"}\n',
-    b'{"images": 32, "lo'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0" * 40 + b"\n",
+        b'{"images": 6\xff, "loss": 1.0}\n',
+        b'{"image3": 64}\n',
+        b"5\n",
+        b'{"images": "64"}\n',
+        b'{"images": 32, "lo',
+    ],
+)
 def test_damaged_lines_of_a_monitor_are_dropped_and_stop_no_training(tmp_path, damage):
     lines = [b'{"images": 32, "loss": 1.0}\n', b'{"images": 64, "loss": 1.0}\n']
     (tmp_path / "metrics.jsonl").write_bytes(lines[0] + damage + b"\n" + lines[1])

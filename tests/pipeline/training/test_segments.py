@@ -79,8 +79,11 @@ def test_states_at_even_times_are_those_of_the_whole_path(solver):
 def test_every_interval_of_every_path_comes_once_in_an_epoch():
     couples, _ = segments(4)
     seen = [couples(step) for step in range(8)]  # 160 rows: 40 paths of 4 intervals
-    found = sorted((path, round(4 * time)) for part in seen
-                   for path, time in zip(part.labels.tolist(), part.t.tolist(), strict=True))
+    found = sorted(
+        (path, round(4 * time))
+        for part in seen
+        for path, time in zip(part.labels.tolist(), part.t.tolist(), strict=True)
+    )
     assert found == [(path, interval) for path in range(40) for interval in range(1, 5)]
     assert {time for part in seen for time in part.t.tolist()} == set(time_grid("uniform", 4).tolist()) - {0.0}
 
@@ -107,8 +110,9 @@ def test_a_network_learns_them_and_ends_near_the_end_of_the_path(tmp_path):
     steps = 2
     couples, states = segments(steps, batch=80)
     couples.ends.labels[:] = 0
-    fitted = train(job(tmp_path), Small(), couples, training(images=64_000, batch=80, lr=3e-3, ema=2000),
-                   torch.device("cpu"))
+    fitted = train(
+        job(tmp_path), Small(), couples, training(images=64_000, batch=80, lr=3e-3, ema=2000), torch.device("cpu")
+    )
     network = fitted.network
     with torch.no_grad():
         made = sample(lambda x, t: network(x, t, None), states[0], Euler(), steps, "uniform")

@@ -104,8 +104,11 @@ def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_p
     """Latents, which have no levels, keep their differential entropy."""
     task = job_of(data, tmp_path, dequantisation=kind, noise=0.3)
     flow, draws = random_flow(SMALL, dtype=torch.float32), np.random.default_rng(0)
-    images = draws.integers(0, 17, (20, 1, 4, 4), dtype=np.uint8) if levels else \
-        draws.standard_normal((20, 1, 4, 4), dtype=np.float32)
+    images = (
+        draws.integers(0, 17, (20, 1, 4, 4), dtype=np.uint8)
+        if levels
+        else draws.standard_normal((20, 1, 4, 4), dtype=np.float32)
+    )
     examples = Examples(images, np.arange(20) % 3, levels)
     rows = torch.arange(20)
     address = (derive(task.config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), (1, 4, 4))

@@ -32,8 +32,15 @@ def network() -> nn.Module:
 def convolutions() -> nn.Module:
     """In memory with the channels last, unlike what a checkpoint holds."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(),
-                         nn.Conv2d(8, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 1), nn.Flatten())
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 2, 2)),
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(8, 4, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(4, 1, 1),
+        nn.Flatten(),
+    )
 
 
 def batch(step: int) -> Points:
@@ -50,10 +57,12 @@ def digest(fitted) -> list[bytes]:
 
 def stopped_at(task, count):
     """A batch function that asks to stop once `count` steps have been served."""
+
     def serve(step):
         if step == count - 1:
             task.stop.request("test")
         return batch(step)
+
     return serve
 
 
@@ -80,13 +89,15 @@ def test_a_wish_that_comes_within_a_step_is_heard_after_the_next_and_nothing_is_
         if len(calls) == 5:
             task.stop.request("test")
         return loss(net, part)
+
     with pytest.raises(Interrupted):
         fit(task, network(), batch, asking, training(), CPU)
     assert load_checkpoint(tmp_path / "checkpoints")[1]["step"] == len(calls) == 6
 
 
-@pytest.mark.parametrize(("device", "repeatable", "strict"), [("cuda", True, True), ("cuda", False, False),
-                                                              ("cpu", True, False)])
+@pytest.mark.parametrize(
+    ("device", "repeatable", "strict"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+)
 def test_on_a_gpu_gradients_that_cannot_be_repeated_are_errors(tmp_path, monkeypatch, device, repeatable, strict):
     seen = []
 
@@ -222,7 +233,7 @@ def read_events(path, kind):
     while at < len(data):
         size = struct.unpack_from("<Q", data, at)[0]
         event = kind()
-        event.ParseFromString(data[at + 12:at + 12 + size])
+        event.ParseFromString(data[at + 12 : at + 12 + size])
         found.append(event)
         at += 16 + size
     return found

@@ -57,8 +57,12 @@ def test_the_rate_of_a_step_is_that_of_its_end(tmp_path):
     """Adam's first step moves each weight by the rate, whatever the gradient."""
     settings = {"warmup": 320, "schedule": "cosine", "clip": None, "weight_decay": 0.0}
     loop = stepped(tmp_path / "one", **settings)
-    moved = torch.cat([(now - then).abs().flatten() for now, then in
-                       zip(loop.network.parameters(), linear().parameters(), strict=True)])
+    moved = torch.cat(
+        [
+            (now - then).abs().flatten()
+            for now, then in zip(loop.network.parameters(), linear().parameters(), strict=True)
+        ]
+    )
     torch.testing.assert_close(moved.detach(), torch.full_like(moved, 1e-2 * 32 / 320), rtol=1e-3, atol=1e-7)
     history = fit(job(tmp_path / "all"), linear(), batch, loss, training(**settings), CPU).history
     assert [line["lr"] for line in history] == [learning_rate(training(**settings), 32 * n) for n in range(1, 21)]

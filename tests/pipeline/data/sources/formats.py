@@ -20,8 +20,16 @@ CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 def data_config(source: str, **changes: Any) -> SimpleNamespace:
     """What the loaders read of a recipe's data section."""
-    fields = {"path": None, "checksum": None, "size": None, "test_fraction": 0.2, "limit": None, "seed": 0,
-              "classes": None, "autoencoder": None}
+    fields = {
+        "path": None,
+        "checksum": None,
+        "size": None,
+        "test_fraction": 0.2,
+        "limit": None,
+        "seed": 0,
+        "classes": None,
+        "autoencoder": None,
+    }
     return SimpleNamespace(source=source, **{**fields, **changes})
 
 

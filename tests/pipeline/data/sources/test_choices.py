@@ -44,7 +44,7 @@ def test_only_some_digits_are_split_as_among_all():
         np.testing.assert_array_equal(np.array([3, 8])[kept.labels], every.labels[chosen])
     assert len(load(data_config("digits", classes=("8", "3"), limit=10)).train.labels) == 10
     assert load(data_config("digits", classes=("8",))).classes == ["8"]
-    with pytest.raises(InputError, match=r"classes of digits; got \['ten'\].*They are 0, 1"):
+    with pytest.raises(InputError, match=r"classes of digits, got \['ten'\].*They are 0, 1"):
         load(data_config("digits", classes=("3", "ten")))
 
 
@@ -64,8 +64,10 @@ def test_only_some_folders_are_decoded(tmp_path, monkeypatch):
     read = []
     original = images._decode
     monkeypatch.setattr(images, "_decode", lambda name, *rest: read.append(name) or original(name, *rest))
-    root = make_folder(tmp_path / "pets", {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("ant", "cat", "dog")
-                                           for i in range(10)})
+    root = make_folder(
+        tmp_path / "pets",
+        {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("ant", "cat", "dog") for i in range(10)},
+    )
     found = load(data_config("images", path=root, classes=("dog", "ant")))
     assert found.classes == ["ant", "dog"] and sorted(set(found.train.labels)) == [0, 1]
     assert len(read) == 20 and not any("cat" in name for name in read)
@@ -96,8 +98,12 @@ def test_an_autoencoder_is_part_of_the_identity_by_content(tmp_path, monkeypatch
     first = found(folder)
     make_folder(tmp_path / "copy", {name: b"one" for name in digest.AUTOENCODER} | {"readme.md": b"x"})
     assert first.startswith("sha256:") and found(tmp_path / "copy") == first
-    assert len({first, found(None), found(folder, source="images", path=images),
-                found(None, source="images", path=images)}) == 4
+    assert (
+        len(
+            {first, found(None), found(folder, source="images", path=images), found(None, source="images", path=images)}
+        )
+        == 4
+    )
     (folder / digest.AUTOENCODER[1]).write_bytes(b"two")
     assert found(folder) != first
     assert of(autoencoder=folder) == DIGITS  # where it lies does not count

@@ -68,8 +68,9 @@ def test_the_spread_over_images_has_the_probes_in_it():
     # Images all alike: what differs between them is the probes' doing, and both errors say the same.
     turn = normal(16, 16, seed=3)
     x = torch.zeros(1000, 16, dtype=torch.float64)
-    found = log_density(lambda x, t: x @ turn.T / 4, x, divergence="hutchinson", probes=8,
-                        generator=torch.Generator().manual_seed(0))
+    found = log_density(
+        lambda x, t: x @ turn.T / 4, x, divergence="hutchinson", probes=8, generator=torch.Generator().manual_seed(0)
+    )
     bits = bits_per_dimension(found.log_density, (16,), 256, found.probe_error)
     assert bits.probe_error == pytest.approx(bits.standard_error, rel=0.1) and bits.probe_error > 0
 

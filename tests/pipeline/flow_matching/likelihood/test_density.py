@@ -75,8 +75,7 @@ def test_densities_in_the_plane_add_up_to_one():
 
 def test_hutchinson_is_unbiased_and_knows_its_error():
     x, probes = normal(8, 3), 1000
-    found = log_density(linear, x, divergence="hutchinson", probes=probes, generator=source(), rtol=1e-4,
-                        atol=1e-4)
+    found = log_density(linear, x, divergence="hutchinson", probes=probes, generator=source(), rtol=1e-4, atol=1e-4)
     truth = log_normal(x @ torch.linalg.matrix_exp(SHEAR).T) + SHEAR.trace()
     assert ((found.log_density - truth).abs() < 4 * found.probe_error).all()
     # For entries of -1 and 1 the variance is 2 sum_{i != j} S_ij^2, S the symmetric part.

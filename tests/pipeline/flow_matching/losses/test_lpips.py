@@ -43,8 +43,10 @@ def by_hand(network: str, one, other):
             if name in pools:
                 x = F.max_pool2d(x, 2 if network == "vgg" else 3, 2)
 
-    return sum(F.conv2d((a - b).square(), scale).mean((1, 2, 3))
-               for a, b, scale in zip(layers(one), layers(other), scales.values(), strict=True))
+    return sum(
+        F.conv2d((a - b).square(), scale).mean((1, 2, 3))
+        for a, b, scale in zip(layers(one), layers(other), scales.values(), strict=True)
+    )
 
 
 def test_the_published_definition(files):
@@ -110,13 +112,16 @@ class Boom:
         return (eval, ("1/0",))
 
 
-@pytest.mark.parametrize(("content", "what"), [
-    (lambda: changed(linear("alex"), **{"lin3.model.1.weight": None}), "nothing of this name"),
-    (lambda: linear("vgg"), r"\(1, 128, 1, 1\)"),
-    (lambda: [1, 2], "by name"),
-    (lambda: {"lin0.model.1.weight": Boom()}, "tensors and nothing else"),
-    (None, "nothing else"),
-])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (lambda: changed(linear("alex"), **{"lin3.model.1.weight": None}), "nothing of this name"),
+        (lambda: linear("vgg"), r"\(1, 128, 1, 1\)"),
+        (lambda: [1, 2], "by name"),
+        (lambda: {"lin0.model.1.weight": Boom()}, "tensors and nothing else"),
+        (None, "nothing else"),
+    ],
+)
 def test_wrong_files_are_refused_and_run_nothing(tmp_path, content, what):
     path, given = tmp_path / "linear.pth", tmp_path / "features.safetensors"
     save_file(features("alex"), given)

@@ -42,8 +42,10 @@ def moments(path, std, t):
     Both are linear in (x, z), so x = z = 0 but one shows their coefficients.
     """
     one, none = torch.ones(len(t), 1, dtype=t.dtype), torch.zeros(len(t), 1, dtype=t.dtype)
-    shown = [(network_input(path, path.interpolate(*xz, t), t)[:, 0], network_target(path, *xz, t)[:, 0])
-             for xz in ((std * one, none), (none, one))]
+    shown = [
+        (network_input(path, path.interpolate(*xz, t), t)[:, 0], network_target(path, *xz, t)[:, 0])
+        for xz in ((std * one, none), (none, one))
+    ]
     (in_x, out_x), (in_z, out_z) = shown
     return in_x**2 + in_z**2, out_x**2 + out_z**2, in_x * out_x + in_z * out_z
 
@@ -60,8 +62,10 @@ def test_input_and_target_have_unit_variance(path):
 @pytest.mark.parametrize("path", PATHS, ids=repr)
 @pytest.mark.parametrize("std", [0.25, 0.5, 0.85, 1.0])
 def test_input_and_target_have_unit_order_for_other_data(path, std):
-    for t in (path.times(torch.linspace(0, 1, 200, dtype=torch.float64)),
-              path.times(torch.linspace(0, 1, 200)).double()):
+    for t in (
+        path.times(torch.linspace(0, 1, 200, dtype=torch.float64)),
+        path.times(torch.linspace(0, 1, 200)).double(),
+    ):
         for variance in moments(path, std, t)[:2]:
             assert variance.min() >= 0.2**2 and variance.max() <= 3**2
 
@@ -112,9 +116,15 @@ def wavy(x, t, labels):
     return torch.sin(3 * x + t.reshape(-1, 1, 1, 1) + shift)
 
 
-@pytest.mark.parametrize("how, nfe, steps", [
-    (Sweep(solver="euler", nfe=(4,)), 4, 4), (Sweep(solver="heun", grid="uniform", nfe=(8,)), 8, 4),
-    (Sweep(solver="dopri5"), 0, 1)], ids=["euler", "heun", "dopri5"])
+@pytest.mark.parametrize(
+    "how, nfe, steps",
+    [
+        (Sweep(solver="euler", nfe=(4,)), 4, 4),
+        (Sweep(solver="heun", grid="uniform", nfe=(8,)), 8, 4),
+        (Sweep(solver="dopri5"), 0, 1),
+    ],
+    ids=["euler", "heun", "dopri5"],
+)
 def test_linear_samples_to_the_bit(how, nfe, steps):
     z, labels = pair(torch.float32)[1], torch.arange(5)
     solver = make_solver(how.solver, **({"rtol": 1e-5, "atol": 1e-5} if how.solver == "dopri5" else {}))

@@ -37,12 +37,23 @@ def reversed_time(field):
     return lambda y, x, t: -field(y, x, 1 - t)
 
 
-@pytest.mark.parametrize("path, theirs", [
-    (VarianceExploding(0.01, 20.0), lambda y, x, t: -math.log(20 / 0.01) * (y - x)),  # eq. 17
-    (VariancePreserving(), lambda y, x, t: -(0.1 + 19.9 * (1 - t)) / 2  # eq. 19, with T(1 - t) in both exponents
-     * (math.exp(-vp_area(1 - t)) * y - math.exp(-vp_area(1 - t) / 2) * x) / (1 - math.exp(-vp_area(1 - t)))),
-    (OptimalTransport(0.01), lambda y, x, t: (x - 0.99 * y) / (1 - 0.99 * t)),  # eq. 21
-], ids=["ve", "vp", "ot"])
+@pytest.mark.parametrize(
+    "path, theirs",
+    [
+        (VarianceExploding(0.01, 20.0), lambda y, x, t: -math.log(20 / 0.01) * (y - x)),  # eq. 17
+        (
+            VariancePreserving(),
+            lambda y, x, t: (
+                -(0.1 + 19.9 * (1 - t))
+                / 2  # eq. 19, with T(1 - t) in both exponents
+                * (math.exp(-vp_area(1 - t)) * y - math.exp(-vp_area(1 - t) / 2) * x)
+                / (1 - math.exp(-vp_area(1 - t)))
+            ),
+        ),
+        (OptimalTransport(0.01), lambda y, x, t: (x - 0.99 * y) / (1 - 0.99 * t)),  # eq. 21
+    ],
+    ids=["ve", "vp", "ot"],
+)
 def test_velocity_as_the_paper_has_it(path, theirs):
     """The paper's field is given x_t, of which x and z make one."""
     x, z, _ = pair()
@@ -56,16 +67,24 @@ def vp_area(t):
 
 
 def test_data_end():
-    for path, left in [(LINEAR, 0), (OptimalTransport(0.01), 0.01), (VarianceExploding(0.02, 20.0), 0.02),
-                       (VariancePreserving(), 1e-3)]:
+    for path, left in [
+        (LINEAR, 0),
+        (OptimalTransport(0.01), 0.01),
+        (VarianceExploding(0.02, 20.0), 0.02),
+        (VariancePreserving(), 1e-3),
+    ]:
         a, s, *slopes = path.coefficients(torch.tensor(path.t_end, dtype=torch.float64))
         assert a == pytest.approx(1, abs=1e-6) and s == pytest.approx(left, rel=1e-3)
         assert all(torch.isfinite(slope) for slope in slopes)
 
 
 def test_noise_end():
-    for path, data, noise in [(LINEAR, 0, 1), (OptimalTransport(0.01), 0, 1), (VarianceExploding(0.02, 20.0), 1, 20),
-                              (VariancePreserving(), math.exp(-5.025), 1)]:
+    for path, data, noise in [
+        (LINEAR, 0, 1),
+        (OptimalTransport(0.01), 0, 1),
+        (VarianceExploding(0.02, 20.0), 1, 20),
+        (VariancePreserving(), math.exp(-5.025), 1),
+    ]:
         a, s, _, _ = path.coefficients(torch.ones((), dtype=torch.float64))
         assert a == pytest.approx(data, rel=1e-9) and s == pytest.approx(noise, rel=1e-4)
         z = pair()[1]
@@ -143,11 +162,21 @@ def test_times_end_where_the_velocity_does():
         assert mapped[2] == pytest.approx(0.500005)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: OptimalTransport(0.0), lambda: OptimalTransport(1.0), lambda: OptimalTransport("0.1"),
-    lambda: VariancePreserving(0.0, 20.0), lambda: VariancePreserving(20.0, 0.1),
-    lambda: VariancePreserving(0.1, math.inf), lambda: VarianceExploding(0.0, 50.0),
-    lambda: VarianceExploding(2.0, 1.0), lambda: VarianceExploding(0.01, math.nan), lambda: OptimalTransport(True)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OptimalTransport(0.0),
+        lambda: OptimalTransport(1.0),
+        lambda: OptimalTransport("0.1"),
+        lambda: VariancePreserving(0.0, 20.0),
+        lambda: VariancePreserving(20.0, 0.1),
+        lambda: VariancePreserving(0.1, math.inf),
+        lambda: VarianceExploding(0.0, 50.0),
+        lambda: VarianceExploding(2.0, 1.0),
+        lambda: VarianceExploding(0.01, math.nan),
+        lambda: OptimalTransport(True),
+    ],
+)
 def test_bad_numbers(make):
     with pytest.raises(InputError):
         make()

@@ -36,8 +36,11 @@ def test_gaussian_data_come_back(path):
     assert (mean_end, std_end) == pytest.approx((MEAN, STD), rel=1e-3)
 
 
-@pytest.mark.parametrize("path, off", [*((path, 0.0) for path in PATHS[:2]), (VariancePreserving(), 0.002),
-                                       (VarianceExploding(0.01, 20.0), 0.01)], ids=repr)
+@pytest.mark.parametrize(
+    "path, off",
+    [*((path, 0.0) for path in PATHS[:2]), (VariancePreserving(), 0.002), (VarianceExploding(0.01, 20.0), 0.01)],
+    ids=repr,
+)
 def test_what_leaving_the_data_out_of_the_start_costs(path, off):
     data = Gaussian(path, MEAN, STD)
     x = run(data.velocity, path, path.start(torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)))

@@ -70,8 +70,15 @@ def test_what_the_plot_shows():
     from pipeline.reporting.compare._plot import draw
 
     adaptive = finished.score("student", 57, 2.0, "dopri5")
-    found = [run("fm-digits", scores=[finished.score("student", 1, 9.0), finished.score("student", 2, 5.0), adaptive],
-                 seed=seed, scale=scale) for seed, scale in enumerate((1.0, 2.0))]
+    found = [
+        run(
+            "fm-digits",
+            scores=[finished.score("student", 1, 9.0), finished.score("student", 2, 5.0), adaptive],
+            seed=seed,
+            scale=scale,
+        )
+        for seed, scale in enumerate((1.0, 2.0))
+    ]
     axes = draw(compare(found).table(), 2).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["fm-digits"].get_ydata().tolist() == [13.5, 7.5]
@@ -89,6 +96,7 @@ def test_a_plot_is_a_picture_file(tmp_path):
 
 # -- runs from artifacts ---------------------------------------------------------------------------------------------
 
+
 def test_a_run_of_artifacts(tmp_path):
     made = finished.recipe(tmp_path)
     found = run_of("nfm-digits", 5, made)
@@ -105,7 +113,8 @@ def test_what_the_student_measured_comes_before_what_its_bank_did(tmp_path):
     made = finished.recipe(tmp_path)
     made["student"].metrics.update(
         noise_gaussianity=finished.spread(1437, 1.0, 0.0444),
-        velocity_variance={"mean": 0.25, "times": [0.5], "values": [0.25], "pairs": 1437, "within_classes": True})
+        velocity_variance={"mean": 0.25, "times": [0.5], "values": [0.25], "pairs": 1437, "within_classes": True},
+    )
     found = run_of("nfm-digits", 0, made)
     assert (found.noise.sliced_w2, found.noise.held_out) == (0.0444, 0.0891)
     assert found.velocity_variance.mean == 0.25

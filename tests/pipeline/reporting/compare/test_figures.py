@@ -12,10 +12,20 @@ RECIPES = "abcdefg"
 
 def ordered(cheap, dear, metric="FD-classifier"):
     """A recipe for each pair: transport cost and curvature, with the score at two calls like the curvature."""
-    return [run(name, scores=[one.model_copy(update={"metric": metric}) for one in students(FM)], transport_cost=c,
-                curvature=d, scale=1).model_copy(update={"scores": tuple(
-                    one.model_copy(update={"metric": metric, "value": d}) for one in students({2: 1.0}))})
-            for name, c, d in zip(RECIPES, cheap, dear, strict=False)]
+    return [
+        run(
+            name,
+            scores=[one.model_copy(update={"metric": metric}) for one in students(FM)],
+            transport_cost=c,
+            curvature=d,
+            scale=1,
+        ).model_copy(
+            update={
+                "scores": tuple(one.model_copy(update={"metric": metric, "value": d}) for one in students({2: 1.0}))
+            }
+        )
+        for name, c, d in zip(RECIPES, cheap, dear, strict=False)
+    ]
 
 
 def rho(comparison, cheap="transport cost", dear="curvature"):

@@ -14,8 +14,11 @@ def test_one_seed():
     made = compare(three()).table()
     assert made.columns == (1, 2, 4, 8, 16, 64)
     assert [(row.recipe, row.model, row.way) for row in made.rows] == [
-        ("nfm-digits", "student", ""), ("nfm-digits", "onestep", ""), ("fm-digits", "student", ""),
-        ("ot-digits", "student", "")]
+        ("nfm-digits", "student", ""),
+        ("nfm-digits", "onestep", ""),
+        ("fm-digits", "student", ""),
+        ("ot-digits", "student", ""),
+    ]
     best = [[row.recipe for row in made.rows if row.cells[i] and row.cells[i].best] for i in range(6)]
     assert best == [["nfm-digits"], ["nfm-digits"], ["nfm-digits"], ["fm-digits"], ["fm-digits"], ["fm-digits"]]
     assert [(level.recipe, level.text) for level in made.levels] == [("nfm-digits", "6.1"), ("", "8.5")]
@@ -45,8 +48,9 @@ def adaptive(value, calls, **protocol):
 
 
 def test_the_adaptive_solver_has_one_column_with_its_mean_calls():
-    found = [run("fm-digits", scores=[*students(FM), adaptive(1.5 + seed, 56 + 3 * seed)], seed=seed)
-             for seed in (0, 1)]
+    found = [
+        run("fm-digits", scores=[*students(FM), adaptive(1.5 + seed, 56 + 3 * seed)], seed=seed) for seed in (0, 1)
+    ]
     made = compare(found).table()
     assert made.columns == (1, 2, 4, 8, 16, 64, "dopri5") and len(made.rows) == 1
     assert made.rows[0].cells[-1].text == "2.0 ± 0.7 (58)" and made.rows[0].cells[-1].calls == 57.5
@@ -74,10 +78,13 @@ def test_a_score_is_there_once():
 
 
 def test_metrics_have_tables_of_their_own():
-    other = [one.model_copy(update={"metric": "recall", "value": 1 - 1 / (nfe + 1)})
-             for one, nfe in zip(students(OT), OT, strict=True)]
-    comparison = compare([run("a", scores=[*students(FM), *other]),
-                          run("b", scores=[*students(OT), *other], scale=0.9)])
+    other = [
+        one.model_copy(update={"metric": "recall", "value": 1 - 1 / (nfe + 1)})
+        for one, nfe in zip(students(OT), OT, strict=True)
+    ]
+    comparison = compare(
+        [run("a", scores=[*students(FM), *other]), run("b", scores=[*students(OT), *other], scale=0.9)]
+    )
     assert comparison.metrics == ["FD-classifier", "recall"]
     assert [row.cells[-1].best for row in comparison.table("recall").rows] == [True, False]
     assert [row.cells[0].best for row in comparison.table().rows] == [False, True]

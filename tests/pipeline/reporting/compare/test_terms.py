@@ -69,17 +69,24 @@ def test_unequal_terms_are_said():
     nfm, fm, _ = three()
     longer = run("ot-digits", scores=students(OT, images_seen=307_200))
     comparison = compare([nfm, fm, longer])
-    assert comparison.unequal == ["student: images seen in training differ: nfm-digits 153,600; fm-digits 153,600; "
-                                  "ot-digits 307,200"]
+    assert comparison.unequal == [
+        "student: images seen in training differ: nfm-digits 153,600; fm-digits 153,600; ot-digits 307,200"
+    ]
     told = " ".join(comparison.text().split())
     assert f"Not on equal terms: {comparison.unequal[0]}." in told
     assert comparison.unequal[0] in " ".join(comparison.markdown().split())
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"machine": "cuda (H100), 8 threads, torch 2.9.1"}, r"times .* different machines: fm-digits cpu, .*; ot-digits"),
-    ({"resumed": ("student",)}, r"last attempt alone: student of ot-digits \(seed 0\)"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"machine": "cuda (H100), 8 threads, torch 2.9.1"},
+            r"times .* different machines: fm-digits cpu, .*; ot-digits",
+        ),
+        ({"resumed": ("student",)}, r"last attempt alone: student of ot-digits \(seed 0\)"),
+    ],
+)
 def test_times_that_cannot_be_held_against_each_other(changes, said):
     (line,) = compare([run("fm-digits", FM), run("ot-digits", OT, **changes)]).unequal
     assert re.search(said, line)

@@ -29,13 +29,28 @@ def publish(store, recipe, stage, result, **provenance):
     node = build(recipe, store.home / "cache")[stage]
     folder = store.home / "artifacts" / stage / f"{recipe.name}-{node.fingerprint[:12]}"
     folder.mkdir(parents=True)
-    facts = {"created": "2026-01-31T09:41:07+00:00", "wall_seconds": 1.0, "python": "3.12.7", "command": ["flowctl"],
-             "platform": "Linux", "packages": {"torch": "2.9.1", "numpy": "2.3.4"}, "git_revision": "e9e9", "device":
-             "cpu", "threads": 2} | provenance
-    made = Artifact(stage=stage, stage_version=node.stage.version, name=recipe.name, fingerprint=node.fingerprint,
-                    config={"label_drop": 0.1}, inputs={r: n.fingerprint for r, n in node.inputs.items()},
-                    metrics=result.model_dump(mode="json"), files=record_files(folder),
-                    provenance=Provenance(**facts))
+    facts = {
+        "created": "2026-01-31T09:41:07+00:00",
+        "wall_seconds": 1.0,
+        "python": "3.12.7",
+        "command": ["flowctl"],
+        "platform": "Linux",
+        "packages": {"torch": "2.9.1", "numpy": "2.3.4"},
+        "git_revision": "e9e9",
+        "device": "cpu",
+        "threads": 2,
+    } | provenance
+    made = Artifact(
+        stage=stage,
+        stage_version=node.stage.version,
+        name=recipe.name,
+        fingerprint=node.fingerprint,
+        config={"label_drop": 0.1},
+        inputs={r: n.fingerprint for r, n in node.inputs.items()},
+        metrics=result.model_dump(mode="json"),
+        files=record_files(folder),
+        provenance=Provenance(**facts),
+    )
     write_json(folder / MANIFEST, made.model_dump(mode="json"))
     return folder
 
@@ -54,7 +69,9 @@ def test_settings_differ_field_by_field(store):
 
 
 def test_stages_are_shared_up_to_the_first_that_differs(store):
-    found = {pair.stage: pair for pair in diff(*sides(store, "student.training.lr=1e-3", "compute.inference_batch=7")).stages}
+    found = {
+        pair.stage: pair for pair in diff(*sides(store, "student.training.lr=1e-3", "compute.inference_batch=7")).stages
+    }
     assert [name for name, pair in found.items() if pair.shared] == ["data", "reference", "teacher", "bank"]
     assert found["student"].why == ("own settings: training.lr",) and found["student"].inputs == ()
     assert found["student"].changes == (Change("training.lr", 2e-3, 1e-3),)
@@ -92,7 +109,8 @@ def test_provenance_is_told_where_both_were_made(store):
     found = diff(of_recipe(load("nfm-digits"), store), of_recipe(other, store))
     assert [origin.to_json() for origin in found.origins] == [
         {"fact": "device", "a": "cpu", "b": "cuda (H100)", "stages": ["student", "onestep"]},
-        {"fact": "torch", "a": "2.9.1", "b": "2.13.0", "stages": ["student", "onestep"]}]
+        {"fact": "torch", "a": "2.9.1", "b": "2.13.0", "stages": ["student", "onestep"]},
+    ]
 
 
 def test_a_damaged_artifact_is_said_and_not_read(store):
@@ -115,10 +133,14 @@ def test_an_artifact_brings_what_it_was_made_from(store):
 
 def evaluated(store, found_a, found_b, **b):
     """Two sides whose evaluations hold these scores."""
-    made = [finished.evaluation(store.home / name, name, found, **more)
-            for name, found, more in (("one", found_a, {}), ("two", found_b, b))]
-    return [replace(side, stages={**side.stages, "evaluation": replace(side.stages["evaluation"], artifact=artifact)})
-            for side, artifact in zip(sides(store), made, strict=True)]
+    made = [
+        finished.evaluation(store.home / name, name, found, **more)
+        for name, found, more in (("one", found_a, {}), ("two", found_b, b))
+    ]
+    return [
+        replace(side, stages={**side.stages, "evaluation": replace(side.stages["evaluation"], artifact=artifact)})
+        for side, artifact in zip(sides(store), made, strict=True)
+    ]
 
 
 def test_scores_of_one_protocol_stand_beside_each_other(store):
@@ -163,20 +185,31 @@ def test_one_evaluation_alone(store):
     assert diff(sides(store)[0], b).scores.beside == ()
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [
-    ({"x": {"y": 1}}, {"x": {"y": 1.0}}, []),
-    ({"x": True}, {"x": 1}, [Change("x", True, 1)]),
-    ({"x": None}, {}, [Change("x", None, ABSENT)]),
-    ({"x": [{"y": 1}, {"y": 2}]}, {"x": [{"y": 1}, {"y": 3}]}, [Change("x[1].y", 2, 3)]),
-    ({"x": (1, 2)}, {"x": [1, 2]}, []),
-    ({"x": [1, 2]}, {"x": [1]}, [Change("x", [1, 2], [1])]),
-    ({"x": {"y": 1}}, {"x": None}, [Change("x", {"y": 1}, None)]),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ({"x": {"y": 1}}, {"x": {"y": 1.0}}, []),
+        ({"x": True}, {"x": 1}, [Change("x", True, 1)]),
+        ({"x": None}, {}, [Change("x", None, ABSENT)]),
+        ({"x": [{"y": 1}, {"y": 2}]}, {"x": [{"y": 1}, {"y": 3}]}, [Change("x[1].y", 2, 3)]),
+        ({"x": (1, 2)}, {"x": [1, 2]}, []),
+        ({"x": [1, 2]}, {"x": [1]}, [Change("x", [1, 2], [1])]),
+        ({"x": {"y": 1}}, {"x": None}, [Change("x", {"y": 1}, None)]),
+    ],
+)
 def test_trees(a, b, expected):
     assert changes(a, b) == expected
 
 
 def test_values_in_few_words():
     assert [short(v) for v in (None, False, "nfm", {"a": 1}, [{"a": 1}], [1, 2], ABSENT, "x" * 50)] == [
-        "null", "false", "nfm", "{1 fields}", "[1 section]", "[1, 2]", "–", "x" * 39 + "…"]
+        "null",
+        "false",
+        "nfm",
+        "{1 fields}",
+        "[1 section]",
+        "[1, 2]",
+        "–",
+        "x" * 39 + "…",
+    ]
     assert Change("x", None, ABSENT).to_json() == {"path": "x", "a": None}
