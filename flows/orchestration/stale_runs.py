@@ -15,7 +15,7 @@ from prefect.client.schemas import FlowRun, State
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
-from flows.session.runs import alive, bury, killed, records
+from flows.session.runs import alive, killed, mark_ended, records
 
 
 def close_dead_runs(home: Path, server: str | None) -> None:
@@ -33,7 +33,7 @@ def close_dead_runs(home: Path, server: str | None) -> None:
         with get_client(sync_client=True) as client:
             for facts in dead:
                 if facts["flow_run"] in taken_up or _settle(client, facts) or facts["server"] == server:
-                    bury(home, facts)
+                    mark_ended(home, facts)
     except Exception as error:
         logging.getLogger("flowctl").warning("A killed run could not be marked in Prefect: %s", error)
 

@@ -15,7 +15,7 @@ from flows.session.session import Session
 from pipeline.engine.dag import Node
 from pipeline.engine.elastic import OUTPUT, SPEC, agent
 from pipeline.engine.plan import sound
-from pipeline.engine.rerun import asked
+from pipeline.engine.rerun import is_requested
 from storage.errors import DamageError, Interrupted
 
 POLL = 1.0  # seconds
@@ -40,7 +40,7 @@ def join(session: Session) -> None:
 
 def _there(node: Node, session: Session) -> bool:
     try:
-        return not asked(node, session.store) and sound(node, session.store) is not None
+        return not is_requested(node, session.store) and sound(node, session.store) is not None
     except DamageError:
         return False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.session.runs import alive, records
 from pipeline.engine.dag import NAMES
-from pipeline.engine.rerun import WISH
+from pipeline.engine.rerun import REQUEST
 from pipeline.runtime.job import PROGRESS, SAVED, read_saved
 from storage.locks import held
 from storage.store import PREFIX, Key, Store
@@ -38,7 +38,7 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
     stage, fingerprint = work.parent.name, work.name
     progress, saved = _read(work / PROGRESS), read_saved(work)
     running = held(store.lock_path(stage, fingerprint))
-    done = _published(store, stage, fingerprint) and not (work / WISH).is_file()
+    done = _published(store, stage, fingerprint) and not (work / REQUEST).is_file()
     if not running and (saved is None or done):
         return None  # it died before it saved anything, or just after it had published: there is nothing to tell
     pid = progress.pop("pid", None) if running else None

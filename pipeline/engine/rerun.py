@@ -15,7 +15,7 @@ from storage.artifact import MANIFEST
 from storage.atomic import sha256_file, write_json
 from storage.store import Store, remove_tree
 
-REQUEST = "forced.json"
+REQUEST = "rerun.json"
 
 
 def request(nodes: Mapping[str, Node], stages: Collection[str], store: Store) -> None:

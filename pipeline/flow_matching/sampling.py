@@ -42,7 +42,7 @@ def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu")
     return (rows % classes).to(device) if classes else None
 
 
-def told(
+def conditioning_for(
     rows: Tensor, images: ImageSet, held_out: TargetImages | None, device: torch.device | str = "cpu"
 ) -> tuple[Tensor | None, Tensor | None]:
     """Classes (N,) and conditions (N, C, H, W) of samples that are looked at one by one: all classes in turn, or those

@@ -41,7 +41,7 @@ def read_saved(work: Path) -> Saved | None:
 
 
 @dataclass(frozen=True)
-class Report:
+class ProgressUpdate:
     """A moment of a stage's progress."""
 
     stage: str
@@ -56,7 +56,7 @@ class Report:
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
 
-Listener = Callable[[Report], None]
+Listener = Callable[[ProgressUpdate], None]
 
 
 class Progress:
@@ -84,7 +84,7 @@ class Progress:
         elapsed = now - self._first[1]
         rate = (done - self._first[2]) / elapsed if elapsed > 0 else 0.0
         facts |= memory()
-        report = Report(self.stage, done, total, unit, rate, facts)
+        report = ProgressUpdate(self.stage, done, total, unit, rate, facts)
         line = {
             "stage": self.stage,
             "pid": os.getpid(),

@@ -22,7 +22,7 @@ from pipeline.data.labels import like_training
 from pipeline.engine.dag import students_among
 from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.evaluation.gallery import Gallery
-from pipeline.evaluation.neighbours import COMPARED, Training
+from pipeline.evaluation.neighbours import COMPARED, TrainingSetNeighbours
 from pipeline.evaluation.samplers import samplers
 from pipeline.evaluation.student_likelihood import student_bits
 from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
@@ -168,7 +168,7 @@ def _memorisation(
                 (first.value, entry, first),
                 key=lambda item: item[0],
             )
-    training = Training(gallery.images.originals, job.inputs["data"].config["flips"], gallery.device)
+    training = TrainingSetNeighbours(gallery.images.originals, job.inputs["data"].config["flips"], gallery.device)
     found: list[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]] = []
     results = []
     for _, entry, score in best.values():

@@ -98,9 +98,7 @@ def test_what_the_remote_lacks_is_made_and_sent(sent, home, program, flowctl, ti
     assert flowctl("verify", "--remote").stdout.startswith("7 artifacts")
 
 
-def test_what_could_not_be_sent_is_said_and_sent_by_the_same_command(
-    bucket, server, finished, flowctl, tiny, monkeypatch
-):
+def test_what_could_not_be_sent_is_sent_by_the_same_command(bucket, server, finished, flowctl, tiny, monkeypatch):  # noqa: F811
     with serving(read_only) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         failed = flowctl("run", tiny, "--remote", bucket)

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from pipeline.engine import dag, forced, rerun
+from pipeline.engine import dag, rerun
 from pipeline.engine.execute import execute
 from pipeline.engine.plan import plan
 from pipeline.outputs.results import DataResult
@@ -199,13 +199,13 @@ def test_a_wish_whose_artifact_was_published_by_a_process_that_then_died_is_fulf
     run_all(nodes(), store)
     rerun.request(nodes(), ["data"], store)
     work = store.work("data", nodes()["data"].fingerprint)
-    wish = (work / forced.WISH).read_bytes()
+    wish = (work / rerun.REQUEST).read_bytes()
     run_all(nodes(), store)
     work.mkdir()
-    (work / forced.WISH).write_bytes(wish)
+    (work / rerun.REQUEST).write_bytes(wish)
     assert run_all(nodes(), store)["data"] == "reused" and not work.exists()
     work.mkdir()
-    (work / forced.WISH).write_text("torn")
+    (work / rerun.REQUEST).write_text("torn")
     assert run_all(nodes(), store)["data"] == "reused"
 
 

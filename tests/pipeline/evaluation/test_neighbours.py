@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from pipeline.evaluation import memorised
+from pipeline.evaluation import neighbours
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
 
 
@@ -19,7 +19,7 @@ def images(train=40, test=20, side=4):
 
 
 def test_a_mirrored_copy_is_a_copy_where_mirror_images_were_trained_on(monkeypatch):
-    monkeypatch.setattr(memorised, "AT_ONCE", 48 * 7)  # seven images at a time
+    monkeypatch.setattr(neighbours, "AT_ONCE", 48 * 7)  # seven images at a time
     with_flips, without = TrainingSetNeighbours(images(), True), TrainingSetNeighbours(images(), False)
     copies = with_flips.train.pixels(torch.tensor([3, 17, 45, 79]))  # two of them mirrored
     distances, rows = with_flips.nearest(copies)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.metrics import MetricSuite, kid, manifold, sliced_w2
-from pipeline.metrics import _panel as module
+from pipeline.metrics import _suite as module
 from storage.errors import InputError
 from tests.pipeline.metrics.test_inception_score import inception_score
 
