@@ -64,7 +64,9 @@ def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
 
     cifar10, cifar100: the checksum that the archive must have. mnist, fashion-mnist: of the published files' checksums,
     or of the four files in the folder. images: of the archive file, or of the names and content of the folder's images.
-    What was hashed is remembered in `cache_dir` by name, size and times, so the next call only looks at those. Raises InputError if there is nothing at `config.path`.
+    What was hashed is remembered in `cache_dir` by name, size and times, so the next call only looks at those.
+
+    Raises DataError if there is nothing at `config.path`.
     """
     if config.source == "digits":
         return None
