@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flows.session import runs
-from flows.session.runs import RunRecord, alive, mark_ended, killed, records
+from flows.session.runs import RunRecord, alive, killed, mark_ended, records
 from tests.flows.conftest import ROOT
 
 # A run in another container, whose processes are not seen here: one in truth, one that says so.
