@@ -113,9 +113,9 @@ def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
 
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
     """The recipe if `name` is one, and the directories of artifacts and of unfinished work to check."""
-    from flows.session.recipes import given
+    from flows.session.recipes import given, load
     from flows.upkeep.references import named, of_recipe, runs, title
-    from pipeline.recipe.load import load, nearest, shipped
+    from pipeline.recipe.load import nearest, shipped
     from storage.errors import MissingError
 
     if name is None:

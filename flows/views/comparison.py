@@ -32,6 +32,7 @@ class RunRequest:
     """A recipe at one seed, and the command that runs it."""
 
     recipe: Recipe
+    label: str  # of its row in the comparison: with seeds, the name that all of them share
     words: tuple[str, ...]  # of the command line after `flowctl`
 
     @property
@@ -39,7 +40,7 @@ class RunRequest:
         return shlex.join(["flowctl", *self.words])
 
     def __str__(self) -> str:
-        return f"{self.recipe.name} at seed {self.recipe.seed}"
+        return f"{self.label} at seed {self.recipe.seed}"
 
 
 def requests(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> list[RunRequest]:
@@ -50,10 +51,11 @@ def requests(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Seque
     """
     items = []
     for name in recipes:
+        label = load(name, overrides).name
         for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
             changes = [*overrides, *own]
             words = [word for change in changes for word in ("--set", change)]
-            items.append(RunRequest(load(name, changes), ("run", name, *words)))
+            items.append(RunRequest(load(name, changes), label, ("run", name, *words)))
     names = [str(item) for item in items]
     duplicates = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if duplicates:
@@ -78,7 +80,7 @@ def find(item: RunRequest, store: Store) -> SeedRun | None:
             artifacts[name] = artifact
     if not {"student", "evaluation"} <= artifacts.keys():
         return None
-    return run_of(item.recipe.name, item.recipe.seed, artifacts)
+    return run_of(item.label, item.recipe.seed, artifacts)
 
 
 def collect(

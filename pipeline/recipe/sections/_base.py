@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
 Grid = Literal["uniform", "quadratic", "edm", "logit"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(@[0-9]{1,10})?$")]  # name, or name@seed
 
 
 def calls_of_a_step(solver: Solver, guidance: float) -> int:
