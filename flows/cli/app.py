@@ -13,6 +13,7 @@ from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.errors import OPTIONS, reports_errors
 from flows.cli.export import export
+from flows.cli.fid import fid
 from flows.cli.gc import gc
 from flows.cli.list import list_
 from flows.cli.plan import plan
@@ -20,6 +21,7 @@ from flows.cli.report import report
 from flows.cli.results import results
 from flows.cli.rm import rm
 from flows.cli.run import run
+from flows.cli.runs import runs
 from flows.cli.sample import sample
 from flows.cli.serving import ui
 from flows.cli.show import show
@@ -73,11 +75,13 @@ for _command in (
     list_,
     show,
     status,
+    runs,
     results,
     report,
     compare,
     diff,
     sample,
+    fid,
     export,
     verify,
     gc,

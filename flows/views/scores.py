@@ -11,6 +11,7 @@ from flows.session.recipes import load
 from flows.session.session import Session
 from pipeline.engine.plan import sound
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
+from pipeline.recipe.load import nearest
 from pipeline.reporting.page.front import fronts
 from pipeline.reporting.page.scores import lower_is_better
 from storage.artifact import Artifact
@@ -83,6 +84,25 @@ def numbers(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:
         }
         for i, (artifact, score) in enumerate(every)
     ] + [_likelihood(artifact) for artifact in evaluations if artifact.metrics["likelihood"]]
+
+
+def of_metric(scores: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
+    """The scores of one metric, or all. Raises MissingError for a metric that no score has."""
+    chosen = [score for score in scores if metric in (None, score["metric"])]
+    if scores and not chosen:
+        raise MissingError("--metric must be measured", metric, nearest(metric, {score["metric"] for score in scores}))
+    return chosen
+
+
+def best_of(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best score of each evaluation, model and metric, in their order."""
+    best: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for score in scores:
+        key = score["evaluation"], score["model"], score["metric"]
+        sign = 1 if lower_is_better(score["metric"]) else -1
+        if key not in best or sign * score["value"] < sign * best[key]["value"]:
+            best[key] = score
+    return list(best.values())
 
 
 def _likelihood(artifact: Artifact) -> dict[str, Any]:

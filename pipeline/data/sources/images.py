@@ -56,7 +56,7 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
         train, test = (part[balanced(labels[part], config.limit)] for part in (train, test))
     require_enough(path.name, len(train), len(test))
     chosen = np.concatenate([train, test])
-    images = _decode_all(path, [found.names[i] for i in chosen], config.size)
+    images = decode_all(path, [found.names[i] for i in chosen], config.size)
     parts = images[: len(train)], images[len(train) :]
     train, test = (
         Split(pixels, None if found.labels is None else renumbered(labels[part], wanted))
@@ -66,7 +66,7 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     return LoadedData(name, train, test, levels=256, classes=classes)
 
 
-def _decode_all(path: Path, files: list[str], size: int | None) -> np.ndarray:
+def decode_all(path: Path, files: list[str], size: int | None) -> np.ndarray:
     """Images uint8 (N, C, S, S) in the order of `files`."""
     row = {name: i for i, name in enumerate(files)}
     images, first, coloured, count = None, "", False, 0

@@ -31,8 +31,20 @@ def test_results_are_scores_with_their_protocol(flowctl, finished, tiny):
     ]  # as 4.5 at two
     assert scores == json.loads(flowctl("results", "--json").stdout)
     text = flowctl("results").stdout
-    assert "floor (two halves of the data): 1.5" in text and "grid quadratic" in text
-    assert [line.split()[8] for line in text.splitlines() if line.startswith("tiny ")] == ["calls", "calls+seconds"]
+    assert "FD-classifier 1.5" in text and "grid quadratic" in text
+    assert [line.split()[6] for line in text.splitlines() if line.startswith("tiny ")] == ["calls", "calls+seconds"]
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_results_are_chosen_and_sorted(flowctl, finished, tiny):
+    (best,) = json.loads(flowctl("results", tiny, "--best", "--json").stdout)
+    assert (best["nfe"], best["value"]) == (2, 4.5)
+    for sort, nfes in (("value", [2, 1]), ("-value", [1, 2]), ("nfe", [1, 2]), ("-nfe", [2, 1])):
+        scores = json.loads(flowctl("results", tiny, "--sort", sort, "--json").stdout)
+        assert [score["nfe"] for score in scores] == nfes
+    assert len(json.loads(flowctl("results", "--metric", "FD-classifier", "--json").stdout)) == 2
+    assert type(fault(flowctl("results", "--metric", "FDI"))) is MissingError
+    assert type(fault(flowctl("results", "--sort", "colour"))) is UsageError
 
 
 def test_results_of_different_protocols_stand_apart(flowctl, finished, tiny, monkeypatch):
@@ -60,9 +72,8 @@ def test_results_tell_the_likelihood(flowctl, tiny, monkeypatch):
     assert len(scores) == 2 and bits.keys() == scores[0].keys()
     assert (bits["metric"], bits["value"], bits["error"], bits["nfe"]) == ("bits per dimension", 3.21, 0.012, 101.5)
     text = flowctl("results", tiny).stdout
-    (line,) = (line for line in text.splitlines() if "bits per dimension" in line)
-    assert "3.210" in line and line.endswith("images 64, probes 2, tolerance 1e-05, dequantised uniformly")
-    assert "n_fake 16" in text.splitlines()[-2]  # what the scores share, the likelihood aside
+    assert "\nbits per dimension\n" in text and "3.210" in text and "tolerance 1e-05" in " ".join(text.split())
+    assert "n_fake 16" in text.split("protocol ")[1]  # shared by the scores; the likelihood has no samples
 
 
 def test_overrides_without_a_recipe_are_refused(flowctl, finished):
