@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ def plan(
     force: Force = None,
     until: Until = None,
     remote: Remote = None,
+    dag: Annotated[bool, typer.Option("--dag", help="Print the DAG as Mermaid, with each stage's action.")] = False,
     json_: Json = False,
 ) -> None:
     """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate the cost."""
@@ -32,9 +33,23 @@ def plan(
     steps = make_plan(session.nodes, session.store, session.force, default_remote(remote))
     if json_:
         print_json(outline(steps))
+    elif dag:
+        typer.echo(_mermaid(steps))
     else:
         print_plan(steps)
         _print_estimates(steps)
+
+
+def _mermaid(steps: list[Step]) -> str:
+    """The stages and their inputs as a flowchart, coloured by action."""
+    ids = {step.node.name: step.node.name.replace("-", "_") for step in steps}
+    lines = ["flowchart LR"]
+    lines += [f'  {ids[step.node.name]}["{step.node.name}<br/>{step.action}"]:::{step.action}' for step in steps]
+    lines += [
+        f"  {ids[source.name]} --> {ids[step.node.name]}" for step in steps for source in step.node.inputs.values()
+    ]
+    colours = {"reuse": "#d4edda", "fetch": "#d1ecf1", "resume": "#fff3cd", "run": "#f8d7da"}
+    return "\n".join(lines + [f"  classDef {action} fill:{colour},color:#000" for action, colour in colours.items()])
 
 
 def print_plan(steps: list[Step]) -> None:

@@ -30,3 +30,11 @@ def test_plan_estimates_the_stages_ahead(flowctl, home, tiny, monkeypatch):
     monkeypatch.setattr("pipeline.training.estimate.estimate", lambda node, measured: figures)
     text = flowctl("plan", tiny, "--until", "teacher").stdout
     assert "1,234,567" in text and "5 GB" in text and "2 MB" in text
+
+
+def test_the_dag_has_every_stage_edge_and_action(flowctl, finished, tiny):
+    lines = flowctl("plan", tiny, "--dag", "--set", "student.label_drop=0.2").stdout.split("\n")
+    assert lines[0] == "flowchart LR"
+    assert '  teacher["teacher<br/>reuse"]:::reuse' in lines and '  student["student<br/>run"]:::run' in lines
+    edges = {tuple(line.strip().split(" --> ")) for line in lines if " --> " in line}
+    assert edges == {(source.name, name) for name, node in finished.nodes.items() for source in node.inputs.values()}
