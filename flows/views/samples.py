@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from flows.session.session import Session
 from models.tarflow import schedule_from_dict
@@ -18,17 +19,17 @@ from pipeline.engine.plan import sound
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
 from pipeline.flow_matching.solvers import integrate, make_solver
 from pipeline.flow_matching.times import time_grid
-from pipeline.metrics import quantise
+from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
 from pipeline.recipe.recipe import Recipe
-from pipeline.reporting.pictures import grid, png
+from pipeline.reporting.pictures import grid, labelled_rows, png
 from pipeline.runtime.device import prepare
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
-from storage.atomic import replacing
+from storage.atomic import replacing, write_bytes
 from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
 
@@ -44,6 +45,7 @@ class SampleRequest:
     guidance: float | None
     seed: int
     count: int
+    ema: str | None = None  # name of an average of the weights; None is the first
 
 
 def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -59,7 +61,8 @@ def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.levels
-    network = networks.load_network(artifact, device)
+    first = f"half-life-{artifact.config['training']['ema']}"
+    network = networks.load_network(artifact, device, None if request.ema == first else request.ema)
     held_out = _held_out(recipe, images, request.class_)
     source = None if recipe.source is None else _finished("source", session)
     # Row i starts from the same noise in every model.
@@ -176,12 +179,36 @@ def _class(name: str, classes: list[str] | None) -> int:
     return classes.index(name) if name in classes else int(name)
 
 
-def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int) -> None:
-    """A PNG grid, as square as it can be, or an .npz of `images` and `labels`."""
-    with replacing(out) as aside, open(aside, "wb") as stream:
-        if out.suffix == ".npz":
-            arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
-            np.savez(stream, levels=levels, **arrays)
-        else:
-            columns = math.ceil(math.sqrt(len(images)))
-            stream.write(png(grid(images, columns, levels=levels)))
+def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int, columns: int | None = None) -> None:
+    """Write images (N, C, H, W) of `levels` grey levels, by the ending of `out`.
+
+    .png: one picture, a captioned row for each class where there are labels, else as square as it can be. .npz: arr_0
+    (N, H, W, C) uint8 in 0..255 and arr_1, the labels, as ADM writes samples. No ending: a folder of PNG files, in a
+    folder for each class where there are labels.
+
+    Raises UsageError for a folder that is not empty.
+    """
+    if out.suffix == ".png":
+        write_bytes(out, png(_picture(images, labels, levels, columns)))
+        return
+    pixels = np.rint(images.transpose(0, 2, 3, 1) * (255 / (levels - 1))).astype(np.uint8)
+    if out.suffix == ".npz":
+        with replacing(out) as aside, open(aside, "wb") as stream:
+            np.savez(stream, pixels, *([] if labels is None else [labels]))
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError("--out must be a new or empty folder", str(out), "Choose another folder.")
+    for number, image in enumerate(pixels):
+        folder = out if labels is None else out / str(labels[number])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / f"{number:06}.png", png(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)))
+
+
+def _picture(images: np.ndarray, labels: np.ndarray | None, levels: int, columns: int | None) -> Image.Image:
+    if labels is None:
+        return grid(images, columns or math.ceil(math.sqrt(len(images))), levels=levels)
+    by_class = {label: images[labels == label] for label in np.unique(labels)}
+    widest = columns or min(20, max(map(len, by_class.values())))
+    return labelled_rows(
+        [(f"class {label}", torch.from_numpy(to_unit(some, levels))) for label, some in by_class.items()], widest
+    )

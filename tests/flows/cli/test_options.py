@@ -37,6 +37,8 @@ OPTIONS = {
         "--guidance",
         "--seed",
         "--count",
+        "--ema",
+        "--grid",
         "--out",
     },
     "fid": {"FOLDER|FILE.npz", "--against", "--json"},
