@@ -23,9 +23,9 @@ from flows.cli.rm import rm
 from flows.cli.run import run
 from flows.cli.runs import runs
 from flows.cli.sample import sample
-from flows.cli.serving import ui
 from flows.cli.show import show
 from flows.cli.status import status
+from flows.cli.ui import ui
 from flows.cli.verify import verify
 
 
