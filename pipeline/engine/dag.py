@@ -142,10 +142,6 @@ NAMES = tuple(stage.name for stage in stages(MOST_ROUNDS))  # all that there can
 _CHAIN = tuple(map(_student, range(MOST_ROUNDS + 1)))
 
 
-class NoConfig(Config):
-    """The report has nothing to set."""
-
-
 @dataclass(frozen=True)
 class Node:
     """One stage of one recipe: its settings, the nodes it reads, and the identity of its result."""
@@ -173,7 +169,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
     """
     nodes: dict[str, Node] = {}
     for stage in stages(len(recipe.reflow)):
-        config = NoConfig() if stage.name == "report" else recipe.section(stage.name)
+        config = Config() if stage.name == "report" else recipe.section(stage.name)
         if config is None:
             continue
         inputs = {role: nodes[role] for role in stage.inputs if role in nodes and _reads(stage, role, recipe)}

@@ -1,11 +1,14 @@
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.engine.dag import build
+from pipeline.outputs.networks import teacher_architecture
 from pipeline.recipe.faults import nearest
 from pipeline.recipe.load import InvalidRecipe, changed, load, shipped, validate
 from pipeline.recipe.recipe import Recipe
@@ -34,6 +37,9 @@ def test_every_shipped_recipe_is_valid_and_survives_being_written_out(name, tmp_
         (["student.training.images=1"], "student.training"),
         ([f"student.training.images={2**63}"], "student.training.images must be"),
         ([f"student.training.images={'9' * 5000}"], "student.training.images must be"),
+        (["student.training.images=4000"], "student.training: warmup (6400) must be at most half of images (4000)"),
+        (["student.training.lr=1e-6"], "student.training: final_lr"),
+        (["pairs.intervals=2"], "recipe: pairs.intervals"),
         (["teacher=null"], "recipe"),
         (["student.coupling=independent"], "recipe"),
         (["student.coupling=optimal"], "student.coupling.kind must be one of"),
@@ -152,6 +158,31 @@ def test_numbers_and_lists_are_read_by_their_field(override, value):
     for key in override.split("=")[0].split("."):
         at = getattr(at, key)
     assert at == value and type(at) is type(value)
+
+
+def test_a_warm_up_that_fits_a_short_training_is_taken():
+    recipe = load("nfm-digits", ["student.training.images=4000", "student.training.warmup=2000"])
+    assert recipe.student.training.warmup == 2000
+
+
+def test_the_default_grid_is_that_of_the_digits():
+    recipe = load("nfm-digits", ["evaluation.student=[{nfe: [4]}]", "pairs={count: 8}"])
+    shipped = load("nfm-digits")
+    assert recipe.evaluation.student[0].grid == shipped.evaluation.student[0].grid
+    assert recipe.pairs.grid == shipped.pairs.grid
+
+
+def test_a_teacher_without_a_bound_is_another_teacher():
+    """Published TarFlow weights have none."""
+    fingerprints = {
+        bound: build(load("nfm-digits", [f"teacher.log_scale_bound={bound}"]))["teacher"].fingerprint
+        for bound in ("null", "4", "2")
+    }
+    assert len(set(fingerprints.values())) == 3
+    assert fingerprints["4"] == build(load("nfm-digits"))["teacher"].fingerprint
+    teacher = load("nfm-digits", ["teacher.log_scale_bound=null"]).teacher
+    images = SimpleNamespace(channels=1, size=8, classes=("0",))
+    assert teacher_architecture(teacher, images).log_scale_bound is None
 
 
 def test_a_list_of_guidance_is_numbers():
