@@ -99,7 +99,7 @@ def report(
     from pipeline.engine.plan import sound
     from storage.errors import InputError
 
-    session = Session.open(load(recipe, set_ or ()))
+    session = Session.finished(load(recipe, set_ or ()))
     artifact = sound(session.nodes["report"], session.store)
     if artifact is None:
         raise InputError("report needs a finished run", recipe, f"`flowctl run {recipe}` makes it")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
 from flows.session import settings
 from flows.session.joining import join
 from flows.session.logs import forward_logs
+from flows.session.recorded import source_of
 from flows.session.remotes import move_all
 from flows.session.runs import RunRecord
 from flows.session.session import Session, current
@@ -55,10 +57,11 @@ def _recorded(session: Session, steps: list[Step], server: str | None, work: Cal
         session.record.end(outcome)
 
 
-def outline(steps: list[Step]) -> list[dict[str, str]]:
-    """A plan as plain data."""
+def outline(steps: list[Step]) -> list[dict[str, Any]]:
+    """A plan as plain data, with the identity of what is read from outside the store."""
     return [
         {"stage": step.node.name, "action": step.action, "reason": step.reason, "fingerprint": step.node.fingerprint}
+        | ({"source": source_of(step.node)} if step.node.external else {})
         for step in steps
     ]
 

@@ -26,7 +26,7 @@ _KNOWN = {"id", "name", "pid", "host", "server", "flow_run"}  # what readers of 
 class RunRecord:
     """One run of this process. Its `id` is also the tag of its flow run in Prefect, if this process creates that."""
 
-    def __init__(self, home: Path, recipe: Mapping[str, Any], plan: list[dict[str, str]], server: str | None) -> None:
+    def __init__(self, home: Path, recipe: Mapping[str, Any], plan: list[dict[str, Any]], server: str | None) -> None:
         self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._path = home / "runs" / f"{self.id}.json"
         self._lock = take(_lock(self._path))  # before there is a record: one without a lock is of an older version

@@ -52,7 +52,7 @@ def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int
     A student with a condition is asked for the test images in turn, those of the class wished for; one with a source
     starts from the source's test images, in an order that follows from the seed.
     """
-    session = Session.open(recipe)
+    session = Session.finished(recipe)
     check_model(wish.model, session)
     _check_way(wish, recipe)
     artifact, data = _finished(wish.model, session), _finished("data", session)

@@ -27,7 +27,7 @@ def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> lis
         return [
             _read(found) for found in Store().artifacts() if isinstance(found, Artifact) and found.stage == "evaluation"
         ]
-    session = Session.open(load(recipe, overrides))
+    session = Session.finished(load(recipe, overrides))
     artifact = sound(session.nodes["evaluation"], session.store)
     if artifact is None:
         raise InputError(

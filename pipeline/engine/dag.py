@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -142,10 +142,6 @@ NAMES = tuple(stage.name for stage in stages(MOST_ROUNDS))  # all that there can
 _CHAIN = tuple(map(_student, range(MOST_ROUNDS + 1)))
 
 
-class NoConfig(Config):
-    """The report has nothing to set."""
-
-
 @dataclass(frozen=True)
 class Node:
     """One stage of one recipe: its settings, the nodes it reads, and the identity of its result."""
@@ -162,15 +158,23 @@ class Node:
         return self.stage.name
 
 
-def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
-    """The recipe's nodes by stage, each after its inputs. `cache` holds digests of files outside the store."""
+Recorded = Callable[[str, Config], str | None]
+
+
+def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None = None) -> dict[str, Node]:
+    """The recipe's nodes by stage, each after its inputs. `cache` holds digests of files outside the store.
+
+    With `recorded`, the digest that it returns for a stage and its settings is taken, so that finished results are
+    found without their sources; only where it returns None are the sources read.
+    """
     nodes: dict[str, Node] = {}
     for stage in stages(len(recipe.reflow)):
-        config = NoConfig() if stage.name == "report" else recipe.section(stage.name)
+        config = Config() if stage.name == "report" else recipe.section(stage.name)
         if config is None:
             continue
         inputs = {role: nodes[role] for role in stage.inputs if role in nodes and _reads(stage, role, recipe)}
-        external = external_digest(stage, config, cache)
+        external = recorded(stage.name, config) if recorded else None
+        external = external or external_digest(stage, config, cache)
         identity = fingerprint(
             stage.name, stage.version, config, {r: n.fingerprint for r, n in inputs.items()}, external
         )

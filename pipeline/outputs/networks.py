@@ -41,6 +41,7 @@ def teacher_architecture(config: configs.Teacher, images: ImageSet) -> TarFlowCo
         head_dim=config.head_dim,
         dropout=config.dropout,
         volume_preserving=config.volume_preserving,
+        log_scale_bound=config.log_scale_bound,
         classes=len(images.classes or ()),
     )
 

@@ -68,6 +68,11 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Recipe:
+        every = [*(this.pairs for this in self.reflow), *([self.pairs] if self.pairs else [])]
+        if any(pairs.forward or pairs.intervals != 1 for pairs in every):
+            raise ValueError(
+                "pairs.intervals and pairs.forward follow from what is trained on the pairs: leave them out"
+            )
         for stage, section in self._trained().items():
             if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
                 raise ValueError(
@@ -196,20 +201,17 @@ class Recipe(Config):
         if not number:
             config = getattr(self, stage)
             steps = self.onestep.steps if self.onestep else 1
-            return _asked(config, intervals=steps) if stage == "pairs" and steps > 1 else config
+            return config.model_copy(update={"intervals": steps}) if stage == "pairs" and steps > 1 else config
         if int(number) > len(self.reflow):
             return None
         this = self.reflow[int(number) - 1]
         if kind == "reflow":
             return this.student
-        return _asked(this.pairs, forward=True) if this.mix.forward and not self.bank else this.pairs
+        forward = this.mix.forward > 0 and not self.bank
+        return this.pairs.model_copy(update={"forward": True}) if forward else this.pairs
 
     def _trained(self) -> dict[str, Config]:
         """The sections of the stages that train a network, by stage."""
         rounds = {f"reflow-{number}": each for number, each in enumerate(self.reflow, 1)}
         sections = {"teacher": self.teacher, "student": self.student, **rounds, "onestep": self.onestep}
         return {stage: section for stage, section in sections.items() if section is not None}
-
-
-def _asked(pairs: configs.Pairs, **more: int) -> configs.Trajectories:
-    return configs.Trajectories(**pairs.model_dump(), **more)

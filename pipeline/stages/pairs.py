@@ -54,7 +54,7 @@ def run(job: Job) -> PairsResult | None:
         nfe=() if config.nfe is None else (config.nfe,),
         guidance=config.guidance,
     )
-    intervals = getattr(config, "intervals", 1)
+    intervals = config.intervals
     facts = BankFacts(
         kind="generated",
         rows=config.count * intervals,
@@ -94,7 +94,7 @@ def run(job: Job) -> PairsResult | None:
     fill(
         job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
     )
-    if getattr(config, "forward", False):
+    if config.forward:
         _invert(job, network, images, how, facts, device)
     if not ranks.first():
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.data.sources.published import CIFAR, IDX, IDX_FILES
 from storage.atomic import sha256_file, write_json
-from storage.errors import DataError, InputError
+from storage.errors import DataError
 
 if TYPE_CHECKING:
     from pipeline.data.sources import DataConfig
@@ -28,7 +28,7 @@ _SETTLED = (
 def source_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
     """The SHA-256, as "sha256:...", of all that `config` would read: images, and the autoencoder if there is one.
 
-    None if nothing is read but what comes with a library. Raises InputError as the two functions below.
+    None if nothing is read but what comes with a library. Raises DataError as the functions below.
     """
     images = images_digest(config, cache_dir)
     if config.autoencoder is None:
@@ -38,23 +38,23 @@ def source_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
 
 
 def autoencoder_digest(folder: Path, cache_dir: Path | None = None) -> str:
-    """The SHA-256 of an autoencoder's files, remembered as below. Raises InputError if one of them is not there."""
+    """The SHA-256 of an autoencoder's files, remembered as below. Raises DataError if one of them is not there."""
     root = Path(folder).absolute()
     absent = [name for name in AUTOENCODER if not (root / name).is_file()]
     if absent:
         remedy = "Give the folder itself, such as vae/ of a whole pipeline, with weights as safetensors."
-        raise InputError(f"data.autoencoder is a folder with {' and '.join(AUTOENCODER)}", str(folder), remedy)
+        raise DataError(f"data.autoencoder must be a folder with {' and '.join(AUTOENCODER)}", str(root), remedy)
     digests = _digests(root, {name: (root / name).stat() for name in AUTOENCODER}, _notes(root, cache_dir))
     return "sha256:" + hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
 
 def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> str:
-    """The SHA-256 of single files and what each is for, remembered as below. Raises InputError if one is not there."""
+    """The SHA-256 of single files and what each is for, remembered as below. Raises DataError if one is not there."""
     found = []
     for name, file in sorted(files.items()):
         path = Path(file).absolute()
         if not path.is_file():
-            raise InputError(f"The weights {name} are a file", str(file), "Check the path.")
+            raise DataError(f"The weights {name} must be a file", str(path), "Check the path.")
         found.append((name, _digests(path.parent, {path.name: path.stat()}, _notes(path, cache_dir))[path.name]))
     return "sha256:" + hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
@@ -102,7 +102,8 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
 def _root(path: Path | None) -> Path:
     if path is None or not Path(path).exists():
-        raise InputError("data.path is an existing folder or archive", str(path), "Check the path.")
+        where = None if path is None else str(Path(path).absolute())
+        raise DataError("data.path must be an existing folder or archive", where, "Check the path.")
     return Path(path).absolute()
 
 

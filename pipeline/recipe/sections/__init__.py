@@ -33,7 +33,6 @@ from pipeline.recipe.sections._reflow import OneStep as OneStep
 from pipeline.recipe.sections._reflow import Pairs as Pairs
 from pipeline.recipe.sections._reflow import Reflow as Reflow
 from pipeline.recipe.sections._reflow import Round as Round
-from pipeline.recipe.sections._reflow import Trajectories as Trajectories
 from pipeline.recipe.sections._student import LowResolution as LowResolution
 from pipeline.recipe.sections._student import Student as Student
 from pipeline.recipe.sections._teacher import NoiseBank as NoiseBank
