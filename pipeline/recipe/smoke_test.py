@@ -25,7 +25,9 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
         "name": f"{recipe.name[:50]}-smoke-test",
-        "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or images, images)}),
+        "data": recipe.data.model_copy(
+            update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
+        ),
         "student": step(recipe.student),
         "evaluation": recipe.evaluation.model_copy(
             update={
