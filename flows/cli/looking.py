@@ -96,11 +96,11 @@ def report(
     """Where the finished report of a recipe lies: one HTML file."""
     from flows.session.recipes import load
     from flows.session.session import Session
-    from pipeline.engine.plan import sound
+    from pipeline.engine.rerun import valid_artifact
     from storage.errors import InputError
 
     session = Session.open(load(recipe, set_ or ()))
-    artifact = sound(session.nodes["report"], session.store)
+    artifact = valid_artifact(session.nodes["report"], session.store)
     if artifact is None:
         raise InputError("report needs a finished run", recipe, f"`flowctl run {recipe}` makes it")
     page = artifact.path(artifact.metrics["page"])

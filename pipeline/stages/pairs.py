@@ -29,7 +29,7 @@ from pipeline.outputs.fill import fill
 from pipeline.outputs.images import IMAGES, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import PairsResult
-from pipeline.recipe.sections import Pairs, Sweep
+from pipeline.recipe.sections import Sweep, Trajectories
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
@@ -40,7 +40,7 @@ from storage.imageset import ImageSet
 
 def run(job: Job) -> PairsResult | None:
     device = prepare(job.compute)
-    config: Pairs = job.config
+    config: Trajectories = job.config
     images = ImageSet.open(job.inputs["data"].path(IMAGES))
     student = job.inputs[student_among(job.inputs)]
     network = networks.load_network(student, device)
@@ -54,7 +54,7 @@ def run(job: Job) -> PairsResult | None:
         nfe=() if config.nfe is None else (config.nfe,),
         guidance=config.guidance,
     )
-    intervals = getattr(config, "intervals", 1)
+    intervals = config.intervals
     facts = BankFacts(
         kind="generated",
         rows=config.count * intervals,
@@ -94,7 +94,7 @@ def run(job: Job) -> PairsResult | None:
     fill(
         job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
     )
-    if getattr(config, "forward", False):
+    if config.forward:
         _invert(job, network, images, how, facts, device)
     if not ranks.first():
         return None
@@ -124,7 +124,7 @@ def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals:
     return states
 
 
-def _words(config: Pairs) -> str:
+def _words(config: Trajectories) -> str:
     calls = f"tolerance {TOLERANCE}" if config.nfe is None else f"{config.nfe} calls"
     return f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
 
@@ -132,7 +132,7 @@ def _words(config: Pairs) -> str:
 def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid."""
-    config: Pairs = job.config
+    config: Trajectories = job.config
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     solver, steps = planned(how, config.nfe or 0)
     grid = time_grid(how.grid, steps).flip(0)

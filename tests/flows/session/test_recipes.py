@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.orchestration.launch import outline
+from pipeline.engine.plan import outline
 from flows.session import recipes
 from flows.session.runs import RunRecord
 from flows.session.session import Session

@@ -3,7 +3,7 @@
 import fcntl
 import json
 
-from flows.orchestration.launch import outline
+from pipeline.engine.plan import outline
 from flows.session.runs import RunRecord
 from flows.session.session import Session
 from pipeline.engine.plan import plan

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.orchestration.launch import outline
+from pipeline.engine.plan import outline
 from flows.session.runs import RunRecord
 from pipeline.engine import dag
 from pipeline.engine.plan import plan
