@@ -193,8 +193,9 @@ class Recipe(Config):
         Round N of reflow has the stages pairs-N and reflow-N. Only this function and `KINDS` know these names.
         """
         rounds: dict[str, Config] = {}
-        for names, this in zip(ROUNDS, self.reflow, strict=False):
-            rounds |= zip(names, (_pairs(this.pairs, forward=bool(this.mix.forward and not self.bank)), this.student))
+        for (pairs, reflow), this in zip(ROUNDS, self.reflow, strict=False):
+            rounds[pairs] = _pairs(this.pairs, forward=bool(this.mix.forward and not self.bank))
+            rounds[reflow] = this.student
         steps = self.onestep.steps if self.onestep else 1
         sections = {
             **{name: getattr(self, name) for name in _BEFORE},

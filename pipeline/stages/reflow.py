@@ -67,9 +67,8 @@ def run(job: Job) -> ReflowResult | None:
         None if labels is None else torch.from_numpy(labels[:PROBED]),
     )
     before, after = made.metrics["straightness"], measured(fitted.network, *probe, device)
-    return ReflowResult(
-        **result.model_dump(), straightness=after, straightness_before=before, warnings=worsened(job.stage, before, after)
-    )
+    warnings = worsened(job.stage, before, after)
+    return ReflowResult(**result.model_dump(), straightness=after, straightness_before=before, warnings=warnings)
 
 
 def _forward(job: Job, made: Artifact) -> tuple[Examples, Banked]:

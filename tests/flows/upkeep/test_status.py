@@ -3,10 +3,9 @@
 import fcntl
 import json
 
-from pipeline.engine.plan import outline
 from flows.session.runs import RunRecord
 from flows.session.session import Session
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage.atomic import write_json
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.engine.plan import outline
 from flows.session.runs import RunRecord
 from pipeline.engine import dag
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage.bank import BankFacts, BankWriter
 from storage.store import Store
@@ -97,7 +96,7 @@ def test_a_bad_shard_is_encoded_again_alone_and_ends_in_the_same_bytes(flowctl, 
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0, result.output
     assert ran == ["bank", 1, 3]
-    said = f"repaired: couplings/{couplings.name}: 2 of 5 shards made anew, every byte as recorded before"
+    said = f"repaired: couplings/{couplings.name}: 2 of 5 shards encoded again, every byte as recorded"
     assert said in result.stdout
     assert content(couplings) == before and _digests(couplings) == digests
     assert flowctl("verify").exit_code == 0
@@ -154,7 +153,7 @@ def test_any_other_artifact_is_made_anew_by_its_stage(flowctl, store, ran, file,
     damage(teacher / file)
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0 and ran == ["teacher"], result.output
-    assert f"repaired: teacher/{teacher.name}: made anew, " in result.stdout
+    assert f"repaired: teacher/{teacher.name}: run again, " in result.stdout
     assert content(teacher) == before and not list((store.home / "work").glob(".*"))
 
 
@@ -182,7 +181,7 @@ def test_without_a_known_recipe_it_says_what_to_do(flowctl, store, ran, tiny):
     flip(teacher / "payload.txt")
     result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and ran == [] and teacher.exists()
-    assert f"left: teacher/{teacher.name}: No recipe that is known makes it" in result.stdout
+    assert f"left: teacher/{teacher.name}: No known recipe produces it" in result.stdout
     assert "`flowctl verify RECIPE --repair`" in result.stdout and "1 of 7 artifacts damaged" not in result.stderr
     assert "still damaged" in result.stderr
     assert flowctl("verify", tiny, "--repair").exit_code == 0 and ran == ["teacher"]
@@ -199,7 +198,7 @@ def test_what_is_in_use_is_left_alone(flowctl, store, ran, tiny, monkeypatch):
     assert f"left: teacher/{teacher.name}: It is in use by process {os.getpid()}" in result.stdout
     going_on = RunRecord(store.home, load(tiny).model_dump(mode="json"), _plan(tiny), None)
     result = flowctl("verify", "--repair")
-    assert result.exit_code == 1 and "which runs tiny. Wait for that to end" in result.stdout
+    assert result.exit_code == 1 and "which runs tiny. Wait until that ends" in result.stdout
     assert ran == [] and content(teacher) == damaged
     going_on.end("1 run")
     assert flowctl("verify", "--repair").exit_code == 0 and ran == ["teacher"]
@@ -238,7 +237,7 @@ def test_ctrl_c_keeps_the_shards_that_were_sound(flowctl, store, ran, tiny, monk
         patch.setattr(dag.Stage, "module", signalled)
         result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and ran == ["bank", 1]
-    assert "Stopped (Ctrl-C) while bank was made anew" in result.stderr
+    assert "Stopped (Ctrl-C) during the repair of bank" in result.stderr
     (step,) = (step for step in json.loads(flowctl("plan", tiny, "--json").stdout) if step["stage"] == "bank")
     assert step["action"] == "resume"
     make_all(load(tiny))
@@ -286,9 +285,9 @@ def test_what_another_process_has_mended_meanwhile_is_not_made_twice(store, ran,
 
     flip(root(store, stage) / file)
     first, second = (Repairs(store, [load(tiny)], {}, Display()) for _ in range(2))
-    findings = [repairs.look(root(store, stage)) for repairs in (first, second)]
-    assert "made anew, every byte as recorded before" in first.mend(findings[0])
-    assert second.mend(findings[1]) == "another process was faster, every byte as recorded before"
+    findings = [repairs.inspect(root(store, stage)) for repairs in (first, second)]
+    assert "run again, every byte as recorded" in first.repair(findings[0])
+    assert second.repair(findings[1]) == "repaired by another process, every byte as recorded"
     assert ran == made
 
 
