@@ -24,7 +24,7 @@ from flows.session import words
 from flows.session.session import Session
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.recipe import Recipe
-from pipeline.reporting.text.numbers import calls, significant
+from pipeline.reporting.text.numbers import significant
 from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
 
@@ -130,7 +130,7 @@ def score_table(result: EvaluationResult) -> list[dict[str, str]]:
             "model": score.model,
             "solver": score.solver,
             "grid": str(score.protocol.get("grid", "")),
-            "NFE": calls(score.nfe),
+            "NFE": f"{score.nfe:g}",
             "metric": score.metric,
             "value": significant(score.value, 4),
             "error": "" if score.error is None else significant(score.error, 2),

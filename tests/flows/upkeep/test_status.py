@@ -58,6 +58,7 @@ def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
         "time": 1.0,
         "facts": {"loss": 2.5, "memory_mib": 1234.5, "data_wait": 0.0123},
         "saved": None,
+        "waits_for": None,
     }
     assert item["saved"]["done"] == 512
     assert "640 of 1,280 images, 64/s, loss 2.5, 10 s left" in text and "512 images" in text
