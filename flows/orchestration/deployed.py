@@ -11,7 +11,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Abort, Pause
-from prefect.states import AwaitingRetry, Suspended
+from prefect.states import AwaitingRetry, Cancelled, Suspended
 
 from flows.orchestration.server_watch import stop_reason
 from flows.orchestration.stale_runs import close_dead_runs
@@ -61,22 +61,23 @@ def session_of(
 
 
 def hand_back(flow_run: UUID | str, message: str) -> None:
-    """Give an interrupted run of a worker the state that was asked for. Returns if it was cancelled.
+    """Give an interrupted run of a worker the state that was asked for: cancelled, paused, or waiting for a worker.
 
-    A paused run stays paused: raises Pause. A run that was not asked to stop lost its machine or worker (SIGTERM): it
-    waits for the next worker, and Abort prevents Prefect from changing that state.
+    A run that was not asked to stop lost its machine or worker (SIGTERM): it waits for the next worker. Always raises
+    Abort or Pause, which prevent Prefect from changing that state and from logging a traceback.
     """
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(UUID(str(flow_run)))
-        if stop_reason(run.state) is None:
-            soon = datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS)
-            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=soon, message=message), force=True)
-            raise Abort(message)
-        if not run.state.is_paused():
-            return
         state, details = run.state, run.state.state_details
-        if not details.pause_reschedule:
-            # Prefect resumes such a run in its process, which ends now. A suspended one goes to a worker instead.
-            state = Suspended(pause_expiration_time=details.pause_timeout, pause_key=details.pause_key)
-            client.set_flow_run_state(run.id, state, force=True)
-    raise Pause(state=state)
+        if state.is_paused() and details.pause_reschedule:
+            raise Pause(state=state)
+        if state.is_paused():
+            # Prefect resumes such a run in its process, which ends now. It sends a suspended one to a worker instead.
+            new = Suspended(pause_expiration_time=details.pause_timeout, pause_key=details.pause_key)
+        elif stop_reason(state) is not None:
+            new = Cancelled(message=message)
+        else:
+            soon = datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS)
+            new = AwaitingRetry(scheduled_time=soon, message=message)
+        client.set_flow_run_state(run.id, new, force=True)
+    raise Pause(state=new) if new.is_paused() else Abort(message)
