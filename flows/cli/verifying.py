@@ -77,7 +77,7 @@ def verify(
 
 def _verify_remote(name: str | None, repair: bool) -> None:
     """The same of what lies on the remote: read over the network, byte by byte."""
-    from flows.upkeep.remote import damaged, named, repair, selected
+    from flows.upkeep.remote import damaged, named, restore, selected
     from storage.errors import FlowctlError
     from storage.store import Store
 
@@ -96,7 +96,7 @@ def _verify_remote(name: str | None, repair: bool) -> None:
         )
     else:
         for item in found:
-            typer.echo(f"repaired: {repair(place, item, Store())}")
+            typer.echo(f"repaired: {restore(place, item, Store())}")
 
 
 def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:

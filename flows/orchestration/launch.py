@@ -7,6 +7,7 @@ from flows.session import settings
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
 from flows.session.recording import recording, run_stages
+from flows.session.remotes import Unsent
 from flows.session.session import Session, current
 from pipeline.engine import rerun
 from pipeline.engine.execute import failure
@@ -69,6 +70,8 @@ def _orchestrate(session: Session, server: str | None) -> None:
         ) from error
     if state.is_completed():
         return
+    if session.unsent:
+        raise Unsent(session)
     if session.error is None:
         raise StageFailed(state.message)
     raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)

@@ -19,10 +19,11 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.orchestration import deployed, ui_artifacts
 from flows.orchestration.server_watch import watched
-from flows.session import remotes, words
 from flows.session import session as sessions
+from flows.session import words
 from flows.session.interrupts import graceful_shutdown
 from flows.session.recording import run_stage
+from flows.session.remotes import Unsent
 from flows.session.session import Session
 from storage.errors import FlowctlError, Interrupted
 
@@ -82,7 +83,7 @@ def _run(session: Session) -> State:
                 break
         ui_artifacts.create(session, {name: state.name for name, state in states.items()})
     if state.is_completed() and session.unsent:
-        return Failed(message=remotes.unsent(session))
+        return Failed(message=str(Unsent(session)))
     if state.is_completed():
         reused = all(outcome.action == "reused" for outcome in session.outcomes.values())
         return Completed(name="Reused" if reused else "Completed", message=session.summary())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from flows.session.gpu_lock import with_gpu_lock
 from flows.session.logs import forward_logs
-from flows.session.remotes import send, unsent
+from flows.session.remotes import Unsent, send
 from flows.session.runs import RunRecord
 from flows.session.session import Session
 from pipeline.engine.dag import Node
@@ -48,7 +48,7 @@ def _ending(session: Session, error: BaseException | None) -> str:
 def run_stages(session: Session) -> dict[str, Artifact]:
     """Run every stage of the session in this process, without Prefect; the artifacts by stage. Needs a record.
 
-    Raises FlowctlError at the first stage that fails, StageFailed at the end if an artifact could not be sent.
+    Raises FlowctlError at the first stage that fails, Unsent at the end if an artifact could not be sent.
     """
     for name, node in session.nodes.items():
         try:
@@ -56,7 +56,7 @@ def run_stages(session: Session) -> dict[str, Artifact]:
         except Exception as error:
             raise failure(name, error) from error
     if session.unsent:
-        raise StageFailed(unsent(session))
+        raise Unsent(session)
     return {name: outcome.artifact for name, outcome in session.outcomes.items()}
 
 

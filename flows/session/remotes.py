@@ -10,7 +10,7 @@ from flows.session.session import Session
 from pipeline.engine.remote import Moments
 from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
-from storage.errors import FlowctlError, Interrupted
+from storage.errors import FlowctlError, Interrupted, StageFailed
 
 
 def send(session: Session, artifact: Artifact, replace: bool) -> None:
@@ -35,13 +35,17 @@ def send(session: Session, artifact: Artifact, replace: bool) -> None:
             session.display.note(f"{artifact.stage}: sent {words.size(sent)} to {session.remote.url}")
 
 
-def unsent(session: Session) -> str:
-    """Which artifacts could not be sent, and why."""
-    why = next(iter(session.unsent.values()))
-    return (
-        f"All stages are finished, but these could not be sent to {session.remote.url}: {', '.join(session.unsent)} "
-        f"({why}). They are safe in {session.store.home}"
-    )
+class Unsent(StageFailed):
+    """All stages are finished, but some artifacts could not be sent to the remote."""
+
+    retryable = True
+
+    def __init__(self, session: Session) -> None:
+        why = next(iter(session.unsent.values()))
+        super().__init__(
+            f"All stages are finished, but these could not be sent to {session.remote.url}: "
+            f"{', '.join(session.unsent)} ({why}). They are safe in {session.store.home}"
+        )
 
 
 def _on_display(session: Session, stage: str) -> Callable[[int, int, str], None]:

@@ -66,7 +66,7 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
     )
 
 
-def repair(remote: Remote, item: Damaged, store: Store) -> str:
+def restore(remote: Remote, item: Damaged, store: Store) -> str:
     """Take an artifact off the remote, and send it again if the store has a valid one; what was done, in words."""
     files = [where for where in item.flaws if not where.endswith("/" + MANIFEST)]
     remote.retract(item.stage, item.fingerprint, files)
