@@ -7,7 +7,6 @@ that reads from outside the store, and the digest of what the stage read.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,11 +15,6 @@ from pipeline.engine.dag import Node, Recorded, build
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Config
 from storage.store import Store
-
-
-def source_of(node: Node) -> dict[str, Any]:
-    """What a run records of a stage that reads from outside the store."""
-    return {"settings": node.config.model_dump(mode="json"), "digest": node.external}
 
 
 def finished_nodes(recipe: Recipe, store: Store) -> dict[str, Node]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from flows.session.recipes import load
 from flows.session.recorded import finished_nodes
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.compare import SeedRun, run_of
 from storage.artifact import Artifact
@@ -65,7 +65,7 @@ def find(item: Wanted, store: Store) -> SeedRun | None:
     artifacts: dict[str, Artifact] = {}
     for name, node in finished_nodes(item.recipe, store).items():
         try:
-            artifact = sound(node, store) if name != "report" else None
+            artifact = valid_artifact(node, store) if name != "report" else None
         except DamageError:
             continue  # to be made anew: `flowctl run` says so
         if artifact is not None:

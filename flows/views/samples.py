@@ -14,7 +14,7 @@ from flows.session.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
 from pipeline.engine.dag import Node
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
 from pipeline.flow_matching.solvers import integrate, make_solver
 from pipeline.flow_matching.times import time_grid
@@ -98,7 +98,7 @@ def _images(
 
 def _finished(stage: str, session: Session) -> Artifact:
     name = session.recipe.name
-    artifact = sound(session.nodes[stage], session.store)
+    artifact = valid_artifact(session.nodes[stage], session.store)
     if artifact is None:
         raise InputError(
             "sample needs a finished network",

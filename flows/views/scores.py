@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from flows.session.recipes import load
 from flows.session.session import Session
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
 from pipeline.reporting.page.front import fronts
 from pipeline.reporting.page.scores import lower_is_better
@@ -28,7 +28,7 @@ def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> lis
             _read(found) for found in Store().artifacts() if isinstance(found, Artifact) and found.stage == "evaluation"
         ]
     session = Session.finished(load(recipe, overrides))
-    artifact = sound(session.nodes["evaluation"], session.store)
+    artifact = valid_artifact(session.nodes["evaluation"], session.store)
     if artifact is None:
         raise InputError(
             "results need a finished evaluation",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.dag import NAMES, Node, build
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
@@ -67,7 +67,7 @@ def of_recipe(recipe: Recipe, store: Store, nodes: Mapping[str, Node] | None = N
     for name, node in (nodes or build(recipe, store.home / "cache")).items():
         artifact, damage = None, None
         try:
-            artifact = sound(node, store)
+            artifact = valid_artifact(node, store)
         except DamageError as error:
             damage = str(error)
         stages[name] = StageOf(

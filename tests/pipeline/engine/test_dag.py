@@ -72,7 +72,7 @@ def test_two_rounds_lie_between_the_student_and_its_distillation():
     } | {"reflow"}
     assert found["reflow-2"].stage.result is ReflowResult
     assert isinstance(found["reflow-2"].config, Reflow) and found["reflow-2"].config.seed == 0
-    assert type(found["pairs-2"].config) is Pairs and found["pairs-2"].config.seed == 0
+    assert isinstance(found["pairs-2"].config, Pairs) and found["pairs-2"].config.seed == 0
 
 
 def test_a_round_changes_only_what_comes_after_it():
@@ -114,8 +114,8 @@ def test_settings_of_its_own_kind_at_their_defaults_are_no_settings():
 def test_stages_by_name():
     assert dag.stage_named("reflow-3").module().__name__ == "pipeline.stages.reflow"
     assert dag.stage_named("pairs").module() is dag.stage_named("pairs-9").module()
+    assert dag.stage_named("source").module() is dag.stage_named("data").module()
     assert dag.stage_named("reflow-10") is dag.stage_named("reflow-0") is dag.stage_named("reflow") is None
-    assert dag.round_of("pairs-2") == ("pairs", 2) and dag.round_of("pairs") is None
     roles = ["reflow-2", "onestep", "reflow-1", "student", "pairs-1", "reflow-x"]
     assert dag.students_among(roles) == ["student", "reflow-1", "reflow-2"] and dag.student_among(roles) == "reflow-2"
     assert dag.students_among(["data"]) == [] and dag.student_among(["data"]) is None
