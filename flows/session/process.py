@@ -10,11 +10,7 @@ from storage.home import default_home
 
 # Where libraries put what they remember. Each is a directory of the store, so that nothing is written elsewhere. Dot
 # names: `flowctl gc` leaves them alone.
-CACHES = {
-    "MPLCONFIGDIR": "matplotlib",
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
-}
+CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,7 +35,7 @@ def open_streams() -> None:
             assert opened == number
             os.set_inheritable(opened, True)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def print_anything() -> None:
@@ -50,7 +46,7 @@ def print_anything() -> None:
 
 
 def bypass_proxies() -> None:
-    """Reach servers on this machine directly: a proxy elsewhere cannot. Both spellings count, depending on the client."""
+    """Reach servers on this machine directly: a proxy cannot. Which spelling counts depends on the client."""
     hosts = [host for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",") if host.strip()]
     value = ",".join(dict.fromkeys([*map(str.strip, hosts), *LOOPBACK]))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = value

@@ -17,7 +17,7 @@ class Compute(Config):
     node_rank: int = Field(0, ge=0, description="rank of this machine; rank 0 plans, writes and records")
     rendezvous: str | None = Field(None, pattern=r"^[^\s:/]+:\d+$", description="host:port where machines meet")
     threads: Positive | None = Field(
-        None, description="CPU threads of each process; by default OMP_NUM_THREADS, or else its share of the usable CPUs"
+        None, description="CPU threads of each process; default: OMP_NUM_THREADS, else its share of the usable CPUs"
     )
     inference_batch: Positive = Field(512, description="images at once in encoding, sampling and features")
     checkpoint_seconds: float = Field(15.0, gt=0)
