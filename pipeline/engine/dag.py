@@ -53,7 +53,7 @@ class Stage:
 STAGES = (
     Stage("data", 1, (), results.DataResult),
     Stage("source", 1, (), results.DataResult, code="data"),
-    Stage("reference", 2, ("data",), results.ReferenceResult),
+    Stage("reference", 3, ("data",), results.ReferenceResult),
     Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
     Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
     Stage("potentials", 1, ("data",), results.PotentialsResult),
@@ -62,7 +62,7 @@ STAGES = (
     Stage("onestep", 1, ("data", "student", "pairs"), results.StudentResult, parallel=True),
     Stage(
         "evaluation",
-        2,
+        3,
         ("data", "source", "reference", "teacher", "student", "onestep"),
         results.EvaluationResult,
         parallel=True,

@@ -54,6 +54,7 @@ class Evaluator:
         decode: samples to images, see `pipeline.stages.data.decoder`.
         targets: the images that samples should be, by number; None where they are free.
         panel: metrics beside the Frechet distance.
+        held_out: moments of the held-out images, for a second distance of the same samples.
     """
 
     extractor: nn.Module
@@ -66,6 +67,7 @@ class Evaluator:
     decode: Callable[[Tensor], Tensor]
     targets: Callable[[Tensor], Tensor] | None = None
     panel: MetricSuite | None = None
+    held_out: Moments | None = None
 
     def images(self, entry: SamplerUnderTest, rows: Tensor) -> tuple[Tensor, float]:
         """Samples number `rows` (n,) as they would be stored, (n, C, H, W) float32 in [-1, 1], and network calls."""
@@ -100,9 +102,10 @@ class Evaluator:
         """From what all ranks have collected; one rank computes, for it may take minutes."""
         moments, likeness, kept, some_calls, spent = zip(*gathered, strict=True)
         calls = [count for part in some_calls for count in part]
-        figures = [
-            MetricValue(self.protocol["metric"], frechet_distance(self.real, reduce(Moments.merge, moments)), None, {})
-        ]
+        generated = reduce(Moments.merge, moments)
+        distance = frechet_distance(self.real, generated)
+        to_held_out = frechet_distance(self.held_out, generated) if self.held_out else None
+        figures = [MetricValue(self.protocol["metric"], distance, None, {}, to_held_out)]
         if self.panel is not None:
             figures += self.panel.measured(reduce(FeatureBuffer.merge, kept))
         figures += [
@@ -117,6 +120,8 @@ class Evaluator:
                 metric=item.metric,
                 value=item.value,
                 error=item.error,
+                value_held_out=item.value_held_out,
+                error_held_out=item.error_held_out,
                 seconds=sum(spent),
                 protocol=self.protocol | entry.facts | {"metric": item.metric} | item.facts,
             )

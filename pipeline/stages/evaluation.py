@@ -31,7 +31,7 @@ from pipeline.metrics.straightness import path_shape
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, autoencoder_of, decoder, source_examples
 from pipeline.outputs.networks import path_of
-from pipeline.outputs.reference import load_reference, load_rows
+from pipeline.outputs.reference import RealFeatures, load_features, load_reference
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult, Score
 from pipeline.recipe.sections import Evaluation
 from pipeline.reporting.page.rounds import rounds
@@ -63,7 +63,8 @@ def run(job: Job) -> EvaluationResult | None:
         if held_out is None
         else held_out.labels(torch.arange(config.samples))
     )
-    panel = _panel(config, reference, extractor, device)
+    rows, unseen = (load_features(reference, split) for split in ("train", "test"))
+    panel = _panel(config, reference, rows, unseen, extractor, device)
     decode = decoder(job.inputs["data"], device)
     ruler = Evaluator(
         extractor,
@@ -76,6 +77,7 @@ def run(job: Job) -> EvaluationResult | None:
         decode,
         None if held_out is None else held_out.images,
         panel,
+        unseen.moments,
     )
 
     ways = list(samplers(job, start, held_out, device))
@@ -105,6 +107,8 @@ def run(job: Job) -> EvaluationResult | None:
         likelihood=likelihood,
         paths=tuple(paths),
         floors=panel.floors() if panel else {},
+        held_out={reference.metrics["metric"]: reference.metrics["held_out"]}
+        | (panel.held_out_distances() if panel else {}),
         memorisation=tuple(memorisation),
         warnings=tuple(warnings),
     )
@@ -127,18 +131,26 @@ def _scored(job: Job, ways: Sequence[SamplerUnderTest], ruler: Evaluator) -> lis
     return scores
 
 
-def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device: torch.device) -> MetricSuite | None:
+def _panel(
+    config: Evaluation,
+    reference: Artifact,
+    real: RealFeatures,
+    held_out: RealFeatures,
+    extractor: nn.Module,
+    device: torch.device,
+) -> MetricSuite | None:
     """The metrics that are asked for beside the Frechet distance."""
     if not config.metrics:
         return None
     return MetricSuite(
         config.metrics,
         reference.metrics["metric"],
-        load_rows(reference),
+        real.rows,
         config.samples,
         getattr(extractor, "logits", None),
         derive(config.seed, "metrics") % 2**32,
         device,
+        held_out.rows,
     )
 
 
@@ -225,6 +237,7 @@ def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) 
         "data": images.name,
         "split": "train",
         "n_real": reference.metrics["images"],
+        "n_held_out": job.inputs["data"].metrics["test"],
         "n_fake": config.samples,
         "quantised": f"{images.originals.levels} levels, rounded half up",
         "labels": "in the proportions of the training split" if images.classes else "none",

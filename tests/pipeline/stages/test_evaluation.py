@@ -94,6 +94,9 @@ def test_every_way_has_every_metric_under_a_protocol_of_its_own(found):
         ]
         assert scores[1].error > 0 and scores[6].error > 0 and scores[0].error is None
         assert len({score.seconds for score in scores}) == 1
+        far = {score.metric for score in scores if score.value_held_out is not None}
+        assert far == {"FD-classifier", "KD-classifier", "SW2-classifier"} == set(result.held_out)
+        assert scores[0].value_held_out != scores[0].value and scores[1].error_held_out > 0
     assert len({score.digest for score in result.scores}) == len(result.scores)
     assert set(result.floors) == {"KD-classifier", "precision", "recall", "density", "coverage", "SW2-classifier"}
 
@@ -110,6 +113,7 @@ def test_the_other_metrics_change_neither_the_distance_nor_what_tables_share(mad
 def test_small_sets_are_warned_of_and_the_floor_stands_beside(made, found):
     _, result = found
     assert result.floor == made["reference"].metrics["split_half"]
+    assert result.held_out["FD-classifier"] == made["reference"].metrics["held_out"]
     assert any("64 samples: the distance is biased" in text for text in result.warnings)
     few = evaluation.frechet_warnings(64, 64)
     assert len(few) == 2 and "singular" in few[0] and not evaluation.frechet_warnings(10_000, 64)
@@ -186,12 +190,8 @@ def test_pixels_have_no_inception_score(made, tmp_path):
     job = job_of(made, tmp_path / "work", metrics=("inception-score",))
     reference = made["reference"].model_copy(update={"metrics": made["reference"].metrics | {"metric": "FD-pixels"}})
     with pytest.raises(InputError, match=r"evaluation\.metrics"):
-        evaluation._panel(job.config, _rooted(reference, made["reference"]), torch.nn.Identity(), torch.device("cpu"))
-
-
-def _rooted(copy, artifact):
-    copy._root = artifact.root
-    return copy
+        rows = evaluation.load_features(made["reference"], "train")
+        evaluation._panel(job.config, reference, rows, rows, torch.nn.Identity(), torch.device("cpu"))
 
 
 def test_the_page_of_such_an_evaluation(made, found, tmp_path):
