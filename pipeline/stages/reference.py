@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
 from pipeline.metrics import Moments, Pixels, features, frechet_distance, load_inception, split_half, train_classifier
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.reference import EXTRACTOR, FEATURE_ROWS, HELD_OUT, REAL
 from pipeline.outputs.results import ReferenceResult
 from pipeline.recipe.sections import Reference
@@ -31,7 +31,7 @@ FEATURE_BATCH = 512  # images between two stop points
 def run(job: Job) -> ReferenceResult:
     device = prepare(job.compute)
     config: Reference = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES)).originals
+    images = images_of(job).originals
     train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
     network = _extractor(config, images, train, test, device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
