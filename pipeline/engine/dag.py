@@ -57,7 +57,7 @@ STAGES = {
     for stage in (
         Stage("data", 1, (), results.DataResult),
         Stage("source", 1, (), results.DataResult, code="data"),
-        Stage("reference", 2, ("data",), results.ReferenceResult),
+        Stage("reference", 3, ("data",), results.ReferenceResult),
         Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
         Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
         Stage("potentials", 1, ("data",), results.PotentialsResult),
@@ -67,7 +67,7 @@ STAGES = {
         Stage("onestep", 1, ("data", *CHAIN, "pairs"), results.StudentResult, parallel=True, newest=True),
         Stage(
             "evaluation",
-            2,
+            3,
             ("data", "source", "reference", "teacher", *CHAIN, "onestep"),
             results.EvaluationResult,
             parallel=True,

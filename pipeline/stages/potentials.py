@@ -7,7 +7,7 @@ from safetensors.torch import save
 
 from pipeline.couplings import fit_potentials
 from pipeline.data.examples import Examples
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.potentials import POTENTIALS
 from pipeline.outputs.results import PotentialsResult
 from pipeline.recipe.sections import Potentials as Config
@@ -17,14 +17,13 @@ from pipeline.runtime.seeds import derive
 from pipeline.training import Clock
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from storage.atomic import write_bytes
-from storage.imageset import ImageSet
 
 
 def run(job: Job) -> PotentialsResult:
     device = prepare(job.compute)
     config: Config = job.config
     data = job.inputs["data"]
-    images = ImageSet.open(data.path(IMAGES))
+    images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
     rows = torch.arange(len(examples))
     points, labels = examples.pixels(rows).to(device), examples.classes(rows)

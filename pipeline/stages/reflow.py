@@ -22,7 +22,7 @@ from pipeline.flow_matching.times import time_distribution
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, FORWARD, PAIRS, PROBED
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.sections import Reflow
 from pipeline.runtime.device import prepare
@@ -33,7 +33,6 @@ from pipeline.training.mixture import Mixture
 from pipeline.training.student import finish, train
 from storage.artifact import Artifact
 from storage.bank import Bank
-from storage.imageset import ImageSet
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def run(job: Job) -> ReflowResult | None:
 
 def _forward(job: Job, made: Artifact) -> tuple[Examples, Banked]:
     """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else made.path(FORWARD)
     return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))

@@ -16,7 +16,7 @@ from pipeline.flow_matching.paths import GaussianPath, gaussian_path
 from pipeline.flow_matching.sampling import conditioning_for, start_of, student_samples
 from pipeline.flow_matching.times import time_distribution
 from pipeline.outputs import networks
-from pipeline.outputs.images import IMAGES, decoder, source_examples
+from pipeline.outputs.images import decoder, images_of, source_examples
 from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import Student, Sweep
 from pipeline.reporting.pictures import labelled_rows
@@ -39,7 +39,7 @@ def run(job: Job) -> StudentResult | None:
     device = prepare(job.compute)
     config: Student = job.config
     data = job.inputs["data"]
-    images = ImageSet.open(data.path(IMAGES))
+    images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
     wish = None if config.condition is None else config.condition.model_dump()
     shape = networks.student_architecture(config.network, images, 0 if wish is None else images.channels)

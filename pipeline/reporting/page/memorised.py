@@ -10,7 +10,7 @@ from pipeline.reporting.page.figures import Picture, picture
 from pipeline.reporting.text.numbers import count, fixed
 from storage.artifact import Artifact
 
-SUSPICIOUS = 0.05  # share of samples nearer than 1 % of the held-out images are; five times chance
+SUSPICIOUS = 0.1  # share of samples nearer than 5 % of the held-out images are; twice chance
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ def view(found: EvaluationResult, evaluation: Artifact) -> Memorised | None:
         )
         for item in results
     ]
-    rows.append((f"{count(first.real)} held-out images", fixed(first.held_out[1], 3), "1 % by definition"))
+    rows.append((f"{count(first.real)} held-out images", fixed(first.held_out[1], 3), "5 % by definition"))
     high = [item for item in results if item.copies > SUSPICIOUS]
     verdict = (
         "No model’s samples are noticeably nearer to training images than held-out images are."
         if not high
         else f"The {' and the '.join(words.model(item.model) for item in high)} may repeat training images: more than "
-        f"{fixed(100 * SUSPICIOUS, 0)} % of the samples are nearer to one than all but 1 % of the held-out images."
+        f"{fixed(100 * SUSPICIOUS, 0)} % of the samples are nearer to one than all but 5 % of the held-out images."
     )
     return Memorised(
         tuple(rows),

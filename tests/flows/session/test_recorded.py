@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from flows.orchestration.launch import outline
+from pipeline.engine.plan import outline
 from flows.session.recorded import finished_nodes
 from flows.session.runs import RunRecord
 from flows.views import comparison
