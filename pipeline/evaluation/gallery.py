@@ -18,8 +18,8 @@ from pipeline.evaluation.neighbours import TrainingSetNeighbours
 from pipeline.evaluation.samplers import ENLARGED
 from pipeline.flow_matching.sampling import Start, conditioning_for
 from pipeline.metrics import as_stored
-from pipeline.reporting.page.words import model
 from pipeline.reporting.pictures import labelled_rows
+from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import fixed
 from storage.imageset import ImageSet
 
