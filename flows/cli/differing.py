@@ -100,7 +100,7 @@ def _print_scores(found: Diff) -> None:
 
     scores = found.scores
     typer.echo()
-    if scores.beside:
+    if scores.paired:
         print_table(
             ("MODEL", "SAMPLED BY", "CALLS", "METRIC", "A", "B", "B/A", "NOT EQUAL"),
             [
@@ -114,7 +114,7 @@ def _print_scores(found: Diff) -> None:
                     "" if row.ratio is None else f"{row.ratio:.3f}",
                     ", ".join(f"{change.path} {short(change.a)} → {short(change.b)}" for change in row.unequal),
                 )
-                for row in scores.beside
+                for row in scores.paired
             ],
         )
     if scores.protocol:
@@ -132,7 +132,7 @@ def _print_scores(found: Diff) -> None:
                     for score in alone
                 ],
             )
-    if not (scores.beside or scores.a or scores.b):
+    if not (scores.paired or scores.a or scores.b):
         typer.echo("Neither is evaluated yet: no scores.")
 
 

@@ -11,8 +11,8 @@ from flows.session.recipes import load
 from flows.session.session import Session
 from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
-from pipeline.reporting.page.front import fronts
-from pipeline.reporting.page.scores import lower_is_better
+from pipeline.reporting.scores.front import fronts
+from pipeline.reporting.scores.table import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, InputError
 from storage.store import Store

@@ -258,12 +258,12 @@ def test_the_page_of_such_an_evaluation(made, found, tmp_path):
     for words in (
         "Rounds of reflow",
         "student after 1 round of reflow",
-        "Other measures of the same samples",
+        "Other metrics of the same samples",
         "KD-classifier",
-        "What an image costs",
-        "From noise to images",
-        "Copies of training images?",
-        "two halves of the real images, recall".capitalize(),
+        "Cost of an image",
+        "Sampling paths",
+        "Memorisation",
+        "Recall of two halves of the training images",
     ):
         assert words in text, words
     assert text.count("data:image/png") == 4

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.reporting.page.front import front, fronts
+from pipeline.reporting.scores.front import front, fronts
 from tests.pipeline.reporting.finished import score
 
 
