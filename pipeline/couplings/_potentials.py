@@ -115,14 +115,8 @@ def fit_potentials(
         state: tensors of a state saved with the same other arguments, to go on from, bit for bit as without a stop.
 
     Raises:
-        InputError: points or labels as `Cells` says, a number out of range, or a state of other points.
+        InputError: points or labels as `Cells` says, or a state of other points.
     """
-    if not (batch >= 1 and passes > 0 and tolerance > 0):
-        raise InputError(
-            "A fit of potentials needs batch >= 1, passes > 0 and tolerance > 0",
-            (batch, passes, tolerance),
-            "Use e.g. 512, 60 and 0.05.",
-        )
     cells = Cells(points, labels)
     ascent = _begin(cells) if state is None else _resume(cells, state)
     for index in range(len(cells.sizes)):

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from pipeline.flow_matching.likelihood import _divergence
 from pipeline.flow_matching.likelihood._divergence import EXACT_DIMENSIONS, Divergence
-from pipeline.flow_matching.solvers import CountedField, Dopri5, Velocity
+from pipeline.flow_matching.solvers import CountedField, Velocity
 from storage.errors import FlowctlError, InputError
 
 
@@ -69,7 +69,6 @@ def log_density(
         InputError: an argument is out of range, or the velocity cannot be differentiated or has another shape than x.
         FlowctlError: the tolerance cannot be met (a velocity that is not finite, most often).
     """
-    Dopri5(rtol, atol)  # checks them
     if x.ndim < 2 or not x.numel() or not x.is_floating_point():
         raise InputError(
             "A density is asked of a batch (B, ...) of floating type",

@@ -21,7 +21,7 @@ def trajectory(velocity: Velocity, x: Tensor, grid: Tensor, solver: Solver) -> l
         velocity: (x (B, ...), t (B,)) -> (B, ...).
         x: state at grid[0], (B, ...); not changed.
         grid: (n + 1,) times. Falling goes from noise to data, rising from data to noise.
-        solver: see `make_solver`.
+        solver: see `SOLVERS`.
 
     Returns:
         n + 1 states of the shape of x, the first being x. They are float32, or float64 if x is.

@@ -250,9 +250,6 @@ def test_a_class_of_one():
         ({"points": images()[:0]}, "points"),
         ({"labels": torch.zeros(7, dtype=torch.long)}, "class"),
         ({"labels": torch.full((120,), -1)}, "class"),
-        ({"batch": 0}, "batch"),
-        ({"passes": 0}, "passes"),
-        ({"tolerance": 0}, "tolerance"),
         ({"state": Ascent(*torch.zeros(2, 5), *torch.zeros(4, 1, dtype=torch.long)).tensors()}, "120 points"),
     ],
 )
