@@ -12,11 +12,20 @@ from storage.imageset import Split
 
 __all__ = ["DataConfig", "LoadedData", "load", "source_digest"]
 
+MODULES = {
+    "digits": "digits",
+    "mnist": "idx",
+    "fashion-mnist": "idx",
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "images": "images",
+}
+
 
 class DataConfig(Protocol):
     """What the loaders read of the recipe's data section."""
 
-    source: str  # digits, cifar10 or images
+    source: str  # a key of `MODULES`
     path: Path | None
     checksum: str | None  # sha256:...
     size: int | None  # pixels
@@ -47,4 +56,4 @@ def load(config: DataConfig, cache_dir: Path | None = None) -> LoadedData:
     The result follows from the source's content and the config alone. Raises InputError for anything wrong with the
     source: absent, damaged, of another checksum, not images, too few of them, unsafe.
     """
-    return import_module(f"pipeline.data.sources.{config.source}").load(config, cache_dir)
+    return import_module(f"pipeline.data.sources.{MODULES[config.source]}").load(config, cache_dir)

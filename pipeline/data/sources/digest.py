@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.data.sources.published import CIFAR, IDX, IDX_FILES
 from storage.atomic import sha256_file, write_json
-from storage.errors import InputError
+from storage.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from pipeline.data.sources import DataConfig
 
-CIFAR10 = "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"  # of the official archive
 AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")  # diffusers' names
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _SETTLED = (
@@ -62,14 +62,18 @@ def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> st
 def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
     """The SHA-256 of the images that `config` would read; None for a source that comes with its library.
 
-    cifar10: the checksum that the archive must have. images: of the archive file, or of the names and content of the
-    folder's images. What was hashed is remembered in `cache_dir` by name, size and times, so the next call only looks
-    at those. Raises InputError if there is nothing at `config.path`.
+    cifar10, cifar100: the checksum that the archive must have. mnist, fashion-mnist: of the published files' checksums,
+    or of the four files in the folder. images: of the archive file, or of the names and content of the folder's images.
+    What was hashed is remembered in `cache_dir` by name, size and times, so the next call only looks at those.
+
+    Raises DataError if there is nothing at `config.path`.
     """
     if config.source == "digits":
         return None
-    if config.source == "cifar10":
-        return config.checksum or CIFAR10
+    if config.source in CIFAR:
+        return config.checksum or CIFAR[config.source].checksum
+    if config.source in IDX:
+        return IDX[config.source].digest if config.path is None else files_digest(idx_files(config.path), cache_dir)
     root = _root(config.path)
     notes = _notes(root, cache_dir)
     if not root.is_dir():
@@ -78,6 +82,22 @@ def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
 
     digests = _digests(root, {n: s for n, s in walk(root) if n.lower().endswith(IMAGES)}, notes)
     return "sha256:" + hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+
+
+def idx_files(folder: Path) -> dict[str, Path]:
+    """The four files of MNIST's format in `folder` by their names in `IDX_FILES`: each plain, or else as .gz.
+
+    Raises DataError if one of them is not there.
+    """
+    files = {}
+    for name in IDX_FILES:
+        spellings = [name, name.replace("-idx", ".idx")]  # unpacked by some programs with a dot
+        places = [Path(folder) / f"{spelling}{end}" for end in ("", ".gz") for spelling in spellings]
+        files[name] = next((place for place in places if place.is_file()), None)
+        if files[name] is None:
+            rule = f"data.path must be a folder with {', '.join(IDX_FILES)}, plain or .gz"
+            raise DataError(rule, f"no {name} in {folder}", "Check the path.")
+    return files
 
 
 def _root(path: Path | None) -> Path:

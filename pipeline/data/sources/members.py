@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from storage.errors import InputError
+from storage.errors import DataError
 
 MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch of ours is near it, a bomb is beyond
 
@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch of ours is nea
 def names(path: Path) -> list[str]:
     """Names of all regular files, sorted, as relative paths with "/"; hidden ones and __MACOSX are left out.
 
-    Raises InputError for what is no folder, zip or tar, for a damaged archive, and for one with a member that is a link
+    Raises DataError for what is no folder, zip or tar, for a damaged archive, and for one with a member that is a link
     or would lie outside of it.
     """
     if path.is_dir():
@@ -30,7 +30,7 @@ def names(path: Path) -> list[str]:
     found = sorted(name for name, _ in _archive(path, None))
     for name, following in pairwise(found):
         if name == following:
-            raise InputError(f"{path.name} has each file once", name, "Pack the archive anew.")
+            raise DataError(f"{path.name} has each file once", name, "Pack the archive anew.")
     return found
 
 
@@ -54,25 +54,25 @@ def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]
                 continue
             if entry.is_dir():
                 if entry.is_symlink():
-                    raise InputError("a folder of images has no links to folders", str(folder / name), "Copy it there.")
+                    raise DataError("a folder of images has no links to folders", str(folder / name), "Copy it there.")
                 yield from walk(folder, name + "/")
             elif stat.S_ISREG((found := entry.stat()).st_mode):
                 yield name, found
             else:
-                raise InputError("a folder of images has files and folders only", str(folder / name), "Remove it.")
+                raise DataError("a folder of images has files and folders only", str(folder / name), "Remove it.")
 
 
 def _archive(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, bytes]]:
     """Members of a zip or tar; their bytes only if `wanted`, and only those; without it all of them, and no bytes."""
     if not path.is_file():
-        raise InputError("data.path is a folder or file", str(path), "Check the path.")
+        raise DataError("data.path is a folder or file", str(path), "Check the path.")
     with _refusing(path):
         if zipfile.is_zipfile(path):
             yield from _zip(path, wanted)
         elif tarfile.is_tarfile(path):
             yield from _tar(path, wanted)
         else:
-            raise InputError("an archive is a zip or tar that is whole", str(path), "Fetch or pack it again.")
+            raise DataError("an archive is a zip or tar that is whole", str(path), "Fetch or pack it again.")
 
 
 def _zip(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, bytes]]:
@@ -109,7 +109,7 @@ def _tar(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, bytes]]:
 
 
 def _checked(path: Path, name: str, size: int, kind: str | None) -> str | None:
-    """The member's name made plain; None if hidden. Raises InputError if it is not a file inside the archive."""
+    """The member's name made plain; None if hidden. Raises DataError if it is not a file inside the archive."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if kind:
         found = f"{name}, a {kind}"
@@ -120,7 +120,7 @@ def _checked(path: Path, name: str, size: int, kind: str | None) -> str | None:
     else:
         return None if any(_hidden(part) for part in parts) else "/".join(parts)
     rule = f"members of {path.name} are files of at most {MAX_BYTES >> 20} MiB, inside of it"
-    raise InputError(rule, found, "Nothing was read. Do not trust this archive; pack the images anew.")
+    raise DataError(rule, found, "Nothing was read. Do not trust this archive; pack the images anew.")
 
 
 def _hidden(name: str) -> bool:
@@ -129,12 +129,10 @@ def _hidden(name: str) -> bool:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """What the standard library raises on a damaged or unreadable file, as an InputError about `path`."""
+    """What the standard library raises on a damaged or unreadable file, as an DataError about `path`."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise InputError("the data can be read", f"{path}: {error}", "Fetch or pack it again.") from error
+        raise DataError("the data can be read", f"{path}: {error}", "Fetch or pack it again.") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, or of unknown compression
-        raise InputError(
-            "an archive is neither encrypted nor exotic", f"{path}: {error}", "Pack it plainly."
-        ) from error
+        raise DataError("an archive is neither encrypted nor exotic", f"{path}: {error}", "Pack it plainly.") from error

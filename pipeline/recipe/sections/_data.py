@@ -25,12 +25,14 @@ ClassNames = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as
 class Data(Config):
     """Images into one image set with labels and a train/test split."""
 
-    source: Literal["digits", "cifar10", "images"]
+    source: Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "images"]
     path: Annotated[Path | None, NotFingerprinted] = Field(
         None, description="local archive or folder; its content counts"
     )
     checksum: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the archive at `path`")
-    size: int | None = Field(None, ge=4, le=1024, description="crop to a square and resize to this side, pixels")
+    size: int | None = Field(
+        None, ge=4, le=1024, description="side in pixels: own images are cropped and resized, others shrink"
+    )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split of its own")
     limit: Positive | None = Field(None, description="keep only so many images of each split")
     flips: bool = Field(False, description="train on mirrored images too")
@@ -51,6 +53,8 @@ class Data(Config):
             raise ValueError("the source 'images' reads a folder or archive: set data.path")
         if self.source == "digits" and (self.path or self.checksum or self.size):
             raise ValueError("the source 'digits' is built in: leave path, checksum and size out")
+        if self.source in ("mnist", "fashion-mnist") and self.checksum and self.path is None:
+            raise ValueError(f"files of {self.source} are fetched by their own checksums: leave data.checksum out")
         return self
 
 

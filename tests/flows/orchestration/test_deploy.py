@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from flows.orchestration import server_watch
 from flows.session.display import Lines
 from flows.session.interrupts import graceful_shutdown
 from flows.session.runs import RunRecord, records
@@ -259,6 +258,8 @@ def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(serve
             if answer is not None:
                 raise answer
             return types.SimpleNamespace(state=None)
+
+    from flows.orchestration import server_watch
 
     monkeypatch.setattr(server_watch, "get_client", lambda sync_client: Client())
     monkeypatch.setattr(server_watch, "EVERY", 0.2)

@@ -97,7 +97,7 @@ def test_a_bad_shard_is_encoded_again_alone_and_ends_in_the_same_bytes(flowctl, 
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0, result.output
     assert ran == ["bank", 1, 3]
-    said = f"repaired: couplings/{couplings.name}: 2 of 5 shards made anew, every byte as recorded before"
+    said = f"repaired: bank/{couplings.name}: 2 of 5 shards made anew, every byte as recorded before"
     assert said in result.stdout
     assert content(couplings) == before and _digests(couplings) == digests
     assert flowctl("verify").exit_code == 0
@@ -162,7 +162,7 @@ def test_what_a_stage_reads_is_mended_before_it(flowctl, store, ran):
     """Also where only the later artifact was asked for: weights that are not sound must encode no shard."""
     flip(root(store, "bank") / "bank.zarr/z/c.0.0.0.0")
     flip(root(store, "teacher") / "payload.txt")
-    name = f"bank/{root(store, 'couplings').name}"
+    name = f"bank/{root(store, 'bank').name}"
     result = flowctl("verify", name, "--repair")
     assert result.exit_code == 0 and ran == ["teacher", "bank", 0], result.output
     assert flowctl("verify", "--repair").exit_code == 0 and ran == ["teacher", "bank", 0]

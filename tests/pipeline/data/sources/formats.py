@@ -118,3 +118,8 @@ def make_tar(path: Path, files: Mapping[str, bytes | tarfile.TarInfo]) -> str:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make_idx(array: np.ndarray) -> bytes:
+    """An IDX file of unsigned bytes."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">i", n) for n in array.shape) + array.tobytes()

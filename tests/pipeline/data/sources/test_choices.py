@@ -14,7 +14,7 @@ from storage.imageset import ImageSet
 from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_cifar10_archive, make_folder
 from tests.pipeline.jobs import job
 
-DIGITS = "af4ec2f1d3e66d44728eb89fb2dae7de3797c1b9e7caa2df8521e0d660be383f"
+DIGITS = "db75ff4b366be9670f96cb27efea33b592dc1ebe49e6d1ebfad4768c82535f76"
 
 
 def of(**changes) -> str:

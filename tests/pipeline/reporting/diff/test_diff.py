@@ -89,7 +89,7 @@ def test_stages_that_one_side_lacks(store):
     found = diff(of_recipe(load("nfm-digits"), store), of_recipe(load("fm-digits"), store))
     pairs = {pair.stage: pair for pair in found.stages}
     assert pairs["teacher"].b is None and pairs["teacher"].why == ("A alone has it",)
-    assert pairs["student"].why[-1] == "A alone reads couplings"
+    assert pairs["student"].why[-1] == "A alone reads bank"
     assert "student.coupling.kind" in [change.path for change in found.settings]
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["stages"][2]["b"] is None
 
