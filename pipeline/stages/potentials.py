@@ -19,6 +19,8 @@ from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from storage.atomic import write_bytes
 from storage.imageset import ImageSet
 
+WARNING_FACTOR = 1.5  # the check that ends a fit has a standard deviation of a fifth of the tolerance
+
 
 def run(job: Job) -> PotentialsResult:
     device = prepare(job.compute)
@@ -62,5 +64,5 @@ def run(job: Job) -> PotentialsResult:
         points=len(points),
         steps=int(potentials.steps.sum()),
         divergence=divergence,
-        warnings=(missed,) if divergence > config.tolerance else (),
+        warnings=(missed,) if divergence > WARNING_FACTOR * config.tolerance else (),
     )

@@ -7,13 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.flow_matching.losses import SQUARED, PseudoHuber, loss_of_config
-from pipeline.flow_matching.paths import (
-    LINEAR,
-    OptimalTransport,
-    VarianceExploding,
-    VariancePreserving,
-    path_of_config,
-)
+from pipeline.flow_matching.paths import LINEAR, OptimalTransport, VarianceExploding, VariancePreserving, path_of_config
 from pipeline.flow_matching.times import LogitNormal, Uniform, UShaped, times_of_config
 from pipeline.recipe import sections
 from pipeline.recipe.sections._times import Time
