@@ -16,7 +16,7 @@ from pipeline.data.conditions import TargetImages
 from pipeline.engine.dag import Node
 from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
-from pipeline.flow_matching.solvers import integrate, make_solver
+from pipeline.flow_matching.solvers import SOLVERS, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise
 from pipeline.outputs import networks
@@ -93,7 +93,7 @@ def _images(
     if wish.model == "onestep":
         named, steps = "uniform", wish.steps or recipe.onestep.steps  # the times that it was trained at
     grid = path.times(time_grid(named, steps))
-    return integrate(velocity, path.start(start(rows)), grid, make_solver(wish.solver or "euler"))
+    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[wish.solver or "euler"]())
 
 
 def _finished(stage: str, session: Session) -> Artifact:

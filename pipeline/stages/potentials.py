@@ -18,6 +18,8 @@ from pipeline.training import Clock
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from storage.atomic import write_bytes
 
+WARNING_FACTOR = 1.5  # the check that ends a fit has a standard deviation of a fifth of the tolerance
+
 
 def run(job: Job) -> PotentialsResult:
     device = prepare(job.compute)
@@ -61,5 +63,5 @@ def run(job: Job) -> PotentialsResult:
         points=len(points),
         steps=int(potentials.steps.sum()),
         divergence=divergence,
-        warnings=(missed,) if divergence > config.tolerance else (),
+        warnings=(missed,) if divergence > WARNING_FACTOR * config.tolerance else (),
     )

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import of_kind, student_among
-from pipeline.flow_matching.losses import make_loss
+from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.paths import LINEAR, velocity_of
 from pipeline.flow_matching.solvers import guided
-from pipeline.flow_matching.times import time_distribution
+from pipeline.flow_matching.times import times_of_config
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, FORWARD, PAIRS, PROBED
@@ -50,13 +50,13 @@ def run(job: Job) -> ReflowResult | None:
     couples = FlowBatches(
         mixture,
         mixture,
-        time_distribution(dict(config.time)),
+        times_of_config(config.time),
         LINEAR,
         0.0,
         derive(config.seed, job.stage),
         config.training.batch,
     )
-    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, couples, config.training, device, loss=loss_of_config(config.loss, device))
     result = finish(job, fitted, "reflow")
     if result is None:
         return None

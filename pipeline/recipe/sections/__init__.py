@@ -33,11 +33,17 @@ from pipeline.recipe.sections._reflow import OneStep as OneStep
 from pipeline.recipe.sections._reflow import Pairs as Pairs
 from pipeline.recipe.sections._reflow import Reflow as Reflow
 from pipeline.recipe.sections._reflow import Round as Round
+from pipeline.recipe.sections._student import LinearPath as LinearPath
 from pipeline.recipe.sections._student import LowResolution as LowResolution
+from pipeline.recipe.sections._student import OptimalTransportPath as OptimalTransportPath
+from pipeline.recipe.sections._student import Path as Path
 from pipeline.recipe.sections._student import Student as Student
+from pipeline.recipe.sections._student import VarianceExplodingPath as VarianceExplodingPath
+from pipeline.recipe.sections._student import VariancePreservingPath as VariancePreservingPath
 from pipeline.recipe.sections._teacher import NoiseBank as NoiseBank
 from pipeline.recipe.sections._teacher import Teacher as Teacher
 from pipeline.recipe.sections._times import LogitNormalTime as LogitNormalTime
+from pipeline.recipe.sections._times import Time as Time
 from pipeline.recipe.sections._times import UniformTime as UniformTime
 from pipeline.recipe.sections._times import UShapedTime as UShapedTime
 from pipeline.recipe.sections._training import HalfLife as HalfLife
