@@ -4,6 +4,7 @@ import http.client
 import os
 import subprocess
 import sys
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -43,6 +44,13 @@ def server(home):
     parent.communicate()
 
 
+def until(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def get(url: str, path: str, method: str = "GET", host: str | None = None) -> tuple[int, str, bytes]:
     """Status, type and body; the path is sent as it is."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
@@ -52,9 +60,8 @@ def get(url: str, path: str, method: str = "GET", host: str | None = None) -> tu
 
 
 def test_a_page_and_its_pictures_are_given_out_under_the_url_that_a_run_can_ask_for(home, server):
+    until(lambda: reports.base_url(home) is not None)
     url = reports.base_url(home)
-    while url is None:  # it starts
-        url = reports.base_url(home)
     assert url == server.url and urlsplit(url).hostname == "127.0.0.1"
     page = next((home / "artifacts" / "report").glob("*/report.html"))
     link = reports.url_of(page, home)
@@ -97,12 +104,10 @@ def test_a_page_of_another_site_and_other_methods_are_refused(server):
 
 
 def test_a_server_that_is_gone_has_no_url(home, server):
-    while reports.base_url(home) is None:
-        assert server.poll() is None
+    until(lambda: reports.base_url(home) is not None)
     server.kill()
     server.wait()
-    while reports.base_url(home) is not None:  # it notices that its parent is gone
-        pass
+    until(lambda: reports.base_url(home) is None)  # it notices that its parent is gone
     assert (home / "prefect" / "reports.json").exists()
 
 
