@@ -14,6 +14,11 @@ class FlowctlError(Exception):
     retryable = False
 
 
+def _sentence(text: str) -> str:
+    """The text with a period at its end; a list of commands keeps its lines, to be copied as they are."""
+    return text if "\n" in text else f"{text.rstrip('.')}."
+
+
 class InputError(FlowctlError):
     """What the user gave breaks a rule. Nothing has been computed yet.
 
@@ -25,7 +30,7 @@ class InputError(FlowctlError):
     exit_code = 2
 
     def __init__(self, rule: str, value: object, remedy: str) -> None:
-        super().__init__(f"{rule}, got {value!r}. {remedy.rstrip('.')}.")
+        super().__init__(f"{rule}, got {value!r}. {_sentence(remedy)}")
         self.rule, self.value, self.remedy = rule, value, remedy
 
 
@@ -55,7 +60,7 @@ class DamageError(FlowctlError):
     """A file of the store is not what was written: torn, flipped, missing or edited."""
 
     def __init__(self, what: str, found: object, remedy: str) -> None:
-        super().__init__(f"{what}: {found}. {remedy.rstrip('.')}.")
+        super().__init__(f"{what}: {found}. {_sentence(remedy)}")
         self.what, self.found, self.remedy = what, found, remedy
 
 

@@ -10,36 +10,40 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from storage.errors import InputError
+from storage.errors import DataError, DownloadError
 
 RETRIES = 3  # pooch waits 1, 2, 3 ... seconds before each
-PATIENCE = 60  # seconds without an answer
+TIMEOUT_SECONDS = 60  # seconds without an answer
 
 
-def fetch(url: str, checksum: str, what: str, field: str, cache_dir: Path | None = None) -> Path:
+def fetch(url: str, checksum: str, field: str, cache_dir: Path | None = None, folder: str = "") -> Path:
     """The file behind `url`, from the cache if it is there with its checksum ("sha256:" and 64 digits).
 
     Args:
-        what: it is, and `field`: what else gives it, both for the message.
+        field: the setting that names a local copy, for the message.
         cache_dir: by default the user's cache.
+        folder: below `cache_dir`, for files whose names other data sets use too.
 
     Raises:
-        InputError: no network, no space, or another checksum.
+        DownloadError: no network, no space, or another checksum.
     """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
     base, name = url.rsplit("/", 1)
     registry = pooch.create(
-        cache_dir or pooch.os_cache("flowctl"), f"{base}/", registry={name: checksum}, retry_if_failed=RETRIES
+        Path(cache_dir or pooch.os_cache("flowctl")) / folder,
+        f"{base}/",
+        registry={name: checksum},
+        retry_if_failed=RETRIES,
     )
     try:
-        return Path(registry.fetch(name, downloader=pooch.HTTPDownloader(timeout=PATIENCE)))
+        return Path(registry.fetch(name, downloader=pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS)))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{what} fetched from {url}",
+        raise DownloadError(
+            f"{url} must be reachable and have the checksum {checksum}",
             f"{type(error).__name__}: {error}",
-            f"Try again, or fetch it by other means and set {field}.",
+            f"Fetch it by other means and set {field}.",
         ) from error
 
 
@@ -47,13 +51,15 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     """The tensors of a file by name, on the CPU. It is .safetensors, or else .pth, of which nothing is executed.
 
     Raises:
-        InputError: not a file of tensors by name; `remedy` says which file is meant.
+        DataError: not a file of tensors by name; `remedy` says which file is meant.
     """
     try:
         safe = path.suffix == ".safetensors"
         tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path} holds tensors and nothing else", f"{type(error).__name__}: {error}", remedy) from None
+        raise DataError(
+            f"{path} must hold tensors and nothing else", f"{type(error).__name__}: {error}", remedy
+        ) from None
     if not isinstance(tensors, dict):
-        raise InputError(f"{path} holds tensors by name", type(tensors).__name__, remedy)
+        raise DataError(f"{path} must hold tensors by name", type(tensors).__name__, remedy)
     return tensors

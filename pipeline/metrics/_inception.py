@@ -89,7 +89,7 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
             executed: it is read as tensors only.
     """
     if path is None:
-        path = fetch(URL, PUBLISHED, "Inception's weights are", "reference.weights", cache_dir)
+        path = fetch(URL, PUBLISHED, "reference.weights", cache_dir)
     path = Path(path)
     expected = checksum or PUBLISHED
     if not path.is_file():

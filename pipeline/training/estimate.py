@@ -24,7 +24,13 @@ from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
 
 # What a CIFAR-like source holds, known before it is read. A folder of images is measured by the data stage.
-_SOURCES = {"digits": (1437, 1, 8, 10), "cifar10": (50_000, 3, 32, 10)}
+_SOURCES = {
+    "digits": (1437, 1, 8, 10),
+    "mnist": (60_000, 1, 28, 10),
+    "fashion-mnist": (60_000, 1, 28, 10),
+    "cifar10": (50_000, 3, 32, 10),
+    "cifar100": (50_000, 3, 32, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -161,5 +167,5 @@ def _couplings(node: Node, shape: _Shape) -> Estimate:
 
 def _pairs(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
-    made = 2 * node.config.count * getattr(node.config, "intervals", 1)
-    return Estimate(disk_bytes=(made + getattr(node.config, "forward", False) * shape.rows) * shape.values * size)
+    made = 2 * node.config.count * node.config.intervals
+    return Estimate(disk_bytes=(made + node.config.forward * shape.rows) * shape.values * size)

@@ -1,4 +1,4 @@
-"""Reading pickles of NumPy arrays and plain containers without giving them the power to run anything."""
+"""Read pickles of NumPy arrays and plain containers without running code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.errors import InputError
+from storage.errors import DataError
 
 _multiarray = (np._core if hasattr(np, "_core") else np.core).multiarray
 
@@ -34,18 +34,21 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise InputError(
-                "a batch file holds arrays, numbers, text and containers of them only",
+            raise DataError(
+                "A batch file must hold nothing but arrays, numbers, text and containers of them",
                 f"{module}.{name}",
-                "It asks for code to be run: do not trust this file; fetch the official archive.",
+                "The file would run code: do not trust it; fetch the official archive.",
             ) from None
 
 
 def unpickle(data: bytes, name: str) -> Any:
-    """The object pickled in `data`, Python 2 strings as bytes. Raises InputError, saying `name` or what it asks for."""
+    """The object pickled in `data`, Python 2 strings as bytes. Raises DataError for a damaged pickle, or one that calls
+    anything else than `_ALLOWED`."""
     try:
         return _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except InputError:
+    except DataError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError("a batch file is a Python pickle", f"{name}: {error}", "Fetch the archive again.") from error
+        raise DataError(
+            "A batch file must be a Python pickle", f"{name}: {error}", "Fetch the archive again."
+        ) from error

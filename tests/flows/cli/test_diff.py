@@ -24,7 +24,7 @@ def test_diff_needs_nothing_to_be_made(flowctl, home, tiny, other):
     lines = [line.split() for line in text.splitlines()]
     assert ["bank.draws_per_image", "1", "2"] in lines and "Neither is evaluated yet" in text
     assert next(line for line in lines if line[:1] == ["teacher"])[-1] == "shared"
-    assert "own settings: draws" in text and "reads another couplings" in text
+    assert "own settings: draws_per_image" in text and "reads another bank" in text
 
 
 def test_diff_sets_scores_side_by_side(flowctl, finished, tiny, other, monkeypatch):
@@ -38,7 +38,7 @@ def test_diff_sets_scores_side_by_side(flowctl, finished, tiny, other, monkeypat
     tree = json.loads(flowctl("diff", tiny, other, "--json").stdout)
     assert set(tree) == {"a", "b", "settings", "stages", "provenance", "scores"}
     assert tree["settings"] == [{"path": "bank.draws_per_image", "a": 1, "b": 2}]
-    assert [row["ratio"] for row in tree["scores"]["beside"]] == [0.5, 0.5]
+    assert [row["ratio"] for row in tree["scores"]["paired"]] == [0.5, 0.5]
     assert {stage["stage"]: stage["shared"] for stage in tree["stages"]} == {
         "data": True,
         "reference": True,

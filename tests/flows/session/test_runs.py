@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flows.session import runs
-from flows.session.runs import RunRecord, alive, bury, killed, records
+from flows.session.runs import RunRecord, alive, killed, mark_ended, records
 from tests.flows.conftest import ROOT
 
 # A run in another container, whose processes are not seen here: one in truth, one that says so.
@@ -23,7 +23,7 @@ record.joined("flow-run-id")
 print("ready", flush=True)
 sys.stdin.read()
 """
-PLAN = [{"stage": "data", "action": "run", "reason": "not made yet", "fingerprint": "f"}]
+PLAN = [{"stage": "data", "action": "run", "reason": "no artifact yet", "fingerprint": "f"}]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_record_tells_who_runs_what(record, tmp_path):
     assert facts["outcome"] == "3 run" and facts["ended"] >= facts["began"]
 
 
-def test_the_dead_are_found_and_buried(record, tmp_path):
+def test_the_dead_are_found_and_marked(record, tmp_path):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     record.facts["pid"] = child.pid
@@ -49,7 +49,7 @@ def test_the_dead_are_found_and_buried(record, tmp_path):
     record.facts["ended"] = None
     record._write()
     (dead,) = killed(tmp_path)
-    bury(tmp_path, dead)
+    mark_ended(tmp_path, dead)
     assert not killed(tmp_path) and next(records(tmp_path))["outcome"] == "killed"
 
 
@@ -85,7 +85,7 @@ def test_a_run_whose_process_is_not_seen_here_lives_while_it_holds_its_lock(tmp_
         process.kill()
         process.stdout.read()  # until it is gone, with all that it started
     (dead,) = killed(tmp_path)
-    bury(tmp_path, dead)
+    mark_ended(tmp_path, dead)
     assert not killed(tmp_path) and not list((tmp_path / "runs").glob("*.lock"))
 
 

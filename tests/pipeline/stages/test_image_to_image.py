@@ -28,7 +28,7 @@ from tests.pipeline.data.sources.formats import coloured, encoded, make_folder
 from tests.pipeline.stages.test_stages import run
 from tests.tiny import TINY
 
-LEFT_OUT = ("name=", "teacher.", "couplings.", "pairs.", "onestep.", "evaluation.onestep")
+LEFT_OUT = ("name=", "teacher.", "bank.", "pairs.", "onestep.", "evaluation.onestep")
 SMALL = [override for override in TINY if not override.startswith(LEFT_OUT)]
 PAIRS = [
     "pairs={count: 150, nfe: 2, shard: 64}",
@@ -286,7 +286,7 @@ NFM = ["student.condition={factor: 2}"]
         ("nfm-digits", ["source={source: digits}", "evaluation.likelihood=null"], "independent or ot"),
         ("data-to-data", ["student.coupling=independent", "student.path={kind: vp}"], "set student.path to linear"),
         ("data-to-data", ["source.autoencoder=somewhere"], "leave autoencoder out"),
-        ("data-to-data", ["source.onyl=[1]"], "Did you mean 'only'"),
+        ("data-to-data", ["source.clases=[1]"], "Did you mean 'classes'"),
         ("data-to-data", ["evaluation.likelihood={}"], "evaluation.likelihood"),
     ],
 )

@@ -87,7 +87,7 @@ def test_the_stage_fits_its_loss_to_images_a_share_of_which_has_lost_its_label(d
 
 @pytest.mark.parametrize("kind", ["gaussian", "uniform"])
 def test_the_noise_is_of_the_kind_asked_for(data, tmp_path, monkeypatch, kind):
-    batch, _ = asked(monkeypatch, job_of(data, tmp_path, dequantisation=kind, noise=0.3))
+    batch, _ = asked(monkeypatch, job_of(data, tmp_path, dequantisation=kind, noise_std=0.3))
     y = batch(0).y
     level = (y + 1) * 8  # digits have 17 grey levels: 0 ... 16
     off = level - level.round()
@@ -102,7 +102,7 @@ def test_the_noise_is_of_the_kind_asked_for(data, tmp_path, monkeypatch, kind):
 @pytest.mark.parametrize(("kind", "levels"), [("gaussian", 17), ("uniform", 17), ("gaussian", None)])
 def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_path, kind, levels):
     """Latents, which have no levels, keep their differential entropy."""
-    task = job_of(data, tmp_path, dequantisation=kind, noise=0.3)
+    task = job_of(data, tmp_path, dequantisation=kind, noise_std=0.3)
     flow, draws = random_flow(SMALL, dtype=torch.float32), np.random.default_rng(0)
     images = (
         draws.integers(0, 17, (20, 1, 4, 4), dtype=np.uint8)

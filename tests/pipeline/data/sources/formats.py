@@ -27,6 +27,10 @@ def data_config(source: str, **changes: Any) -> SimpleNamespace:
         "test_fraction": 0.2,
         "limit": None,
         "seed": 0,
+        "small_classes": "refuse",
+        "layout": "auto",
+        "names_encoding": None,
+        "background": "white",
         "classes": None,
         "autoencoder": None,
     }
@@ -118,3 +122,8 @@ def make_tar(path: Path, files: Mapping[str, bytes | tarfile.TarInfo]) -> str:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make_idx(array: np.ndarray) -> bytes:
+    """An IDX file of unsigned bytes."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">i", n) for n in array.shape) + array.tobytes()
