@@ -73,7 +73,7 @@ def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp
     whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
     for count in (7, 13):
         task = job(tmp_path / "b")
-        with pytest.raises(Interrupted, match="same command"):
+        with pytest.raises(Interrupted):
             fit(task, network(), stopped_at(task, count), loss, settings, CPU)
     resumed = fit(job(tmp_path / "b"), network(), batch, loss, settings, CPU)
     assert digest(resumed) == digest(whole)
