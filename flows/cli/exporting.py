@@ -34,7 +34,7 @@ def export(
     from pipeline.engine.rerun import valid_artifact
     from storage.errors import InputError
 
-    session = Session.open(load(recipe, set_ or ()))
+    session = Session.finished(load(recipe, set_ or ()))
     name, nodes = session.recipe.name, session.nodes
     check_model(model, session)
     made = {stage: found for stage, node in nodes.items() if (found := valid_artifact(node, session.store)) is not None}

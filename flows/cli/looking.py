@@ -101,7 +101,7 @@ def report(
     from pipeline.engine.rerun import valid_artifact
     from storage.errors import InputError
 
-    session = Session.open(load(recipe, set_ or ()))
+    session = Session.finished(load(recipe, set_ or ()))
     artifact = valid_artifact(session.nodes["report"], session.store)
     if artifact is None:
         raise InputError("report needs a finished run", recipe, f"`flowctl run {recipe}` makes it")

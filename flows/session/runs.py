@@ -33,7 +33,7 @@ class RunRecord:
         self,
         home: Path,
         recipe: Mapping[str, Any],
-        plan: list[dict[str, str]],
+        plan: list[dict[str, Any]],
         server: str | None,
         command: str = "run",
     ) -> None:

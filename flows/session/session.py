@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.session.display import Display
+from flows.session.recorded import finished_nodes
 from flows.session.runs import RunRecord
 from pipeline.engine.dag import NAMES, STAGES, Node, build
 from pipeline.engine.execute import Outcome
@@ -41,6 +42,12 @@ class Session:
     deployed: bool = False
     remote: Remote | None = None
     unsent: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def finished(cls, recipe: Recipe) -> Session:
+        """A session to read results in: sources are not looked at where a run has recorded what it read."""
+        store = Store()
+        return cls(recipe, store, finished_nodes(recipe, store))
 
     @classmethod
     def open(

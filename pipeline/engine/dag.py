@@ -12,7 +12,7 @@ from the last student of that chain.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +57,7 @@ STAGES = {
     for stage in (
         Stage("data", 1, (), results.DataResult),
         Stage("source", 1, (), results.DataResult, code="data"),
-        Stage("reference", 2, ("data",), results.ReferenceResult),
+        Stage("reference", 3, ("data",), results.ReferenceResult),
         Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
         Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
         Stage("potentials", 1, ("data",), results.PotentialsResult),
@@ -67,7 +67,7 @@ STAGES = {
         Stage("onestep", 1, ("data", *CHAIN, "pairs"), results.StudentResult, parallel=True, newest=True),
         Stage(
             "evaluation",
-            2,
+            3,
             ("data", "source", "reference", "teacher", *CHAIN, "onestep"),
             results.EvaluationResult,
             parallel=True,
@@ -120,13 +120,21 @@ class Node:
         return self.stage.name
 
 
-def build(recipe: Recipe, cache: Path | None = None) -> dict[str, Node]:
-    """The recipe's nodes by stage, each after its inputs. `cache` holds digests of files outside the store."""
+Recorded = Callable[[str, Config], str | None]
+
+
+def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None = None) -> dict[str, Node]:
+    """The recipe's nodes by stage, each after its inputs. `cache` holds digests of files outside the store.
+
+    With `recorded`, the digest that it returns for a stage and its settings is taken, so that finished results are
+    found without their sources; only where it returns None are the sources read.
+    """
     nodes: dict[str, Node] = {}
     for name, config in recipe.sections().items():
         stage = stage_named(name)
         inputs = {role: nodes[role] for role in _inputs(stage, nodes, config)}
-        external = external_digest(stage, config, cache)
+        external = recorded(stage.name, config) if recorded else None
+        external = external or external_digest(stage, config, cache)
         identity = fingerprint(
             stage.name, stage.version, config, {role: node.fingerprint for role, node in inputs.items()}, external
         )

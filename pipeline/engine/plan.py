@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.engine.dag import Node
 from pipeline.engine.remote import offered
@@ -40,12 +40,18 @@ def plan(
     return [_step(node, store, published, node.name in force, remote) for node in nodes.values()]
 
 
-def outline(steps: list[Step]) -> list[dict[str, str]]:
-    """A plan as plain data."""
+def outline(steps: list[Step]) -> list[dict[str, Any]]:
+    """A plan as plain data, with the identity of what is read from outside the store."""
     return [
         {"stage": step.node.name, "action": step.action, "reason": step.reason, "fingerprint": step.node.fingerprint}
+        | ({"source": source_of(step.node)} if step.node.external else {})
         for step in steps
     ]
+
+
+def source_of(node: Node) -> dict[str, Any]:
+    """What a run records of a stage that reads from outside the store."""
+    return {"settings": node.config.model_dump(mode="json"), "digest": node.external}
 
 
 def _step(node: Node, store: Store, published: list[Artifact], forced: bool, remote: Remote | None) -> Step:

@@ -77,6 +77,11 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Recipe:
+        every = [*(this.pairs for this in self.reflow), *([self.pairs] if self.pairs else [])]
+        if any(pairs.forward or pairs.intervals != 1 for pairs in every):
+            raise ValueError(
+                "pairs.intervals and pairs.forward follow from what is trained on the pairs: leave them out"
+            )
         for stage, section in self._trained().items():
             if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
                 raise ValueError(
@@ -217,5 +222,6 @@ class Recipe(Config):
         return {stage: section for stage, section in self.sections().items() if hasattr(section, "training")}
 
 
-def _pairs(pairs: configs.Pairs, **more: int) -> configs.Trajectories:
-    return configs.Trajectories(**pairs.model_dump(), **more)
+def _pairs(pairs: configs.Pairs, **follows: int) -> configs.Pairs:
+    """The pairs' settings with those that follow from what is trained on them."""
+    return pairs.model_copy(update=follows)

@@ -26,10 +26,10 @@ from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import FORWARD, PAIRS, PROBED, TOGETHER
 from pipeline.outputs.fill import fill
-from pipeline.outputs.images import IMAGES, source_examples
+from pipeline.outputs.images import images_of, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import PairsResult
-from pipeline.recipe.sections import Sweep, Trajectories
+from pipeline.recipe.sections import Pairs, Sweep
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
@@ -40,8 +40,8 @@ from storage.imageset import ImageSet
 
 def run(job: Job) -> PairsResult | None:
     device = prepare(job.compute)
-    config: Trajectories = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    config: Pairs = job.config
+    images = images_of(job)
     student = job.inputs[student_among(job.inputs)]
     network = networks.load_network(student, device)
     path = path_of(student)
@@ -124,7 +124,7 @@ def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals:
     return states
 
 
-def _words(config: Trajectories) -> str:
+def _words(config: Pairs) -> str:
     calls = f"tolerance {TOLERANCE}" if config.nfe is None else f"{config.nfe} calls"
     return f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
 
@@ -132,7 +132,7 @@ def _words(config: Trajectories) -> str:
 def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid."""
-    config: Trajectories = job.config
+    config: Pairs = job.config
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     solver, steps = planned(how, config.nfe or 0)
     grid = time_grid(how.grid, steps).flip(0)

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import of_kind, student_among
-from pipeline.flow_matching.losses import make_loss
+from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.paths import LINEAR, velocity_of
 from pipeline.flow_matching.solvers import guided
-from pipeline.flow_matching.times import time_distribution
+from pipeline.flow_matching.times import times_of_config
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, FORWARD, PAIRS, PROBED
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.sections import Reflow
 from pipeline.runtime.device import prepare
@@ -33,7 +33,6 @@ from pipeline.training.mixture import Mixture
 from pipeline.training.student import finish, train
 from storage.artifact import Artifact
 from storage.bank import Bank
-from storage.imageset import ImageSet
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +50,13 @@ def run(job: Job) -> ReflowResult | None:
     couples = FlowBatches(
         mixture,
         mixture,
-        time_distribution(dict(config.time)),
+        times_of_config(config.time),
         LINEAR,
         0.0,
         derive(config.seed, job.stage),
         config.training.batch,
     )
-    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, couples, config.training, device, loss=loss_of_config(config.loss, device))
     result = finish(job, fitted, "reflow")
     if result is None:
         return None
@@ -73,7 +72,7 @@ def run(job: Job) -> ReflowResult | None:
 
 def _forward(job: Job, made: Artifact) -> tuple[Examples, Banked]:
     """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else made.path(FORWARD)
     return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))

@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from pipeline.reporting.pictures._curves import COLOURS
 from pipeline.reporting.pictures._tiles import labelled_rows
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def z_diagnostics(train: Tensor, held_out: Tensor | None = None) -> Image.Image:

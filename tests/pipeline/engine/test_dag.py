@@ -7,7 +7,7 @@ from pipeline.engine.plan import plan
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import OneStep, Pairs, Reflow, Trajectories
+from pipeline.recipe.sections import OneStep, Pairs, Reflow
 from pipeline.recipe.smoke_test import reduced
 from pipeline.reporting.diff import of_recipe
 from pipeline.reporting.diff._stages import stage_pairs
@@ -107,7 +107,8 @@ def test_settings_of_its_own_kind_at_their_defaults_are_no_settings():
     assert old == dag.fingerprint("onestep", 1, OneStep(mode="distil", steps=1, loss={"kind": "l2"}, **base), {})
     assert old != dag.fingerprint("onestep", 1, OneStep(mode="distil", loss={"kind": "pseudo-huber"}, **base), {})
     pairs = dict(count=10, seed=0)
-    assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, Trajectories(**pairs), {})
+    explicit = Pairs(intervals=1, forward=False, **pairs)
+    assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, explicit, {})
 
 
 def test_stages_by_name():

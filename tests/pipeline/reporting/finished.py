@@ -20,7 +20,7 @@ from pipeline.outputs.results import (
 )
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load
-from pipeline.reporting.page.scores import OF_A_ROW
+from pipeline.reporting.scores.protocol import OF_A_ROW
 from storage.artifact import MANIFEST, Artifact, Provenance, record_files
 from storage.atomic import write_json
 
