@@ -16,10 +16,10 @@ from storage.store import PREFIX, Key, Store
 
 def unfinished(store: Store) -> list[dict[str, Any]]:
     """One entry per stage that is running, waiting or stopped, running ones first. Unknown values are None."""
-    known = list(records(store.home))
-    living = [facts for facts in known if facts.get("ended") is None and alive(facts, store.home)]
+    every = list(records(store.home))
+    living = [facts for facts in every if facts.get("ended") is None and alive(facts, store.home)]
     running = {facts["pid"]: facts["name"] for facts in living}
-    planned = {key: facts["name"] for facts in known for key in _keys(facts)}  # by the latest run
+    planned = {key: facts["name"] for facts in every for key in _keys(facts)}  # by the latest run
     works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
     items = [_describe(work, store, running, planned) for work in works] + [_waiting(facts) for facts in living]
     order = ("running", "waiting", "stopped")

@@ -112,10 +112,10 @@ def execute(
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
     except (OSError, MemoryError, RuntimeError) as error:
-        known = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
-        if known is None:
+        explained = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
+        if explained is None:
             raise
-        raise known from error
+        raise explained from error
 
 
 def _label(node: Node, store: Store) -> str:

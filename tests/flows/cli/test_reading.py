@@ -148,7 +148,7 @@ def test_no_results_is_no_error(flowctl, home):
 
 
 def test_verify_names_the_damaged_file(flowctl, finished, tiny):
-    assert flowctl("verify").stdout == "7 artifacts, 8 files: every digest holds.\n"
+    assert flowctl("verify").stdout == "7 artifacts, 9 files: every digest holds.\n"
     root = finished.store.find("teacher", finished.nodes["teacher"].fingerprint).root
     (root / "payload.txt").write_text("teacher ['dada']\n")  # as long as what was there
     for words in (("verify",), ("verify", tiny)):

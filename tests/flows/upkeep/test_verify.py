@@ -174,6 +174,23 @@ def test_what_does_not_belong_is_removed_and_nothing_made(flowctl, store, ran):
     assert flowctl("verify", "--repair").exit_code == 0 and not foreign.exists() and ran == []
 
 
+@pytest.mark.parametrize("file", ["bank.zarr/z/c.2.0.0.0", "payload.txt"])
+def test_a_shared_artifact_keeps_its_name_whichever_recipe_repairs_it(flowctl, store, ran, tiny, file):
+    """Bank and teacher of `tiny` are used by `other` too, and `verify other --repair` finds the damage."""
+    other = Path(tiny).with_name("other.yaml")
+    text = Path(tiny).read_text().replace("name: tiny", "name: other")
+    other.write_text(text.replace("coupling: nfm", "coupling: nfm\n  label_drop: 0.3"))
+    bank = root(store, "bank")
+    before = content(bank)
+    flip(bank / file)
+    result = flowctl("verify", other, "--repair")
+    assert result.exit_code == 0, result.output
+    assert root(store, "bank") == bank and content(bank) == before
+    records = [json.loads(path.read_text()) for path in sorted((store.home / "runs").glob("run-*.json"))]
+    assert [(facts["name"], facts["command"]) for facts in records] == [("tiny", "run"), ("other", "repair")]
+    assert records[-1]["outcome"].endswith("1 resumed")
+
+
 def test_without_a_known_recipe_it_says_what_to_do(flowctl, store, ran, tiny):
     for run in (store.home / "runs").iterdir():
         run.unlink()

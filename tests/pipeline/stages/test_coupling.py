@@ -66,7 +66,7 @@ def test_closer_couplings_have_smaller_transport_costs(home):
 
 def a_job(made, coupling, **changes) -> Job:
     alone = ALONE if "loom" in coupling else []
-    config = load("nfm-digits", [*TINY, *alone, f"student.coupling={coupling}"]).section("student")
+    config = load("nfm-digits", [*TINY, *alone, f"student.coupling={coupling}"]).sections()["student"]
     work = changes.pop("work", made["student"].root)
     return Job("student", config, made, work, load("nfm-digits").compute, Progress("student", work), **changes)
 

@@ -56,7 +56,7 @@ def made(tmp_path_factory):
 
 def job_of(made, work, roles=("data", "reference", "student", "onestep"), **changes):
     recipe = load("nfm-digits", SETTINGS)
-    config = recipe.section("evaluation").model_copy(update=changes)
+    config = recipe.sections()["evaluation"].model_copy(update=changes)
     work.mkdir(parents=True, exist_ok=True)
     inputs = {role: made["onestep" if role.startswith("reflow") else role] for role in roles}
     return Job("evaluation", config, inputs, work, recipe.compute, Progress("evaluation", work))

@@ -185,7 +185,7 @@ def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monke
         inputs = {role: made[role] for role in made["reflow-1"].inputs}
         job = Job(
             "reflow-1",
-            recipe.section("reflow-1"),
+            recipe.sections()["reflow-1"],
             inputs,
             made["data"].root,
             recipe.compute,

@@ -165,19 +165,20 @@ def test_a_weak_teacher_is_said(tmp_path):
 
 def test_the_recipe_on_the_page_is_the_recipe(inputs):
     again = validate(yaml.safe_load(stages.recipe(inputs)), "the page's")
-    assert all(again.section(role) == load("nfm-digits").section(role) for role in inputs)
+    assert all(again.sections()[role] == load("nfm-digits").sections()[role] for role in inputs)
 
 
 def test_rounds_on_the_page_are_rounds_of_the_recipe(tmp_path):
     wanted = load("nfm-digits-reflow", ["onestep.steps=2", "evaluation.onestep=[{grid: uniform, nfe: [2]}]"])
     made = finished.rich(tmp_path)
     made |= {
-        role: made[role].model_copy(update={"config": fingerprint_fields(wanted.section(role))})
+        role: made[role].model_copy(update={"config": fingerprint_fields(wanted.sections()[role])})
         for role in ("pairs-1", "reflow-1", "pairs", "onestep", "evaluation")
     }
     text = stages.recipe(made)
     again = validate(yaml.safe_load(text), "the page's")
-    assert all(again.section(role) == wanted.section(role) for role in ("pairs-1", "reflow-1", "pairs", "onestep"))
+    roles = ("pairs-1", "reflow-1", "pairs", "onestep")
+    assert all(again.sections()[role] == wanted.sections()[role] for role in roles)
 
 
 def test_damaged_payload_is_named(tmp_path):
