@@ -6,14 +6,13 @@ import shutil
 import pytest
 from PIL import Image
 
-from pipeline.engine.plan import outline
 from flows.session.recorded import finished_nodes
 from flows.session.runs import RunRecord
 from flows.views import comparison
 from pipeline.data import sources
 from pipeline.data.sources.digest import source_digest
 from pipeline.engine.dag import build
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage.errors import DataError
 from storage.store import Store
