@@ -38,6 +38,7 @@ def diff(
 
 def _side(name: str) -> Side:
     from flows.session.recipes import known, load, names
+    from flows.session.recorded import finished_nodes
     from pipeline.recipe.load import nearest
     from pipeline.reporting.diff import of_artifact, of_recipe
     from storage.artifact import MANIFEST
@@ -46,7 +47,8 @@ def _side(name: str) -> Side:
 
     store = Store()
     if known(name):
-        return of_recipe(load(name), store)
+        recipe = load(name)
+        return of_recipe(recipe, store, finished_nodes(recipe, store))
     for folder in (Path(name), store.home / "artifacts" / name):
         if (folder / MANIFEST).is_file():
             return of_artifact(folder)

@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 
 from pipeline.couplings._base import gaussian_like
 from pipeline.couplings._minibatch_ot import gain_deviation, groups
-from storage.errors import InputError
 
 TOLERANCE = 1e-3  # of the plan's marginal on the noise, relative
 ITERATIONS = 2000  # of Sinkhorn, at the regularisation asked for
@@ -39,19 +38,11 @@ class Entropic:
 
     With labels, there is one plan for each class: see `MinibatchOT`.
 
-    Raises:
-        InputError: the regularisation is not a positive number.
+    Attributes:
+        regularisation: above 0.
     """
 
     regularisation: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.regularisation) and self.regularisation > 0):
-            raise InputError(
-                "Entropic regularisation is a positive number",
-                self.regularisation,
-                "Use e.g. 0.1; for none there is the exact coupling, ot.",
-            )
 
     def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.pair`. Warns, as `plan` does."""

@@ -41,14 +41,9 @@ class Loom:
         interpolate: the probability phi that an image is trained against its own noise; with 1 - phi it gets a fresh
             one that is used once and not kept (Appendix F, approach 3). The assignment is refined all the same.
         journal: calls of `pair` that can be undone: as many as a trainer makes ahead of its steps.
-
-    Raises:
-        InputError: `interpolate` is not a probability.
     """
 
     def __init__(self, noises: Noises, refine: bool = True, interpolate: float = 1.0, journal: int = 2) -> None:
-        if not 0 <= interpolate <= 1:
-            raise InputError("interpolate is a probability", interpolate, "1 is LOOM-CFM, 0 the independent coupling.")
         self.noises, self.refine, self.interpolate = noises, refine, interpolate
         self.tau = torch.arange(noises.caches * noises.rows, dtype=torch.int32).view(noises.caches, noises.rows)
         self._totals = np.zeros(len(STATISTICS))

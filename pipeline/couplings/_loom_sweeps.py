@@ -9,7 +9,6 @@ import torch
 from pipeline.couplings._loom import Loom
 from pipeline.data.examples import Examples
 from pipeline.runtime.seeds import generator
-from storage.errors import InputError
 
 
 def refine_to_convergence(
@@ -38,30 +37,8 @@ def refine_to_convergence(
         For each epoch `epoch` (from 1), `reassigned` (a share of the visits), and `cost_before` and `cost_after`: the
         mean squared distance of image and noise per dimension, before and after the exchanges. Nothing at all if
         `done` says that nothing is left to do.
-
-    Raises:
-        InputError: a batch, epochs or tolerance that make no sense, or a loom that does not refine.
     """
-    if batch < 2 or max_epochs < 1 or not 0 <= tolerance <= 1:
-        raise InputError(
-            "batch >= 2, max_epochs >= 1, 0 <= tolerance <= 1",
-            (batch, max_epochs, tolerance),
-            "Noises are exchanged between images that meet.",
-        )
-    if not loom.refine:
-        raise InputError("Only a Loom that refines can converge", "refine=False", "Give it refine=True.")
-    return _sweep(examples, loom, batch, seed, max_epochs, tolerance, list(done))
-
-
-def _sweep(
-    examples: Examples,
-    loom: Loom,
-    batch: int,
-    seed: int,
-    max_epochs: int,
-    tolerance: float,
-    history: list[dict[str, float]],
-) -> Iterator[list[dict[str, float]]]:
+    history = list(done)
     while len(history) < max_epochs and not (history and history[-1]["reassigned"] <= tolerance):
         before = loom.statistics()
         draws = generator(seed, "loom", len(history))

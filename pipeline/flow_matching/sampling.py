@@ -14,12 +14,12 @@ from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, velocity_of
 from pipeline.flow_matching.solvers import (
     CountedField,
+    Dopri5,
     Solver,
     Velocity,
     calls_per_evaluation,
     guided,
     integrate,
-    make_solver,
     plan_for_nfe,
     trajectory,
 )
@@ -129,7 +129,7 @@ def student_walk(
 def planned(how: Sweep, nfe: int) -> tuple[Solver, int]:
     """The solver and its steps for `nfe` network calls; dopri5 chooses both, whatever is asked, within one step."""
     if how.solver == "dopri5":
-        return make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
+        return Dopri5(TOLERANCE, TOLERANCE), 1
     plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))
     return plan.solver, plan.steps
 

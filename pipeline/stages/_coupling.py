@@ -43,20 +43,12 @@ log = logging.getLogger(__name__)
 KEPT = 2**26  # numbers of LOOM's noises that are kept in memory, 256 MiB; more are made again each time
 
 
-def choose_coupling(job: Job, examples: Examples, device: torch.device) -> Coupling | Semidiscrete:
-    """The recipe's coupling, with what it needs from earlier stages."""
-    makers: dict[type, Callable[[], Coupling | Semidiscrete]] = {
-        configs.Independent: Independent,
-        configs.MinibatchOT: MinibatchOT,
-        configs.Entropic: lambda: Entropic(job.config.coupling.regularisation),
-        configs.Semidiscrete: lambda: semidiscrete(job, examples, device),
-        configs.Loom: lambda: loom(job, examples),
-        configs.NFM: lambda: normalized(job, device),
-    }
-    return makers[type(job.config.coupling)]()
+def coupling_of_config(job: Job, examples: Examples, device: torch.device) -> Coupling | Semidiscrete:
+    """The coupling of the recipe's section, with its inputs from earlier stages."""
+    return _COUPLINGS[type(job.config.coupling)](job, examples, device)
 
 
-def normalized(job: Job, device: torch.device) -> Coupling:
+def normalized(job: Job, examples: Examples, device: torch.device) -> Coupling:
     """The teacher's noise, from its bank or from the teacher itself; some of it replaced if asked."""
     wish: configs.NFM = job.config.coupling
     bank = teacher_bank(job)
@@ -89,7 +81,7 @@ def teacher_bank(job: Job) -> Bank:
     return bank
 
 
-def loom(job: Job, examples: Examples) -> Loom:
+def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
     """LOOM-CFM's assignment: fresh or the teacher's, refined during training, before it, or never."""
     wish: configs.Loom = job.config.coupling
     seed = derive(job.config.seed, "student", "loom")
@@ -144,3 +136,13 @@ def semidiscrete(job: Job, examples: Examples, device: torch.device) -> Semidisc
     return Semidiscrete(
         examples.pixels(every).to(device), examples.classes(every), load_potentials(job.inputs["potentials"])
     )
+
+
+_COUPLINGS: dict[type[configs.Config], Callable[[Job, Examples, torch.device], Coupling | Semidiscrete]] = {
+    configs.Independent: lambda job, examples, device: Independent(),
+    configs.MinibatchOT: lambda job, examples, device: MinibatchOT(),
+    configs.Entropic: lambda job, examples, device: Entropic(job.config.coupling.regularisation),
+    configs.Semidiscrete: semidiscrete,
+    configs.Loom: loom,
+    configs.NFM: normalized,
+}

@@ -17,7 +17,7 @@ from pipeline.metrics import gaussianity
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, TOGETHER
 from pipeline.outputs.fill import fill
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
 from pipeline.recipe.sections import NoiseBank
 from pipeline.reporting.pictures import z_diagnostics
@@ -37,7 +37,7 @@ SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relat
 def run(job: Job) -> BankResult | None:
     device = prepare(job.compute)
     config: NoiseBank = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     teacher = job.inputs["teacher"]
     flow = networks.load_network(teacher, device)
     eta = teacher.config["noise_std"]

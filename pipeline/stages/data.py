@@ -7,14 +7,17 @@ them first, see `decoder`.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.data.sources import load
 from pipeline.data.sources.digest import AUTOENCODER as FILES
+from pipeline.data.sources.members import HIDDEN
+from pipeline.data.sources.text import SHOWN, listed, shown
 from pipeline.outputs.images import AUTOENCODER, IMAGES
-from pipeline.outputs.results import DataResult
+from pipeline.outputs.results import DataResult, LeftOut
 from pipeline.recipe.sections import Data
 from pipeline.runtime.job import Job
 from storage.atomic import replacing
@@ -23,11 +26,18 @@ from storage.imageset import ImageSet, write_imageset
 if TYPE_CHECKING:
     from pipeline.data.autoencoder import Autoencoder
 
+log = logging.getLogger(__name__)
+
 
 def run(job: Job) -> DataResult:
     config: Data = job.config
     autoencoder = None if config.autoencoder is None else _open(job, config.autoencoder)
     loaded = load(config)
+    for note in loaded.notes:
+        log.warning("data: %s", note)
+    for kind, names in loaded.left_out.items():
+        level = logging.INFO if kind == HIDDEN else logging.WARNING
+        log.log(level, "data: left out %d of kind %s: %s", len(names), kind, listed(names))
     latents = None
     if autoencoder is not None:
         from pipeline.data.latents import encode_all
@@ -56,6 +66,11 @@ def run(job: Job) -> DataResult:
         levels=loaded.levels,
         classes=tuple(images.classes) if images.classes else None,
         pixels=None if latents is None else loaded.train.images.shape[1:3],
+        left_out=tuple(
+            LeftOut(kind=shown(kind), count=len(names), names=tuple(map(shown, names[:SHOWN])))
+            for kind, names in loaded.left_out.items()
+        ),
+        notes=tuple(loaded.notes),
     )
 
 

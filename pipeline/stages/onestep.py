@@ -12,9 +12,9 @@ import torch
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import student_among
-from pipeline.flow_matching.losses import make_loss
+from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.paths import LINEAR
-from pipeline.flow_matching.times import At, time_distribution
+from pipeline.flow_matching.times import At, times_of_config
 from pipeline.outputs import networks
 from pipeline.outputs.banks import PAIRS
 from pipeline.outputs.results import StudentResult
@@ -32,7 +32,7 @@ def run(job: Job) -> StudentResult | None:
     config: OneStep = job.config
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
     couples = _couples(job)
-    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, couples, config.training, device, loss=loss_of_config(config.loss, device))
     return finish(job, fitted, config.mode)
 
 
@@ -42,7 +42,7 @@ def _couples(job: Job) -> FlowBatches | Segments:
     z, x, labels = pairs["z"], pairs["x"][0], pairs["labels"][0] if "labels" in pairs else None
     if config.steps > 1:
         return Segments(z[0], x, labels, config.steps, config.seed, config.training.batch)
-    time = At(1.0) if config.mode == "distil" else time_distribution(dict(config.time))
+    time = At(1.0) if config.mode == "distil" else times_of_config(config.time)
     return FlowBatches(
         Examples(x, labels), Banked(torch.from_numpy(z)), time, LINEAR, 0.0, config.seed, config.training.batch
     )

@@ -26,7 +26,7 @@ from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import FORWARD, PAIRS, PROBED, TOGETHER
 from pipeline.outputs.fill import fill
-from pipeline.outputs.images import IMAGES, source_examples
+from pipeline.outputs.images import images_of, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import PairsResult
 from pipeline.recipe.sections import Pairs, Sweep
@@ -41,7 +41,7 @@ from storage.imageset import ImageSet
 def run(job: Job) -> PairsResult | None:
     device = prepare(job.compute)
     config: Pairs = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     student = job.inputs[student_among(job.inputs)]
     network = networks.load_network(student, device)
     path = path_of(student)
@@ -54,7 +54,7 @@ def run(job: Job) -> PairsResult | None:
         nfe=() if config.nfe is None else (config.nfe,),
         guidance=config.guidance,
     )
-    intervals = getattr(config, "intervals", 1)
+    intervals = config.intervals
     facts = BankFacts(
         kind="generated",
         rows=config.count * intervals,
@@ -94,7 +94,7 @@ def run(job: Job) -> PairsResult | None:
     fill(
         job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
     )
-    if getattr(config, "forward", False):
+    if config.forward:
         _invert(job, network, images, how, facts, device)
     if not ranks.first():
         return None

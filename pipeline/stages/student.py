@@ -12,11 +12,11 @@ from torch import nn
 from pipeline.couplings import Source
 from pipeline.data.conditions import TargetImages, condition_of
 from pipeline.data.examples import Examples
-from pipeline.flow_matching.paths import GaussianPath, gaussian_path
+from pipeline.flow_matching.paths import GaussianPath, path_of_config
 from pipeline.flow_matching.sampling import conditioning_for, start_of, student_samples
-from pipeline.flow_matching.times import time_distribution
+from pipeline.flow_matching.times import times_of_config
 from pipeline.outputs import networks
-from pipeline.outputs.images import IMAGES, decoder, source_examples
+from pipeline.outputs.images import decoder, images_of, source_examples
 from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import Student, Sweep
 from pipeline.reporting.pictures import labelled_rows
@@ -24,7 +24,7 @@ from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from pipeline.stages._coupling import choose_coupling
+from pipeline.stages._coupling import coupling_of_config
 from pipeline.training.coupling_diagnostics import diagnose
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.student import finish, train
@@ -39,19 +39,19 @@ def run(job: Job) -> StudentResult | None:
     device = prepare(job.compute)
     config: Student = job.config
     data = job.inputs["data"]
-    images = ImageSet.open(data.path(IMAGES))
+    images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
     wish = None if config.condition is None else config.condition.model_dump()
     shape = networks.student_architecture(config.network, images, 0 if wish is None else images.channels)
     network = networks.build(shape, derive(config.seed, "student", "weights"))
-    path = gaussian_path(config.path.model_dump())
-    coupling = choose_coupling(job, examples, device)
+    path = path_of_config(config.path)
+    coupling = coupling_of_config(job, examples, device)
     if "source" in job.inputs:
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
     couples = FlowBatches(
         examples,
         coupling,
-        time_distribution(dict(config.time)),
+        times_of_config(config.time),
         path,
         config.label_drop,
         config.seed,

@@ -18,7 +18,7 @@ from pipeline.data.labels import rows_like
 from pipeline.flow_matching.likelihood import bin_width, dequantise
 from pipeline.flow_matching.sampling import class_labels, guidance_of, starting_noise, teacher_samples
 from pipeline.outputs import networks
-from pipeline.outputs.images import IMAGES, decoder
+from pipeline.outputs.images import decoder, images_of
 from pipeline.outputs.results import TeacherResult
 from pipeline.recipe.sections import Teacher
 from pipeline.reporting.pictures import labelled_rows
@@ -38,7 +38,7 @@ CALIBRATION_CALL = 256.0  # fixed cost of a network call in tokens: a choice of 
 
 def run(job: Job) -> TeacherResult | None:
     device = prepare(job.compute)
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     config: Teacher = job.config
     if images.levels is None and config.dequantisation == "uniform":
         raise InputError(

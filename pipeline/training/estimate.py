@@ -167,5 +167,5 @@ def _couplings(node: Node, shape: _Shape) -> Estimate:
 
 def _pairs(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
-    made = 2 * node.config.count * getattr(node.config, "intervals", 1)
-    return Estimate(disk_bytes=(made + getattr(node.config, "forward", False) * shape.rows) * shape.values * size)
+    made = 2 * node.config.count * node.config.intervals
+    return Estimate(disk_bytes=(made + node.config.forward * shape.rows) * shape.values * size)

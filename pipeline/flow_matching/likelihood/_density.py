@@ -16,8 +16,8 @@ from torch import Generator, Tensor
 
 from pipeline.flow_matching.likelihood import _divergence
 from pipeline.flow_matching.likelihood._divergence import EXACT_DIMENSIONS, Divergence
-from pipeline.flow_matching.solvers import CountedField, Dopri5, Velocity
-from storage.errors import FlowctlError, InputError
+from pipeline.flow_matching.solvers import CountedField, Velocity, adaptive
+from storage.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ def log_density(
 
     Raises:
         InputError: an argument is out of range, or the velocity cannot be differentiated or has another shape than x.
-        FlowctlError: the tolerance cannot be met (a velocity that is not finite, most often).
+        StageFailed: the tolerance cannot be met (a velocity that is not finite, most often).
     """
-    Dopri5(rtol, atol)  # checks them
     if x.ndim < 2 or not x.numel() or not x.is_floating_point():
         raise InputError(
             "A density is asked of a batch (B, ...) of floating type",
@@ -121,7 +120,6 @@ def _integrate(
     velocity: Velocity, x: Tensor, divergence: Divergence, estimates: int, rtol: float, atol: float
 ) -> tuple[Tensor, Tensor]:
     """z (B, ...) and the integrals (K, B) of the divergence on the way there."""
-    from torchdiffeq import odeint  # here, as it is slow to import
 
     def field(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x = state[0].detach().requires_grad_()
@@ -131,16 +129,8 @@ def _integrate(
             return v, torch.zeros_like(state[1])
         return v.detach(), divergence(v, x)
 
-    times = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
-    start = (x, x.new_zeros(estimates, len(x)))
-    try:
-        # Given a tuple, torchdiffeq holds the larger of the two parts' errors to the tolerance: among thousands of
-        # pixels the one number that is wanted would hardly count.
-        with torch.no_grad():
-            states, integrals = odeint(field, start, times, rtol=rtol, atol=atol, method="dopri5")
-    except AssertionError as error:  # torchdiffeq asserts that its step does not shrink to nothing
-        raise FlowctlError(
-            f"dopri5 could not meet rtol {rtol}, atol {atol} ({error}). "
-            "Check that data and velocity are finite, or loosen the tolerances."
-        ) from error
+    # Given a tuple, torchdiffeq holds the larger of the two parts' errors to the tolerance: among thousands of pixels
+    # the one number of the log-density would hardly count.
+    with torch.no_grad():
+        states, integrals = adaptive(field, (x, x.new_zeros(estimates, len(x))), [0.0, 1.0], x.device, rtol, atol)
     return states[-1], integrals[-1]

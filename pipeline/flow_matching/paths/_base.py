@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -70,8 +69,3 @@ def beside(t: Tensor | float, x: Tensor) -> Tensor:
     if isinstance(t, Tensor):
         return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
     return torch.tensor(t, dtype=torch.float64)  # no dimensions: it leaves the precision of x alone
-
-
-def finite(*values: object) -> bool:
-    """Whether all are finite numbers."""
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)

@@ -41,7 +41,7 @@ class Loom(_Coupling):
     """LOOM-CFM: an assignment of the whole set, refined from minibatch to minibatch."""
 
     kind: Literal["loom"] = "loom"
-    batch: Positive | None = Field(None, description="images that exchange noises; the training batch unless given")
+    batch: int | None = Field(None, ge=2, description="images that exchange noises; the training batch unless given")
     noises_per_image: Positive = Field(1, description="noises kept for each image")
     refine: Literal["training", "before", "never"] = Field(
         "training", description="while the student trains; to convergence before it; or not at all"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.dag import NAMES, build
-from pipeline.engine.plan import sound
+from pipeline.engine.dag import NAMES, Node, build
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
@@ -58,13 +58,16 @@ class Side:
         return {name: stage.artifact for name, stage in self.stages.items() if stage.artifact is not None}
 
 
-def of_recipe(recipe: Recipe, store: Store) -> Side:
-    """A recipe with the results in the store. Raises InputError where its data cannot be found."""
+def of_recipe(recipe: Recipe, store: Store, nodes: Mapping[str, Node] | None = None) -> Side:
+    """A recipe, with those of its artifacts that are in the store. Its nodes are built from its sources unless given.
+
+    Raises InputError where a source does not exist.
+    """
     stages = {}
-    for name, node in build(recipe, store.home / "cache").items():
+    for name, node in (nodes or build(recipe, store.home / "cache")).items():
         artifact, damage = None, None
         try:
-            artifact = sound(node, store)
+            artifact = valid_artifact(node, store)
         except DamageError as error:
             damage = str(error)
         stages[name] = StageOf(

@@ -7,7 +7,6 @@ import torch
 
 from pipeline.couplings import Entropic, Independent, MinibatchOT, _entropic, assignment
 from pipeline.couplings._entropic import TOLERANCE, plan
-from storage.errors import InputError
 
 
 def generator(seed=0):
@@ -126,9 +125,3 @@ def test_says_so_if_it_did_not_converge(monkeypatch):
     monkeypatch.setattr(_entropic, "ITERATIONS", 10)
     with pytest.warns(RuntimeWarning, match=r"did not converge in 10 .* 0\.001"):
         plan(*pairs(64, (2,)), 1e-3)
-
-
-@pytest.mark.parametrize("regularisation", [0, -1.0, math.inf, math.nan])
-def test_refuses_what_is_no_regularisation(regularisation):
-    with pytest.raises(InputError, match="positive"):
-        Entropic(regularisation)

@@ -11,7 +11,7 @@ from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress, StopSignal
-from pipeline.stages._coupling import choose_coupling
+from pipeline.stages._coupling import coupling_of_config
 from pipeline.training.checkpoint import load_checkpoint
 from storage.bank import Bank
 from storage.errors import InputError, Interrupted
@@ -78,8 +78,8 @@ def test_online_and_banked_noise_have_one_distribution(home):
     examples = Examples.of(images)
     rows = torch.arange(len(examples))
     x, labels = examples.pixels(rows), examples.classes(rows)
-    online = choose_coupling(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu"))
-    banked = choose_coupling(a_job(made, "nfm"), examples, torch.device("cpu"))
+    online = coupling_of_config(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu"))
+    banked = coupling_of_config(a_job(made, "nfm"), examples, torch.device("cpu"))
     assert isinstance(online, Online) and isinstance(banked, Banked)
     ours, theirs = (
         torch.stack([c.pair(x, labels, rows, torch.Generator().manual_seed(s)) for s in range(4)])
@@ -130,9 +130,9 @@ def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_p
             task.work.mkdir(exist_ok=True)
             task.stop.request("test")
             with pytest.raises(Interrupted):
-                choose_coupling(task, examples, cpu)
+                coupling_of_config(task, examples, cpu)
         task = a_job(made, wish, work=tmp_path / name)
-        return choose_coupling(task, examples, cpu).state()["tau"], load_checkpoint(task.work / "refinement")[1]
+        return coupling_of_config(task, examples, cpu).state()["tau"], load_checkpoint(task.work / "refinement")[1]
 
     (tau, history), (other, again) = states("a", 0), states("b", 3)
     assert torch.equal(tau, other) and history == again and len(history["history"]) == 5

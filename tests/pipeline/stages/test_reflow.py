@@ -133,9 +133,9 @@ def test_paths_grow_straight_in_a_round_and_end_where_they_did(tmp_path, first, 
 
 
 def test_a_round_that_makes_paths_worse_says_so():
-    assert worsened(2, 0.2, 0.1) == worsened(2, 0.1, 0.1) == ()
-    (warning,) = worsened(2, 0.01234, 0.0456)
-    assert "round 2" in warning and "0.01234" in warning and "0.0456" in warning
+    assert worsened("reflow-2", 0.2, 0.1) == worsened("reflow-2", 0.1, 0.1) == ()
+    (warning,) = worsened("reflow-2", 0.01234, 0.0456)
+    assert "reflow-2" in warning and "0.01234" in warning and "0.0456" in warning
 
 
 def test_the_flow_of_the_docstring_is_that_of_independent_gaussians():

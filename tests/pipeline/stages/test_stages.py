@@ -16,7 +16,7 @@ from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK
 from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import load_reference
+from pipeline.outputs.reference import load_features, load_reference
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress
 from pipeline.runtime.noise import noise
@@ -194,6 +194,10 @@ def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_train
     held_out = frechet_distance(real, Moments.of(measured["test"]))
     assert made["reference"].metrics["held_out"] == pytest.approx(held_out, rel=1e-4) and held_out > 0.1
     assert frechet_distance(real, Moments.of(measured["train"])) == pytest.approx(0, abs=1e-3)
+    for split, rows in measured.items():
+        stored = load_features(made["reference"], split)
+        torch.testing.assert_close(stored.rows, rows)
+        assert stored.moments.count == len(rows)
 
 
 def test_scores_count_calls_and_carry_their_protocol(made):

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from pipeline.flow_matching.losses import LPIPS, SQUARED, LpipsHuber, PseudoHuber, load_lpips, make_loss
+from pipeline.flow_matching.losses import LPIPS, LpipsHuber, PseudoHuber, load_lpips, loss_of_config
 from pipeline.recipe import sections as configs
 from storage.errors import InputError
 from tests.pipeline.flow_matching.losses.published import features, linear
@@ -83,7 +83,7 @@ def test_gradients_reach_the_image_and_stay_finite_and_weights_stay():
 def test_the_loss_is_lpips_alone_at_pure_noise_and_both_before(files):
     network, *paths = files
     config = configs.LpipsHuber(network=network, features=paths[0], linear=paths[1], size=32)
-    loss = make_loss(config)
+    loss = loss_of_config(config)
     assert isinstance(loss, LpipsHuber)
     z, x, answer = images(0), images(1), images(2)
     target = z - x
@@ -96,11 +96,6 @@ def test_the_loss_is_lpips_alone_at_pure_noise_and_both_before(files):
     expected = ((1 - t) * PseudoHuber().each(answer, target) + seen / t).mean()
     assert loss(answer, target, x_t, t).item() == pytest.approx(expected.item(), rel=1e-4)
     assert loss(target, target, x_t, t) == 0
-
-
-def test_losses_by_their_configs():
-    assert make_loss(configs.SquaredError()) is SQUARED
-    assert make_loss(configs.PseudoHuber(c=0.1)) == PseudoHuber(0.1)
 
 
 def changed(tensors, **changes):
