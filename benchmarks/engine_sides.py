@@ -8,7 +8,6 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from torchdiffeq import odeint
 from models.unet import CONFIGS, UNet, UNetConfig
 from pipeline.couplings import Independent
 from pipeline.data.examples import Examples
-from pipeline.flow_matching.objective import transport_cost, velocity_error
+from pipeline.flow_matching.objective import FlowMatching, transport_cost
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.sampling import student_samples
 from pipeline.flow_matching.times import Uniform
@@ -114,7 +113,7 @@ class Ours:
         self.loop = Loop(
             a_job(work, setting.shape, training, self.compute),
             network,
-            partial(velocity_error, path=couples.path),
+            FlowMatching(couples.path),
             training,
             device,
             couples,

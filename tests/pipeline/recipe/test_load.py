@@ -81,7 +81,7 @@ def test_a_key_of_another_section_is_not_suggested_from_everywhere():
             "unet, not to dit; give the section whole: --set 'student.network={kind: dit}'. Correct",
         ),
         ("student.time={kind: uniform, mean: 3}", "student.time: mean belongs to kind logit-normal, not to uniform; "),
-        ("student.coupling={kind: ot, x: 2}", "student.coupling.x: unknown key. Known: batch, kind. Correct"),
+        ("student.coupling={kind: ot, x: 2}", "student.coupling.x: unknown key. Known: batch, kind, within_classes."),
         ("student.network.kind=dat", "student.network: the kind should be one of 'unet', 'dit' (got 'dat')"),
         ("student.network=3", "student.network: should be a section, such as {kind: unet} (got 3)"),
         ("student=3", "student: should be a section, such as {coupling: …, network: …} (got 3). Correct"),
