@@ -7,7 +7,7 @@ from torch import nn
 
 from pipeline.data.examples import Examples, drawn
 from pipeline.flow_matching.likelihood import bits_per_dimension, dequantise, log_density
-from pipeline.flow_matching.solvers import guided
+from pipeline.flow_matching.solvers import Guided
 from pipeline.outputs.results import LikelihoodResult
 from pipeline.recipe.sections import Likelihood
 from pipeline.runtime import ranks
@@ -36,7 +36,7 @@ def student_bits(
         labels = held_out.classes(rows)
         with same_bits(device):
             found = log_density(
-                guided(network, None if labels is None else labels.to(device)),
+                Guided(network, None if labels is None else labels.to(device)),
                 x,
                 divergence="hutchinson",
                 probes=wish.probes,

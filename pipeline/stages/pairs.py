@@ -12,7 +12,7 @@ from pipeline.data.labels import like_training
 from pipeline.engine.dag import student_among
 from pipeline.flow_matching.paths import velocity_of
 from pipeline.flow_matching.sampling import TOLERANCE, planned, start_of, student_samples, student_velocity
-from pipeline.flow_matching.solvers import Solver, Velocity, guided, integrate
+from pipeline.flow_matching.solvers import Guided, Solver, Velocity, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
@@ -112,7 +112,7 @@ def run(job: Job) -> PairsResult | None:
         count=config.count,
         nfe=calls,
         solver=facts.solver,
-        straightness=straightness(guided(velocity_of(network, path), chosen), z),
+        straightness=straightness(Guided(velocity_of(network, path), chosen), z),
     )
 
 

@@ -12,7 +12,7 @@ from pipeline.data.examples import Examples
 from pipeline.engine.dag import round_of, student_among
 from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.paths import LINEAR, velocity_of
-from pipeline.flow_matching.solvers import guided
+from pipeline.flow_matching.solvers import Guided
 from pipeline.flow_matching.times import times_of_config
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
@@ -87,7 +87,7 @@ def _forward(job: Job, number: int) -> tuple[Examples, Banked]:
 def measured(network: nn.Module, z: Tensor, labels: Tensor | None, device: torch.device) -> float:
     """Straightness of the paths from z (B, C, H, W), as the stage pairs measures that of the student before."""
     labels = None if labels is None else labels.to(device)
-    return straightness(guided(velocity_of(network, LINEAR), labels), z.to(device))
+    return straightness(Guided(velocity_of(network, LINEAR), labels), z.to(device))
 
 
 def worsened(number: int, before: float, after: float) -> tuple[str, ...]:
