@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.timing import processor
-from flows.views.comparison import collect, wanted
+from flows.views.comparison import collect, requests
 from pipeline.reporting.compare import Comparison, compare
 from storage.errors import FlowctlError
 from storage.store import Store
@@ -73,7 +73,10 @@ def main(words: Sequence[str] | None = None) -> None:
     recipes, seeds = asked.only or contest.recipes, asked.seeds or contest.seeds
     threads = [] if asked.threads is None else [f"compute.threads={asked.threads}"]
     runs = collect(
-        wanted(recipes, seeds, threads), Store(), make=True, tell=lambda text: print(text, file=sys.stderr, flush=True)
+        requests(recipes, seeds, threads),
+        Store(),
+        run_missing=True,
+        tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
     comparison = compare(runs)
     print(comparison.text())

@@ -7,26 +7,31 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import (
-    browse,
-    cleaning,
-    comparing,
-    coupling_banks,
-    deploying,
-    differing,
-    exporting,
-    looking,
-    running,
-    sampling,
-    serving,
-    verifying,
-)
+from flows.cli.bank import bank
+from flows.cli.compare import compare
+from flows.cli.deploy import deploy
+from flows.cli.diff import diff
 from flows.cli.errors import OPTIONS, reports_errors
+from flows.cli.export import export
+from flows.cli.fid import fid
+from flows.cli.gc import gc
+from flows.cli.list import list_
+from flows.cli.plan import plan
+from flows.cli.report import report
+from flows.cli.results import results
+from flows.cli.rm import rm
+from flows.cli.run import run
+from flows.cli.runs import runs
+from flows.cli.sample import sample
+from flows.cli.show import show
+from flows.cli.status import status
+from flows.cli.ui import ui
+from flows.cli.verify import verify
 from flows.session.process import prepare_process
 
 
 class Commands(TyperGroup):
-    """`--debug` is understood wherever it stands: one wants it after a command has failed."""
+    """Accepts `--debug` at any position, because users add it at the end after a command has failed."""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
         given = "--debug" in args
@@ -44,13 +49,13 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
             typer.echo(f"flowctl {version('flowctl')}")
-        except PackageNotFoundError:  # run from a checkout that is not installed
+        except PackageNotFoundError:  # a checkout that is not installed
             typer.echo("flowctl (not installed)")
         raise typer.Exit
 
@@ -59,35 +64,34 @@ def _version(wanted: bool) -> None:
 def flowctl(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     OPTIONS.debug = debug
 
 
 for _command in (
-    running.run,
-    running.plan,
-    browse.list_,
-    browse.show,
-    looking.status,
-    looking.results,
-    looking.report,
-    comparing.compare,
-    differing.diff,
-    sampling.sample,
-    exporting.export,
-    verifying.verify,
-    cleaning.gc,
-    cleaning.rm,
-    deploying.deploy,
-    serving.ui,
+    run,
+    plan,
+    list_,
+    show,
+    status,
+    runs,
+    results,
+    report,
+    compare,
+    diff,
+    sample,
+    fid,
+    export,
+    verify,
+    gc,
+    rm,
+    deploy,
+    ui,
 ):
     app.command(_command.__name__.rstrip("_"))(reports_errors(_command))
-
-couplings = typer.Typer(no_args_is_help=True, help="Banks of couplings.")
-couplings.command("inspect")(reports_errors(coupling_banks.inspect))
-app.add_typer(couplings, name="bank")
+app.add_typer(bank, name="bank")
 
 
 def main() -> None:

@@ -10,39 +10,41 @@ Recipe = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE",
-        help="A shipped recipe's name (see `list`), a YAML file, or the name of a run: its recipe as last run.",
+        help="Name of a shipped recipe (see `list`) or of a run, or a YAML file; NAME@1 is its seed 1.",
     ),
 ]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the recipe; may be repeated.")
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a field of the recipe (repeatable).")
 ]
 Force = Annotated[
-    list[str] | None, typer.Option("--force", metavar="STAGE", help="Make this stage anew; may be repeated.")
+    list[str] | None,
+    typer.Option("--force", metavar="STAGE", help="Rerun this stage even if a result exists (repeatable)."),
 ]
-Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Only this stage and what it needs.")]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage; skip stages it does not need.")
+]
 Remote = Annotated[
     str | None,
     typer.Option(
         "--remote",
         metavar="s3://BUCKET/PREFIX",
-        help="Fetch from here what the store lacks, and send here what is finished; by default $FLOWCTL_REMOTE.",
+        help="Fetch missing artifacts from here and upload finished ones; default $FLOWCTL_REMOTE.",
     ),
 ]
 Nproc = Annotated[
-    int | None,
-    typer.Option("--nproc", metavar="N", help="Processes on this machine that share each stage, one for each GPU."),
+    int | None, typer.Option("--nproc", metavar="N", help="Processes per machine that share each stage, one per GPU.")
 ]
 Nnodes = Annotated[
     int | None,
     typer.Option(
-        "--nnodes", metavar="N", help="Machines that share each stage; run the same command on all, with one store."
+        "--nnodes", metavar="N", help="Number of machines; start the same command on each, with one shared store."
     ),
 ]
 NodeRank = Annotated[
-    int | None, typer.Option("--node-rank", metavar="R", help="Which machine this is; 0 keeps the books.")
+    int | None, typer.Option("--node-rank", metavar="R", help="Rank of this machine; rank 0 plans, writes and records.")
 ]
 Rendezvous = Annotated[
     str | None,
-    typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: a free port of machine 0."),
+    typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Rendezvous address: a free port of machine 0."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

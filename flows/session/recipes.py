@@ -16,40 +16,50 @@ _PLACE = ("nnodes", "node_rank", "rendezvous")  # which machine of how many ran 
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of this name, with `a.b=value` overrides: a shipped recipe, a file, or else the recipe that the latest
-    `flowctl run` of this name recorded, so that its `--set` options need not be repeated.
+    """The recipe of this name after `a.b=value` overrides: shipped or a file, else as its latest run recorded it.
 
-    Raises MissingError for an unknown name, RecipeError for an invalid recipe.
+    `name@1` is the recipe at seed 1, whatever its own seed. Raises MissingError for an unknown name, RecipeError for an
+    invalid recipe.
     """
+    base, seed = _parts(name)
     if given(name):
-        return load_given(name, overrides)
+        return load_given(base, [*seed, *overrides])
     store = Store()
     recorded = _recorded(store)
-    if name not in recorded:
+    tree = recorded.get(name)
+    if tree is None:
+        tree, overrides = recorded.get(base), [*seed, *overrides]
+    if tree is None:
         raise MissingError(
             "A recipe must be a YAML file, a shipped name or the name of a run",
             name,
             f"{nearest(name, [*shipped(), *recorded])}. Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}",
         )
-    tree = recorded[name]
     if isinstance(tree.get("compute"), dict):
         tree["compute"] = {key: value for key, value in tree["compute"].items() if key not in _PLACE}
     return changed(tree, overrides, f"{name}, as its latest run recorded it,")
 
 
 def given(name: str) -> bool:
-    """Whether it names a shipped recipe or a file. These take precedence over runs of that name."""
-    return name in shipped() or name.endswith((".yaml", ".yml"))
+    """Whether it names a shipped recipe or a file, at any seed: these come before runs of that name."""
+    base, _ = _parts(name)
+    return base in shipped() or base.endswith((".yaml", ".yml"))
 
 
 def known(name: str) -> bool:
-    """Whether `load` has a recipe, valid or not, under this name."""
-    return given(name) or name in _recorded(Store())
+    """Whether `load` finds a recipe, valid or not, under this name."""
+    return given(name) or not {name, _parts(name)[0]}.isdisjoint(_recorded(Store()))
 
 
 def names() -> list[str]:
     """All names that `load` takes, apart from files."""
     return sorted({*shipped(), *_recorded(Store())})
+
+
+def _parts(name: str) -> tuple[str, list[str]]:
+    """The name without its `@seed`, and the override that sets that seed."""
+    base, at, seed = name.rpartition("@")
+    return (base, [f"seed={seed}"]) if at and seed.isdecimal() else (name, [])
 
 
 def _recorded(store: Store) -> dict[str, dict[str, Any]]:

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.session.recipes import given
+from flows.session.recipes import given, load
 from flows.session.runs import alive, locked
 from pipeline.engine.dag import build
-from pipeline.recipe.load import load, shipped
+from pipeline.recipe.load import shipped
 from pipeline.recipe.recipe import Recipe
 from storage.errors import BusyError, FlowctlError, InputError, MissingError
 from storage.garbage import reachable

@@ -1,4 +1,4 @@
-"""Finding a bank by what a user calls it, and looking into it."""
+"""Find a bank by the name of its recipe, artifact or directory, and measure and draw it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flows.session import recipes
 from flows.session.recorded import finished_nodes
+from flows.upkeep.references import named, title
 from pipeline.data.examples import Examples
 from pipeline.metrics import gaussianity
 from pipeline.outputs.images import IMAGES
@@ -20,17 +21,17 @@ from pipeline.reporting.pictures import bank_picture, png
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import write_bytes
 from storage.bank import Bank, Survey, banks_below, survey
-from storage.errors import InputError
+from storage.errors import MissingError
 from storage.imageset import ImageSet
 from storage.store import Store
 
-SAMPLED = 4096  # pairs that are looked at
-BUFFER = 2**28  # bytes; a larger bank is sampled by a window of it
+SAMPLED_PAIRS = 4096
+BUFFER_BYTES = 2**28  # a larger bank is sampled from a window of this size
 
 
 @dataclass(frozen=True)
-class Found:
-    """A bank on disk, what the artifact that holds it measured, and where its images are, if they are here."""
+class LocatedBank:
+    """A bank on disk, the metrics of its artifact, and the path of its images where this store has them."""
 
     survey: Survey
     measured: dict[str, Any]
@@ -46,95 +47,88 @@ class Sample:
     x: Tensor | None
 
 
-def find(name: str, overrides: Sequence[str] = ()) -> Found:
-    """The bank of a recipe's couplings, of an artifact, or at a path. Raises InputError with what there is instead."""
+def find(name: str, overrides: Sequence[str] = ()) -> LocatedBank:
+    """The bank of a recipe, of an artifact, or at a path. Raises MissingError where there is none."""
     store = Store()
-    known = {item.fingerprint: item for item in store.artifacts() if isinstance(item, Artifact)}
-    root, holder = _locate(name, overrides, store, known)
+    artifacts = {item.fingerprint: item for item in store.artifacts() if isinstance(item, Artifact)}
+    root, holder = _locate(name, overrides, store, artifacts)
     banks = banks_below(root)
     if not banks:
-        raise InputError("bank inspect takes what holds a bank", str(root), "Give the artifact of such a stage.")
-    found = survey(banks[0])
-    producer = known.get(found.facts.producer)
-    title = found.facts.producer[:12] + (f" ({producer.stage}/{producer.root.name})" if producer else "")
-    # The images are those of the bank's own inputs; a bank elsewhere was encoded by a teacher, which knows them too.
+        raise MissingError("bank inspect needs a bank", str(root), "Name an artifact of the stage bank or pairs.")
+    bank = survey(banks[0])
+    producer = artifacts.get(bank.facts.producer)
+    origin = bank.facts.producer[:12] + (f" ({producer.stage}/{producer.root.name})" if producer else "")
+    # The images are an input of the bank's artifact; for a bank without one, they are an input of its teacher.
     data = next(
         (
-            known[item.inputs["data"]]
+            artifacts[item.inputs["data"]]
             for item in (holder, producer)
-            if item is not None and item.inputs.get("data") in known
+            if item is not None and item.inputs.get("data") in artifacts
         ),
         None,
     )
-    images = data.path(IMAGES) if data is not None and found.facts.kind == "encoded" else None
-    return Found(found, holder.metrics if holder is not None else {}, images, title)
+    images = data.path(IMAGES) if data is not None and bank.facts.kind == "encoded" else None
+    return LocatedBank(bank, holder.metrics if holder is not None else {}, images, origin)
 
 
-def sample(found: Found) -> Sample | None:
-    """Pairs from all over the bank; None for one that is not finished. Raises DamageError for one that is not whole."""
-    if not found.survey.finished:
+def sample(located: LocatedBank) -> Sample | None:
+    """Random pairs of the bank; None while it is unfinished. Raises DamageError where shards are missing."""
+    if not located.survey.finished:
         return None
-    bank = Bank.open(found.survey.path)
+    bank = Bank.open(located.survey.path)
     least = 2 * bank.chunk * sum(bank.row_bytes.values())
-    pairs = next(bank.reader(SAMPLED, 0, buffer_bytes=max(BUFFER, least)).epoch(0))
+    pairs = next(bank.reader(SAMPLED_PAIRS, 0, buffer_bytes=max(BUFFER_BYTES, least)).epoch(0))
     z, x = torch.from_numpy(pairs["z"]).float(), None
     if "x" in pairs:
         x = torch.from_numpy(pairs["x"]).float()
-    elif found.images is not None:
-        images = ImageSet.open(found.images)
+    elif located.images is not None:
+        images = ImageSet.open(located.images)
         examples = Examples.of(images, flips=bank.facts.flips)
         x = examples.pixels(torch.from_numpy(pairs["index"]) % bank.facts.rows)
     return Sample(z, x)
 
 
-def diagnose(found: Found, sample: Sample | None) -> dict[str, Any] | None:
-    """The figures of `gaussianity.diagnose` and its warnings: those of the artifact, else of the sample."""
+def diagnose(located: LocatedBank, sample: Sample | None) -> dict[str, Any] | None:
+    """The statistics of `gaussianity.diagnose` and their warnings: from the artifact, else from the sample."""
     if sample is None:
         return None
-    figures = found.measured.get("gaussianity")
+    figures = located.measured.get("gaussianity")
     if not figures:
         figures = gaussianity.diagnose(sample.z, None, sample.z if sample.x is None else sample.x)
         if sample.x is None:
-            del figures["transport_cost"]  # that of z to itself
+            del figures["transport_cost"]  # no images: it was computed from z to z
     return {**figures, "warnings": gaussianity.verdict(figures)}
 
 
 def draw(sample: Sample, out: Path) -> None:
-    """The picture of the bank, as a PNG."""
+    """Write the picture of the bank as a PNG."""
     write_bytes(out, png(bank_picture(sample.z, sample.x)))
 
 
 def _locate(
-    name: str, overrides: Sequence[str], store: Store, known: dict[str, Artifact]
+    name: str, overrides: Sequence[str], store: Store, artifacts: dict[str, Artifact]
 ) -> tuple[Path, Artifact | None]:
-    """The directory to look in, and the artifact that it is part of."""
+    """The directory that holds the bank, and the artifact it belongs to."""
     if recipes.known(name):
         node = finished_nodes(recipes.load(name, overrides), store).get("bank")
         if node is None:
-            raise InputError("bank inspect takes a recipe that has a bank", name, "See `flowctl plan`.")
+            raise MissingError("bank inspect needs a recipe with a bank", name, f"Its stages: flowctl plan {name}.")
         artifact = store.find(node.name, node.fingerprint)
         if artifact is not None:
             return artifact.root, artifact
         work = store.work(node.name, node.fingerprint) / "out"
         if not banks_below(work):
-            raise InputError("The bank must have been begun", name, f"Run: flowctl run {name} --until bank")
+            raise MissingError("The bank must exist", name, f"Run: flowctl run {name} --until bank.")
         return work, None
     if Path(name).is_dir():
         path = Path(name).absolute()
         holder = next((folder for folder in (path, path.parent) if (folder / MANIFEST).is_file()), None)
         return path, None if holder is None else Artifact.read(holder)
-    names = {f"{item.stage}/{item.root.name}": item for item in known.values()}
-    hits = [
-        item
-        for title, item in names.items()
-        if name.rstrip("/") in (title, item.root.name) or (len(name) >= 6 and item.fingerprint.startswith(name))
-    ]
-    if len(hits) == 1:
-        return hits[0].root, hits[0]
-    if hits:
-        raise InputError("A name must mean one artifact", name, "Give more of its fingerprint.")
-    raise InputError(
-        "bank inspect takes a recipe, an artifact or a bank's directory",
-        name,
-        nearest(name, [*recipes.names(), *names]),
-    )
+    root = named(name, store)
+    if root is None:
+        raise MissingError(
+            "bank inspect needs a recipe, an artifact or the directory of a bank",
+            name,
+            nearest(name, [*recipes.names(), *map(title, store.roots())]),
+        )
+    return root, Artifact.read(root)

@@ -1,4 +1,4 @@
-"""Recipes at several seeds: their runs in the store, and making those that are missing, one after another."""
+"""Recipes at several seeds: find their runs in the store, and run the missing ones one after another."""
 
 from __future__ import annotations
 
@@ -15,99 +15,108 @@ from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.compare import SeedRun, run_of
 from storage.artifact import Artifact
-from storage.errors import DamageError, FlowctlError, InputError
+from storage.errors import DamageError, MissingError, StageFailed, UsageError
 from storage.store import Store
 
 PROGRAM = (sys.executable, "-m", "flows.cli")
 
 
+class ChildFailed(StageFailed):
+    """A `flowctl run` that `compare --run` started failed or was stopped."""
+
+    retryable = True
+
+
 @dataclass(frozen=True)
-class Wanted:
-    """A recipe at one seed, and how to say so on the command line."""
+class RunRequest:
+    """A recipe at one seed, and the command that runs it."""
 
     recipe: Recipe
-    words: tuple[str, ...]  # of `flowctl run`
+    label: str  # of its row in the comparison: with seeds, the name that all of them share
+    words: tuple[str, ...]  # of the command line after `flowctl`
 
     @property
     def command(self) -> str:
         return shlex.join(["flowctl", *self.words])
 
     def __str__(self) -> str:
-        return f"{self.recipe.name} at seed {self.recipe.seed}"
+        return f"{self.label} at seed {self.recipe.seed}"
 
 
-def wanted(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> list[Wanted]:
-    """Each recipe, by name or file, at each seed; at its own where no seeds are given. Data and reference have seeds of
-    their own, so that all share them.
+def requests(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> list[RunRequest]:
+    """Each recipe, by name or file, at each seed; without seeds at the recipe's own. The stages data and reference have
+    separate seeds, so all runs share them.
 
-    Raises InputError for what is no sound recipe, or for one that is named twice.
+    Raises RecipeError for an invalid recipe, UsageError for one that is named twice.
     """
-    found = []
+    items = []
     for name in recipes:
+        label = load(name, overrides).name
         for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
             changes = [*overrides, *own]
             words = [word for change in changes for word in ("--set", change)]
-            found.append(Wanted(load(name, changes), ("run", name, *words)))
-    told = [str(item) for item in found]
-    twice = list(dict.fromkeys(name for name in told if told.count(name) > 1))
-    if twice:
-        raise InputError(
-            "Each recipe is compared once, and has a name of its own",
-            ", ".join(twice),
-            "Name it once, or give the recipes different names",
+            items.append(RunRequest(load(name, changes), label, ("run", name, *words)))
+    names = [str(item) for item in items]
+    duplicates = list(dict.fromkeys(name for name in names if names.count(name) > 1))
+    if duplicates:
+        raise UsageError(
+            "Recipes of a comparison must have different names",
+            ", ".join(duplicates),
+            "List each once, or change `name` in one of them.",
         )
-    return found
+    return items
 
 
-def find(item: Wanted, store: Store) -> SeedRun | None:
-    """What the store has of it; None where its student or evaluation is missing or damaged. Of other stages only the
-    seconds are wanted, if they are still there."""
+def find(item: RunRequest, store: Store) -> SeedRun | None:
+    """Its run in the store; None where the student or evaluation is missing or damaged. Other stages give only their
+    seconds, where their artifacts exist."""
     artifacts: dict[str, Artifact] = {}
     for name, node in finished_nodes(item.recipe, store).items():
         try:
             artifact = valid_artifact(node, store) if name != "report" else None
         except DamageError:
-            continue  # to be made anew: `flowctl run` says so
+            continue  # `flowctl run` reports and replaces it
         if artifact is not None:
             artifacts[name] = artifact
     if not {"student", "evaluation"} <= artifacts.keys():
         return None
-    return run_of(item.recipe.name, item.recipe.seed, artifacts)
+    return run_of(item.label, item.recipe.seed, artifacts)
 
 
 def collect(
-    items: Sequence[Wanted], store: Store, make: bool = False, tell: Callable[[str], None] = lambda text: None
+    items: Sequence[RunRequest],
+    store: Store,
+    run_missing: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[SeedRun]:
-    """The runs of all items, in their order; with `make`, those that are missing are made first.
+    """The runs of all items, in their order; with `run_missing`, missing ones are run first.
 
-    Raises InputError with the commands where some are missing and are not to be made; FlowctlError where making one
-    fails or is stopped. What was finished stays, and the same call goes on.
+    Raises MissingError with the commands of missing runs, without `run_missing`; StageFailed where a run fails or is
+    stopped. Finished runs and saved progress stay, so that the same call resumes.
     """
     runs = [find(item, store) for item in items]
     missing = [item for item, run in zip(items, runs, strict=True) if run is None]
     if not missing:
         return runs
-    if not make:
-        raise InputError(
-            "compare takes recipes that have been run",
-            "without results: " + ", ".join(map(str, missing)),
-            "Add --run, or: " + "; ".join(item.command for item in missing),
+    if not run_missing:
+        raise MissingError(
+            "compare needs recipes with results",
+            ", ".join(map(str, missing)),
+            "Add --run, or run: " + "; ".join(item.command for item in missing),
         )
     for number, item in enumerate(missing, 1):
         tell(f"[{number} of {len(missing)}] {item.command}")
-        code = _waited([*PROGRAM, *item.words])
+        code = _run_child([*PROGRAM, *item.words])
         if code:
-            raise FlowctlError(
-                f"`{item.command}` ended with exit code {code}. What is finished is kept: run the same command again"
-            )
+            raise ChildFailed(f"`{item.command}` ended with exit code {code}. Finished stages are stored.")
     return collect(items, store)
 
 
-def _waited(command: Sequence[str]) -> int:
-    """The exit code of a child, which has a process to itself: Prefect can be set up only once in each.
+def _run_child(command: Sequence[str]) -> int:
+    """The exit code of the command in a child process: Prefect can be configured only once per process.
 
-    Ctrl-C reaches it without us, for it belongs to the same terminal, and SIGTERM is passed on; while it saves, we
-    wait. What it prints goes to stderr, which leaves stdout to the comparison.
+    The terminal sends Ctrl-C to the child too; SIGTERM is forwarded. In both cases this process waits until the child
+    has saved. The child's stdout goes to stderr, because stdout is for the comparison.
     """
     child: subprocess.Popen | None = None
 

@@ -1,4 +1,4 @@
-"""Images from a recipe's finished network, to a grid or an archive."""
+"""Sample images from a recipe's finished network, and write them as a grid or an archive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from flows.session.session import Session
 from models.tarflow import schedule_from_dict
@@ -18,24 +19,24 @@ from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
 from pipeline.flow_matching.solvers import SOLVERS, integrate
 from pipeline.flow_matching.times import time_grid
-from pipeline.metrics import quantise
+from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
 from pipeline.recipe.recipe import Recipe
-from pipeline.reporting.pictures import grid, png
+from pipeline.reporting.pictures import grid, labelled_rows, png
 from pipeline.runtime.device import prepare
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
-from storage.atomic import replacing
-from storage.errors import InputError
+from storage.atomic import replacing, write_bytes
+from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked for; `steps` are those that the model was trained for, or 8, unless given, by Euler's method."""
+class SampleRequest:
+    """The network and its sampler. `solver` None means Euler; `steps` None means 8, for onestep its trained number."""
 
     model: str
     steps: int | None
@@ -44,148 +45,170 @@ class Wish:
     guidance: float | None
     seed: int
     count: int
+    ema: str | None = None  # name of an average of the weights; None is the first
 
 
-def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int]:
+def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Grey levels (N, C, H, W) uint8, labels (N,) or None, and the number of levels.
 
-    A student with a condition is asked for the test images in turn, those of the class wished for; one with a source
-    starts from the source's test images, in an order that follows from the seed.
+    A student with a condition draws the test images in turn, all or those of the requested class; one with a source
+    starts from the source's test images, in an order that depends on the seed.
     """
     session = Session.finished(recipe)
-    check_model(wish.model, session)
-    _check_way(wish, recipe)
-    artifact, data = _finished(wish.model, session), _finished("data", session)
+    check_model(request.model, session)
+    _check_sampler(request, recipe)
+    artifact, data = _finished(request.model, session), _finished("data", session)
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.levels
-    network = networks.load_network(artifact, device)
-    held_out = _held_out(recipe, images, wish.class_)
+    first = f"half-life-{artifact.config['training']['ema']}"
+    network = networks.load_network(artifact, device, None if request.ema == first else request.ema)
+    held_out = _held_out(recipe, images, request.class_)
     source = None if recipe.source is None else _finished("source", session)
     # Row i starts from the same noise in every model.
-    start = start_of(derive(wish.seed, "sample"), images.shape, source_examples(source, images, "test"), device)
-    made, used = [], []
-    for rows in torch.arange(wish.count).split(recipe.compute.inference_batch):
+    start = start_of(derive(request.seed, "sample"), images.shape, source_examples(source, images, "test"), device)
+    batches, used = [], []
+    for rows in torch.arange(request.count).split(recipe.compute.inference_batch):
         if held_out is None:
-            labels, condition = _labels(rows, wish.class_, images.classes, device), None
+            labels, condition = _labels(rows, request.class_, images.classes, device), None
         else:
             labels, condition = held_out.labels(rows, device), held_out.conditions(rows, device)
-        x = decode(_images(network, artifact, recipe, wish, rows, start, labels, condition, device))
-        made.append(quantise(x.cpu().numpy(), levels))
+        x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
+        batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
     labels = None if used[0] is None else torch.cat(used).cpu().numpy()
-    return np.concatenate(made), labels, levels
+    return np.concatenate(batches), labels, levels
 
 
 @torch.no_grad()
 def _images(
-    network, artifact: Artifact, recipe: Recipe, wish: Wish, rows, start, labels, condition, device
+    network, artifact: Artifact, recipe: Recipe, request: SampleRequest, rows, start, labels, condition, device
 ) -> torch.Tensor:
-    if wish.model == "teacher":
+    if request.model == "teacher":
         config = recipe.teacher
-        if wish.guidance is not None:
-            config = config.model_copy(update={"guidance": wish.guidance})
+        if request.guidance is not None:
+            config = config.model_copy(update={"guidance": request.guidance})
         schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
-        return teacher_samples(network, rows, labels, derive(wish.seed, "sample"), config, schedules, device)
+        return teacher_samples(network, rows, labels, derive(request.seed, "sample"), config, schedules, device)
     path = path_of(artifact)
-    velocity = student_velocity(network, path, labels, 1.0 if wish.guidance is None else wish.guidance, condition)
-    named, steps = (recipe.pairs or recipe.evaluation.student[0]).grid, wish.steps or 8
-    if wish.model == "onestep":
-        named, steps = "uniform", wish.steps or recipe.onestep.steps  # the times that it was trained at
-    grid = path.times(time_grid(named, steps))
-    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[wish.solver or "euler"]())
+    velocity = student_velocity(network, path, labels, 1.0 if request.guidance is None else request.guidance, condition)
+    name, steps = (recipe.pairs or recipe.evaluation.student[0]).grid, request.steps or 8
+    if request.model == "onestep":
+        name, steps = "uniform", request.steps or recipe.onestep.steps  # the times of its training
+    grid = path.times(time_grid(name, steps))
+    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[request.solver or "euler"]())
 
 
 def _finished(stage: str, session: Session) -> Artifact:
     name = session.recipe.name
     artifact = valid_artifact(session.nodes[stage], session.store)
     if artifact is None:
-        raise InputError(
-            "sample needs a finished network",
-            f"{stage} of {name}, which is not made yet",
-            f"Make it: flowctl run {name} --until {stage}",
+        raise MissingError(
+            "sample needs a finished network", f"no {stage} of {name}", f"Run: flowctl run {name} --until {stage}."
         )
     return artifact
 
 
 def check_model(model: str, session: Session) -> None:
-    """Raises InputError where the recipe has no such network."""
-    known = networks_of(session.nodes)
-    if model not in known:
-        raise InputError(
-            f"--model names a network of recipe {session.recipe.name}", model, f"It has {', '.join(known)}"
+    """Raises UsageError where the recipe has no such network."""
+    models = networks_of(session.nodes)
+    if model not in models:
+        raise UsageError(
+            f"--model must be a network of {session.recipe.name}", model, f"Its networks: {', '.join(models)}."
         )
 
 
-def _check_way(wish: Wish, recipe: Recipe) -> None:
-    """Raises InputError for what the network has no use for, or has never learned."""
-    if wish.model == "teacher":
-        if wish.steps is not None or wish.solver is not None:
-            raise InputError(
-                "The teacher is inverted block by block, not integrated", _asked(wish), "Leave --steps and --solver out"
-            )
+def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
+    """Raises UsageError for an option that the network ignores, or a sampler that it was not trained for."""
+    if request.model == "teacher":
+        if request.steps is not None or request.solver is not None:
+            raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")
         return
-    distilled = wish.model == "onestep" and recipe.onestep.mode == "distil"
-    if distilled and (wish.steps not in (None, recipe.onestep.steps) or wish.solver not in (None, "euler")):
-        raise InputError(
-            f"A student distilled to so many Euler steps, here {recipe.onestep.steps}, has learned those alone",
-            _asked(wish),
-            "Leave --steps and --solver out",
+    distilled = request.model == "onestep" and recipe.onestep.mode == "distil"
+    if distilled and (request.steps not in (None, recipe.onestep.steps) or request.solver not in (None, "euler")):
+        raise UsageError(
+            f"A student distilled to {recipe.onestep.steps} Euler steps must be sampled with them",
+            _given(request),
+            "Omit --steps and --solver.",
         )
-    if wish.guidance in (None, 1):
+    if request.guidance in (None, 1):
         return
-    if wish.model != "student":
-        raise InputError(
-            "Students of pairs always know the class, and guidance asks without it",
-            f"--guidance {wish.guidance:g}",
-            "Leave --guidance out",
+    if request.model != "student":
+        raise UsageError(
+            "Guidance needs a network trained without labels too, and students of pairs are not",
+            f"--guidance {request.guidance:g}",
+            "Omit --guidance.",
         )
     if recipe.student.label_drop == 0:
-        raise InputError(
-            "Guidance also asks without a class, which is learned from images whose label is dropped",
-            f"--guidance {wish.guidance:g} with student.label_drop 0",
-            "Leave --guidance out",
+        raise UsageError(
+            "Guidance needs a network trained without labels too (student.label_drop > 0)",
+            f"--guidance {request.guidance:g} with student.label_drop 0",
+            "Omit --guidance.",
         )
 
 
-def _asked(wish: Wish) -> str:
-    given = {"--steps": wish.steps, "--solver": wish.solver}
+def _given(request: SampleRequest) -> str:
+    given = {"--steps": request.steps, "--solver": request.solver}
     return " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 
 def networks_of(nodes: Mapping[str, Node]) -> list[str]:
-    """The nodes, in the order of the DAG, whose result is a network that makes images."""
+    """The stages, in the order of the DAG, whose result is a network that generates images."""
     return [name for name, node in nodes.items() if issubclass(node.stage.result, (TeacherResult, StudentResult))]
 
 
-def _held_out(recipe: Recipe, images: ImageSet, wanted: str | None) -> TargetImages | None:
-    """The test images that a student with a condition is asked for."""
+def _held_out(recipe: Recipe, images: ImageSet, class_: str | None) -> TargetImages | None:
+    """The test images that a student with a condition has to draw."""
     condition = recipe.student.condition
-    found = TargetImages.of(images, None if condition is None else condition.model_dump())
-    return found if found is None or wanted is None else found.of_class(_class(wanted, images.classes))
+    targets = TargetImages.of(images, None if condition is None else condition.model_dump())
+    return targets if targets is None or class_ is None else targets.of_class(_class(class_, images.classes))
 
 
-def _labels(rows, wanted: str | None, classes: list[str] | None, device) -> torch.Tensor | None:
-    if wanted is None:
+def _labels(rows, class_: str | None, classes: list[str] | None, device) -> torch.Tensor | None:
+    if class_ is None:
         return class_labels(rows, len(classes or ()), device)
-    return torch.full_like(rows, _class(wanted, classes)).to(device)
+    return torch.full_like(rows, _class(class_, classes)).to(device)
 
 
-def _class(wanted: str, classes: list[str] | None) -> int:
+def _class(name: str, classes: list[str] | None) -> int:
     if not classes:
-        raise InputError("--class needs a network that knows classes", wanted, "Leave it out")
+        raise UsageError("--class needs a class-conditional network", name, "Omit it.")
     numbers = [str(number) for number in range(len(classes))]
-    if wanted not in classes and wanted not in numbers:
-        raise InputError("--class is one of the data's classes", wanted, f"They are {', '.join(classes)}")
-    return classes.index(wanted) if wanted in classes else int(wanted)
+    if name not in classes and name not in numbers:
+        raise UsageError("--class must be a class of the data", name, f"Its classes: {', '.join(classes)}.")
+    return classes.index(name) if name in classes else int(name)
 
 
-def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int) -> None:
-    """A PNG grid, as square as it can be, or an .npz of `images` and `labels`."""
-    with replacing(out) as aside, open(aside, "wb") as stream:
-        if out.suffix == ".npz":
-            arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
-            np.savez(stream, levels=levels, **arrays)
-        else:
-            columns = math.ceil(math.sqrt(len(images)))
-            stream.write(png(grid(images, columns, levels=levels)))
+def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int, columns: int | None = None) -> None:
+    """Write images (N, C, H, W) of `levels` grey levels, by the ending of `out`.
+
+    .png: one picture, a captioned row for each class where there are labels, else as square as it can be. .npz: arr_0
+    (N, H, W, C) uint8 in 0..255 and arr_1, the labels, as ADM writes samples. No ending: a folder of PNG files, in a
+    folder for each class where there are labels.
+
+    Raises UsageError for a folder that is not empty.
+    """
+    if out.suffix == ".png":
+        write_bytes(out, png(_picture(images, labels, levels, columns)))
+        return
+    pixels = np.rint(images.transpose(0, 2, 3, 1) * (255 / (levels - 1))).astype(np.uint8)
+    if out.suffix == ".npz":
+        with replacing(out) as aside, open(aside, "wb") as stream:
+            np.savez(stream, pixels, *([] if labels is None else [labels]))
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError("--out must be a new or empty folder", str(out), "Choose another folder.")
+    for number, image in enumerate(pixels):
+        folder = out if labels is None else out / str(labels[number])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / f"{number:06}.png", png(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)))
+
+
+def _picture(images: np.ndarray, labels: np.ndarray | None, levels: int, columns: int | None) -> Image.Image:
+    if labels is None:
+        return grid(images, columns or math.ceil(math.sqrt(len(images))), levels=levels)
+    by_class = {label: images[labels == label] for label in np.unique(labels)}
+    widest = columns or min(20, max(map(len, by_class.values())))
+    return labelled_rows(
+        [(f"class {label}", torch.from_numpy(to_unit(some, levels))) for label, some in by_class.items()], widest
+    )

@@ -11,61 +11,62 @@ from flows.session.recipes import load
 from flows.session.session import Session
 from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
+from pipeline.recipe.load import nearest
 from pipeline.reporting.scores.front import fronts
 from pipeline.reporting.scores.table import lower_is_better
 from storage.artifact import Artifact
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, MissingError
 from storage.store import Store
 
 
 def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> list[Artifact]:
-    """All sound ones, or that of one recipe.
+    """All valid evaluations, or that of one recipe.
 
-    Raises InputError where the recipe has none yet, DamageError for a manifest whose figures are none.
+    Raises MissingError where the recipe has none, DamageError for a manifest whose metrics are not an evaluation's.
     """
     if recipe is None:
         return [
-            _read(found) for found in Store().artifacts() if isinstance(found, Artifact) and found.stage == "evaluation"
+            _read(item) for item in Store().artifacts() if isinstance(item, Artifact) and item.stage == "evaluation"
         ]
     session = Session.finished(load(recipe, overrides))
     artifact = valid_artifact(session.nodes["evaluation"], session.store)
     if artifact is None:
-        raise InputError(
-            "results need a finished evaluation",
-            recipe,
-            f"`flowctl run {recipe}` makes it; `flowctl results` lists all there are",
+        raise MissingError(
+            "results needs a finished evaluation", recipe, f"Run: flowctl run {recipe}. All results: flowctl results."
         )
     return [_read(artifact)]
 
 
 def _read(artifact: Artifact) -> Artifact:
-    """The same, its figures known to be those of an evaluation."""
+    """The same artifact, its metrics validated as an evaluation's."""
     try:
         metrics = EvaluationResult.model_validate(artifact.metrics).model_dump(mode="json")
     except ValidationError as error:
         raise DamageError(
             f"{artifact.root}/artifact.json",
             f"its metrics are not an evaluation's: {error.errors()[0]['loc']} {error.errors()[0]['msg']}",
-            "`flowctl verify --repair` makes it anew",
+            "Run: flowctl verify --repair",
         ) from error
     return artifact.model_copy(update={"metrics": metrics})
 
 
-def numbers(found: Sequence[Artifact]) -> list[dict[str, Any]]:
-    """Every score of these evaluations as plain data, with what follows from the others, and then every likelihood.
+def numbers(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Every score of these evaluations as plain data, and then every likelihood.
 
-    `front` says whether nothing measured under the same protocol in the same metric is as good with fewer network calls
-    (`calls`), or in less time per image (`seconds`).
+    `front` is true where no score of the same protocol and metric is as good with a lower NFE (`calls`), or in less
+    time per image (`seconds`).
     """
-    every = [(artifact, Score.model_validate(score)) for artifact in found for score in artifact.metrics["scores"]]
-    told: dict[int, tuple[bool, bool]] = {}
+    every = [
+        (artifact, Score.model_validate(score)) for artifact in evaluations for score in artifact.metrics["scores"]
+    ]
+    on_front: dict[int, tuple[bool, bool]] = {}
     for protocol, metric in dict.fromkeys((artifact.metrics["protocol"], score.metric) for artifact, score in every):
         alike = [
             i
             for i, (artifact, score) in enumerate(every)
             if (artifact.metrics["protocol"], score.metric) == (protocol, metric)
         ]
-        told |= zip(alike, fronts([every[i][1] for i in alike], lower_is_better(metric)), strict=True)
+        on_front |= zip(alike, fronts([every[i][1] for i in alike], lower_is_better(metric)), strict=True)
     return [
         {
             "recipe": artifact.name,
@@ -76,34 +77,53 @@ def numbers(found: Sequence[Artifact]) -> list[dict[str, Any]]:
             "value": score.value,
             "error": score.error,
             "seconds_per_image": score.seconds_per_image,
-            "front": {"calls": told[i][0], "seconds": told[i][1]},
+            "front": {"calls": on_front[i][0], "seconds": on_front[i][1]},
             "digest": score.digest,
             "protocol": score.protocol,
             "evaluation": artifact.fingerprint,
         }
         for i, (artifact, score) in enumerate(every)
-    ] + [_likelihood(artifact) for artifact in found if artifact.metrics["likelihood"]]
+    ] + [_likelihood(artifact) for artifact in evaluations if artifact.metrics["likelihood"]]
+
+
+def of_metric(scores: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
+    """The scores of one metric, or all. Raises MissingError for a metric that no score has."""
+    chosen = [score for score in scores if metric in (None, score["metric"])]
+    if scores and not chosen:
+        raise MissingError("--metric must be measured", metric, nearest(metric, {score["metric"] for score in scores}))
+    return chosen
+
+
+def best_of(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best score of each evaluation, model and metric, in their order."""
+    best: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for score in scores:
+        key = score["evaluation"], score["model"], score["metric"]
+        sign = 1 if lower_is_better(score["metric"]) else -1
+        if key not in best or sign * score["value"] < sign * best[key]["value"]:
+            best[key] = score
+    return list(best.values())
 
 
 def _likelihood(artifact: Artifact) -> dict[str, Any]:
-    """In the fields of a score. It has no digest, for no protocol of samples holds of it, and is on no front."""
-    found = LikelihoodResult.model_validate(artifact.metrics["likelihood"])
+    """A likelihood in the fields of a score. It has no samples, so it has no digest and is on no front."""
+    result = LikelihoodResult.model_validate(artifact.metrics["likelihood"])
     return {
         "recipe": artifact.name,
         "model": "student",
         "solver": "dopri5",
-        "nfe": found.calls,
+        "nfe": result.calls,
         "metric": "bits per dimension",
-        "value": found.bits_per_dim,
-        "error": found.standard_error,
+        "value": result.bits_per_dim,
+        "error": result.standard_error,
         "seconds_per_image": None,
         "front": {"calls": False, "seconds": False},
         "digest": None,
         "protocol": {
             "metric": "bits per dimension",
-            "images": found.images,
-            "probes": found.probes,
-            "tolerance": found.tolerance,
+            "images": result.images,
+            "probes": result.probes,
+            "tolerance": result.tolerance,
             "dequantised": "uniformly",
         },
         "evaluation": artifact.fingerprint,

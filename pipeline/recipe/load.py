@@ -46,9 +46,15 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Recipe:
-    """The recipe of a plain tree, which `a.b=value` overrides change in place. Raises InputError."""
+    """The recipe of a plain tree, which is changed in place by `a.b=value` overrides. Raises InputError.
+
+    An override with another seed than the tree's also changes the name: `a` at seed 1 is `a@1`.
+    """
+    own = tree.get("seed", 0)
     for override in overrides:
         _override(tree, override)
+    if tree.get("seed", 0) != own and isinstance(tree.get("name"), str):
+        tree["name"] = f"{tree['name'].partition('@')[0]}@{tree['seed']}"
     return validate(tree, source)
 
 

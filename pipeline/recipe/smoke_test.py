@@ -24,7 +24,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     images = max(training.batch for training in trained) if whole_batches else IMAGES
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
-        "name": f"{recipe.name[:50]}-smoke-test",
+        "name": f"{recipe.name.partition('@')[0][:50]}-smoke-test",
         "data": recipe.data.model_copy(
             update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
         ),

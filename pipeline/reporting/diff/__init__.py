@@ -8,5 +8,6 @@ from pipeline.reporting.diff._operands import of_artifact as of_artifact
 from pipeline.reporting.diff._operands import of_recipe as of_recipe
 from pipeline.reporting.diff._settings import ABSENT as ABSENT
 from pipeline.reporting.diff._settings import Change as Change
+from pipeline.reporting.diff._settings import changes as differences  # noqa: F401
 from pipeline.reporting.diff._stages import StagePair as StagePair
 from pipeline.reporting.diff._stages import short as short

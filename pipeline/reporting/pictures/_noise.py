@@ -44,7 +44,7 @@ def z_diagnostics(train: Tensor, held_out: Tensor | None = None) -> Image.Image:
         spread = np.sqrt(z.astype(np.float64).var(0).mean(0))  # (H, W), over samples, then channels
         # White where the deviation is right, one colour where too narrow, another where too wide.
         picture = axes.imshow(spread, cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest")
-        axes.set_title(f"std of {name}\n{spread.min():.2f} to {spread.max():.2f}", fontsize="medium")
+        axes.set_title(f"std of z, {name}\n{spread.min():.2f} to {spread.max():.2f}", fontsize="medium")
         axes.set(xticks=[], yticks=[])
     figure.colorbar(picture, ax=maps, shrink=0.8)
 

@@ -8,9 +8,11 @@ from PIL import Image
 
 from pipeline.recipe.load import load
 from storage.bank import BankFacts, BankWriter
+from storage.errors import MissingError, UsageError
 from storage.imageset import Split, write_imageset
 from tests.flows import fakes
 from tests.flows.conftest import make_all
+from tests.flows.faults import fault
 
 ROWS, DRAWS, SHARD = 60, 3, 50
 
@@ -103,7 +105,7 @@ def test_every_name_of_a_bank_says_the_same(flowctl, banked, tiny, out):
         "4 of 4 complete, 50 pairs each",
         "sigma_f = 1.25",
         f"{teacher[:12]} (teacher/tiny-{teacher[:12]})",
-        "true noise",
+        "N(0, I)",
         "Transport cost",
         f"Picture: {out}",
     ):
@@ -140,7 +142,7 @@ def test_a_bank_of_its_own(flowctl, home, out, tmp_path):
     path = write_bank(tmp_path / "lone", mantissa_bits=8)
     told = flowctl("bank", "inspect", path).stdout
     assert "8 mantissa bits, compressed" in told and "not in this store" in told and "Transport cost" not in told
-    assert "Picture: couplings.png" in told and (tmp_path / "couplings.png").is_file()
+    assert "Picture: bank.png" in told and (tmp_path / "bank.png").is_file()
 
 
 def test_pairs_bring_their_images(flowctl, home, out, tmp_path):
@@ -169,11 +171,11 @@ def test_damage_is_named(flowctl, home, out, tmp_path):
 
 @pytest.mark.parametrize("name", ["fm-digits", "tiny.yaml", "nfm-digitz", "0123456789"])
 def test_what_has_no_bank(flowctl, home, out, name, tmp_path):
-    result = flowctl("bank", "inspect", name)
-    assert result.exit_code == 2 and result.stderr.startswith("error: ")
+    error = fault(flowctl("bank", "inspect", name))
+    assert type(error) is MissingError and error.value == name
 
 
 def test_no_bank_in_an_artifact_and_no_picture_of_another_kind(flowctl, finished, tiny, out):
-    assert "holds a bank" in flowctl("bank", "inspect", finished.nodes["teacher"].fingerprint[:8]).stderr
-    assert "ends in .png" in flowctl("bank", "inspect", tiny, "--out", "seen.jpg").stderr
+    assert type(fault(flowctl("bank", "inspect", finished.nodes["teacher"].fingerprint[:8]))) is MissingError
+    assert type(fault(flowctl("bank", "inspect", tiny, "--out", "seen.jpg"))) is UsageError
     assert "inspect" in flowctl("bank", "--help").stdout

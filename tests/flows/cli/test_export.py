@@ -2,6 +2,9 @@
 
 import pytest
 
+from storage.errors import MissingError, UsageError
+from tests.flows.faults import fault
+
 
 @pytest.fixture
 def exported(monkeypatch):
@@ -50,8 +53,8 @@ def test_the_first_average_may_be_called_by_its_name(flowctl, finished, tiny, ex
 
 
 def test_export_needs_a_finished_network(flowctl, home, tiny, exported, tmp_path):
-    result = flowctl("export", tiny, "--out", tmp_path / "out")
-    assert result.exit_code == 2 and f"flowctl run {tiny} --until student" in result.stderr
-    result = flowctl("export", tiny, "--out", tmp_path / "out", "--model", "onestep")
-    assert result.exit_code == 2 and "It has teacher, student" in result.stderr
+    error = fault(flowctl("export", tiny, "--out", tmp_path / "out"))
+    assert type(error) is MissingError and f"flowctl run {tiny} --until student" in error.remedy
+    error = fault(flowctl("export", tiny, "--out", tmp_path / "out", "--model", "onestep"))
+    assert type(error) is UsageError and error.value == "onestep" and "teacher, student" in error.remedy
     assert not exported

@@ -7,8 +7,10 @@ import pytest
 from flows.session.runs import records
 from pipeline.recipe.load import load
 from storage.atomic import write_json
+from storage.errors import UsageError
 from storage.store import Store
 from tests.flows.conftest import make_all
+from tests.flows.faults import fault
 
 STAGES = [
     "data",
@@ -80,11 +82,11 @@ def test_status_knows_the_work_of_a_round(flowctl, home, rounds, made):
 def test_networks_of_rounds_can_be_sampled_and_exported(flowctl, made, rounds, tmp_path, monkeypatch):
     seen = {}
     with monkeypatch.context() as patch:
-        patch.setattr("flows.views.samples.draw", lambda recipe, wish: seen.update(wish=wish) or (None, None, 17))
+        patch.setattr("flows.views.samples.draw", lambda recipe, request: seen.update(request=request) or (0, 0, 17))
         patch.setattr("flows.views.samples.write", lambda out, *_: None)
         result = flowctl("sample", rounds, "--model", "reflow-2", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
-    assert (seen["wish"].model, seen["wish"].steps) == ("reflow-2", None)
+    assert (seen["request"].model, seen["request"].steps) == ("reflow-2", None)
 
     monkeypatch.setattr("pipeline.export.export", lambda subject, *_: seen.update(subject=subject))
     result = flowctl("export", rounds, "--model", "reflow-2", "--out", tmp_path / "out")
@@ -92,8 +94,8 @@ def test_networks_of_rounds_can_be_sampled_and_exported(flowctl, made, rounds, t
     assert seen["subject"].model == "reflow-2"
     assert list(seen["subject"].lineage) == [stage for stage in STAGES[:9] if stage != "reference"]
     for words in (("sample", rounds), ("export", rounds, "--out", tmp_path / "out")):
-        result = flowctl(*words, "--model", "reflow-3")
-        assert result.exit_code == 2 and "It has teacher, student, reflow-1, reflow-2, onestep" in result.stderr
+        error = fault(flowctl(*words, "--model", "reflow-3"))
+        assert type(error) is UsageError and "teacher, student, reflow-1, reflow-2, onestep" in error.remedy
     assert flowctl("sample", rounds, "--model", "pairs-1").exit_code == 2  # no network
 
 

@@ -58,7 +58,7 @@ def test_deploy_needs_a_server(flowctl, tiny, monkeypatch):
     [
         (("nfm-digts",), "Did you mean 'nfm-digits'?"),
         (("{tiny}", "--set", "sede=1"), "Did you mean 'seed'?"),
-        (("{tiny}", "{tiny}"), "name of its own"),
+        (("{tiny}", "{tiny}"), "different names"),
     ],
 )
 def test_deploy_takes_sound_recipes(flowctl, tiny, words, said):

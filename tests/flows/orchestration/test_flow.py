@@ -75,7 +75,7 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     assert upstream == {tasks[0].id, tasks[1].id}
 
     result = run(*UNTIL)
-    assert result.exit_code == 0 and "Nothing to run: all 3 stages are there." in result.stdout
+    assert result.exit_code == 0 and "Nothing to run: all 3 stages" in result.stdout
     flow_run, _ = _last_run(client, home)
     assert (flow_run.state.name, flow_run.state.message) == ("Reused", "3 reused")
     reused = [(f"{stage} (reused)", "Reused") for stage in ("data", "teacher", "bank")]

@@ -51,7 +51,7 @@ def test_both_recipes_share_a_teacher(store):
 
 def test_gc_keeps_what_any_run_on_record_refers_to(flowctl, store):
     result = flowctl("gc", "--yes", "--older-than", "0")
-    assert result.exit_code == 0 and f"Nothing to remove in {store.home}" in result.stdout
+    assert result.exit_code == 0 and f"Nothing to delete in {store.home}" in result.stdout
     assert len(stages(store)) == 10
 
 
@@ -62,8 +62,8 @@ def test_gc_says_what_would_go_and_removes_it_only_then(flowctl, store):
     result = flowctl("gc", "--older-than", "0")
     assert result.exit_code == 0 and len(stages(store)) == 10
     assert "student/other-" in result.stdout and "no run that is kept refers to it" in result.stdout
-    assert "Nothing was removed: add --yes" in result.stdout and "teacher/" not in result.stdout
-    assert "Nothing to remove" in flowctl("gc").stdout  # not touched for a month, unless said otherwise
+    assert "Nothing was deleted: add --yes" in result.stdout and "teacher/" not in result.stdout
+    assert "Nothing to delete" in flowctl("gc").stdout  # not touched for a month, unless said otherwise
     result = flowctl("gc", "--older-than", "0", "--yes")
     assert result.exit_code == 0 and "freed" in result.stdout and set(stages(store)) == STAGES
     assert len(stages(store)) == 7 and flowctl("verify").exit_code == 0
@@ -118,15 +118,15 @@ def _file(path: Path) -> Path:
 
 def test_rm_takes_what_no_other_recipe_shares(flowctl, store):
     result = flowctl("rm", "other")
-    assert result.exit_code == 0 and len(stages(store)) == 10 and "Nothing was removed: add --yes" in result.stdout
-    assert result.stdout.count("kept: artifacts/") == 4 and "tiny needs it too" in result.stdout
-    assert "1 run of other would be forgotten" in result.stdout
+    assert result.exit_code == 0 and len(stages(store)) == 10 and "Nothing was deleted: add --yes" in result.stdout
+    assert result.stdout.count("not deleted: artifacts/") == 4 and "needed by tiny" in result.stdout
+    assert "1 run record of other would be deleted" in result.stdout
     result = flowctl("rm", "other", "--yes")
-    assert result.exit_code == 0 and len(stages(store)) == 7 and "1 run of other forgotten" in result.stdout
+    assert result.exit_code == 0 and len(stages(store)) == 7 and "1 run record of other deleted" in result.stdout
     assert {json.loads(run.read_text())["name"] for run in (store.home / "runs").iterdir()} == {"tiny"}
     assert flowctl("rm", "tiny", "--yes").exit_code == 0 and stages(store) == []
     result = flowctl("rm", "tiny", "--yes")
-    assert result.exit_code == 2 and "rm takes a recipe that was run" in result.stderr
+    assert result.exit_code == 2 and "rm needs a recipe that has runs" in result.stderr
 
 
 def test_rm_takes_a_recipes_file_and_its_work_and_monitor(flowctl, store, tiny):
@@ -167,7 +167,7 @@ def test_rm_refuses_what_is_in_use(flowctl, store, tiny):
     student = next(root for root in store.roots() if root.parent.name == "student")
     with store.lock("student", student.name[-12:], pytest.fail):
         result = flowctl("rm", "tiny", "--yes")
-        assert result.exit_code == 1 and "Stop that first" in result.stderr and len(stages(store)) == 7
+        assert result.exit_code == 1 and "Stop that process first" in result.stderr and len(stages(store)) == 7
         assert flowctl("rm", f"student/{student.name}", "--yes").exit_code == 1 and student.exists()
     assert flowctl("rm", "tiny", "--yes").exit_code == 0 and stages(store) == []
 
@@ -206,6 +206,6 @@ def test_list_tells_the_room_of_artifacts_and_of_work(flowctl, store):
     assert f"student/{'ab' * 6}  5 MB  stopped, 1 of 2 images saved" in text
     assert "damaged: " in text and "payload.txt: missing" in text
     last = text.splitlines()[-1]
-    assert "in 10 artifacts, 5 MB in work, 7." in last and f": 12 MB in {store.home}" in last
+    assert "in 10 artifacts, 5 MB in unfinished work, 7." in last and f": 12 MB in {store.home}" in last
     with store.lock("student", "ab" * 6, pytest.fail):
         assert "running, 1 of 2 images saved" in flowctl("list").stdout

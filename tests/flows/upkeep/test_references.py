@@ -52,7 +52,7 @@ def test_gc_and_rm_look_again_before_each_removal(flowctl, store, tiny, monkeypa
     del gone[:]
     result = flowctl("rm", "tiny", "--yes")
     assert result.exit_code == 0 and gone == ["bank"] and len(stages(store)) == 6
-    assert "1 run of tiny kept on record" in result.stdout and result.stdout.count("in use: artifacts/") == 6
+    assert "1 run record of tiny not deleted" in result.stdout and result.stdout.count("in use: artifacts/") == 6
 
 
 def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew(flowctl, store, tiny, monkeypatch):  # noqa: F811

@@ -91,7 +91,7 @@ def test_a_bad_shard_is_encoded_again_alone_and_ends_in_the_same_bytes(flowctl, 
     assert result.exit_code == 1
     assert f"damaged: {bank}: bank.zarr/z/c.3.0.0.0: SHA-256 differs" in result.stdout
     assert f"damaged: {bank}: bank.zarr/z/c.1.0.0.0: is missing" in result.stdout
-    assert "error: 1 of 7 artifacts damaged. `flowctl verify --repair`" in result.stderr
+    assert "1 of 7 artifacts damaged" in result.stderr
 
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0, result.output
@@ -198,7 +198,7 @@ def test_without_a_known_recipe_it_says_what_to_do(flowctl, store, ran, tiny):
     flip(teacher / "payload.txt")
     result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and ran == [] and teacher.exists()
-    assert f"left: teacher/{teacher.name}: No known recipe produces it" in result.stdout
+    assert f"not repaired: teacher/{teacher.name}: No known recipe produces it" in result.stdout
     assert "`flowctl verify RECIPE --repair`" in result.stdout and "1 of 7 artifacts damaged" not in result.stderr
     assert "still damaged" in result.stderr
     assert flowctl("verify", tiny, "--repair").exit_code == 0 and ran == ["teacher"]
@@ -212,7 +212,7 @@ def test_what_is_in_use_is_left_alone(flowctl, store, ran, tiny, monkeypatch):
     with store.lock("teacher", teacher.name[-12:], pytest.fail):
         result = flowctl("verify", "--repair")
     assert result.exit_code == 1
-    assert f"left: teacher/{teacher.name}: It is in use by process {os.getpid()}" in result.stdout
+    assert f"not repaired: teacher/{teacher.name}: It is in use by process {os.getpid()}" in result.stdout
     going_on = RunRecord(store.home, load(tiny).model_dump(mode="json"), _plan(tiny), None)
     result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and "which runs tiny. Wait until that ends" in result.stdout
@@ -233,7 +233,7 @@ def test_a_stage_that_fails_leaves_nothing_damaged_to_be_believed(flowctl, store
     flip(teacher / "payload.txt")
     monkeypatch.setenv("FAKES", '{"teacher": {"fail": "StageFailed"}}')
     result = flowctl("verify", "--repair")
-    assert result.exit_code == 1 and "left: teacher/" in result.stdout and "not finite" in result.stdout
+    assert result.exit_code == 1 and "not repaired: teacher/" in result.stdout and "not finite" in result.stdout
     assert not teacher.exists()
     monkeypatch.delenv("FAKES")
     assert flowctl("verify").exit_code == 0  # what is left is valid; the next run makes the rest
@@ -278,7 +278,7 @@ def test_damaged_work_is_dropped_and_the_rest_kept(flowctl, store, ran, tiny):
     assert flowctl("verify", tiny, "--repair").exit_code == 0 and ran == []
     assert not list((work / "checkpoints").iterdir()) and not (work / "scores.json").exists()
     result = flowctl("verify")
-    assert result.exit_code == 0 and "What 1 unfinished stages have saved holds too." in result.stdout
+    assert result.exit_code == 0 and "The saved progress of 1 unfinished stages is intact." in result.stdout
     make_all(load(tiny))
     assert ran == ["bank", 2] and content(bank) == before
 
@@ -333,8 +333,8 @@ def test_runs_of_a_shipped_recipe_with_other_settings_are_its_own(flowctl, store
 @pytest.mark.parametrize("name", ["nfm-cifar10", "tiny.yaml"])
 def test_a_recipe_of_which_nothing_is_made_is_not_valid_but_missing(flowctl, home, tiny, name):
     result = flowctl("verify", name if name == "nfm-cifar10" else tiny)
-    assert result.exit_code == 2 and f"Nothing of it is in {home}: `flowctl run " in result.stderr
-    assert "every digest holds" not in result.stdout
+    assert result.exit_code == 2 and f"results in {home}" in result.stderr
+    assert "all digests match" not in result.stdout
 
 
 def test_unknown_names_are_answered_with_each_known_one_once(flowctl, store):

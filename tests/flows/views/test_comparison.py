@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from flows.views import comparison
-from pipeline.recipe.load import load
-from storage.errors import InputError
+from pipeline.recipe.load import InvalidRecipe, load
+from storage.errors import MissingError, UsageError
 from storage.store import Store
 from tests.flows.conftest import ROOT, make_all
+from tests.flows.faults import fault
 
 MAKER = """
 import sys
@@ -105,14 +106,14 @@ def test_overrides_hold_for_all(flowctl, tiny, other):
 def test_what_is_missing_is_told_with_its_commands(flowctl, tiny, other):
     make(tiny, 0, 2)
     result = flowctl("compare", tiny, other, "--seeds", "0,2", "--set", "student.label_drop=0.1")
-    assert result.exit_code == 2 and result.stderr.count("\n") == 1
-    assert "without results: other at seed 0, other at seed 2" in result.stderr and "Add --run, or: " in result.stderr
-    commands = result.stderr.split("--run, or: ")[1].strip().split("; ")
-    assert commands == [f"flowctl run {other} --set student.label_drop=0.1 --set seed={seed}" for seed in (0, 2)]
+    error = fault(result)
+    assert type(error) is MissingError and error.value == "other at seed 0, other at seed 2"
+    for seed in (0, 2):
+        assert f"flowctl run {other} --set student.label_drop=0.1 --set seed={seed}" in error.remedy
 
 
 def test_commands_can_be_pasted(tiny):
-    (item,) = comparison.wanted([tiny], (), ["evaluation.student=[{nfe: [1, 2]}]"])
+    (item,) = comparison.requests([tiny], (), ["evaluation.student=[{nfe: [1, 2]}]"])
     assert item.command == f"flowctl run {tiny} --set 'evaluation.student=[{{nfe: [1, 2]}}]'"
 
 
@@ -131,21 +132,22 @@ def test_a_teacher_that_is_gone_costs_a_figure_only(flowctl, finished, tiny):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "kind", "value"),
     [
-        (("--seeds", "0,x"), "--seeds lists different whole numbers"),
-        (("--seeds", "1,1"), "whole numbers"),
-        (("--seeds", "-1"), "whole numbers"),
-        (("--seeds", ""), "whole numbers"),
-        (("--plot", "x.gif"), ".png"),
-        (("{tiny}",), "tiny at seed 0"),
-        (("--set", "studnet.seed=1"), "Did you mean 'student'?"),
+        (("--seeds", "0,x"), UsageError, "0,x"),
+        (("--seeds", "1,1"), UsageError, "1,1"),
+        (("--seeds", "-1"), UsageError, "-1"),
+        (("--seeds", ""), UsageError, ""),
+        (("--plot", "x.gif"), UsageError, "x.gif"),
+        (("--json", "--markdown"), UsageError, "--json and --markdown"),
+        (("{tiny}",), UsageError, "tiny at seed 0"),
+        (("--set", "studnet.seed=1"), InvalidRecipe, None),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, said, monkeypatch):
-    monkeypatch.setattr(comparison, "_waited", lambda command: pytest.fail("a child was started"))
-    result = flowctl("compare", tiny, *(word.format(tiny=tiny) for word in words), "--run")
-    assert result.exit_code == 2 and said in result.stderr
+def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, kind, value, monkeypatch):
+    monkeypatch.setattr(comparison, "_run_child", lambda command: pytest.fail("a child was started"))
+    error = fault(flowctl("compare", tiny, *(word.format(tiny=tiny) for word in words), "--run"))
+    assert type(error) is kind and value in (None, error.value)
 
 
 # -- making ----------------------------------------------------------------------------------------------------------
@@ -178,15 +180,16 @@ def _student(recipe, seed):
 def test_a_child_that_fails_ends_it(flowctl, tiny, other, monkeypatch):
     monkeypatch.setattr(comparison, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
     result = flowctl("compare", tiny, other, "--run")
-    assert result.exit_code == 1 and "[2 of 2]" not in result.stderr
-    assert f"`flowctl run {tiny}` ended with exit code 3" in result.stderr
-    assert "run the same command again" in result.stderr
+    error = fault(result)
+    assert type(error) is comparison.ChildFailed and error.retryable and "[2 of 2]" not in result.stderr
+    assert f"`flowctl run {tiny}`" in str(error) and "exit code 3" in str(error)
 
 
 def test_a_child_that_makes_nothing_is_noticed(tiny, monkeypatch):
-    monkeypatch.setattr(comparison, "_waited", lambda command: 0)
-    with pytest.raises(InputError, match="without results: tiny at seed 0"):
-        comparison.collect(comparison.wanted([tiny]), Store(), make=True)
+    monkeypatch.setattr(comparison, "_run_child", lambda command: 0)
+    with pytest.raises(MissingError) as raised:
+        comparison.collect(comparison.requests([tiny]), Store(), run_missing=True)
+    assert raised.value.value == "tiny at seed 0"
 
 
 SLEEPER = """
@@ -211,7 +214,7 @@ def test_sigterm_is_passed_on_and_ctrl_c_is_left_to_the_terminal(tmp_path):
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert comparison._waited([sys.executable, "-c", SLEEPER, str(ready)]) == 7
+    assert comparison._run_child([sys.executable, "-c", SLEEPER, str(ready)]) == 7
     thread.join()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from flows.views.samples import Wish, draw
+from flows.views.samples import SampleRequest, draw
 from models.load import load as load_exported
 from models.tarflow import schedule_from_dict
 from pipeline.export import Subject, export
@@ -123,7 +123,7 @@ def test_the_script_alone_makes_the_images_of_flowctl_sample(subject, home, reci
         assert calls == nfe
         torch.testing.assert_close(found[str(nfe)], expected, rtol=0, atol=1e-5)
     monkeypatch.setenv("FLOWCTL_HOME", str(home))
-    images, classes, levels = draw(recipe, Wish("student", 2, "euler", None, None, 0, 32))
+    images, classes, levels = draw(recipe, SampleRequest("student", 2, "euler", None, None, 0, 32))
     assert levels == 17 and np.array_equal(classes, labels.numpy())
     assert np.array_equal(found["grey"].numpy(), images)
 

@@ -1,4 +1,4 @@
-"""`diff`: what two recipes, or two artifacts, have in common and what not."""
+"""`diff`: the differences of two recipes or two artifacts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.outputs.results import Score
     from pipeline.reporting.diff import Diff, Side, StageOf, StagePair
 
-_WHAT = "A recipe, or an artifact: its directory, or its name as `list` prints it."
+_WHAT = "A recipe, or an artifact: its directory, or its name as printed by `list`."
 
 
 def diff(
@@ -22,18 +22,18 @@ def diff(
     b: Annotated[str, typer.Argument(metavar="B", help=_WHAT)],
     json_: Json = False,
 ) -> None:
-    """What differs between A and B: settings, results that are shared or not and why, provenance, scores."""
+    """Show how A and B differ: settings, shared results and why others are not shared, provenance, scores."""
     from pipeline.reporting.diff import diff as compare
 
-    found = compare(_side(a), _side(b))
+    result = compare(_side(a), _side(b))
     if json_:
-        print_json(found.to_json())
+        print_json(result.to_json())
         return
-    typer.echo(f"A  {found.a}\nB  {found.b}\n")
-    _print_settings(found)
-    _print_stages(found)
-    _print_origins(found)
-    _print_scores(found)
+    typer.echo(f"A  {result.a}\nB  {result.b}\n")
+    _print_settings(result)
+    _print_stages(result)
+    _print_provenance(result)
+    _print_scores(result)
 
 
 def _side(name: str) -> Side:
@@ -42,7 +42,7 @@ def _side(name: str) -> Side:
     from pipeline.recipe.load import nearest
     from pipeline.reporting.diff import of_artifact, of_recipe
     from storage.artifact import MANIFEST
-    from storage.errors import InputError
+    from storage.errors import MissingError
     from storage.store import Store
 
     store = Store()
@@ -52,25 +52,25 @@ def _side(name: str) -> Side:
     for folder in (Path(name), store.home / "artifacts" / name):
         if (folder / MANIFEST).is_file():
             return of_artifact(folder)
-    raise InputError("diff takes recipes, and artifacts by their directory or name", name, nearest(name, names()))
+    raise MissingError("diff needs a recipe, or the directory or name of an artifact", name, nearest(name, names()))
 
 
-def _print_settings(found: Diff) -> None:
+def _print_settings(result: Diff) -> None:
     from pipeline.reporting.diff import short
 
-    if found.settings:
+    if result.settings:
         print_table(
-            ("SETTING", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in found.settings]
+            ("SETTING", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in result.settings]
         )
     else:
         typer.echo("No setting differs.")
 
 
-def _print_stages(found: Diff) -> None:
+def _print_stages(result: Diff) -> None:
     typer.echo()
     print_table(
         ("STAGE", "A", "B", "RESULT"),
-        [(pair.stage, *(_state(side) for side in (pair.a, pair.b)), _verdict(pair)) for pair in found.stages],
+        [(pair.stage, *(_state(side) for side in (pair.a, pair.b)), _verdict(pair)) for pair in result.stages],
     )
 
 
@@ -79,35 +79,35 @@ def _state(stage: StageOf | None) -> str:
         return "–"
     if stage.damage:
         return "damaged"
-    return f"{stage.fingerprint[:8]} {'made' if stage.artifact else 'not made'}"
+    return f"{stage.fingerprint[:8]} {'exists' if stage.artifact else 'missing'}"
 
 
 def _verdict(pair: StagePair) -> str:
     return "shared" if pair.shared else "; ".join(pair.why)
 
 
-def _print_origins(found: Diff) -> None:
-    if found.origins:
+def _print_provenance(result: Diff) -> None:
+    if result.origins:
         typer.echo()
         print_table(
-            ("MADE WITH", "A", "B", "STAGES"),
-            [(origin.fact, origin.a, origin.b, ", ".join(origin.stages)) for origin in found.origins],
+            ("PROVENANCE", "A", "B", "STAGES"),
+            [(origin.fact, origin.a, origin.b, ", ".join(origin.stages)) for origin in result.origins],
         )
 
 
-def _print_scores(found: Diff) -> None:
+def _print_scores(result: Diff) -> None:
     from pipeline.reporting.diff import short
 
-    scores = found.scores
+    scores = result.scores
     typer.echo()
     if scores.paired:
         print_table(
-            ("MODEL", "SAMPLED BY", "CALLS", "METRIC", "A", "B", "B/A", "NOT EQUAL"),
+            ("MODEL", "SAMPLER", "NFE", "METRIC", "A", "B", "B/A", "DIFFERENT SETTINGS"),
             [
                 (
                     row.a.model,
-                    _way(row.a),
-                    _calls(row.a, row.b),
+                    _sampler(row.a),
+                    _nfe(row.a, row.b),
                     row.a.metric,
                     f"{row.a.value:.4g}",
                     f"{row.b.value:.4g}",
@@ -118,7 +118,7 @@ def _print_scores(found: Diff) -> None:
             ],
         )
     if scores.protocol:
-        typer.echo("The protocols differ, so that no number of A stands beside one of B:")
+        typer.echo("The protocols differ, so scores of A and B are not comparable:")
         print_table(
             ("PROTOCOL", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in scores.protocol]
         )
@@ -126,17 +126,17 @@ def _print_scores(found: Diff) -> None:
         if alone:
             typer.echo()
             print_table(
-                (f"{side} ALONE", "SAMPLED BY", "CALLS", "METRIC", "VALUE"),
+                (f"ONLY {side}", "SAMPLER", "NFE", "METRIC", "VALUE"),
                 [
-                    (score.model, _way(score), _calls(score, score), score.metric, f"{score.value:.4g}")
+                    (score.model, _sampler(score), _nfe(score, score), score.metric, f"{score.value:.4g}")
                     for score in alone
                 ],
             )
     if not (scores.paired or scores.a or scores.b):
-        typer.echo("Neither is evaluated yet: no scores.")
+        typer.echo("No scores: neither has an evaluation.")
 
 
-def _way(score: Score) -> str:
+def _sampler(score: Score) -> str:
     facts = score.protocol
     words = [score.solver, *([f"{facts['grid']} grid"] if facts.get("grid") else [])]
     if facts.get("guidance") not in (None, 0, 1):
@@ -144,5 +144,5 @@ def _way(score: Score) -> str:
     return ", ".join(words)
 
 
-def _calls(a: Score, b: Score) -> str:
+def _nfe(a: Score, b: Score) -> str:
     return f"{a.nfe:g}" if a.nfe == b.nfe else f"{a.nfe:g} / {b.nfe:g}"

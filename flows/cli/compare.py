@@ -1,4 +1,4 @@
-"""`compare`: recipes side by side, in one table and one plot."""
+"""`compare`: several recipes in one table and one plot."""
 
 from __future__ import annotations
 
@@ -16,34 +16,30 @@ def compare(
     seeds: Annotated[
         str | None,
         typer.Option(
-            "--seeds", metavar="0,1,2", help="Compare each recipe at these seeds, by mean and spread; else at its own."
+            "--seeds", metavar="0,1,2", help="Compare mean and spread over these seeds; default: each recipe's seed."
         ),
     ] = None,
-    run: Annotated[
-        bool, typer.Option("--run", help="First make what is missing, one recipe and seed after another.")
-    ] = False,
+    run: Annotated[bool, typer.Option("--run", help="First run the recipes and seeds that have no results.")] = False,
     set_: Sets = None,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            "--plot", metavar="FILE", help="The plot: .png, .svg or .pdf; compare.png unless --json is given."
-        ),
+        typer.Option("--plot", metavar="FILE", help="Plot to write: .png, .svg or .pdf; default compare.png."),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_: Json = False,
 ) -> None:
-    """Fréchet distance against network calls for several recipes of one protocol: table, plot, costs, diagnostics."""
+    """Compare Fréchet distance against NFE for recipes of one protocol: table, plot, costs, diagnostics."""
     from flows.views import comparison
-    from pipeline.reporting.compare import compare as side_by_side
-    from storage.errors import InputError
+    from pipeline.reporting.compare import compare as compare_runs
+    from storage.errors import UsageError
     from storage.store import Store
 
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError("--plot ends in .png, .svg or .pdf", str(plot), "Choose such a name")
+        raise UsageError("--plot must end in .png, .svg or .pdf", str(plot), "Change the file name.")
     if json_ and markdown:
-        raise InputError("compare prints in one way", "--json and --markdown", "Leave one of them out")
-    items = comparison.wanted(recipes, _numbers(seeds), set_ or ())
-    table = side_by_side(comparison.collect(items, Store(), run, lambda text: typer.echo(text, err=True)))
+        raise UsageError("Only one output format is allowed", "--json and --markdown", "Omit one of them.")
+    requests = comparison.requests(recipes, _numbers(seeds), set_ or ())
+    table = compare_runs(comparison.collect(requests, Store(), run, lambda text: typer.echo(text, err=True)))
     if json_:
         print_json(table.to_json())
     else:
@@ -54,10 +50,10 @@ def compare(
 
 
 def _numbers(text: str | None) -> list[int]:
-    """0,1,2 as numbers, each once."""
-    from storage.errors import InputError
+    """The seeds in "0,1,2". Raises UsageError for duplicates and for other text."""
+    from storage.errors import UsageError
 
     parts = [] if text is None else text.split(",")
     if text is not None and (len(set(parts)) < len(parts) or not all(part.strip().isdecimal() for part in parts)):
-        raise InputError("--seeds lists different whole numbers", text, "Example: --seeds 0,1,2")
+        raise UsageError("--seeds must be distinct whole numbers", text, "Example: --seeds 0,1,2.")
     return [int(part) for part in parts]

@@ -1,4 +1,4 @@
-"""`export`: a finished network as a directory that can be passed on."""
+"""`export`: a finished network as a directory that loads without flowctl."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Recipe, Sets
-from flows.cli.sampling import Model
+from flows.cli.sample import Model
 
 
 def export(
@@ -21,38 +21,40 @@ def export(
         typer.Option(
             "--ema",
             metavar="NAME",
-            help="Which average of the weights, by its name in training.averages; the first unless given.",
+            help="Average of the weights, by its name in training.averages; default: the first.",
         ),
     ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write the velocity network in ONNX too, and check it.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also write the velocity network as ONNX, and check it.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
 ) -> None:
-    """Write a finished network with its results: safetensors, JSON, a model card. PyTorch alone loads it."""
+    """Write a finished network as safetensors, JSON and a model card. It loads with PyTorch only."""
     from flows.session.recipes import load
     from flows.session.session import Session
     from flows.views.samples import check_model
     from pipeline.engine.rerun import valid_artifact
-    from storage.errors import InputError
+    from storage.errors import MissingError
 
     session = Session.finished(load(recipe, set_ or ()))
     name, nodes = session.recipe.name, session.nodes
     check_model(model, session)
-    made = {stage: found for stage, node in nodes.items() if (found := valid_artifact(node, session.store)) is not None}
+    artifacts = {stage: artifact for stage, node in nodes.items() if (artifact := valid_artifact(node, session.store))}
     for stage in ("data", model):
-        if stage not in made:
-            raise InputError(
-                "export takes a finished network",
-                f"{stage} of {name}, which is not made yet",
-                f"Make it: flowctl run {recipe} --until {model}",
+        if stage not in artifacts:
+            raise MissingError(
+                "export needs a finished network",
+                f"no {stage} of {name}",
+                f"Run: flowctl run {recipe} --until {model}.",
             )
 
     from pipeline.export import Subject
     from pipeline.export import export as write
     from pipeline.runtime.device import prepare
 
-    training, compute = made[model].config["training"], session.recipe.compute
+    training, compute = artifacts[model].config["training"], session.recipe.compute
     average = None if ema == f"half-life-{training['ema']}" else ema
     sweeps = () if model == "teacher" else getattr(session.recipe.evaluation, model.partition("-")[0])
-    subject = Subject(name, model, average, made, sweeps)
+    subject = Subject(name, model, average, artifacts, sweeps)
     write(subject, out, onnx, force, prepare(compute), compute.inference_batch)
-    typer.echo(f"{name}, {model}: {out}\nIts card, with the script that loads it: {out / 'README.md'}")
+    typer.echo(f"{name}, {model}: {out}\nModel card and loading script: {out / 'README.md'}")

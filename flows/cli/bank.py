@@ -1,4 +1,4 @@
-"""`bank inspect`: what is in a bank of couplings, and what it looks like."""
+"""`bank inspect`: the facts, the Gaussianity and a picture of a bank of noises."""
 
 from __future__ import annotations
 
@@ -7,53 +7,58 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.errors import reports_errors
 from flows.cli.options import Json, Sets
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from flows.views.banks import Found
+    from flows.views.banks import LocatedBank
+
+bank = typer.Typer(no_args_is_help=True, help="Inspect banks of stored noises.")
 
 
+@bank.command()
+@reports_errors
 def inspect(
     name: Annotated[
         str,
         typer.Argument(
             metavar="RECIPE|ARTIFACT|PATH",
-            help="A recipe, an artifact's name or the beginning of its fingerprint, or a bank's directory.",
+            help="A recipe, the name of an artifact or the start of its fingerprint, or a bank's directory.",
         ),
     ],
     set_: Sets = None,
-    out: Annotated[Path, typer.Option("--out", help="The picture, a PNG.")] = Path("couplings.png"),
+    out: Annotated[Path, typer.Option("--out", help="Picture to write, a PNG.")] = Path("bank.png"),
     json_: Json = False,
 ) -> None:
-    """The facts of a bank of couplings, how Gaussian its noise is and how far it carries, and a picture of it."""
+    """Show the facts of a bank, how Gaussian its noise is and its transport cost, and draw it."""
     from flows.views import banks
-    from storage.errors import InputError
+    from storage.errors import UsageError
 
     if out.suffix != ".png":
-        raise InputError("--out ends in .png", str(out), "Choose such a name")
-    found = banks.find(name, set_ or ())
-    sample = banks.sample(found)
-    diagnostics = banks.diagnose(found, sample)
+        raise UsageError("--out must end in .png", str(out), "Change the file name.")
+    located = banks.find(name, set_ or ())
+    sample = banks.sample(located)
+    diagnostics = banks.diagnose(located, sample)
     if sample is not None:
         banks.draw(sample, out)
     if json_:
-        print_json(_facts(found) | {"diagnostics": diagnostics, "picture": None if sample is None else str(out)})
+        print_json(_facts(located) | {"diagnostics": diagnostics, "picture": None if sample is None else str(out)})
         return
-    print_table(("BANK", str(found.survey.path)), _lines(found))
+    print_table(("BANK", str(located.survey.path)), _lines(located))
     if diagnostics is None:
-        typer.echo("\nNot finished: the same command goes on with it, and then there is noise to look at.")
+        typer.echo("\nNot finished. Run the recipe again to complete it; statistics need a complete bank.")
         return
     typer.echo()
     _print_noise(diagnostics)
     typer.echo(f"Picture: {out}")
 
 
-def _facts(found: Found) -> dict[str, Any]:
-    survey = found.survey
+def _facts(located: LocatedBank) -> dict[str, Any]:
+    survey = located.survey
     return {
         "path": str(survey.path),
-        "images": None if found.images is None else str(found.images),
+        "images": None if located.images is None else str(located.images),
         "finished": survey.finished,
         "bytes": survey.size,
         "arrays": list(survey.arrays),
@@ -62,26 +67,26 @@ def _facts(found: Found) -> dict[str, Any]:
     }
 
 
-def _lines(found: Found) -> list[tuple[str, str]]:
+def _lines(located: LocatedBank) -> list[tuple[str, str]]:
     from flows.session import words
 
-    survey, facts = found.survey, found.survey.facts
+    survey, facts = located.survey, located.survey.facts
     kind = {"encoded": "noise z of images, by a teacher", "generated": "images x of noise z, by a student"}[facts.kind]
     bits = "" if facts.mantissa_bits is None else f", {facts.mantissa_bits} mantissa bits, compressed"
     lines = [
         ("holds", f"{kind}: {', '.join(survey.arrays)}"),
-        ("images", str(found.images or "not in this store")),
+        ("images", str(located.images or "not in this store")),
         (
             "pairs",
             f"{facts.rows:,} rows x {facts.draws} draws = {facts.pairs:,}"
-            + (", mirror images are rows of their own" if facts.flips else ""),
+            + (", mirror images included" if facts.flips else ""),
         ),
         ("shape", " x ".join(map(str, facts.shape)) + f", {facts.dtype}{bits}"),
         ("shards", f"{survey.complete} of {len(facts.shards)} complete, {facts.shard:,} pairs each"),
         ("size", words.size(survey.size)),
         ("noise", "" if facts.noise_std is None else f"eta = {facts.noise_std:g}, sigma_f = {facts.sigma_f:.6g}"),
         ("solver", facts.solver or ""),
-        ("producer", found.producer),
+        ("producer", located.producer),
         ("seed", str(facts.seed)),
     ]
     if facts.kind == "generated":
@@ -90,12 +95,12 @@ def _lines(found: Found) -> list[tuple[str, str]]:
 
 
 def _print_noise(diagnostics: dict[str, Any]) -> None:
-    """How Gaussian the noise is, what it costs to carry, and what to make of it."""
+    """Statistics of the noise next to those of N(0, I), the transport cost, and warnings."""
     rows = []
     for key, title in (
-        ("train", "training images" if diagnostics.get("held_out") else "of the bank"),
+        ("train", "training images" if diagnostics.get("held_out") else "bank"),
         ("held_out", "held-out images"),
-        ("true", "true noise"),
+        ("true", "N(0, I)"),
     ):
         part = diagnostics.get(key)
         if key == "true":
@@ -124,8 +129,7 @@ def _print_noise(diagnostics: dict[str, Any]) -> None:
     cost = diagnostics.get("transport_cost")
     if cost:
         typer.echo(
-            f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; "
-            f"noise drawn without regard to x: {cost['independent']:.4g}"
+            f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; independent noise: {cost['independent']:.4g}"
         )
     for warning in diagnostics["warnings"]:
         typer.echo(f"warning: {warning}")

@@ -13,16 +13,13 @@ from flows.cli.options import Sets
 def deploy(
     recipes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE ...]", help="Recipes' names or YAML files; all that are shipped unless given."),
+        typer.Argument(metavar="[RECIPE ...]", help="Names of recipes or YAML files; default: all shipped recipes."),
     ] = None,
     pool: Annotated[
-        str, typer.Option("--pool", metavar="NAME", help="The work pool; made if it is not there.")
+        str, typer.Option("--pool", metavar="NAME", help="Work pool; created if it does not exist.")
     ] = "flowctl",
     schedule: Annotated[
-        str | None,
-        typer.Option(
-            "--schedule", metavar="CRON", help="When to run, as a cron line in UTC; by default only when asked to."
-        ),
+        str | None, typer.Option("--schedule", metavar="CRON", help="Cron schedule in UTC; default: no schedule.")
     ] = None,
     set_: Sets = None,
 ) -> None:
@@ -31,19 +28,19 @@ def deploy(
     from flows.session import settings
     from flows.session.recipes import load
     from pipeline.recipe.load import shipped
-    from storage.errors import InputError
+    from storage.errors import MissingError, UsageError
     from storage.store import Store
 
     resolved = [load(recipe, set_ or ()) for recipe in recipes or shipped()]
     names = [recipe.name for recipe in resolved]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError("Each deployment has a name of its own", ", ".join(twice), "Set `name` in one of the recipes")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise UsageError("Recipes must have different names", ", ".join(duplicates), "Change `name` in one of them.")
     if settings.server_url() is None:
-        raise InputError(
+        raise MissingError(
             "deploy needs a Prefect server",
             "no PREFECT_API_URL",
-            "Start one with `flowctl ui`, and export PREFECT_API_URL as it says",
+            "Start one with `flowctl ui`, and export PREFECT_API_URL as it prints.",
         )
     settings.configure(OPTIONS.debug)
     check_server()
@@ -56,8 +53,8 @@ def deploy(
     done = deployments.deploy(resolved, pool, schedule, store.home)
     typer.echo(
         f"Deployed on the work pool {pool}: {', '.join(done)}\n"
-        "A worker runs them, started from any directory, in a terminal of its own:\n"
+        "Start a worker in another terminal, from any directory:\n"
         f"  export PREFECT_API_URL={settings.server_url()}\n"
         f"  prefect worker start --pool {pool}\n"
-        f"Start a run in the UI, or: prefect deployment run {done[0]}"
+        f"Start a run in the UI, or with: prefect deployment run {done[0]}"
     )

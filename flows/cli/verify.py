@@ -1,4 +1,4 @@
-"""`verify`: read every byte in the store, name what is damaged, and make it sound again."""
+"""`verify`: read every byte in the store, list what is damaged, and repair it."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ def verify(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE|ARTIFACT]", help="Only what this recipe and all runs of its name use, or this artifact."
+            metavar="[RECIPE|ARTIFACT]", help="Check only this artifact, or what this recipe and its runs use."
         ),
     ] = None,
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair", help="Make what is damaged anew: of a bank the bad shards alone, anything else by its stage."
-        ),
+        typer.Option("--repair", help="Rebuild what is damaged: only the bad shards of a bank, else the whole result."),
     ] = False,
     remote: Annotated[
         bool,
         typer.Option(
             "--remote",
-            help="The artifacts at $FLOWCTL_REMOTE instead; --repair sends "
-            "them again from the store, or takes them out.",
+            help="Check the artifacts at $FLOWCTL_REMOTE instead; --repair uploads them again, or deletes them.",
         ),
     ] = False,
 ) -> None:
-    """Check every file of every artifact, and what unfinished stages have saved. Exit code 1 if damage is left."""
+    """Check every file of every artifact and all saved progress. The exit code is 1 if damage remains."""
     if remote:
         _verify_remote(name, repair)
         return
@@ -52,104 +49,99 @@ def verify(
     store = Store()
     recipe, roots, works = _targets(name, store)
     repairs = Repairs(store, [], {}, display())
-    found = [repairs.inspect(root) for root in _watched(roots)]
+    artifacts = [repairs.inspect(root) for root in _with_progress(roots)]
     saved = [inspect_work(work) for work in works if not held(store.lock_path(work.parent.name, work.name))]
-    damaged = [finding for finding in (*saved, *found) if finding.flaws]
+    damaged = [finding for finding in (*saved, *artifacts) if finding.flaws]
     for finding in damaged:
         for path, flaw in finding.flaws.items():
             typer.echo(f"damaged: {finding.root}: {path}: {flaw}")
     if not damaged:
-        files = sum(len(finding.artifact.files) for finding in found)
+        files = sum(len(finding.artifact.files) for finding in artifacts)
         typer.echo(
-            f"{len(found)} artifacts, {files} files: every digest holds."
-            + f" What {len(saved)} unfinished stages have saved holds too." * bool(saved)
+            f"{len(artifacts)} artifacts, {files} files: all digests match."
+            + f" The saved progress of {len(saved)} unfinished stages is intact." * bool(saved)
         )
         return
-    what = f"{len(damaged)} of {len(found) + len(saved)} artifacts" + " and work directories" * bool(saved)
+    what = f"{len(damaged)} of {len(artifacts) + len(saved)} artifacts" + " and work directories" * bool(saved)
     if not repair:
-        raise FlowctlError(f"{what} damaged. `flowctl verify --repair` makes sound what it can")
+        raise FlowctlError(f"{what} damaged. Run: flowctl verify --repair")
     repairs.recipes = [*([recipe] if recipe else []), *recipes(store)]
     repairs.used = users(store, runs(store)[0])
-    left = [finding for finding in damaged if not _mended(finding, repairs, in_work=finding in saved)]
+    left = [finding for finding in damaged if not _repaired(finding, repairs, in_work=finding in saved)]
     if left:
         raise FlowctlError(f"{len(left)} of {what} still damaged")
 
 
 def _verify_remote(name: str | None, repair: bool) -> None:
-    """The same of what lies on the remote: read over the network, byte by byte."""
+    """Check the artifacts of the remote, byte by byte over the network."""
     from flows.upkeep.remote import damaged, named, restore, selected
     from storage.errors import FlowctlError
     from storage.store import Store
 
     place = named()
     keys = selected(place, name)
-    found = [item for item in (damaged(place, *key) for key in keys) if item is not None]
-    for item in found:
+    items = [item for item in (damaged(place, *key) for key in keys) if item is not None]
+    for item in items:
         for where, flaw in item.flaws.items():
             typer.echo(f"damaged: {where}: {flaw}")
-    if not found:
-        typer.echo(f"{len(keys)} artifacts in {place.url}: every digest holds.")
+    if not items:
+        typer.echo(f"{len(keys)} artifacts in {place.url}: all digests match.")
     elif not repair:
-        raise FlowctlError(
-            f"{len(found)} of {len(keys)} artifacts damaged. `flowctl verify --remote --repair` sends "
-            "them again from this store, or takes them out"
-        )
+        raise FlowctlError(f"{len(items)} of {len(keys)} artifacts damaged. Run: flowctl verify --remote --repair")
     else:
-        for item in found:
+        for item in items:
             typer.echo(f"repaired: {restore(place, item, Store())}")
 
 
-def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
-    """Repair one, and say what came of it."""
+def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
+    """Repair one artifact or work directory, and print the outcome."""
     from flows.upkeep.references import title
     from storage.errors import FlowctlError, Interrupted
 
     name = title(finding.root)
     if not in_work and not repairs.inspected[finding.key].flaws:
-        return True  # before something that is made from it
+        return True  # repaired already, as the input of another artifact
     try:
         typer.echo(f"repaired: {name}: {repairs.repair_work(finding) if in_work else repairs.repair(finding)}")
     except Interrupted:
         raise
     except FlowctlError as error:
-        typer.echo(f"left: {name}: {error}")
+        typer.echo(f"not repaired: {name}: {error}")
         return False
     return True
 
 
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
-    """The recipe if one is named, and the directories of artifacts and of unfinished work to look at."""
-    from flows.session.recipes import given
+    """The recipe if `name` is one, and the directories of artifacts and of unfinished work to check."""
+    from flows.session.recipes import given, load
     from flows.upkeep.references import named, of_recipe, runs, title
-    from pipeline.recipe.load import load, nearest, shipped
-    from storage.errors import InputError
+    from pipeline.recipe.load import nearest, shipped
+    from storage.errors import MissingError
 
     if name is None:
         return None, store.roots(), store.works()
-    known = runs(store)[0]
-    own, keys = of_recipe(name, known, store)
+    records = runs(store)[0]
+    own, keys = of_recipe(name, records, store)
     if own or given(name):
         roots = [root for key in sorted(keys) for root in store.directories(*key)]
         works = [work for key in sorted(keys) if (work := store.work(*key)).is_dir()]
         if not roots and not works:
-            raise InputError(
-                "verify takes a recipe of which something is made",
-                name,
-                f"Nothing of it is in {store.home}: `flowctl run {name}` makes it",
+            raise MissingError(
+                f"verify needs a recipe that has results in {store.home}", name, f"Run: flowctl run {name}."
             )
         return load(name) if given(name) else None, roots, works
     root = named(name, store)
     if root is None:
-        raise InputError(
-            "verify takes a recipe, an artifact's name or six digits of its fingerprint",
+        raise MissingError(
+            "verify needs a recipe, the name of an artifact or six digits of its fingerprint",
             name,
-            nearest(name, [*shipped(), *(run.name for run in known), *map(title, store.roots())]),
+            nearest(name, [*shipped(), *(run.name for run in records), *map(title, store.roots())]),
         )
     return None, [root], []
 
 
-def _watched(roots: list[Path]) -> list[Path]:
-    """The same, with a bar for whoever watches."""
+def _with_progress(roots: list[Path]) -> list[Path]:
+    """The same, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import track
 

@@ -1,0 +1,86 @@
+"""`plan`: what `run` would do for each stage and why, and what it would take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import Force, Json, Recipe, Remote, Sets, Until
+from flows.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from pipeline.engine.plan import Step
+
+
+def plan(
+    recipe: Recipe,
+    set_: Sets = None,
+    force: Force = None,
+    until: Until = None,
+    remote: Remote = None,
+    dag: Annotated[bool, typer.Option("--dag", help="Print the DAG as Mermaid, with each stage's action.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate the cost."""
+    from flows.session.recipes import load
+    from flows.session.session import Session
+    from pipeline.engine.plan import outline
+    from pipeline.engine.plan import plan as make_plan
+    from storage.remote import default_remote
+
+    session = Session.open(load(recipe, set_ or ()), force or (), until)
+    steps = make_plan(session.nodes, session.store, session.force, default_remote(remote))
+    if json_:
+        print_json(outline(steps))
+    elif dag:
+        typer.echo(_mermaid(steps))
+    else:
+        print_plan(steps)
+        _print_estimates(steps)
+
+
+def _mermaid(steps: list[Step]) -> str:
+    """The stages and their inputs as a flowchart, coloured by action."""
+    ids = {step.node.name: step.node.name.replace("-", "_") for step in steps}
+    lines = ["flowchart LR"]
+    lines += [f'  {ids[step.node.name]}["{step.node.name}<br/>{step.action}"]:::{step.action}' for step in steps]
+    lines += [
+        f"  {ids[source.name]} --> {ids[step.node.name]}" for step in steps for source in step.node.inputs.values()
+    ]
+    colours = {"reuse": "#d4edda", "fetch": "#d1ecf1", "resume": "#fff3cd", "run": "#f8d7da"}
+    return "\n".join(lines + [f"  classDef {action} fill:{colour},color:#000" for action, colour in colours.items()])
+
+
+def print_plan(steps: list[Step]) -> None:
+    print_table(("STAGE", "ACTION", "WHY"), [(step.node.name, step.action, step.reason) for step in steps])
+
+
+def _print_estimates(steps: list[Step]) -> None:
+    """Estimate the stages that have no result yet. Networks are described for this, not built."""
+    ahead = [step for step in steps if step.action not in ("reuse", "fetch")]
+    if not ahead:
+        return
+    from flows.session import words
+    from pipeline.training.estimate import estimate
+
+    measured = next((step.artifact.metrics for step in steps if step.node.name == "data" and step.artifact), None)
+    rows, disk = [], 0
+    for step in ahead:
+        figures = estimate(step.node, measured)
+        disk += figures.disk_bytes or 0
+        if figures.parameters or figures.disk_bytes:
+            rows.append(
+                (
+                    step.node.name,
+                    f"{figures.parameters:,}" if figures.parameters else "",
+                    f"{figures.steps:,}" if figures.steps else "",
+                    words.size(figures.memory_bytes) if figures.memory_bytes else "",
+                    words.size(figures.disk_bytes) if figures.disk_bytes else "",
+                )
+            )
+    if rows:
+        typer.echo("\nEstimates:")
+        print_table(
+            ("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK"), [*rows, ("all", "", "", "", words.size(disk))]
+        )

@@ -1,0 +1,71 @@
+"""`run`: run every stage of a recipe that has no result yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.errors import OPTIONS
+from flows.cli.options import Force, Nnodes, NodeRank, Nproc, Recipe, Remote, Rendezvous, Sets, Until
+from flows.cli.plan import print_plan
+
+if TYPE_CHECKING:
+    from flows.session.session import Session
+
+
+def run(
+    recipe: Recipe,
+    set_: Sets = None,
+    force: Force = None,
+    until: Until = None,
+    nproc: Nproc = None,
+    nnodes: Nnodes = None,
+    node_rank: NodeRank = None,
+    rendezvous: Rendezvous = None,
+    remote: Remote = None,
+    smoke_test: Annotated[
+        bool,
+        typer.Option(
+            "--smoke-test", help="Run one step of every network at full size on a few images, in a temporary store."
+        ),
+    ] = False,
+) -> None:
+    """Run every stage that has no result yet. Rerun the same command to resume."""
+    from flows.orchestration.launch import launch
+    from flows.session.display import display
+    from flows.session.recipes import load
+    from flows.session.session import Session
+    from storage.remote import default_remote
+
+    machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
+    chosen = [f"compute.{name}={value}" for name, value in machines.items() if value is not None]
+    resolved = load(recipe, [*(set_ or ()), *chosen])
+    if smoke_test:
+        _smoke_test(resolved, until)
+        return
+    session = Session.open(resolved, force or (), until, display=display())
+    session.remote = default_remote(remote)
+    steps = launch(session, OPTIONS.debug)
+    if all(step.action == "reuse" for step in steps):
+        print_plan(steps)
+        count = "the stage has a result" if len(steps) == 1 else f"all {len(steps)} stages have results"
+        typer.echo(f"Nothing to run: {count}.")
+    _print_report(session)
+
+
+def _print_report(session: Session) -> None:
+    node = session.nodes.get("report")
+    artifact = node and session.store.find("report", node.fingerprint)
+    if artifact:
+        typer.echo(f"Report: {artifact.path(artifact.metrics['page'])}")
+
+
+def _smoke_test(recipe: object, until: str | None) -> None:
+    from flows.session.smoke_test import run_smoke_test
+
+    artifacts = run_smoke_test(recipe, until)
+    typer.echo(f"Smoke test passed: {', '.join(artifacts)} ran at full size. All results are removed.")
+    for name, artifact in artifacts.items():
+        if "parameters" in artifact.metrics:
+            typer.echo(f"  {name}: {artifact.metrics['steps']} step of {artifact.metrics['parameters']:,} parameters")

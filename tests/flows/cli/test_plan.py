@@ -1,0 +1,40 @@
+"""`plan`: the action and reason of each stage, and the estimates."""
+
+import json
+from types import SimpleNamespace
+
+STAGES = ["data", "reference", "teacher", "bank", "student", "evaluation", "report"]
+
+
+def test_plan_gives_action_and_reason(flowctl, finished, tiny):
+    result = flowctl("plan", tiny, "--set", "student.label_drop=0.2", "--force", "reference", "--json")
+    assert result.exit_code == 0
+    steps = json.loads(result.stdout)
+    assert [set(step) for step in steps] == [{"stage", "action", "reason", "fingerprint"}] * len(STAGES)
+    assert [step["stage"] for step in steps] == STAGES
+    actions = {step["stage"]: step["action"] for step in steps}
+    assert actions == dict.fromkeys(STAGES, "reuse") | dict.fromkeys(
+        ["reference", "student", "evaluation", "report"], "run"
+    )
+    reasons = {step["stage"]: step["reason"] for step in steps}
+    assert reasons["student"] == "label_drop: 0.1 -> 0.2" and "--force" in reasons["reference"]
+
+
+def test_plan_until_skips_what_is_not_needed(flowctl, home, tiny):
+    steps = json.loads(flowctl("plan", tiny, "--until", "bank", "--json").stdout)
+    assert [step["stage"] for step in steps] == ["data", "teacher", "bank"]
+
+
+def test_plan_estimates_the_stages_ahead(flowctl, home, tiny, monkeypatch):
+    figures = SimpleNamespace(parameters=1234567, steps=2, memory_bytes=5e9, disk_bytes=1e6)
+    monkeypatch.setattr("pipeline.training.estimate.estimate", lambda node, measured: figures)
+    text = flowctl("plan", tiny, "--until", "teacher").stdout
+    assert "1,234,567" in text and "5 GB" in text and "2 MB" in text
+
+
+def test_the_dag_has_every_stage_edge_and_action(flowctl, finished, tiny):
+    lines = flowctl("plan", tiny, "--dag", "--set", "student.label_drop=0.2").stdout.split("\n")
+    assert lines[0] == "flowchart LR"
+    assert '  teacher["teacher<br/>reuse"]:::reuse' in lines and '  student["student<br/>run"]:::run' in lines
+    edges = {tuple(line.strip().split(" --> ")) for line in lines if " --> " in line}
+    assert edges == {(source.name, name) for name, node in finished.nodes.items() for source in node.inputs.values()}

@@ -1,0 +1,19 @@
+"""`run`: the smoke test."""
+
+from storage.errors import StageFailed
+from tests.flows.faults import fault
+
+
+def test_a_smoke_test_runs_every_stage_and_removes_its_store(flowctl, home, tiny):
+    result = flowctl("run", tiny, "--smoke-test")
+    assert result.exit_code == 0, result.output
+    assert "data, reference, teacher, bank, student, evaluation, report" in result.stdout
+    assert "teacher: 10 step of 7 parameters" in result.stdout
+    assert result.stderr.count(": run …") == 7
+    assert not home.exists()
+
+
+def test_a_failed_smoke_test_is_a_failed_stage(flowctl, tiny, monkeypatch):
+    monkeypatch.setenv("FAKES", '{"student": {"fail": "ValueError"}}')
+    result = flowctl("run", tiny, "--smoke-test")
+    assert isinstance(fault(result), StageFailed) and "student" in result.stderr

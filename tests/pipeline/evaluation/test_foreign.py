@@ -1,0 +1,80 @@
+"""Fréchet distances of foreign images: against arithmetic, in every layout, and the images that are refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.evaluation import foreign
+from pipeline.evaluation.foreign import Images, against_images, read_images
+from pipeline.metrics import Pixels
+from storage.errors import DataError
+
+
+class Grey(Pixels):
+    metric, facts = "FD-pixels", {"resized": "no"}
+
+
+@pytest.fixture(autouse=True)
+def pixels(monkeypatch):
+    """Pixels in the place of Inception: no download."""
+    monkeypatch.setattr(foreign, "load_inception", Grey)
+
+
+def random(count, channels=3, side=8, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, channels, side, side), dtype=np.uint8)
+
+
+def test_layouts_and_files_hold_the_same_images(tmp_path):
+    pixels = random(5)
+    np.savez(tmp_path / "nchw.npz", images=pixels)
+    np.savez(tmp_path / "nhwc.npz", pixels.transpose(0, 2, 3, 1))  # arr_0, as ADM writes it
+    (tmp_path / "folder").mkdir()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "folder" / f"{number}.png")
+    for name in ("nchw.npz", "nhwc.npz", "folder"):
+        images = read_images(tmp_path / name)
+        assert images.levels == 256 and np.array_equal(images.pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 8, 8, 3), np.float32),
+        np.zeros((4, 8, 8), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((4, 8, 8, 5), np.uint8),
+        np.zeros((4, 3, 3, 3), np.uint8),  # NHWC or NCHW?
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, array):
+    np.savez(tmp_path / "x.npz", array)
+    with pytest.raises(DataError):
+        read_images(tmp_path / "x.npz")
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
+    np.savez(tmp_path / "objects.npz", np.array([{"a": 1}], dtype=object))
+    for name in ("torn.npz", "objects.npz", "missing", "missing.npz"):
+        with pytest.raises(DataError):
+            read_images(tmp_path / name)
+
+
+def test_a_shift_of_all_pixels_is_the_squared_distance_of_the_means():
+    """Equal covariances leave |mean_a - mean_b|^2: 192 features, each shifted by 2 * 10/255."""
+    real = random(600) // 2
+    shifted = Images(real + np.uint8(10), 256)
+    score = against_images(shifted, Images(real, 256), "real", torch.device("cpu"))
+    assert score.value == pytest.approx(192 * (20 / 255) ** 2, rel=1e-4)
+    assert score.floor > 0 and score.held_out is None
+    assert (score.protocol["n_real"], score.protocol["n_fake"], score.protocol["data"]) == (600, 600, "real")
+    assert len(score.warnings) == 1 and "600" in score.warnings[0]
+    assert against_images(Images(real, 256), Images(real, 256), "real", torch.device("cpu")).value < 1e-6
+
+
+def test_shapes_must_match():
+    for wrong in (random(4, side=7), random(4, channels=3)):
+        with pytest.raises(DataError):
+            foreign._require_shape(Images(wrong, 256), (1, 8, 8))
+    foreign._require_shape(Images(random(4, channels=1), 256), (3, 8, 8))  # grey fills three channels
