@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from storage.checksummed_json import json_digest
 
 
 class Result(BaseModel):
@@ -132,7 +132,7 @@ class Score(Result):
         """Of everything that made this number and is no result: numbers of one digest were measured alike."""
         asked = {"calls": self.nfe} if self.solver != "dopri5" else {}  # which chooses them by itself
         facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **asked, "protocol": self.protocol}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return json_digest(facts)[:16]
 
 
 class LikelihoodResult(Result):

@@ -36,7 +36,8 @@ def shipped() -> list[str]:
 
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of this name or YAML file, after `a.b=value` overrides. Raises InputError for an invalid one.
+    """The recipe of this name or YAML file, after `a.b=value` overrides. Raises RecipeError for an
+    invalid recipe, MissingError for one that does not exist.
 
     A recipe that `extends` another, by name or file, has all of its fields except those that it sets itself; a section
     set to null is left out. A relative file is looked up next to the file that names it.
@@ -46,7 +47,7 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Recipe:
-    """The recipe of a plain tree, which is changed in place by `a.b=value` overrides. Raises InputError.
+    """The recipe of a plain tree, which is changed in place by `a.b=value` overrides. Raises RecipeError.
 
     An override with another seed than the tree's also changes the name: `a` at seed 1 is `a@1`.
     """

@@ -9,8 +9,6 @@ starts from the source's test images in turn.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -45,6 +43,7 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 from storage.atomic import write_json
+from storage.checksummed_json import json_digest
 from storage.imageset import ImageSet
 
 PATHS, PATH_STEPS = 256, 32  # paths at most of straightness and curvature, and Euler steps of each
@@ -282,4 +281,4 @@ def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
 
 
 def _digest(protocol: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(protocol)[:16]

@@ -1,7 +1,7 @@
 """How an array of a bank lies in its files: plain Zarr v3, as its zarr.json says, so that any Zarr reads it.
 
 A file is one Zarr shard: chunks one after another, each followed by its CRC-32C, and at the end an index of offsets and
-lengths with a CRC-32C of its own (Zarr v3 specification, codec "sharding_indexed"). We encode and decode these bytes
+lengths and a CRC-32C of it (Zarr v3 specification, codec "sharding_indexed"). We encode and decode these bytes
 here, for Zarr's own pipeline copies each chunk several times and sends it through an event loop: at about 1 GB/s it is
 a tenth as fast as a memory map, and slower than some disks.
 """
@@ -131,7 +131,7 @@ class Layout:
         return data, _crc(data)
 
     def index(self, chunks: list[int]) -> bytes:
-        """The end of a file whose encoded chunks, checksums included, are so many bytes long."""
+        """The end of a file whose encoded chunks, checksums included, have these lengths in bytes."""
         if not self.indexed:
             return b""
         index = np.full((self.shard // self.chunk, 2), _ABSENT, "<u8")
@@ -166,7 +166,7 @@ class Layout:
 
     @property
     def scatters(self) -> bool:
-        """Whether a chunk has so few rows, then large ones, that each may be read to a place of its own."""
+        """Whether a chunk has few and large rows, that each may be read to a place of its own."""
         return bool(self.row) and self.chunk <= _SCATTERED
 
     def read_rows(self, file: int, offset: int, first: int, rows: list[memoryview]) -> None:

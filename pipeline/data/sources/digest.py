@@ -15,6 +15,7 @@ from pipeline.data.sources.kinds import HEAD, format_of, named_as_image
 from pipeline.data.sources.published import CIFAR, IDX, IDX_FILES
 from pipeline.data.sources.text import normal, shown
 from storage.atomic import sha256_file, write_json
+from storage.checksummed_json import json_digest
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def source_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
     if config.autoencoder is None:
         return images
     both = [images, autoencoder_digest(config.autoencoder, cache_dir)]
-    return "sha256:" + hashlib.sha256(json.dumps(both).encode()).hexdigest()
+    return "sha256:" + json_digest(both)
 
 
 def autoencoder_digest(folder: Path, cache_dir: Path | None = None) -> str:
@@ -44,7 +45,7 @@ def autoencoder_digest(folder: Path, cache_dir: Path | None = None) -> str:
         remedy = "Give the folder itself, such as vae/ of a whole pipeline, with weights as safetensors."
         raise DataError(f"data.autoencoder must be a folder with {' and '.join(AUTOENCODER)}", str(root), remedy)
     digests = _digests(root, {name: (root / name).stat() for name in AUTOENCODER}, _notes(root, cache_dir))
-    return "sha256:" + hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+    return "sha256:" + json_digest(sorted(digests.items()))
 
 
 def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> str:
@@ -55,7 +56,7 @@ def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> st
         if not path.is_file():
             raise DataError(f"The weights {name} must be a file", str(path), "Check the path.")
         pairs.append((name, _digests(path.parent, {path.name: path.stat()}, _notes(path, cache_dir))[path.name]))
-    return "sha256:" + hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    return "sha256:" + json_digest(pairs)
 
 
 def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
@@ -82,7 +83,7 @@ def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
     refuse_stores(root)
     digests = _digests(root, dict(walk(root)), notes, _digest_of_image)
     pairs = sorted((normal(name), digest) for name, digest in digests.items() if digest)
-    return "sha256:" + hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    return "sha256:" + json_digest(pairs)
 
 
 def _digest_of_image(path: Path) -> str | None:

@@ -23,7 +23,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(@[0-9]{1,1
 def calls_of_a_step(solver: Solver, guidance: float) -> int:
     """Network calls of one step of a solver with fixed steps. Guidance asks the network twice.
 
-    The figures of `pipeline.flow_matching.solvers` written down again: planning imports no torch.
+    The same numbers as in `pipeline.flow_matching.solvers`, because planning imports no torch.
     """
     evaluations = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}[solver]
     return evaluations * (1 if guidance == 1 else 2)

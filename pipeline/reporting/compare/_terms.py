@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from pipeline.reporting.scores.protocol import agreed as agreed_scores
 from pipeline.reporting.scores.table import TEACHER
 from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import plain
+from storage.checksummed_json import json_digest
 from storage.errors import InputError, MissingError
 
 
@@ -51,7 +50,7 @@ def protocol(runs: Sequence[SeedRun]) -> str:
     stated = {run.protocol for run in runs}
     if len(stated) == 1:
         return stated.pop()
-    return hashlib.sha256(json.dumps(agreed(runs), sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(agreed(runs))[:16]
 
 
 def agreed(runs: Sequence[SeedRun]) -> dict[str, Any]:

@@ -216,12 +216,12 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
         (["onestep.steps=2", "pairs.grid=quadratic"], r"pairs\.grid to uniform"),
         (["onestep.steps=2", "pairs.solver=rk4", "pairs.guidance=2.0"], "multiple of 16"),
         (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
-        (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"to 1 step has learned that alone.*nfe: \[1\]"),
-        (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "to 1 step has learned that"),
-        (["onestep.steps=2", "evaluation.onestep=[{nfe: [2]}]"], r"to 2 steps has learned those.*uniform, nfe: \[2\]"),
-        (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "always know the class"),
-        ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "always know the class"),
-        ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "always know the class"),
+        (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"evaluation.onestep.*nfe: \[1\]"),
+        (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "evaluation.onestep"),
+        (["onestep.steps=2", "evaluation.onestep=[{grid: quadratic, nfe: [2]}]"], r"evaluation.onestep.*uniform, nfe: \[2\]"),
+        (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "set guidance to 1"),
+        ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "set guidance to 1"),
+        ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "set guidance to 1"),
         (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
         (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
         (["pairs.solver=dopri5"], "null for dopri5"),
@@ -263,5 +263,5 @@ def test_a_rehearsal_has_calls_and_samples_enough_for_guidance_and_kid():
 
 
 def test_pixels_know_no_classes_for_the_inception_score():
-    with pytest.raises(InputError, match=r"Inception Score.*pixels"):
+    with pytest.raises(InputError, match=r"reference.extractor"):
         load("nfm-digits", ["evaluation.metrics=[inception-score]", "reference.extractor=pixels"])
