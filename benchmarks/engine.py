@@ -40,7 +40,7 @@ from benchmarks.engine_sides import (
 )
 from benchmarks.engine_turns import Times, against, turns
 from benchmarks.timing import Rows, processor
-from pipeline.training._clocks import SHARE
+from pipeline.training._clocks import TIME_SHARE
 
 RESULTS = Path("benchmarks/results")
 INTERVAL = 60.0  # seconds between checkpoints, as in the CIFAR-10 recipes
@@ -121,8 +121,8 @@ def checkpoint(setting: Setting) -> dict[str, float]:
     return {
         "seconds": cost,
         "mib": size,
-        "interval": max(INTERVAL, cost / SHARE),
-        "share": cost / (max(INTERVAL, cost / SHARE) + cost),
+        "interval": max(INTERVAL, cost / TIME_SHARE),
+        "share": cost / (max(INTERVAL, cost / TIME_SHARE) + cost),
     }
 
 

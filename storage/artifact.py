@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -21,6 +19,7 @@ from pydantic import (
 )
 
 from storage.atomic import sha256_file
+from storage.checksummed_json import json_digest
 from storage.errors import DamageError
 
 MANIFEST = "artifact.json"
@@ -28,7 +27,7 @@ SCHEMA = 1
 
 
 class NewerFormat(DamageError):
-    """Made by a newer flowctl: nothing that this one can use, and nothing that it may replace."""
+    """A newer flowctl made this artifact. This one can neither use nor replace it."""
 
 
 class FileRecord(BaseModel):
@@ -49,7 +48,7 @@ class FileRecord(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Facts needed to make the artifact again, none of which is part of its identity."""
+    """How the artifact was made. Nothing here is part of its identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     created: str
@@ -61,7 +60,7 @@ class Provenance(BaseModel):
     git_revision: str | None
     device: str
     threads: int
-    resumed: int = Field(0, ge=0, description="how often the stage was taken up again before it ended")
+    resumed: int = Field(0, ge=0, description="how often the stage was resumed before it ended")
 
 
 class Artifact(BaseModel):
@@ -84,12 +83,12 @@ class Artifact(BaseModel):
     @property
     def checksum(self) -> str:
         """SHA-256 of all the other fields, written with them: a flipped digit in a metric is still valid JSON."""
-        return _checksum(self.model_dump(mode="json", exclude={"checksum"}))
+        return json_digest(self.model_dump(mode="json", exclude={"checksum"}))
 
     @model_validator(mode="wrap")
     @classmethod
     def _as_written(cls, facts: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Manifests of before there was a checksum are taken without."""
+        """Refuse a manifest whose checksum does not hold. One without a checksum is accepted."""
         written = None
         if isinstance(facts, dict):
             facts = dict(facts)
@@ -113,9 +112,9 @@ class Artifact(BaseModel):
 
     @classmethod
     def parse(cls, manifest: bytes, where: str, remedy: str) -> Artifact:
-        """What a manifest says, without a look at the files.
+        """The artifact that a manifest describes. Its files are not looked at.
 
-        Raises DamageError about `where` it is not valid, NewerFormat where it is not damaged either.
+        Raises DamageError about `where` if it is not valid, NewerFormat if a newer version wrote it.
         """
         try:
             facts = json.loads(manifest)
@@ -156,7 +155,7 @@ class Artifact(BaseModel):
         return artifact
 
     def check_files(self) -> None:
-        """Read every byte that has no checksum of its own: all but what lies in Zarr groups, whose readers check it.
+        """Read every byte outside Zarr groups, whose readers check their own bytes.
 
         Raises DamageError that names the first file which is not as recorded.
         """
@@ -167,7 +166,7 @@ class Artifact(BaseModel):
                 raise DamageError(
                     str(self.path(record.path)),
                     "its bytes are not those written (SHA-256)",
-                    f"`flowctl verify --repair` or --force {self.stage} makes it anew",
+                    f"Rebuild it: `flowctl verify --repair`, or run with --force {self.stage}",
                 )
 
     def problems(self) -> list[str]:
@@ -187,23 +186,19 @@ def _is_newer(facts: Any) -> bool:
     if not isinstance(facts, dict) or not isinstance(facts.get("schema_version"), int):
         return False
     rest = {name: value for name, value in facts.items() if name != "checksum"}
-    return facts["schema_version"] > SCHEMA and facts.get("checksum") in (None, _checksum(rest))
-
-
-def _checksum(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return facts["schema_version"] > SCHEMA and facts.get("checksum") in (None, json_digest(rest))
 
 
 def _flaw(error: Exception) -> str:
     """The first thing that is wrong, in plain words and on one line."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        where, told = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        return f"{where}: {told[0].lower()}{told[1:]}" if where else told
+        where, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        return f"{where}: {message[0].lower()}{message[1:]}" if where else message
     return "nested too deep" if isinstance(error, RecursionError) else f"not JSON: {error}"
 
 
-REBUILD = "Run the same command again: it is made anew from its inputs"
+REBUILD = "Rebuild it: run its recipe, or `flowctl verify --repair`"
 
 
 def record_files(root: Path) -> tuple[FileRecord, ...]:

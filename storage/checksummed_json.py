@@ -1,4 +1,4 @@
-"""JSON that vouches for itself: a flipped digit is still valid JSON, and would be believed."""
+"""JSON files with a checksum of their content, since a flipped digit is still valid JSON."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from storage.atomic import write_json
 CHECKSUM = "checksum"
 
 
+def json_digest(value: Any) -> str:
+    """Hex SHA-256 of plain data as canonical JSON: keys sorted."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def with_checksum(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, of plain data, with a checksum."""
-    return {**facts, CHECKSUM: _checksum(facts)}
+    """The facts with their checksum."""
+    return {**facts, CHECKSUM: json_digest(facts)}
 
 
 def is_intact(facts: Any) -> bool:
-    """Whether what was read back has its checksum. Records that were once written without one hold not."""
+    """Whether facts that were read back have their checksum."""
     if not isinstance(facts, dict) or CHECKSUM not in facts:
         return False
-    return facts[CHECKSUM] == _checksum({key: value for key, value in facts.items() if key != CHECKSUM})
+    return facts[CHECKSUM] == json_digest({key: value for key, value in facts.items() if key != CHECKSUM})
 
 
 def write_checksummed(path: Path, facts: Mapping[str, Any]) -> None:
@@ -31,13 +36,9 @@ def write_checksummed(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_checksummed(path: Path) -> dict[str, Any] | None:
-    """What was written so; None if the file is missing, cannot be read or is not as it was written."""
+    """The facts without their checksum; None if the file is missing, unreadable or not as it was written."""
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
     return {key: value for key, value in facts.items() if key != CHECKSUM} if is_intact(facts) else None
-
-
-def _checksum(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What in a store nobody needs any more, how much room it takes, and how it goes: by one rename, then from the disk."""
+"""Garbage collection: what no run needs any more, its size, and its removal: one rename, then deletion."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def reachable(store: Store, keys: Collection[Key]) -> set[Key]:
 
 
 def garbage(store: Store, kept: Collection[Key] | None, days: float) -> Iterator[Item]:
-    """All that may go: what no kept run needs, and what nobody has touched for `days`.
+    """All that may go: what no kept run needs, and what was not touched for `days`.
 
     `kept` are the artifacts that kept runs refer to; None if that is not known, and then no artifact goes.
     """
@@ -104,7 +104,7 @@ def belongings(store: Store, keys: Collection[Key], why: str) -> Iterator[Item]:
 def remove(
     store: Store, item: Item, in_use: Callable[[str], None], last_look: Callable[[Key], None] = lambda key: None
 ) -> None:
-    """Remove an item, under its lock if it has one. `in_use` is told who holds that, and raises.
+    """Remove an item, under its lock if it has one. `in_use` is called with its holder, and raises.
 
     `last_look` is called under the lock, and raises where the item has come to be needed since it was chosen: to walk
     a large store takes minutes.

@@ -1,12 +1,10 @@
 """An image set on disk: train and test images of one size, with labels or without, in one Zarr v3 group.
 
-It may hold latents beside the images: networks are then trained on those, and measured against the images.
+It may hold latents next to the images: networks are then trained on those, and measured against the images.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,14 +19,12 @@ from storage._splits import Split as Split
 from storage._splits import require_images, require_latents
 from storage.arrays import create_array, reading
 from storage.atomic import fsync_path, fsync_tree, sha256_file
-from storage.errors import DamageError, InputError
+from storage.checksummed_json import json_digest
+from storage.errors import DamageError, DataError, InputError, MissingError
 
 FORMAT = 1
 SHARD_ROWS = 4096
-_REMEDY = (
-    "`flowctl verify --repair` makes it anew; or remove it and run the same command again: the data stage "
-    "writes it anew."
-)
+_REMEDY = "Rebuild it: `flowctl verify --repair`; or remove it, and the next run writes it."
 
 
 def write_imageset(
@@ -43,7 +39,7 @@ def write_imageset(
 ) -> None:
     """Write an image set to the directory `path`, whole or not at all; an older set there is replaced.
 
-    The bytes follow from the content alone. Raises InputError where the parts do not fit each other.
+    The bytes follow from the content alone. Raises DataError where the parts do not fit each other.
 
     Args:
         path: the directory.
@@ -52,7 +48,7 @@ def write_imageset(
         levels: number of grey levels.
         classes: names of the labels 0, 1, ...
         latents: float32 (N or 2 N, c, s, s) of train, the second N of its mirror images, and (N, c, s, s) of test.
-        conditional: whether networks are told the classes. The originals keep them either way.
+        conditional: whether networks get the classes. The originals keep them either way.
     """
     import zarr
 
@@ -62,7 +58,7 @@ def write_imageset(
     require_latents(name, encoded, {split: len(images) for split, (images, _) in splits.items()})
     path = Path(path)
     if path.exists() and not (path / "zarr.json").is_file():
-        raise InputError("an image set replaces nothing but an image set", str(path), "Choose another directory.")
+        raise InputError("An image set may replace an image set only", str(path), "Choose another directory.")
     aside, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old.partial")
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -83,10 +79,10 @@ def write_imageset(
         "conditional": conditional,
         "files": {f.relative_to(aside).as_posix(): [f.stat().st_size, sha256_file(f)] for f in files},
     }
-    root.update_attributes({**facts, "digest": _digest(facts)})
+    root.update_attributes({**facts, "digest": json_digest(facts)})
     fsync_tree(aside)
     if path.exists():
-        os.rename(path, old)  # whole: what is half removed could not be told from what is no image set
+        os.rename(path, old)  # whole: a half removed set would not be recognised as one
     os.rename(aside, path)
     fsync_path(path.parent)
     shutil.rmtree(old, ignore_errors=True)
@@ -103,10 +99,10 @@ class ImageSet:
         path: the directory.
         name: of the data set.
         levels: number of grey levels; None for latents, which have none.
-        classes: names of the labels; None if there are none, or networks are not told.
+        classes: names of the labels; None if there are none, or networks do not get the classes.
         channels, size: C and S of one image or latent.
         array: "images" or "latents".
-        facts: what was written beside the arrays.
+        facts: the attributes written with the arrays.
     """
 
     path: Path
@@ -120,15 +116,17 @@ class ImageSet:
 
     @classmethod
     def open(cls, path: Path) -> ImageSet:
-        """Open a set and check that its files are there. Raises InputError if there is none, DamageError if damaged."""
+        """Open a set and check that its files are there. Raises MissingError or DamageError."""
         path = Path(path)
         if not (path / "zarr.json").is_file():
-            raise InputError("an image set is a directory with a zarr.json", str(path), "Run the data stage first.")
+            raise MissingError(
+                "An image set must be a directory with a zarr.json", str(path), "Run the data stage first."
+            )
         import zarr
 
         with reading(f"image set {path}, zarr.json", _REMEDY):
             facts = dict(zarr.open_group(str(path), mode="r").attrs)
-            if facts.pop("digest", None) != _digest(facts):
+            if facts.pop("digest", None) != json_digest(facts):
                 raise DamageError(f"image set {path}, zarr.json", "its attributes were changed", _REMEDY)
             if facts["format"] != FORMAT:
                 raise DamageError(f"image set {path}", f"format {facts['format']}, we read {FORMAT}", _REMEDY)
@@ -139,18 +137,20 @@ class ImageSet:
         return cls._view(path, facts, array, facts["conditional"])
 
     @classmethod
-    def _view(cls, path: Path, facts: dict[str, Any], array: str, told: bool) -> ImageSet:
+    def _view(cls, path: Path, facts: dict[str, Any], array: str, labelled: bool) -> ImageSet:
         import zarr
 
         with reading(f"image set {path}, train/{array}", _REMEDY):
             _, channels, size, _ = zarr.open_array(str(path / f"train/{array}"), mode="r").shape
             levels = facts["levels"] if array == "images" else None
-            return cls(path, facts["name"], levels, facts["classes"] if told else None, channels, size, array, facts)
+            return cls(
+                path, facts["name"], levels, facts["classes"] if labelled else None, channels, size, array, facts
+            )
 
     @cached_property
     def originals(self) -> ImageSet:
         """The images themselves with all their classes: what scores are measured against and pictures show."""
-        return self._view(self.path, self.facts, "images", told=True)
+        return self._view(self.path, self.facts, "images", labelled=True)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -175,8 +175,8 @@ class ImageSet:
         what = f"image set {self.path}, {split}"
         with reading(what, _REMEDY):
             images = zarr.open_array(str(self.path / split / self.array), mode="r")[:]
-            told = self.classes is not None
-            labels = zarr.open_array(str(self.path / split / "labels"), mode="r")[:] if told else None
+            labelled = self.classes is not None
+            labels = zarr.open_array(str(self.path / split / "labels"), mode="r")[:] if labelled else None
         try:
             if self.levels is None:
                 count = len(images) if labels is None else len(labels)
@@ -184,7 +184,7 @@ class ImageSet:
                 labels = None if labels is None else np.tile(labels, len(images) // count)
             else:
                 require_images(self.name, {split: Split(images, labels)}, self.levels, self.classes)
-        except InputError as error:
+        except DataError as error:
             raise DamageError(what, str(error), _REMEDY) from error
         return Split(images, labels)
 
@@ -200,7 +200,3 @@ def _check(path: Path, file: str, size: int, digest: str | None) -> None:
         found = "its bytes are not those written (SHA-256)"
     if found:
         raise DamageError(f"image set {path}, {file}", found, _REMEDY)
-
-
-def _digest(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

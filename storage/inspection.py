@@ -24,8 +24,8 @@ FOREIGN, LINK = "not in the manifest", "a link to somewhere else"
 class Finding:
     """What was found in a directory: of an artifact, whose manifest is `artifact` if it holds, or of unfinished work.
 
-    `flaws` says by file, below `root`, what is wrong with it; empty if all is sound. `changed` is when the directory
-    was last renamed or given a file, in nanoseconds: what is made anew under its name is later.
+    `flaws` says by file, below `root`, what is wrong with it; empty if all is intact. `changed` is when the directory
+    was last renamed or given a file, in nanoseconds: a replacement under its name is later.
     """
 
     root: Path
@@ -75,20 +75,22 @@ def inspect_artifact(root: Path) -> Finding:
 
 
 def inspect_work(work: Path) -> Finding:
-    """Hold what a stage has saved against its own records: checkpoints, scores, shards. Nobody may work there."""
+    """Compare a stage's saved progress with its records: checkpoints, scores, shards. No process may write there."""
     flaws, changed = {}, _changed(work)
     if (work / SCORES).exists() and read_checksummed(work / SCORES) is None:
         flaws[SCORES] = "it does not have its checksum: they are measured again"
     for record in sorted(work.glob(CHECKPOINTS)):
-        if not _vouches(record):
-            flaws[record.relative_to(work).as_posix()] = "it does not vouch for its tensors: one of the two is damaged"
+        if not _covers_tensors(record):
+            flaws[record.relative_to(work).as_posix()] = (
+                "its digest is not that of the tensors: one of the two is damaged"
+            )
     for bank in banks_in(work / "out"):
         for problem in bank_flaws(bank):
             flaws[(bank.relative_to(work) / problem.file).as_posix()] = problem.found
     return Finding(work, (work.parent.name, work.name), changed, None, flaws)
 
 
-def _vouches(record: Path) -> bool:
+def _covers_tensors(record: Path) -> bool:
     """Whether a checkpoint's record and tensors are as they were written."""
     facts = read_checksummed(record)
     try:

@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 from typing import IO
 
-from storage.errors import InputError
+from storage.errors import UsageError
 
-# Seconds that a lock is tried for before anyone is told: to look whether it is held is to hold it for an instant.
+# Seconds that a lock is tried for: a process that only looks whether it is held also holds it for an instant.
 PATIENCE = 0.3
 POLL = 0.02  # seconds
 
 
 def take(path: Path) -> IO[str] | None:
-    """The lock file, locked until it is closed; None if another holds it. Raises InputError where a disk has no locks.
+    """The lock file, locked until it is closed; None if another holds it. Raises UsageError where a disk has no locks.
 
     It is opened for each try, for it may be deleted.
     """
@@ -34,7 +34,7 @@ def take(path: Path) -> IO[str] | None:
         except OSError as error:
             stream.close()
             if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise InputError(
+                raise UsageError(
                     "The store must be on a file system with locks (flock)",
                     f"{path}: {error.strerror}",
                     "Set FLOWCTL_HOME to another disk, or mount this one with locks",

@@ -20,19 +20,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from storage.artifact import MANIFEST, Artifact
+from storage.artifact import MANIFEST, REBUILD, Artifact
 from storage.atomic import fsync_path, fsync_tree, write_json
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, UsageError
+from storage.home import default_home
 from storage.locks import take
 
 Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
 DISCARDED = ".discarded-"
-
-
-def default_home() -> Path:
-    """`$FLOWCTL_HOME`, or `.flowctl` in the current directory."""
-    return Path(os.environ.get("FLOWCTL_HOME") or ".flowctl").expanduser().absolute()
 
 
 class Store:
@@ -42,7 +38,7 @@ class Store:
         self.home = (home or default_home()).absolute()
 
     def prepare(self) -> None:
-        """Create the home. Raises InputError where it cannot be written to, or nothing could be published."""
+        """Create the home. Raises UsageError where it cannot be written to, or nothing could be published."""
         try:
             for folder in ("artifacts", "work", "locks", "cache"):
                 (self.home / folder).mkdir(parents=True, exist_ok=True)
@@ -55,12 +51,12 @@ class Store:
                     (self.home / folder / probe.name).unlink(missing_ok=True)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                raise InputError(
+                raise UsageError(
                     "The artifacts and the work of a store must lie on one disk, for a rename makes one of the other",
                     f"{self.home}: one of them is a link to another disk, or a mount",
-                    "Move it beside the other, or set FLOWCTL_HOME to a place for both",
+                    "Move it next to the other, or set FLOWCTL_HOME to a place for both",
                 ) from None
-            raise InputError(
+            raise UsageError(
                 "The store must be a directory that can be written to",
                 f"{self.home} ({error.strerror})",
                 "Set FLOWCTL_HOME to another place, or free it",
@@ -85,25 +81,21 @@ class Store:
         return self.home / "locks" / f"{stage}-{self._prefix(fingerprint)}.lock"
 
     def directories(self, stage: str, fingerprint: str) -> list[Path]:
-        """What stands under this fingerprint, sound or damaged."""
+        """The directories of this fingerprint, intact or damaged."""
         folder = self.home / "artifacts" / stage
         return sorted(folder.glob(f"*-{self._prefix(fingerprint)}")) if folder.is_dir() else []
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def find(self, stage: str, fingerprint: str) -> Artifact | None:
-        """The sound artifact of this fingerprint, None if there is none.
+        """The intact artifact of this fingerprint, None if there is none.
 
         Raises DamageError where its directory is there and its manifest or a file's size does not hold.
         """
         for directory in self.directories(stage, fingerprint):
             artifact = Artifact.read(directory)
             if (artifact.stage, artifact.fingerprint) != (stage, fingerprint):
-                raise DamageError(
-                    str(directory / MANIFEST),
-                    "it names another stage or fingerprint",
-                    "Run the same command again: it is made anew from its inputs",
-                )
+                raise DamageError(str(directory / MANIFEST), "it names another stage or fingerprint", REBUILD)
             return artifact
         return None
 
@@ -116,7 +108,7 @@ class Store:
                 yield error
 
     def roots(self) -> list[Path]:
-        """The directories of all artifacts, sound or damaged, by stage and name."""
+        """The directories of all artifacts, intact or damaged, by stage and name."""
         folders = sorted((self.home / "artifacts").glob("*/*/"))
         return [folder for folder in folders if re.search(rf"-[0-9a-f]{{{PREFIX}}}$", folder.name)]
 
@@ -132,10 +124,10 @@ class Store:
         """Hold the stage's lock. While another process does, `waiting` is called with its name, again and again.
 
         `waiting` returns when it is worth another try, or raises what ends the wait; nothing here blocks beyond a
-        moment, so that whoever waits hears a wish to stop. The kernel drops the lock with its holder, on the machine
+        moment, so that a waiting process hears a stop signal. The kernel drops the lock with its holder, on the machine
         that it runs on or on another that shares the disk: a killed process never blocks the next.
 
-        Raises InputError where the file system has no locks.
+        Raises UsageError where the file system has no locks.
         """
         path = self.lock_path(stage, fingerprint)
         while (stream := take(path)) is None:

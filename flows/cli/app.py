@@ -27,6 +27,7 @@ from flows.cli.show import show
 from flows.cli.status import status
 from flows.cli.ui import ui
 from flows.cli.verify import verify
+from flows.session.process import prepare_process
 
 
 class Commands(TyperGroup):
@@ -95,4 +96,5 @@ app.add_typer(bank, name="bank")
 
 def main() -> None:
     """The `flowctl` program."""
+    prepare_process()
     app()

@@ -33,13 +33,13 @@ def export(
     from flows.session.recipes import load
     from flows.session.session import Session
     from flows.views.samples import check_model
-    from pipeline.engine.plan import sound
+    from pipeline.engine.rerun import valid_artifact
     from storage.errors import MissingError
 
-    session = Session.open(load(recipe, set_ or ()))
+    session = Session.finished(load(recipe, set_ or ()))
     name, nodes = session.recipe.name, session.nodes
     check_model(model, session)
-    artifacts = {stage: artifact for stage, node in nodes.items() if (artifact := sound(node, session.store))}
+    artifacts = {stage: artifact for stage, node in nodes.items() if (artifact := valid_artifact(node, session.store))}
     for stage in ("data", model):
         if stage not in artifacts:
             raise MissingError(

@@ -29,13 +29,13 @@ def fid(
     """Measure the Fréchet distance of any images, with the protocol, floor and warnings of an evaluation."""
     from flows.session.recipes import known, load
     from flows.session.session import Session
-    from pipeline.engine.plan import sound
+    from pipeline.engine.rerun import valid_artifact
     from storage.errors import MissingError
 
     stages = {}
     if known(against):
-        session = Session.open(load(against))
-        stages = {name: sound(session.nodes[name], session.store) for name in ("data", "reference")}
+        session = Session.finished(load(against))
+        stages = {name: valid_artifact(session.nodes[name], session.store) for name in ("data", "reference")}
         for name, artifact in stages.items():
             if artifact is None:
                 raise MissingError(

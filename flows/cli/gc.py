@@ -9,7 +9,7 @@ import typer
 from flows.cli.output import print_table
 
 if TYPE_CHECKING:
-    from flows.upkeep.references import Newcomers
+    from flows.upkeep.references import NewRuns
     from storage.garbage import Item
     from storage.store import Key, Store
 
@@ -23,13 +23,13 @@ def gc(
     ] = 30.0,
 ) -> None:
     """Delete artifacts that no run refers to, abandoned work and temporary files."""
-    from flows.upkeep.references import Newcomers, every_run, users
+    from flows.upkeep.references import NewRuns, every_run, users
     from storage.errors import FlowctlError
     from storage.garbage import garbage
     from storage.store import Store
 
     store, runs, needed = Store(), [], None
-    newcomers = Newcomers(store)
+    newcomers = NewRuns(store)
     try:
         runs = every_run(store)
         needed = {key for run in runs for key in run.keys}
@@ -38,7 +38,7 @@ def gc(
     delete(store, list(garbage(store, needed, older_than)), users(store, runs), newcomers, yes)
 
 
-def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: Newcomers, yes: bool) -> bool:
+def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: NewRuns, yes: bool) -> bool:
     """List the items and, with `yes`, delete those that no process uses. Returns whether none was in use."""
     from flows.session import words
     from storage.errors import BusyError
@@ -53,7 +53,7 @@ def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: New
             if item.key in used:
                 refuse(used[item.key])
             if yes:
-                remove(store, item, refuse, newcomers.refuse)
+                remove(store, item, refuse, newcomers.check_unused)
         except BusyError as busy:
             skipped.append(f"in use: {place(store, item)}: by {busy}")
             continue

@@ -100,7 +100,7 @@ def _work(store: Store) -> list[tuple[str, int, str]]:
     from flows.upkeep.status import unfinished
     from storage.garbage import room
 
-    by_key = {(item["stage"], item["fingerprint"]): item for item in unfinished(store)}
+    by_key = {(item["stage"], item["fingerprint"]): item for item in reversed(unfinished(store))}
     rows = []
     for work in store.works():
         item = by_key.get((work.parent.name, work.name))

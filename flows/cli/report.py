@@ -17,11 +17,11 @@ def report(
     """Print the path of a recipe's finished report, one HTML file."""
     from flows.session.recipes import load
     from flows.session.session import Session
-    from pipeline.engine.plan import sound
+    from pipeline.engine.rerun import valid_artifact
     from storage.errors import MissingError
 
-    session = Session.open(load(recipe, set_ or ()))
-    artifact = sound(session.nodes["report"], session.store)
+    session = Session.finished(load(recipe, set_ or ()))
+    artifact = valid_artifact(session.nodes["report"], session.store)
     if artifact is None:
         raise MissingError("report needs a finished run", recipe, f"Run: flowctl run {recipe}.")
     page = artifact.path(artifact.metrics["page"])

@@ -20,14 +20,14 @@ def rm(
     yes: Yes = False,
 ) -> None:
     """Delete the run records of a recipe and its artifacts that no other run refers to; or one artifact."""
-    from flows.upkeep.references import Newcomers, every_run, named, of_recipe, title, users
+    from flows.upkeep.references import NewRuns, every_run, named, of_recipe, title, users
     from pipeline.recipe.load import nearest
     from storage.errors import MissingError
     from storage.garbage import belongings, reachable
     from storage.store import PREFIX, Store
 
     store = Store()
-    newcomers = Newcomers(store)
+    newcomers = NewRuns(store)
     runs = every_run(store)
     own, keys = of_recipe(name, runs, store)
     if not own and not keys:
@@ -60,9 +60,9 @@ def rm(
 
 
 def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:
-    from flows.upkeep.references import going_on
+    from flows.upkeep.references import is_running
     from storage.errors import BusyError
 
-    busy = [run.process for run in own if going_on(run, store)] + [used[key] for key in sorted(keys & set(used))]
+    busy = [run.process for run in own if is_running(run, store)] + [used[key] for key in sorted(keys & set(used))]
     if busy:
         raise BusyError(f"It is in use by {busy[0]}. Stop that process first.")

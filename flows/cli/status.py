@@ -39,6 +39,8 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         progress = words.moment(
             ProgressUpdate(item["stage"], item["done"], item["total"], item["unit"], item["rate"] or 0.0, item["facts"])
         )
+    if item["waits_for"] is not None:
+        progress, saved = f"waiting for {item['waits_for']}", ""
     if item["saved"] is not None:
         age = words.duration(time.time() - item["saved"]["time"])
         saved = f"{item['saved']['done']:,} {item['saved']['unit']}, {age} ago"

@@ -49,7 +49,7 @@ def verify(
     store = Store()
     recipe, roots, works = _targets(name, store)
     repairs = Repairs(store, [], {}, display())
-    artifacts = [repairs.look(root) for root in _with_progress(roots)]
+    artifacts = [repairs.inspect(root) for root in _with_progress(roots)]
     saved = [inspect_work(work) for work in works if not held(store.lock_path(work.parent.name, work.name))]
     damaged = [finding for finding in (*saved, *artifacts) if finding.flaws]
     for finding in damaged:
@@ -74,12 +74,12 @@ def verify(
 
 def _verify_remote(name: str | None, repair: bool) -> None:
     """Check the artifacts of the remote, byte by byte over the network."""
-    from flows.upkeep.remote import damaged, mend, named, wanted
+    from flows.upkeep.remote import damaged, named, restore, selected
     from storage.errors import FlowctlError
     from storage.store import Store
 
     place = named()
-    keys = wanted(place, name)
+    keys = selected(place, name)
     items = [item for item in (damaged(place, *key) for key in keys) if item is not None]
     for item in items:
         for where, flaw in item.flaws.items():
@@ -90,7 +90,7 @@ def _verify_remote(name: str | None, repair: bool) -> None:
         raise FlowctlError(f"{len(items)} of {len(keys)} artifacts damaged. Run: flowctl verify --remote --repair")
     else:
         for item in items:
-            typer.echo(f"repaired: {mend(place, item, Store())}")
+            typer.echo(f"repaired: {restore(place, item, Store())}")
 
 
 def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
@@ -99,10 +99,10 @@ def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
     from storage.errors import FlowctlError, Interrupted
 
     name = title(finding.root)
-    if not in_work and not repairs.looked[finding.key].flaws:
+    if not in_work and not repairs.inspected[finding.key].flaws:
         return True  # repaired already, as the input of another artifact
     try:
-        typer.echo(f"repaired: {name}: {repairs.mend_work(finding) if in_work else repairs.mend(finding)}")
+        typer.echo(f"repaired: {name}: {repairs.repair_work(finding) if in_work else repairs.repair(finding)}")
     except Interrupted:
         raise
     except FlowctlError as error:

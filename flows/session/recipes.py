@@ -1,4 +1,4 @@
-"""What a user calls a recipe: a shipped name, a file, or the name of a run in the store."""
+"""Recipes by name: a shipped name, a file, or the name of a run in the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.recipe.recipe import Recipe
 from storage.errors import MissingError
 from storage.store import Store
 
-_PLACE = ("nnodes", "node_rank", "rendezvous")  # which machine of how many ran it: each command says that anew
+_PLACE = ("nnodes", "node_rank", "rendezvous")  # which machine of how many ran it: each command says that again
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -52,7 +52,7 @@ def known(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """All that `load` takes, apart from files."""
+    """All names that `load` takes, apart from files."""
     return sorted({*shipped(), *_recorded(Store())})
 
 
@@ -63,9 +63,11 @@ def _parts(name: str) -> tuple[str, list[str]]:
 
 
 def _recorded(store: Store) -> dict[str, dict[str, Any]]:
-    """By name, the whole recipe of the latest run."""
+    """By name, the whole recipe of the latest `flowctl run`. A repair of an older artifact does not change a name."""
     return {
         facts["name"]: facts["recipe"]
         for facts in records(store.home)
-        if isinstance(facts["name"], str) and isinstance(facts.get("recipe"), dict)
+        if isinstance(facts["name"], str)
+        and isinstance(facts.get("recipe"), dict)
+        and facts.get("command", "run") == "run"
     }

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from flows.session import recipes
+from flows.session.recorded import finished_nodes
 from flows.upkeep.references import named, title
 from pipeline.data.examples import Examples
-from pipeline.engine.dag import build
 from pipeline.metrics import gaussianity
 from pipeline.outputs.images import IMAGES
 from pipeline.recipe.load import nearest
@@ -110,7 +110,7 @@ def _locate(
 ) -> tuple[Path, Artifact | None]:
     """The directory that holds the bank, and the artifact it belongs to."""
     if recipes.known(name):
-        node = build(recipes.load(name, overrides), store.home / "cache").get("bank")
+        node = finished_nodes(recipes.load(name, overrides), store).get("bank")
         if node is None:
             raise MissingError("bank inspect needs a recipe with a bank", name, f"Its stages: flowctl plan {name}.")
         artifact = store.find(node.name, node.fingerprint)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flows.session.recipes import load
-from pipeline.engine.dag import build
-from pipeline.engine.plan import sound
+from flows.session.recorded import finished_nodes
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.compare import SeedRun, run_of
 from storage.artifact import Artifact
@@ -71,9 +71,9 @@ def find(item: RunRequest, store: Store) -> SeedRun | None:
     """Its run in the store; None where the student or evaluation is missing or damaged. Other stages give only their
     seconds, where their artifacts exist."""
     artifacts: dict[str, Artifact] = {}
-    for name, node in build(item.recipe, store.home / "cache").items():
+    for name, node in finished_nodes(item.recipe, store).items():
         try:
-            artifact = sound(node, store) if name != "report" else None
+            artifact = valid_artifact(node, store) if name != "report" else None
         except DamageError:
             continue  # `flowctl run` reports and replaces it
         if artifact is not None:

@@ -15,9 +15,9 @@ from flows.session.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
 from pipeline.engine.dag import Node
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
-from pipeline.flow_matching.solvers import integrate, make_solver
+from pipeline.flow_matching.solvers import SOLVERS, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
@@ -54,7 +54,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray
     A student with a condition draws the test images in turn, all or those of the requested class; one with a source
     starts from the source's test images, in an order that depends on the seed.
     """
-    session = Session.open(recipe)
+    session = Session.finished(recipe)
     check_model(request.model, session)
     _check_sampler(request, recipe)
     artifact, data = _finished(request.model, session), _finished("data", session)
@@ -96,12 +96,12 @@ def _images(
     if request.model == "onestep":
         name, steps = "uniform", request.steps or recipe.onestep.steps  # the times of its training
     grid = path.times(time_grid(name, steps))
-    return integrate(velocity, path.start(start(rows)), grid, make_solver(request.solver or "euler"))
+    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[request.solver or "euler"]())
 
 
 def _finished(stage: str, session: Session) -> Artifact:
     name = session.recipe.name
-    artifact = sound(session.nodes[stage], session.store)
+    artifact = valid_artifact(session.nodes[stage], session.store)
     if artifact is None:
         raise MissingError(
             "sample needs a finished network", f"no {stage} of {name}", f"Run: flowctl run {name} --until {stage}."

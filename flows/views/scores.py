@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from flows.session.recipes import load
 from flows.session.session import Session
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
 from pipeline.recipe.load import nearest
-from pipeline.reporting.page.front import fronts
-from pipeline.reporting.page.scores import lower_is_better
+from pipeline.reporting.scores.front import fronts
+from pipeline.reporting.scores.table import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, MissingError
 from storage.store import Store
@@ -28,8 +28,8 @@ def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> lis
         return [
             _read(item) for item in Store().artifacts() if isinstance(item, Artifact) and item.stage == "evaluation"
         ]
-    session = Session.open(load(recipe, overrides))
-    artifact = sound(session.nodes["evaluation"], session.store)
+    session = Session.finished(load(recipe, overrides))
+    artifact = valid_artifact(session.nodes["evaluation"], session.store)
     if artifact is None:
         raise MissingError(
             "results needs a finished evaluation", recipe, f"Run: flowctl run {recipe}. All results: flowctl results."

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.levels import as_stored, to_unit
-from pipeline.data.sources.arrange import arrange
-from pipeline.data.sources.images import decode_all
-from pipeline.data.sources.members import names
+from pipeline.data.sources.decode import background, decode_all
+from pipeline.data.sources.members import open_members
 from pipeline.metrics import Moments, features, frechet_distance, frechet_warnings, load_inception, split_half
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_reference
@@ -65,7 +64,10 @@ def read_images(path: Path) -> Images:
     if path.suffix != ".npz":
         if not path.exists():
             raise DataError("Images must be a folder, an archive or an .npz", str(path), "Check the path.")
-        return Images(decode_all(path, arrange(path.name, names(path)).names, None), 256)
+        members = open_members(path, None)
+        if not members.images:
+            raise DataError(f"{path} must hold images", "none", "Check the path.")
+        return Images(decode_all(members, sorted(members.images), None, background("white")).images, 256)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             key = next((key for key in ("arr_0", "images") if key in arrays.files), None)

@@ -1,4 +1,4 @@
-"""A recipe: what to make, in one frozen model, and the rules between its sections."""
+"""A recipe: the settings of all stages in one frozen model, and the rules between its sections."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from pydantic import Field, model_validator
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Config, Name
 
+_BEFORE = ("data", "source", "reference", "teacher", "bank", "potentials", "student")  # the stages before reflow
+ROUNDS = tuple((f"pairs-{number}", f"reflow-{number}") for number in range(1, configs.MOST_ROUNDS + 1))
+# Every stage that a recipe can have, in the order of the DAG, and its kind, which all rounds share.
+KINDS: dict[str, str] = {
+    **dict(zip(_BEFORE, _BEFORE, strict=True)),
+    **{name: kind for names in ROUNDS for name, kind in zip(names, ("pairs", "reflow"), strict=True)},
+    **{name: name for name in ("pairs", "onestep", "evaluation", "report")},
+}
+
 
 class Recipe(Config):
     """All stages' settings. Sections that a coupling does not need are left out."""
 
-    name: Name
+    name: Name = Field(description="of the run and its artifacts")
     description: str = Field("", description="one line for lists")
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="of all stages without their own; data and reference have theirs")
     data: configs.Data
     source: configs.Data | None = Field(None, description="a second image set, in the place of noise")
     reference: configs.Reference = configs.Reference()
@@ -33,11 +42,11 @@ class Recipe(Config):
         banked = coupling.banked
         if banked and not (self.teacher and self.bank):
             raise ValueError(
-                f"the coupling {coupling.kind!r} needs a teacher's noises: add the sections teacher and bank"
+                f"the coupling {coupling.kind!r} needs a teacher's noise: add the sections teacher and bank"
             )
         if not banked and (self.teacher or self.bank):
             raise ValueError(
-                f"the coupling {coupling.kind!r} has no use for a teacher: leave the sections teacher and bank out"
+                f"the coupling {coupling.kind!r} does not use a teacher: leave the sections teacher and bank out"
             )
         if bool(self.potentials) != (coupling.kind == "semidiscrete"):
             raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
@@ -47,7 +56,7 @@ class Recipe(Config):
             raise ValueError("pairs and onestep go together: give both sections or neither")
         if self.student.path.kind in ("vp", "ve") and coupling.kind != "independent":
             raise ValueError(
-                f"the path {self.student.path.kind!r} starts from noise that knows nothing of the data: "
+                f"the path {self.student.path.kind!r} must start from noise that is independent of the data: "
                 "set student.coupling to independent"
             )
         if (self.reflow or self.onestep) and self.student.path.kind != "linear":
@@ -57,7 +66,7 @@ class Recipe(Config):
                 "out"
             )
         if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
-            raise ValueError("evaluation.likelihood is of pixels, under a student on the linear path: leave it out")
+            raise ValueError("evaluation.likelihood needs pixels and a student on the linear path: leave it out")
         for stage, section in self._trained().items():
             if section.training.batch % (self.compute.world * section.training.accumulate):
                 raise ValueError(
@@ -68,10 +77,15 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Recipe:
+        every = [*(this.pairs for this in self.reflow), *([self.pairs] if self.pairs else [])]
+        if any(pairs.forward or pairs.intervals != 1 for pairs in every):
+            raise ValueError(
+                "pairs.intervals and pairs.forward follow from what is trained on the pairs: leave them out"
+            )
         for stage, section in self._trained().items():
             if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
                 raise ValueError(
-                    f"{stage}.loss is LPIPS, which looks at pixels, not at latents: choose another loss, "
+                    f"{stage}.loss is LPIPS, which needs pixels, not latents: choose another loss, "
                     "or leave data.autoencoder out"
                 )
         steps = self.onestep.steps if self.onestep else 1
@@ -79,8 +93,8 @@ class Recipe(Config):
             unit = steps * configs.calls_of_a_step(self.pairs.solver, self.pairs.guidance)
             if self.pairs.grid != "uniform" or self.pairs.nfe % unit:
                 raise ValueError(
-                    f"a student of {steps} steps learns what is between {steps + 1} even times, which the "
-                    f"pairs must pass: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}"
+                    f"a student of {steps} steps is trained between {steps + 1} even times, which the "
+                    f"pairs must contain: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}"
                 )
         return self
 
@@ -88,18 +102,16 @@ class Recipe(Config):
     def _evaluation_fits(self) -> Recipe:
         if "inception-score" in self.evaluation.metrics and self.reference.extractor == "pixels":
             raise ValueError(
-                "the Inception Score is of a network that knows classes, and reference.extractor is "
+                "the metric inception-score needs a network with classes, and reference.extractor is "
                 "pixels: choose another extractor, or leave inception-score out"
             )
         if self.evaluation.onestep and not self.onestep:
             raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
         if self.evaluation.reflow and not self.reflow:
-            raise ValueError("evaluation.reflow is of the students of rounds: add the section reflow, or leave it out")
-        trained = self._trained()
-        rounds = [section for stage, section in trained.items() if stage.startswith("reflow")]
+            raise ValueError("evaluation.reflow needs rounds of reflow: add the section reflow, or leave it out")
         asked = (
             (self.evaluation.student, [self.student]),
-            (self.evaluation.reflow, rounds),
+            (self.evaluation.reflow, self.reflow),
             (self.evaluation.onestep, [self.onestep]),
         )
         for sweeps, sections in asked:
@@ -108,7 +120,7 @@ class Recipe(Config):
                     known = [kept.name for kept in section.training.averages]
                     if average not in known:
                         raise ValueError(
-                            f"evaluation asks for the average {average!r}, and the training keeps "
+                            f"evaluation asks for the average {average!r}, and the training has "
                             f"{', '.join(known) or 'none by name'}: name it in training.averages"
                         )
         return self
@@ -121,28 +133,28 @@ class Recipe(Config):
         for sweep in self.evaluation.onestep:
             if (sweep.solver, sweep.nfe) != ("euler", (steps,)) or (steps > 1 and sweep.grid != "uniform"):
                 raise ValueError(
-                    f"a student distilled to {steps} {'step' if steps == 1 else 'steps'} has learned "
-                    f"{'that' if steps == 1 else 'those'} alone: set evaluation.onestep to "
+                    f"a student distilled to {steps} {'step' if steps == 1 else 'steps'} can take "
+                    f"only {'that' if steps == 1 else 'those'}: set evaluation.onestep to "
                     f"[{{solver: euler, grid: uniform, nfe: [{steps}]}}]"
                 )
         return self
 
     @model_validator(mode="after")
     def _guidance_has_two_sides(self) -> Recipe:
-        """Guidance needs a network that was trained without classes too: see `drop_labels`."""
-        first = self.reflow[0].pairs if self.reflow else self.pairs  # made by the student itself
+        """Guidance needs a network that was also trained without classes (`student.label_drop`)."""
+        first = self.reflow[0].pairs if self.reflow else self.pairs  # generated by the student itself
         later = [*(this.pairs for this in self.reflow[1:]), *([self.pairs] if self.reflow and self.pairs else [])]
         taught = [*self.evaluation.student, *([first] if first else [])]
         untaught = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
         if any(how.guidance != 1 for how in untaught):
             raise ValueError(
-                "students of pairs always know the class, and guidance asks without it: set guidance to 1 "
+                "students of pairs are trained with the class only, and guidance also needs none: set guidance to 1 "
                 "in evaluation.reflow, evaluation.onestep and the pairs after the first round, and guide "
                 "the first pairs"
             )
         if self.student.label_drop == 0 and any(how.guidance != 1 for how in taught):
             raise ValueError(
-                "guidance also asks for the velocity without a class, which is learned from images whose "
+                "guidance also needs the velocity without a class, which is learned from images whose "
                 "label is dropped: set student.label_drop above 0, or guidance to 1"
             )
         return self
@@ -152,19 +164,17 @@ class Recipe(Config):
         coupling, condition = self.student.coupling.kind, self.student.condition
         if condition and coupling != "independent":
             raise ValueError(
-                f"a condition tells each image from all others, and given it the noise of the coupling "
+                f"a condition identifies its image, and given the condition the noise of the coupling "
                 f"{coupling!r} is not N(0, I), which samples start from: set student.coupling to "
                 "independent"
             )
         if condition and self.data.autoencoder:
-            raise ValueError(
-                f"the condition {condition.kind!r} is made of pixels, not of latents: leave data.autoencoder out"
-            )
+            raise ValueError(f"the condition {condition.kind!r} needs pixels, not latents: leave data.autoencoder out")
         if condition and (self.pairs or self.reflow):
             raise ValueError("pairs hold no conditions: leave reflow, pairs and onestep out, or student.condition")
         if self.source and coupling not in ("independent", "ot"):
             raise ValueError(
-                f"the coupling {coupling!r} makes noise of its own, where a source gives images: set "
+                f"the coupling {coupling!r} needs noise, and a source gives images: set "
                 "student.coupling to independent or ot, or leave the section source out"
             )
         if self.source and self.student.path.kind != "linear":
@@ -177,39 +187,39 @@ class Recipe(Config):
         if self.source and condition:
             raise ValueError("images come from a source or from a condition: leave source or student.condition out")
         if self.evaluation.likelihood and (self.source or condition):
-            raise ValueError("evaluation.likelihood is that of images made from noise alone: leave it out")
+            raise ValueError("evaluation.likelihood needs images generated from noise: leave it out")
         return self
 
-    def section(self, stage: str) -> Config | None:
-        """The settings of a stage, its seed filled in. None where the recipe has no such stage.
+    def sections(self) -> dict[str, Config]:
+        """The settings of each stage of this recipe, by stage name, in the order of the DAG, seeds filled in.
 
-        Stages of round number N are called pairs-N and reflow-N. Pairs are told what is wanted of them by what is
-        trained on them.
+        Round N of reflow has the stages pairs-N and reflow-N. Only this function and `KINDS` know these names.
         """
-        config = self._section(stage)
-        if isinstance(config, configs.Seeded) and config.seed is None:
-            return config.model_copy(update={"seed": self.seed})
-        return config
+        rounds: dict[str, Config] = {}
+        for (pairs, reflow), this in zip(ROUNDS, self.reflow, strict=False):
+            rounds[pairs] = _pairs(this.pairs, forward=bool(this.mix.forward and not self.bank))
+            rounds[reflow] = this.student
+        steps = self.onestep.steps if self.onestep else 1
+        sections = {
+            **{name: getattr(self, name) for name in _BEFORE},
+            **rounds,
+            "pairs": self.pairs and _pairs(self.pairs, intervals=steps),
+            "onestep": self.onestep,
+            "evaluation": self.evaluation,
+            "report": Config(),
+        }
+        return {stage: self._seeded(section) for stage, section in sections.items() if section is not None}
 
-    def _section(self, stage: str) -> Config | None:
-        kind, _, number = stage.partition("-")
-        if not number:
-            config = getattr(self, stage)
-            steps = self.onestep.steps if self.onestep else 1
-            return _asked(config, intervals=steps) if stage == "pairs" and steps > 1 else config
-        if int(number) > len(self.reflow):
-            return None
-        this = self.reflow[int(number) - 1]
-        if kind == "reflow":
-            return this.student
-        return _asked(this.pairs, forward=True) if this.mix.forward and not self.bank else this.pairs
+    def _seeded(self, section: Config) -> Config:
+        if isinstance(section, configs.Seeded) and section.seed is None:
+            return section.model_copy(update={"seed": self.seed})
+        return section
 
     def _trained(self) -> dict[str, Config]:
         """The sections of the stages that train a network, by stage."""
-        rounds = {f"reflow-{number}": each for number, each in enumerate(self.reflow, 1)}
-        sections = {"teacher": self.teacher, "student": self.student, **rounds, "onestep": self.onestep}
-        return {stage: section for stage, section in sections.items() if section is not None}
+        return {stage: section for stage, section in self.sections().items() if hasattr(section, "training")}
 
 
-def _asked(pairs: configs.Pairs, **more: int) -> configs.Trajectories:
-    return configs.Trajectories(**pairs.model_dump(), **more)
+def _pairs(pairs: configs.Pairs, **follows: int) -> configs.Pairs:
+    """The pairs' settings with those that follow from what is trained on them."""
+    return pairs.model_copy(update=follows)

@@ -1,4 +1,4 @@
-"""A rehearsal: the same recipe with every network at full size and next to no work, to find what would fail later."""
+"""The smoke test: a recipe with every network at full size and little work, to find early what would fail late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BATCH, IMAGES, SAMPLES = 4, 32, 32  # of each process; of all
 
 
 def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
-    """The recipe cut down: one optimizer step of each network on a few images, one draw, the fewest calls.
+    """The recipe reduced: one optimizer step of each network on a few images, one draw, the fewest calls.
 
     Architectures, couplings, solvers and all stages stay as they are. With `whole_batches` batches do too, of training
     and of sampling, so that what they need is found to be there: on a GPU, where it is scarce and a batch is fast.
@@ -24,8 +24,10 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     images = max(training.batch for training in trained) if whole_batches else IMAGES
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
-        "name": f"{recipe.name.partition('@')[0][:50]}-rehearsal",
-        "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or images, images)}),
+        "name": f"{recipe.name.partition('@')[0][:50]}-smoke-test",
+        "data": recipe.data.model_copy(
+            update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
+        ),
         "student": step(recipe.student),
         "evaluation": recipe.evaluation.model_copy(
             update={
@@ -40,7 +42,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     }
     if recipe.teacher and recipe.bank:
         # Sequential decoding of one picture: calibration would try every schedule on networks of full size.
-        changes["teacher"] = step(recipe.teacher).model_copy(update={"decoding": "sequential", "shown": 1})
+        changes["teacher"] = step(recipe.teacher).model_copy(update={"decoding": "sequential", "preview_samples": 1})
         changes["bank"] = recipe.bank.model_copy(update={"draws_per_image": 1})
     if recipe.pairs and recipe.onestep:
         changes["pairs"] = _few(recipe.pairs, samples, recipe.onestep.steps)
@@ -49,13 +51,13 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
 
 
 def _few(pairs: Any, count: int, steps: int = 1) -> Any:
-    """Hardly any pairs, by the fewest calls that pass the ends of so many even steps."""
+    """Few pairs, by the fewest calls that contain the ends of `steps` even steps."""
     calls = None if pairs.nfe is None else steps * calls_of_a_step(pairs.solver, pairs.guidance)
     return pairs.model_copy(update={"count": count, "nfe": calls})
 
 
 def _one_step(section: Any, batch: int | None) -> Any:
-    """Of so many images; None for the section's own batch, in its own parts."""
+    """The section with one optimizer step of `batch` images; None for its own batch, in its own parts."""
     training: Training = section.training
     size = {"batch": batch, "accumulate": 1} if batch else {}
     return section.model_copy(

@@ -28,7 +28,9 @@ class BatchReader:
     def __init__(self, bank: Bank, batch: int, seed: int, rank: int, world: int, buffer_bytes: int) -> None:
         if batch < 1 or not 0 <= rank < world:
             found = f"batch {batch}, rank {rank}, world {world}"
-            raise InputError("a batch holds 1 pair or more, and ranks count from 0 to world - 1", found, "Correct it.")
+            raise InputError(
+                "A batch must hold 1 pair or more, and the rank must lie in 0 to world - 1", found, "Correct it."
+            )
         self.bank, self.batch, self.seed = bank, batch, seed
         self._share = Share(bank.facts.pairs, rank, world)
         row_bytes = sum(bank.row_bytes.values())

@@ -16,10 +16,7 @@ FORMAT = 1
 ARRAYS = ("z", "x", "labels")
 FACTS, INDEX, COMPLETE = "facts.json", "bank.json", "complete"
 MANTISSA = {"float32": 23, "float16": 10}  # bits that the type itself holds
-REMEDY = (
-    "`flowctl verify --repair` makes what is damaged anew; or remove the bank and run the same command again: "
-    "its stage writes it anew."
-)
+REMEDY = "Rebuild the damaged part: `flowctl verify --repair`; or remove the bank, and the next run writes it."
 
 
 class _Model(BaseModel):
@@ -42,7 +39,9 @@ class BankFacts(_Model):
     draws: int = Field(gt=0, description="pairs for each row")
     shape: tuple[int, int, int] = Field(description="(C, H, W) of one image")
     dtype: Literal["float32", "float16"] = Field(description="of z and x")
-    mantissa_bits: int | None = Field(None, gt=0, description="z and x are rounded to so many bits, then compressed")
+    mantissa_bits: int | None = Field(
+        None, gt=0, description="mantissa bits that z and x are rounded to before compression"
+    )
     shard: int = Field(gt=0, description="flat indices in one file")
     seed: int = Field(ge=0, lt=2**64, description="of the noise added to images, or of z")
     noise_std: float | None = Field(None, ge=0, description="eta: what was added to the images before encoding")

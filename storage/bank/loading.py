@@ -85,12 +85,12 @@ class Block:
 
     @property
     def free(self) -> bool:
-        """Whether nobody holds an array that shows a part of the memory, for each of them refers to it."""
+        """Whether no caller holds an array that shows a part of the memory, for each of them refers to it."""
         return sys.getrefcount(self.memory) == self._references
 
 
 class Blocks:
-    """Memory for batches, used again once nobody holds an array in it: to get fresh memory costs as much as to read.
+    """Memory for batches, used again once no caller holds an array in it: to get fresh memory costs as much as to read.
 
     At most `limit` bytes are kept for that.
     """
@@ -99,7 +99,7 @@ class Blocks:
         self._limit, self._blocks = limit, list[Block]()
 
     def take(self, count: int, row_bytes: int) -> Block:
-        """A block that is nobody else's."""
+        """A block that no other batch uses."""
         for block in self._blocks:
             if block.free and (len(block.rows), block.memory.nbytes) == (count, count * row_bytes):
                 return block

@@ -16,7 +16,7 @@ from storage.bank.batches import BatchReader
 from storage.bank.facts import COMPLETE, FACTS, INDEX, REMEDY, BankFacts, FileFact, Identity, Index, Shard, read_json
 from storage.bank.layout import Layout
 from storage.bank.shardfile import ShardFile
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, MissingError
 
 THREADS = 2  # that read a whole bank: decoding and fresh memory cost more than the copying
 
@@ -43,17 +43,17 @@ class Bank:
     def open(cls, path: Path) -> Bank:
         """Open the bank `path`; sizes of all its files are checked, their bytes when they are read.
 
-        Raises InputError if there is none or it is unfinished, DamageError naming the first shard that is not whole.
+        Raises MissingError if there is none or it is unfinished, DamageError naming the first shard that is not whole.
         """
         path = Path(path)
         if not (path / INDEX).is_file():
             if not (path / FACTS).is_file():
-                raise InputError("a bank is a directory with a bank.json", str(path), "Run the stage that writes it.")
+                raise MissingError(
+                    "A bank must be a directory with a bank.json", str(path), "Run the stage that writes it."
+                )
             shards = read_json(path / FACTS, Identity).facts.shards
             found = f"{len(list((path / COMPLETE).glob('*.json')))} of {len(shards)} shards in {path}"
-            raise InputError(
-                "a bank is read once all its shards are written", found, "Run the same command to finish it."
-            )
+            raise MissingError("A bank must have all its shards", found, "Run the stage that writes it to its end.")
         bank = cls(path, read_json(path / INDEX, Index))
         problems = bank._metadata_problems() + [p for s in bank.facts.shards for p in bank._problems(s, deep=False)]
         if problems:
@@ -74,7 +74,7 @@ class Bank:
         return self._layouts["z"].chunk
 
     def empty(self, pairs: int) -> dict[str, np.ndarray]:
-        """Arrays for so many pairs, (pairs, ...) of the bank's types, not filled."""
+        """Arrays for `pairs` pairs, (pairs, ...) of the bank's types, not filled."""
         facts = self.facts
         return {name: np.empty(facts.array_shape(name, pairs), facts.array_dtype(name)) for name in self.arrays}
 
@@ -120,7 +120,7 @@ class Bank:
         return BatchReader(self, batch, seed, rank, world, buffer_bytes)
 
     def verify(self) -> list[Problem]:
-        """Read every byte: all that is missing or not as written, in order of shards. Empty when the bank is sound."""
+        """Read every byte: all that is missing or not as written, in order of shards. Empty when the bank is whole."""
         return self._metadata_problems() + [p for s in self.facts.shards for p in self._problems(s, deep=True)]
 
     def read(self, name: str, start: int, out: np.ndarray) -> None:

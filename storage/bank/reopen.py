@@ -32,7 +32,7 @@ from storage.errors import DamageError
 
 
 def flaws(path: Path) -> list[Problem]:
-    """Read every byte of a bank, finished or not: all that is missing or not as it was written. Empty when sound.
+    """Read every byte of a bank, finished or not: all that is missing or not as it was written. Empty when whole.
 
     A shard of an unfinished bank that has no record is not written yet, which is no flaw.
     """
@@ -44,7 +44,7 @@ def flaws(path: Path) -> list[Problem]:
 def reopen(path: Path, damaged: Collection[str] = ()) -> list[int]:
     """Take back that the bank is complete, drop the shards that are not as written, and give their numbers.
 
-    `damaged` names files below `path` that are known to be bad, beside those that the bank's own checksums tell of.
+    `damaged` names damaged files below `path`, in addition to those that the bank's own checksums name.
     What is no file of a bank is removed. A crash at any time leaves a bank that is as it was, or known not to be whole.
 
     Raises DamageError where the facts or Zarr's metadata are lost, and cannot be written with the bytes that they had.
@@ -63,7 +63,7 @@ def reopen(path: Path, damaged: Collection[str] = ()) -> list[int]:
 
 
 def _drop(path: Path, known: Identity, shards: Collection[int]) -> None:
-    """The claim that the bank is complete goes first, then those of the shards, then what they vouched for."""
+    """The claim that the bank is complete goes first, then those of the shards, then the files that these cover."""
     (path / INDEX).unlink(missing_ok=True)
     fsync_path(path)
     (path / COMPLETE).mkdir(exist_ok=True)
@@ -145,17 +145,17 @@ def _flaws_of(
             yield Problem(None, INDEX, f"says of shard {shard.index} what neither its record nor its files say")
             return
         yield Problem(shard.index, name, f"says something else than {INDEX}")
-    told = indexed or record
-    if told is not None:
-        yield from _file_flaws(path, known, layouts, shard, told)
+    claim = indexed or record
+    if claim is not None:
+        yield from _file_flaws(path, known, layouts, shard, claim)
 
 
 def _file_flaws(
-    path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard, told: ShardRecord
+    path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard, claim: ShardRecord
 ) -> Iterator[Problem]:
     for name, layout in layouts.items():
         file = known.facts.file(path, name, shard.index)
-        found = _file_flaw(file, layout, told.files[name])
+        found = _file_flaw(file, layout, claim.files[name])
         if found:
             yield Problem(shard.index, file.relative_to(path).as_posix(), found)
 
@@ -167,10 +167,10 @@ def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
         return f"has {size} bytes instead of {fact.size}"
     with suppress(ValueError, RuntimeError):  # a checksum, or what a decompressor makes of bad bytes
         if fact.checksums is None:
-            sound = sha256_file(file) == fact.sha256
+            intact = sha256_file(file) == fact.sha256
         else:
-            sound = ShardFile(file, layout, fact.size).digest() == fact.checksums
-        if sound:
+            intact = ShardFile(file, layout, fact.size).digest() == fact.checksums
+        if intact:
             return None
     return "its bytes are not those written"
 

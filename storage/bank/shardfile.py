@@ -14,7 +14,7 @@ import numpy as np
 
 from storage.bank.layout import Layout, as_bytes
 
-FLUSHED = 2**22  # bytes after which the disk is told to begin
+FLUSHED = 2**22  # bytes after which writing to disk begins
 
 
 def write(
@@ -90,7 +90,7 @@ class ShardFile:
                     target[:] = whole[low - first : high - first]
 
     def scatter(self, start: int, rows: list[memoryview]) -> None:
-        """The bytes of rows from `start` of the file on, each to a place of its own. For layouts that scatter."""
+        """The bytes of rows from `start` of the file on, each to its own place. For layouts that scatter."""
         compressed, size = self._layout.compressor is not None, len(rows[0])
         with self._opened() as file:
             for number, first, low, high in self._spans(start, start + len(rows)):

@@ -14,8 +14,8 @@ class Share:
     """What rank `rank` of `world` uses of each epoch of `pairs` pairs: as many as every other rank.
 
     An epoch is a line of all pairs in random order, of which rank r has the ceil(pairs / world) places from
-    r * ceil(pairs / world) on. Where that is more than there are, the line begins anew: of an epoch at most world - 1
-    pairs are used twice, and none is left out.
+    r * ceil(pairs / world) on. Beyond the last pair the order starts again: an epoch uses at most world - 1 pairs twice
+    and leaves none out.
     """
 
     pairs: int

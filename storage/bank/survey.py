@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.bank.facts import COMPLETE, FACTS, INDEX, BankFacts, Identity, read_json
-from storage.errors import InputError
+from storage.errors import MissingError
 
 
 class Survey(NamedTuple):
@@ -21,10 +21,10 @@ class Survey(NamedTuple):
 
 
 def survey(path: Path) -> Survey:
-    """Look at the bank `path`. Raises InputError where there is none, DamageError where its facts are not readable."""
+    """Look at the bank `path`. Raises MissingError if there is none, DamageError if its facts are not readable."""
     path = Path(path)
     if not (path / FACTS).is_file():
-        raise InputError(f"a bank is a directory with a {FACTS}", str(path), "Give the path of one.")
+        raise MissingError(f"A bank must be a directory with a {FACTS}", str(path), "Give the path of one.")
     found = read_json(path / FACTS, Identity)
     complete = sum(1 for _ in (path / COMPLETE).glob("*.json"))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

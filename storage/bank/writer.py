@@ -40,7 +40,7 @@ THREADS = 4  # that convert, round and compress chunks
 
 
 class BankWriter:
-    """Creates the bank `path`, or continues it. Processes may share a bank, each writing shards of its own.
+    """Creates the bank `path`, or continues it. Processes may share a bank, each writing its own shards.
 
     The bytes follow from facts and values alone, whatever the order of shards and the number of processes. Raises
     InputError where another bank, of other facts or arrays, was begun at `path`, DamageError where none can tell which.
@@ -60,7 +60,9 @@ class BankWriter:
             theirs, ours = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (found, identity))
             changed = ", ".join(f"{k}: {theirs[k]!r} there, {ours[k]!r} now" for k in ours if theirs[k] != ours[k])
             remedy = "Use the old settings, or remove that directory to begin a new bank."
-            raise InputError(f"the bank {self.path} is continued with the facts it was begun with", changed, remedy)
+            raise InputError(
+                f"The bank {self.path} must be continued with the settings that it was begun with", changed, remedy
+            )
         self._checked = found.checksum is not None
         if not begun:
             self._restore_metadata(identity)
@@ -77,7 +79,7 @@ class BankWriter:
     def write(self, index: int, **values: np.ndarray) -> None:
         """Write shard `index`: for each array its rows start to stop - 1. On return they are on the disk, and recorded.
 
-        A record follows what it vouches for, and is itself forced to the disk with the next shard. So a power cut may
+        A record follows its files, and is itself forced to the disk with the next shard. So a power cut may
         take or tear the last one, or names of the last files: then that shard does not count, and is written again.
 
         Raises ValueError for a wrong array or shape, StageFailed for values that are not finite in the bank's type.
@@ -144,8 +146,8 @@ class BankWriter:
             if (self.path / FACTS).is_file():
                 return False
             if self.path.is_dir() and any(self.path.iterdir()):
-                remedy = "Remove it to begin the bank anew, or choose another directory."
-                raise InputError("a bank begins in an empty directory", str(self.path), remedy) from None
+                remedy = "Remove it, or choose another directory."
+                raise InputError("A bank must begin in an empty directory", str(self.path), remedy) from None
             raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)

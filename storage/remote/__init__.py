@@ -3,11 +3,9 @@
 <url>/artifacts/<stage>/<fingerprint>/artifact.json          the manifest, put last: without it there is no artifact
 <url>/artifacts/<stage>/<fingerprint>/<content>/<path>       its files; a bank in it is plain Zarr v3
 
-`content` is a digest of the manifest's list of files (paths, sizes, SHA-256). So whoever sends the same bytes sends
-them to the same place, whoever made other bytes of the same fingerprint to another, and a file that is there with its
-size need not be sent again: objects appear whole or not at all, and nobody sends a file that is not as its manifest
-says.
-Local directories stay the place to work in.
+`content` is a digest of the manifest's list of files (paths, sizes, SHA-256). So the same bytes go to the same
+place, other bytes of the same fingerprint to another. A file that is there with its size is not sent again: objects
+appear whole or not at all, and a file is sent only if it is as its manifest says. Work happens in local directories.
 """
 
 from storage.remote._errors import RemoteError as RemoteError

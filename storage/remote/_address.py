@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from storage.errors import InputError
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -18,10 +18,10 @@ RETRIES, FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 6, 0.2, 8.0, 120.0
 
 
 def parse(url: str) -> tuple[str, str]:
-    """Bucket and prefix of a URL, the prefix without slashes around it. Raises InputError for any other URL."""
+    """Bucket and prefix of a URL, the prefix without slashes around it. Raises UsageError for any other URL."""
     match = URL.fullmatch(url)
     if match is None or {".", ".."} & set(url.split("/")):
-        raise InputError(
+        raise UsageError(
             "A remote is s3://bucket or s3://bucket/prefix",
             url,
             "Other servers than Amazon's are named "
@@ -31,13 +31,13 @@ def parse(url: str) -> tuple[str, str]:
 
 
 def client(url: str) -> S3Store:
-    """A client for what lies below `url`. Nothing is asked yet. Raises InputError for a URL, or without obstore."""
+    """A client for what lies below `url`. Nothing is asked yet. Raises UsageError for a URL, or without obstore."""
     bucket, prefix = parse(url)
     try:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
     except ImportError:
-        raise InputError(
+        raise UsageError(
             "Object storage needs obstore", url, "Install it: pip install -e '.[s3]' in the project's folder"
         ) from None
     try:
@@ -61,6 +61,6 @@ def client(url: str) -> S3Store:
             },
         )
     except (BaseError, ValueError) as error:
-        raise InputError(
-            "The AWS_* variables must be sound", str(error).partition("\n")[0], "Correct the one named"
+        raise UsageError(
+            "The AWS_* variables must be valid", str(error).partition("\n")[0], "Correct the one named"
         ) from None

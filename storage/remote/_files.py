@@ -19,7 +19,7 @@ PART = 16 * 2**20  # bytes in one request: a larger file goes as a multipart upl
 AT_ONCE = 2  # parts of one file on their way
 DIFFERS = "its bytes are not those recorded (SHA-256)"
 
-Moment = Callable[[int], None]  # told of so many bytes more; may raise to leave
+Moment = Callable[[int], None]  # called with the number of further bytes; may raise to stop
 
 
 def send(store: S3Store, key: str, where: str, file: Path, record: FileRecord, moment: Moment) -> None:
@@ -73,7 +73,7 @@ def require(store: S3Store, key: str, where: str, record: FileRecord, take: Call
 
 
 REPAIR = (
-    "`flowctl verify --remote --repair` replaces it from this store, or takes the artifact out, to be made anew "
+    "`flowctl verify --remote --repair` replaces it from this store, or takes the artifact out, to be rebuilt "
     "or sent again by a machine that has it"
 )
 
@@ -91,4 +91,4 @@ def _parts(stream, file: Path, record: FileRecord, moment: Moment) -> Iterator[b
 
 def _require_sound(file: Path, size: int, digest: str, record: FileRecord) -> None:
     if (size, digest) != (record.size, record.sha256):
-        raise DamageError(str(file), DIFFERS, "`flowctl verify --repair` makes it anew")
+        raise DamageError(str(file), DIFFERS, "Rebuild it: `flowctl verify --repair`")

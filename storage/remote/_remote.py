@@ -109,8 +109,8 @@ class Remote:
     def fetch(self, artifact: Artifact, aside: Path, moment: _files.Moment = lambda size: None) -> None:
         """Make the directory `aside` the artifact's files, each held against its SHA-256; `publish` makes it one.
 
-        What an earlier, killed call has fetched into it is used. `moment` is told of bytes as they come, and may raise
-        to leave. Raises DamageError that names the object which is not as recorded.
+        What an earlier, killed call has fetched into it is used. `moment` is called with bytes as they come, and
+        may raise to stop. Raises DamageError that names the object which is not as recorded.
         """
         for path, flaw in self._missing(artifact).items():
             raise DamageError(self.address(artifact, path), flaw, REPAIR)
@@ -139,7 +139,7 @@ class Remote:
 
         One of other bytes that is there is replaced if it was made before this one, or if `replace`; else it is left
         as it is. A call after one that was killed sends what is missing. Two at once do no harm: the last manifest
-        counts, and its files are whole. `moment` is told of bytes as they go, and may raise to leave.
+        counts, and its files are whole. `moment` is called with bytes as they go, and may raise to stop.
 
         Raises DamageError, before anything can be believed, if a local file is not as recorded.
         """
@@ -168,7 +168,7 @@ class Remote:
             ),
             ahead,
         )
-        with asking(self.url):  # not the file of that name: it may be that of another by now, whose files nobody sent
+        with asking(self.url):  # not the file of that name: it may be that of another by now, whose files were not sent
             obstore.put(
                 self._store,
                 _manifest(artifact.stage, artifact.fingerprint),
@@ -216,7 +216,7 @@ def _later(one: Artifact, other: Artifact) -> bool:
     """Whether one was made after the other.
 
     An upload may fail or be killed, and a run or a repair may have no remote: what tells that this machine has made
-    the artifact anew since is in the manifests alone. No two machines can go on replacing each other's.
+    the artifact since is in the manifests alone. No two machines can go on replacing each other's.
     """
     return one.provenance.created > other.provenance.created  # ISO 8601 in UTC, all of one form
 
@@ -236,17 +236,17 @@ def _serialised(moment: _files.Moment) -> _files.Moment:
     """The same, for several threads."""
     lock = threading.Lock()
 
-    def told(size: int) -> None:
+    def count(size: int) -> None:
         with lock:
             moment(size)
 
-    return told
+    return count
 
 
 def _in_threads(work: Callable[[FileRecord], None], records: Iterable[FileRecord]) -> None:
     """`work` for each, several at once. The first exception ends it, once what is on its way has ended.
 
-    Each has the caller's context variables: whoever is told of progress may look for the run that it belongs to.
+    Each has the caller's context variables: a progress callback can find the run that it belongs to.
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
         ahead = [pool.submit(copy_context().run, work, record) for record in records]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, DataError, InputError, MissingError
 from storage.imageset import ImageSet, Split, write_imageset
 
 
@@ -75,36 +75,37 @@ def test_a_killed_writer_leaves_nothing_that_opens(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rule"),
+    ("changes", "got"),
     [
-        ({"train": Split(np.zeros((4, 1, 4, 5), np.uint8), np.zeros(4, np.int64))}, r"train of 'toy' are uint8"),
-        ({"train": Split(np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.int64))}, r"\(N, C, S, S\)"),
-        ({"test": Split(np.zeros((4, 1, 4, 4), np.float32), np.zeros(4, np.int64))}, r"float32"),
-        ({"test": Split(np.zeros((0, 1, 4, 4), np.uint8), np.zeros(0, np.int64))}, "at least one"),
-        ({"levels": 16}, "below 16"),
-        ({"levels": 1}, "2 to 256 levels"),
-        ({"levels": 257}, "2 to 256 levels"),
-        ({"classes": ["a"]}, "0 to 0"),
-        ({"classes": ["a", "a"]}, "distinct"),
+        ({"train": Split(np.zeros((4, 1, 4, 5), np.uint8), np.zeros(4, np.int64))}, "uint8 (4, 1, 4, 5)"),
+        ({"train": Split(np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.int64))}, "uint8 (4, 4, 4)"),
+        ({"test": Split(np.zeros((4, 1, 4, 4), np.float32), np.zeros(4, np.int64))}, "float32 (4, 1, 4, 4)"),
+        ({"test": Split(np.zeros((0, 1, 4, 4), np.uint8), np.zeros(0, np.int64))}, "uint8 (0, 1, 4, 4)"),
+        ({"levels": 16}, 16),
+        ({"levels": 1}, 1),
+        ({"levels": 257}, 257),
+        ({"classes": ["a"]}, "0 to 1"),
+        ({"classes": ["a", "a"]}, ["a", "a"]),
         ({"classes": None}, "no class names"),
         ({"train": split(30, labels=False)}, "no labels"),
-        ({"train": split(30)._replace(labels=np.zeros(29, np.int64))}, r"int64 \(30,\)"),
-        ({"train": split(30)._replace(labels=np.zeros(30, np.int32))}, "int32"),
+        ({"train": split(30)._replace(labels=np.zeros(29, np.int64))}, "int64 (29,)"),
+        ({"train": split(30)._replace(labels=np.zeros(30, np.int32))}, "int32 (30,)"),
         ({"train": split(30)._replace(labels=np.full(30, -1))}, "-1 to -1"),
-        ({"test": split(10, size=6)}, "one shape"),
+        ({"test": split(10, size=6)}, {"train": (1, 4, 4), "test": (1, 6, 6)}),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(tmp_path, changes, rule):
-    with pytest.raises(InputError, match=rule):
+def test_parts_that_do_not_fit_are_refused(tmp_path, changes, got):
+    with pytest.raises(DataError) as error:
         write(tmp_path / "set", **changes)
+    assert error.value.value == got
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_image_set_is_neither_opened_nor_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"zarr\.json"):
+    with pytest.raises(MissingError):
         ImageSet.open(tmp_path)
-    with pytest.raises(InputError, match="replaces nothing"):
+    with pytest.raises(InputError):
         write(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
@@ -177,21 +178,22 @@ def test_a_set_without_either_is_its_own_original(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pair", "rule"),
+    ("pair", "got"),
     [
-        ((latents(29), latents(10)), "as many as its images"),
-        ((latents(90), latents(10)), "as many as its images"),
-        ((latents(30), latents(20)), "latents of test.*as many as its images"),
-        ((latents(30).astype(np.float64), latents(10)), "float32"),
-        ((latents(30)[..., :1], latents(10)), "float32"),
-        ((latents(30), latents(10, size=4)), "one shape"),
-        ((np.where(latents(30) > 3, np.nan, latents(30)), latents(10)), "finite"),
+        ((latents(29), latents(10)), "29 of 30 images"),
+        ((latents(90), latents(10)), "90 of 30 images"),
+        ((latents(30), latents(20)), "20 of 10 images"),
+        ((latents(30).astype(np.float64), latents(10)), "float64 (30, 4, 2, 2)"),
+        ((latents(30)[..., :1], latents(10)), "float32 (30, 4, 2, 1)"),
+        ((latents(30), latents(10, size=4)), {"train": (4, 2, 2), "test": (4, 4, 4)}),
+        ((np.where(latents(30) > 3, np.nan, latents(30)), latents(10)), "1 of 480 values"),
     ],
 )
-def test_latents_that_do_not_fit_are_refused(tmp_path, pair, rule):
+def test_latents_that_do_not_fit_are_refused(tmp_path, pair, got):
     assert latents(30).max() > 3
-    with pytest.raises(InputError, match=rule):
+    with pytest.raises(DataError) as error:
         write(tmp_path / "set", latents=pair)
+    assert error.value.value == got
     assert not list(tmp_path.iterdir())
 
 
@@ -211,11 +213,11 @@ def test_sets_of_before_open_as_they_were(tmp_path):
     """They say nothing of conditions."""
     import zarr
 
-    from storage.imageset import _digest
+    from storage.checksummed_json import json_digest
 
     path = write(tmp_path / "set")
     group = zarr.open_group(str(path))
     facts = {key: value for key, value in group.attrs.items() if key not in ("conditional", "digest")}
-    group.attrs.put({**facts, "digest": _digest(facts)})
+    group.attrs.put({**facts, "digest": json_digest(facts)})
     found = ImageSet.open(path)
     assert found.classes == ["a", "b"] and found.levels == 17 and len(found.train.labels) == 30

@@ -6,18 +6,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Positive, Seeded, Share
+
+WithinClasses = Annotated[
+    bool, AddedLater(True), Field(description="couple within each class; false couples across all classes")
+]
 
 
 class _Coupling(Config):
     @property
     def banked(self) -> bool:
-        """Whether a teacher's noises are needed."""
+        """Whether it needs a bank of the teacher's noise."""
         return False
 
 
 class Independent(_Coupling):
-    """Fresh noise for each image, whatever it is."""
+    """Fresh noise for each image."""
 
     kind: Literal["independent"] = "independent"
 
@@ -27,6 +32,7 @@ class MinibatchOT(_Coupling):
 
     kind: Literal["ot"] = "ot"
     batch: Positive | None = Field(None, description="images assigned together; the training batch unless given")
+    within_classes: WithinClasses = True
 
 
 class Entropic(_Coupling):
@@ -34,27 +40,31 @@ class Entropic(_Coupling):
 
     kind: Literal["entropic"] = "entropic"
     batch: Positive | None = Field(None, description="images coupled together; the training batch unless given")
-    regularisation: float = Field(0.1, gt=0, description="in units of the spread of costs; 0.01 is all but exact")
+    regularisation: float = Field(0.1, gt=0, description="relative to the spread of costs; 0.01 is almost exact")
+    within_classes: WithinClasses = True
 
 
 class Loom(_Coupling):
     """LOOM-CFM: an assignment of the whole set, refined from minibatch to minibatch."""
 
     kind: Literal["loom"] = "loom"
-    batch: Positive | None = Field(None, description="images that exchange noises; the training batch unless given")
-    noises_per_image: Positive = Field(1, description="noises kept for each image")
+    batch: int | None = Field(None, ge=2, description="images that exchange noises; the training batch unless given")
+    noises_per_image: Positive = Field(1, description="noises assigned to each image")
     refine: Literal["training", "before", "never"] = Field(
-        "training", description="while the student trains; to convergence before it; or not at all"
+        "training", description="during the training; before it, to convergence; or never"
     )
-    epochs: Positive = Field(200, description="of refinement before training, at most")
+    epochs: Positive = Field(200, description="largest number of epochs of refinement before training")
     tolerance: float = Field(0.001, gt=0, lt=1, description="share of reassigned images that counts as converged")
     interpolate: Share = Field(1.0, description="probability of an image's own noise; else fresh noise, used once")
-    start: Literal["noise", "bank"] = Field("noise", description="begin with fresh noises, or with the teacher's")
+    within_classes: WithinClasses = True
+    start: Literal["noise", "bank"] = Field("noise", description="start from fresh noise, or from the teacher's bank")
 
     @model_validator(mode="after")
     def _bank_has_its_draws(self) -> Loom:
         if self.start == "bank" and self.noises_per_image != 1:
-            raise ValueError("a bank has bank.draws_per_image noises for each image: leave noises_per_image out")
+            raise ValueError(
+                "with start: bank, bank.draws_per_image sets the noises of an image: leave noises_per_image out"
+            )
         return self
 
     @property
@@ -72,16 +82,20 @@ class Potentials(Seeded):
     """The fit of semidiscrete transport's potentials."""
 
     batch: Positive = Field(512, description="noises in one step of the ascent")
-    passes: float = Field(60.0, gt=0, description="of as many noises as there are images; the end at the latest")
-    tolerance: float = Field(0.05, gt=0, description="chi^2 of the cells' masses to end at")
+    passes: float = Field(60.0, gt=0, description="largest number of passes, each of as many noises as images")
+    tolerance: float = Field(0.05, gt=0, description="stop at this chi^2 of the cells' masses")
+    within_classes: WithinClasses = True
 
 
 class NFM(_Coupling):
-    """The teacher's noise of each image: from the bank, or asked for anew at each step."""
+    """The teacher's noise of each image: from the bank, or computed at each step."""
 
     kind: Literal["nfm"] = "nfm"
-    online: bool = Field(False, description="ask the teacher at each step; the bank then serves to measure it only")
-    independent: Share = Field(0.0, description="share of images that get fresh noise instead")
+    online: bool = Field(False, description="run the teacher at each step; the bank then only measures it")
+    independent: Share = Field(0.0, description="share of images with fresh noise instead")
+    soften: Annotated[Share, AddedLater(0.0)] = Field(
+        0.0, description="s of z' = sqrt(1 - s^2) z + s eps: fresh noise eps blended into each noise"
+    )
 
     @property
     def banked(self) -> bool:

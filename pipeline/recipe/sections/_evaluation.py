@@ -1,4 +1,4 @@
-"""What is measured, of which samples."""
+"""The evaluation: which samplers, which metrics, how many samples."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Sweep(Config):
     In a recipe `guidance` and `ema` may be lists: they stand for a sweep of each value, or of each pair of values.
     """
 
-    solver: Solver = "euler"
-    grid: Grid = "quadratic"
-    nfe: tuple[Positive, ...] = Field((), description="network calls; none for dopri5, which chooses by itself")
-    guidance: float = Field(1.0, ge=0)
+    solver: Solver = Field("euler", description="of the ODE")
+    grid: Grid = "uniform"
+    nfe: tuple[Positive, ...] = Field((), description="network calls; leave it out for dopri5, which chooses them")
+    guidance: float = Field(1.0, ge=0, description="weight of classifier-free guidance; 1 for none")
     ema: Annotated[str | None, AddedLater(None)] = Field(
         None, description="which average of the weights: a name in training.averages, such as power-0.05"
     )
@@ -39,25 +39,29 @@ class Sweep(Config):
 class Likelihood(Config):
     """Bits per dimension of held-out images under the student's ODE."""
 
-    images: int = Field(256, ge=2, description="of the test split, or all there are; two at least, for an error")
-    probes: int = Field(4, ge=2, description="of Hutchinson's estimate of the divergence; two at least, for its error")
+    images: int = Field(256, ge=2, description="images of the test split, at most; two or more, for the error")
+    probes: int = Field(
+        4, ge=2, description="probes of Hutchinson's estimate of the divergence; two or more, for its error"
+    )
     tolerance: float = Field(1e-3, gt=0, lt=1, description="of dopri5, relative and absolute")
 
 
 class Evaluation(Seeded):
-    """Frechet distance against network calls, and what else is asked for."""
+    """Frechet distance against network calls, and optional metrics."""
 
-    samples: int = Field(ge=16)
-    student: tuple[Sweep, ...] = Field(min_length=1)
-    onestep: tuple[Sweep, ...] = ()
-    teacher: bool = True
-    likelihood: Annotated[Likelihood | None, AddedLater(None)] = Field(None, description="left out unless given")
+    samples: int = Field(ge=16, description="generated images of each sampler")
+    student: tuple[Sweep, ...] = Field(min_length=1, description="samplers of the student")
+    onestep: tuple[Sweep, ...] = Field((), description="samplers of the one-step student")
+    teacher: bool = Field(True, description="also measure the teacher's samples")
+    likelihood: Annotated[Likelihood | None, AddedLater(None)] = Field(
+        None, description="bits per dimension of the student; off unless given"
+    )
     reflow: Annotated[tuple[Sweep, ...], AddedLater(())] = Field(
-        (), description="of the student of every round of reflow"
+        (), description="samplers of the student of every round of reflow"
     )
     metrics: Annotated[tuple[Metric, ...], AddedLater(())] = Field(
         (),
-        description="beside the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
+        description="besides the Frechet distance, on the same samples; all but inception-score use at most 10,000 "
         "features of each side, 82 MB of Inception's",
     )
 
@@ -75,18 +79,18 @@ class Evaluation(Seeded):
             bad = [nfe for nfe in sweep.nfe if nfe % unit]
             if bad:
                 guided = (
-                    f" under guidance {sweep.guidance:g}, which asks the network twice," if sweep.guidance != 1 else ""
+                    f" under guidance {sweep.guidance:g}, which calls the network twice," if sweep.guidance != 1 else ""
                 )
                 raise ValueError(
-                    f"the network calls of {sweep.solver}{guided} are multiples of {unit}, not {bad[0]}: "
-                    "change nfe, or give this guidance a sweep of its own"
+                    f"the network calls of {sweep.solver}{guided} must be multiples of {unit}, got {bad[0]}: "
+                    "change nfe, or give this guidance a separate sweep"
                 )
         return self
 
     @model_validator(mode="after")
     def _metrics_have_enough(self) -> Evaluation:
         if len(set(self.metrics)) < len(self.metrics):
-            raise ValueError("evaluation.metrics names each metric once")
+            raise ValueError("evaluation.metrics must name each metric once")
         if "kid" in self.metrics and self.samples < FEWEST_FOR_KID:
             raise ValueError(f"kid needs {FEWEST_FOR_KID} samples or more: raise evaluation.samples")
         return self
@@ -98,5 +102,5 @@ def _spelt_out(sweep: Any) -> list[Any]:
         return [sweep]
     lists = {key: sweep[key] for key in ("ema", "guidance") if isinstance(sweep.get(key), (list, tuple))}
     if any(not values for values in lists.values()):
-        raise ValueError("a list of guidance or ema has one value or more: leave the field out for the default")
+        raise ValueError("a list of guidance or ema must have one value or more: leave the field out for the default")
     return [{**sweep, **dict(zip(lists, values, strict=True))} for values in product(*lists.values())]

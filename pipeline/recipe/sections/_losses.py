@@ -21,21 +21,25 @@ class PseudoHuber(Config):
     """Squared for small errors of an image, the norm for large ones (Lee et al. 2024, arXiv 2405.20320, sec. 4.2)."""
 
     kind: Literal["pseudo-huber"] = "pseudo-huber"
-    c: float = Field(0.00054, gt=0, description="where it turns: at a norm of c times the number of dimensions")
+    c: float = Field(
+        0.00054,
+        gt=0,
+        description="scale where it changes from squared to linear: a norm of c times the number of dimensions",
+    )
 
 
 class LpipsHuber(Config):
-    """LPIPS of the image that the velocity leads to, and pseudo-Huber far from the noise; LPIPS alone at t = 1."""
+    """LPIPS of the image predicted from the velocity, and pseudo-Huber far from the noise; LPIPS alone at t = 1."""
 
     kind: Literal["lpips-huber"] = "lpips-huber"
-    network: Literal["vgg", "alex"] = "vgg"
+    network: Literal["vgg", "alex"] = Field("vgg", description="image classifier that LPIPS compares features of")
     features: Annotated[Path, NotFingerprinted] = Field(
         description="weights of the image classifier, as torchvision publishes them; their content counts"
     )
     linear: Annotated[Path, NotFingerprinted] = Field(
         description="weights of LPIPS' linear layers, version 0.1, as published; their content counts"
     )
-    size: Positive = Field(224, ge=32, description="side that images are resized to before they are looked at, pixels")
+    size: Positive = Field(224, ge=32, description="side of the images that LPIPS compares, pixels")
     c: float = Field(0.00054, gt=0, description="of the pseudo-Huber part")
 
 

@@ -15,11 +15,13 @@ class UNet(Config):
 
     kind: Annotated[Literal["unet"], AddedLater("unet")] = "unet"
     base: Positive = Field(description="channels at full resolution")
-    multipliers: tuple[Positive, ...] = Field(min_length=1)
-    blocks: Positive = 2
+    multipliers: tuple[Positive, ...] = Field(
+        min_length=1, description="channels of each level, in units of base; a level halves the resolution"
+    )
+    blocks: Positive = Field(2, description="residual blocks of each level")
     attention: tuple[Positive, ...] = Field((16,), description="resolutions with self-attention")
-    head_channels: Positive = 64
-    dropout: Fraction = 0.1
+    head_channels: Positive = Field(64, description="channels of an attention head")
+    dropout: Fraction = Field(0.1, description="probability of dropping a feature while training")
 
 
 class DiT(Config):
@@ -30,8 +32,8 @@ class DiT(Config):
     patch: Positive = Field(2, description="side of a patch, pixels; a patch is one token")
     width: Positive = Field(384, description="features of a token")
     depth: Positive = Field(12, description="transformer blocks")
-    heads: Positive = 6
-    dropout: Fraction = 0.0
+    heads: Positive = Field(6, description="attention heads; must divide width")
+    dropout: Fraction = Field(0.0, description="probability of dropping a feature while training")
 
 
 def _kind(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pairs that a student induces, and what is trained on them: rounds of reflow, and a student of few steps."""
+"""Pairs that a student generates, and what is trained on them: rounds of reflow and a student of few steps."""
 
 from __future__ import annotations
 
@@ -18,42 +18,37 @@ MOST_ROUNDS = 9
 class Pairs(Seeded):
     """(z, ODE(z)) from the student."""
 
-    count: Positive
-    solver: Solver = "euler"
-    grid: Grid = "quadratic"
-    nfe: Positive | None = Field(8, description="network calls for each pair; null for dopri5, which chooses by itself")
-    guidance: float = Field(1.0, ge=0)
-    dtype: Literal["float32", "float16"] = "float32"
-    shard: Positive = 4096
+    count: Positive = Field(description="number of pairs")
+    solver: Solver = Field("euler", description="of the ODE")
+    grid: Grid = "uniform"
+    nfe: Positive | None = Field(8, description="network calls for each pair; null for dopri5, which chooses them")
+    guidance: float = Field(1.0, ge=0, description="weight of classifier-free guidance; 1 for none")
+    dtype: Literal["float32", "float16"] = Field("float32", description="type that pairs are stored in")
+    shard: Positive = Field(4096, description="pairs in one shard file: a crash loses at most one shard")
+    intervals: Annotated[Positive, AddedLater(1)] = Field(
+        1, description="parts of each path whose ends are stored; follows from onestep.steps, leave it out"
+    )
+    forward: Annotated[bool, AddedLater(False)] = Field(
+        False, description="also carry the training images to their noise; follows from mix.forward, leave it out"
+    )
 
     @model_validator(mode="after")
     def _calls_where_they_can_be_chosen(self) -> Pairs:
         if (self.solver == "dopri5") != (self.nfe is None):
-            raise ValueError(
-                "nfe is the number of calls of a fixed-step solver, and null for dopri5, which chooses by itself"
-            )
+            raise ValueError("nfe must be a number for a fixed-step solver, and null for dopri5")
         return self
-
-
-class Trajectories(Pairs):
-    """What the stage pairs is given where more is wanted of it; `Recipe.section` fills it in."""
-
-    intervals: Annotated[Positive, AddedLater(1)] = Field(
-        1, description="of each path, whose ends are kept: onestep.steps"
-    )
-    forward: Annotated[bool, AddedLater(False)] = Field(
-        False, description="also carry the training images to their noise"
-    )
 
 
 class Mix(Config):
     """Which pairs a round is trained on."""
 
-    forward: Share = Field(0.0, description="share of pairs that begin with a training image; the rest with noise")
+    forward: Share = Field(
+        0.0, description="share of pairs that start from a training image; the others start from noise"
+    )
 
 
 class Reflow(Seeded):
-    """A student trained over all t on the pairs of the one before, from its weights (Liu et al. 2023, 2209.03003)."""
+    """A student trained over all t on pairs of the previous student, from its weights (Liu et al. 2023, 2209.03003)."""
 
     time: Time = UniformTime()
     loss: Loss = SquaredError()
@@ -75,7 +70,7 @@ class Round(Reflow):
 class OneStep(Seeded):
     """A student trained on pairs from the last one's weights: over all t (reflow), or to go `steps` steps (distil)."""
 
-    mode: Literal["reflow", "distil"]
+    mode: Literal["reflow", "distil"] = Field(description="reflow: train over all t; distil: train for `steps` steps")
     steps: Annotated[Positive, AddedLater(1)] = Field(
         1, le=64, description="Euler steps on the uniform grid; 1 for reflow"
     )
@@ -86,5 +81,5 @@ class OneStep(Seeded):
     @model_validator(mode="after")
     def _steps_are_distilled(self) -> OneStep:
         if self.mode == "reflow" and self.steps != 1:
-            raise ValueError("steps are those that a student is distilled to: set mode to distil, or leave steps out")
+            raise ValueError("steps needs mode distil: set mode to distil, or leave steps out")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Fraction, Seeded
@@ -24,23 +24,35 @@ class OptimalTransportPath(Config):
     """The straight path that ends in data with a little noise (Lipman et al. 2023, arXiv 2210.02747, eq. 20)."""
 
     kind: Literal["cond-ot"] = "cond-ot"
-    sigma_min: float = Field(1e-4, ge=0, lt=1)
+    sigma_min: float = Field(1e-4, gt=0, lt=1, description="standard deviation of the noise at t = 0")
 
 
 class VariancePreservingPath(Config):
     """The diffusion path of DDPM."""
 
     kind: Literal["vp"] = "vp"
-    beta_min: float = Field(0.1, gt=0)
-    beta_max: float = Field(20.0, gt=0)
+    beta_min: float = Field(0.1, gt=0, description="noise rate at t = 0")
+    beta_max: float = Field(20.0, gt=0, description="noise rate at t = 1")
+
+    @model_validator(mode="after")
+    def _rate_rises(self) -> VariancePreservingPath:
+        if self.beta_max < self.beta_min:
+            raise ValueError(f"beta_max ({self.beta_max:g}) must be at least beta_min ({self.beta_min:g})")
+        return self
 
 
 class VarianceExplodingPath(Config):
     """The diffusion path of score matching with ever larger noise."""
 
     kind: Literal["ve"] = "ve"
-    sigma_min: float = Field(0.01, gt=0)
-    sigma_max: float = Field(50.0, gt=0)
+    sigma_min: float = Field(0.01, gt=0, description="noise level at t = 0")
+    sigma_max: float = Field(50.0, gt=0, description="noise level at t = 1")
+
+    @model_validator(mode="after")
+    def _noise_grows(self) -> VarianceExplodingPath:
+        if self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max ({self.sigma_max:g}) must be above sigma_min ({self.sigma_min:g})")
+        return self
 
 
 Path = Annotated[
@@ -49,10 +61,10 @@ Path = Annotated[
 
 
 class LowResolution(Config):
-    """The image itself, so many times smaller: super-resolution (SR3, Saharia et al. 2021, arXiv 2104.07636)."""
+    """The image itself, made smaller: super-resolution (SR3, Saharia et al. 2021, arXiv 2104.07636)."""
 
     kind: Literal["low-resolution"] = "low-resolution"
-    factor: int = Field(2, ge=2, description="how many times smaller, to a side; must divide the images' side")
+    factor: int = Field(2, ge=2, description="how many times smaller each side is; must divide the images' side")
 
 
 class Student(Seeded):
@@ -62,8 +74,10 @@ class Student(Seeded):
     network: Network
     path: Path = LinearPath()
     condition: Annotated[LowResolution | None, AddedLater(None)] = Field(
-        None, description="what the network is told of the image it shall make, as further input channels"
+        None, description="information on the target image, as further input channels"
     )
     time: Time = LogitNormalTime()
-    label_drop: Fraction = 0.1
+    label_drop: Fraction = Field(
+        0.1, description="probability of training an image without its class, which guidance needs"
+    )
     training: Training

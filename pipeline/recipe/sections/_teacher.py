@@ -1,4 +1,4 @@
-"""The teacher and the bank of noises that it makes."""
+"""The teacher and its bank of noise."""
 
 from __future__ import annotations
 
@@ -14,23 +14,32 @@ from pipeline.recipe.sections._training import Training
 class Teacher(Seeded):
     """TarFlow by maximum likelihood on x + noise."""
 
-    patch: Positive
-    width: Positive
-    blocks: Positive
+    patch: Positive = Field(description="side of a patch, pixels; a patch is one token")
+    width: Positive = Field(description="features of a token")
+    blocks: Positive = Field(description="autoregressive blocks")
     layers: Positive = Field(description="transformer layers in a block")
-    head_dim: Positive = 64
-    dropout: Fraction = 0.0
-    volume_preserving: bool = False
+    head_dim: Positive = Field(64, description="features of an attention head; must divide width")
+    dropout: Fraction = Field(0.0, description="probability of dropping a feature while training")
+    volume_preserving: bool = Field(False, description="shift only, with a learned diagonal Gaussian prior")
+    log_scale_bound: Annotated[float | None, AddedLater(4.0)] = Field(
+        4.0,
+        gt=0,
+        description="a block scales a value by at most exp of this; null for no bound, as published weights need",
+    )
     noise_std: float = Field(0.05, gt=0, le=1, description="eta, for pixels in [-1, 1]")
-    dequantisation: Literal["gaussian", "uniform"] = "gaussian"
-    label_drop: Fraction = 0.1
-    guidance: float = Field(0.0, ge=0, description="of the samples that are drawn and evaluated")
+    dequantisation: Literal["gaussian", "uniform"] = Field(
+        "gaussian", description="noise added to pixels in training; couplings need gaussian"
+    )
+    label_drop: Fraction = Field(
+        0.1, description="probability of training an image without its class, which guidance needs"
+    )
+    guidance: float = Field(0.0, ge=0, description="guidance of the samples that are drawn and evaluated")
     annealed: Annotated[bool, AddedLater(False)] = Field(False, description="let guidance grow along the tokens")
     attention_temperature: Annotated[float, AddedLater(1.0)] = Field(
-        1.0, gt=0, description="of the weaker prediction that guidance moves away from; needed without classes"
+        1.0, gt=0, description="attention temperature of the weaker prediction that guidance moves away from"
     )
     temperature: Annotated[float, AddedLater(1.0)] = Field(
-        1.0, gt=0, description="of the prior that samples start from"
+        1.0, gt=0, description="temperature of the prior that samples start from"
     )
     denoise: bool = Field(True, description="remove eta from samples by Tweedie's formula")
     decoding: Literal["calibrated", "sequential"] = Field("calibrated", description="how samples are decoded")
@@ -40,7 +49,7 @@ class Teacher(Seeded):
     @model_validator(mode="after")
     def _temperature_acts(self) -> Teacher:
         if self.attention_temperature != 1 and not self.guidance:
-            raise ValueError("attention_temperature acts through guidance alone: set guidance above 0")
+            raise ValueError("attention_temperature needs guidance: set guidance above 0")
         return self
 
 
@@ -48,14 +57,14 @@ class NoiseBank(Seeded):
     """z = f(x + eta eps) / sigma_f for several draws of eps per image, in a bank."""
 
     draws_per_image: Positive = Field(description="K, noise draws per image")
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16"] = Field("float32", description="type that z is stored in")
     mantissa_bits: Annotated[int | None, AddedLater(None)] = Field(
-        None, gt=0, lt=23, description="kept of each number, so that it compresses; what they cost: docs/bank.md"
+        None, gt=0, lt=23, description="bits of each mantissa to store, so that numbers compress; see docs/bank.md"
     )
-    shard: Positive = Field(4096, description="rows in one shard file: what a crash can cost")
+    shard: Positive = Field(4096, description="rows in one shard file: a crash loses at most one shard")
 
     @model_validator(mode="after")
     def _bits_are_fewer(self) -> NoiseBank:
         if self.mantissa_bits and self.dtype == "float16" and self.mantissa_bits >= 10:
-            raise ValueError(f"float16 has 10 mantissa bits: keep fewer than these, not {self.mantissa_bits}")
+            raise ValueError(f"mantissa_bits must be below 10 for float16, got {self.mantissa_bits}")
         return self

@@ -11,9 +11,9 @@ from pipeline.recipe.sections._base import Config, Fraction, Positive
 
 
 class HalfLife(Config):
-    """An average of the weights that forgets half in so many images."""
+    """An exponential average of the weights with this half-life in images."""
 
-    images: Positive
+    images: Positive = Field(description="half-life, images")
 
     @property
     def name(self) -> str:
@@ -35,20 +35,22 @@ class Training(Config):
 
     images: Positive = Field(description="length of training")
     batch: Positive = Field(description="images in one optimizer step, over all ranks")
-    accumulate: Positive = Field(1, description="split the batch into so many parts that fit the memory")
+    accumulate: Positive = Field(1, description="parts of a batch, one after another, to save memory")
     lr: float = Field(gt=0, description="peak learning rate")
-    final_lr: float = Field(0.0, ge=0, description="where the cosine ends, and stays")
-    schedule: Literal["constant", "cosine"] = "constant"
+    final_lr: float = Field(0.0, ge=0, description="rate at the end of the cosine")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate after the warm-up")
     warmup: int = Field(0, ge=0, description="images over which the rate rises linearly")
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="Adam's decay rates of the two moments")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled decay of AdamW, per step and unit of rate")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: Positive = Field(description="half-life of the averaged weights")
     averages: Annotated[tuple[HalfLife | Power, ...], AddedLater(())] = Field(
-        (), description="further averages, kept beside; an evaluation may ask for one by its name"
+        (), description="further averages of the weights; evaluation.*.ema names one"
     )
-    optimizer: Annotated[Literal["adamw", "adam"], AddedLater("adamw")] = "adamw"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    optimizer: Annotated[Literal["adamw", "adam"], AddedLater("adamw")] = Field("adamw", description="AdamW or Adam")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="type of the activations; weights stay float32"
+    )
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Training:
@@ -56,6 +58,13 @@ class Training(Config):
             raise ValueError(f"images ({self.images}) must be at least one batch ({self.batch})")
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) must be divisible by accumulate ({self.accumulate})")
+        if 2 * self.warmup > self.images:
+            raise ValueError(
+                f"warmup ({self.warmup}) must be at most half of images ({self.images}), or the rate hardly reaches "
+                f"lr: set warmup to {self.images // 10}"
+            )
+        if self.schedule == "cosine" and self.final_lr > self.lr:
+            raise ValueError(f"final_lr ({self.final_lr:g}) must be at most lr ({self.lr:g}), where the cosine begins")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise ValueError(f"averages must differ from each other, got {', '.join(names)}")

@@ -3,15 +3,15 @@
 import pytest
 
 from flows.cli.errors import RESUME
-from pipeline.recipe.load import Unsound
+from pipeline.recipe.load import InvalidRecipe
 from storage.errors import FlowctlError, InputError, Interrupted
 from tests.flows.faults import fault
 
 WRONG_INPUT = [
     (("plan", "nfm-digts"), InputError, "nfm-digts"),
     (("plan", "missing.yaml"), InputError, "missing.yaml"),
-    (("plan", "{tiny}", "--set", "studnet.seed=1"), Unsound, None),
-    (("plan", "{tiny}", "--set", "seed=-1"), Unsound, None),
+    (("plan", "{tiny}", "--set", "studnet.seed=1"), InvalidRecipe, None),
+    (("plan", "{tiny}", "--set", "seed=-1"), InvalidRecipe, None),
     (("plan", "{tiny}", "--set", "seed"), InputError, "seed"),
     (("run", "{tiny}", "--until", "techer"), InputError, "techer"),
     (("run", "{tiny}", "--force", "reprot"), InputError, "reprot"),

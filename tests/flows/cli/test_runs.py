@@ -7,10 +7,9 @@ import time
 
 import pytest
 
-from flows.orchestration.launch import outline
 from flows.session.runs import RunRecord
 from flows.session.session import Session
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage.errors import UsageError
 from tests.flows.cli.test_lazy import _loaded

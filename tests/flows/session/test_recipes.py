@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from flows.orchestration.launch import outline
 from flows.session import recipes
 from flows.session.runs import RunRecord
 from flows.session.session import Session
-from pipeline.engine.plan import plan
-from pipeline.recipe.load import Unsound, load
+from pipeline.engine.plan import outline, plan
+from pipeline.recipe.load import InvalidRecipe, load
 from storage.errors import MissingError, UsageError
 from tests.flows.conftest import make_all
 from tests.flows.faults import fault
@@ -74,11 +73,17 @@ def test_records_that_are_torn_or_without_a_recipe_name_nothing(mine, home):
         recipes.load("mine")
 
 
+def test_a_repair_of_an_older_variant_does_not_change_what_the_name_means(mine, tiny):
+    older = load(tiny, ["name=mine", "seed=9"])
+    RunRecord(Session.open(older).store.home, older.model_dump(mode="json"), [], None, "repair").end("1 run")
+    assert recipes.load("mine") == mine
+
+
 def test_a_recorded_recipe_that_is_no_longer_valid_says_whence_it_is(mine, home):
     (path,) = (home / "runs").glob("run-*.json")
     facts = json.loads(path.read_text())
     path.write_text(json.dumps(facts | {"recipe": facts["recipe"] | {"old": 1}}))
-    with pytest.raises(Unsound) as raised:
+    with pytest.raises(InvalidRecipe) as raised:
         recipes.load("mine")
     assert raised.value.value[0].startswith("old: ")
 

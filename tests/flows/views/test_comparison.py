@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.views import comparison
-from pipeline.recipe.load import Unsound, load
+from pipeline.recipe.load import InvalidRecipe, load
 from storage.errors import MissingError, UsageError
 from storage.store import Store
 from tests.flows.conftest import ROOT, make_all
@@ -141,7 +141,7 @@ def test_a_teacher_that_is_gone_costs_a_figure_only(flowctl, finished, tiny):
         (("--plot", "x.gif"), UsageError, "x.gif"),
         (("--json", "--markdown"), UsageError, "--json and --markdown"),
         (("{tiny}",), UsageError, "tiny at seed 0"),
-        (("--set", "studnet.seed=1"), Unsound, None),
+        (("--set", "studnet.seed=1"), InvalidRecipe, None),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, kind, value, monkeypatch):
