@@ -126,16 +126,18 @@ def main(home: Path, descriptor: int) -> None:
     server.socket.close()
     server.socket = listener
     server.server_port = listener.getsockname()[1]
-    with open(_record(home), "a") as record:
-        try:
-            fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass  # another server of this store stands there
-        else:
-            record.truncate(0)
-            record.write(json.dumps({"url": _url(listener), "pid": os.getpid()}))
-            record.flush()
-        server.serve_forever()
+    threading.Thread(target=_tell, args=(_record(home), _url(listener)), daemon=True).start()
+    server.serve_forever()
+
+
+def _tell(path: Path, url: str) -> None:
+    """Write the URL where runs look it up, once no other server of this store stands there, and hold its lock."""
+    record = open(path, "a")  # noqa: SIM115 - the lock ends with this process
+    fcntl.flock(record, fcntl.LOCK_EX)
+    record.truncate(0)
+    record.write(json.dumps({"url": url, "pid": os.getpid()}))
+    record.flush()
+    threading.Event().wait()
 
 
 def _follow_parent() -> None:

@@ -51,7 +51,8 @@ def configure(debug: bool = False) -> None:
     _must_be_early()
     bypass_proxies()
     if server_url() is None:
-        _drop(os.environ)
+        for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:  # names count in any case
+            del os.environ[name]
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's
         "DO_NOT_TRACK": "1",  # the client's
@@ -117,12 +118,6 @@ def _no_source() -> type:
             return {}
 
     return NoSource
-
-
-def _drop(environment: os._Environ[str] | dict[str, str]) -> None:
-    """Remove all settings of Prefect. Their names count in any case."""
-    for name in [name for name in environment if name.upper().startswith("PREFECT_")]:
-        del environment[name]
 
 
 def _must_be_early() -> None:

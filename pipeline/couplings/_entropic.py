@@ -36,20 +36,20 @@ class Entropic:
     once on average. But within one batch some are used several times and others not at all, with a plan that is far
     from the assignment 37 % of them; `MinibatchOT` uses each exactly once.
 
-    With labels, there is one plan for each class: see `MinibatchOT`.
-
     Attributes:
         regularisation: above 0.
+        within_classes: with labels, one plan for each class: see `MinibatchOT`.
     """
 
     regularisation: float
+    within_classes: bool = True
 
-    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
-        """See `Coupling.pair`. Warns, as `plan` does."""
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """See `Coupling.noise_for`. Warns as `plan` does."""
         del rows
         z = gaussian_like(x, generator)
         partner = torch.empty(len(x), dtype=torch.long)
-        for members in groups(len(x), labels):  # (b,)
+        for members in groups(len(x), labels if self.within_classes else None):  # (b,)
             there = members.to(x.device)
             rows_of_plan = plan(x[there], z[there], self.regularisation).cpu()
             partner[members] = members[torch.multinomial(rows_of_plan, 1, generator=generator).squeeze(1)]
@@ -78,7 +78,7 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
     start = None
     for k in range(halvings, -1, -1):
         e = regularisation * 2**k * unit
-        found, facts = sinkhorn_log(
+        transport, facts = sinkhorn_log(
             weights,
             weights,
             cost,
@@ -100,4 +100,4 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
             RuntimeWarning,
             stacklevel=2,
         )
-    return found
+    return transport

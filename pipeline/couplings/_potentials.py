@@ -21,7 +21,7 @@ _REPORT_CHECKS = 4  # the reported chi^2 uses as many noises as this number of c
 
 @dataclass
 class Ascent:
-    """How far a fit is. Flat tensors, on the CPU, that `fit_potentials` changes in place; C classes in ascending order.
+    """The state of a fit: flat tensors on the CPU that `fit_potentials` changes in place; C classes in ascending order.
 
     Attributes:
         iterate: (N,) float64, the potentials at which the gradient is taken.
@@ -46,7 +46,7 @@ class Ascent:
 
 @dataclass(frozen=True)
 class Potentials:
-    """What a fit ends with.
+    """The result of a fit.
 
     Attributes:
         values: g, (N,) float64, in squared distance, in the order of the points; their mean in each class is 0.
@@ -116,7 +116,7 @@ def fit_potentials(
         passes: end of the ascent where `tolerance` is not reached before.
         tolerance: chi^2 to end at, above 0.
         on_step: called after each step with the state; may save `state.tensors()`, and may raise in order to stop.
-        state: tensors of a state saved with the same other arguments, to go on from, bit for bit as without a stop.
+        state: tensors of a state saved with the same other arguments, to resume from to the same bits.
 
     Raises:
         InputError: points or labels as `Cells` says, or a state of other points.
@@ -215,11 +215,10 @@ def _begin(cells: Cells) -> Ascent:
 def _resume(cells: Cells, state: Mapping[str, Tensor]) -> Ascent:
     ascent = Ascent(**{field.name: state[field.name].clone() for field in fields(Ascent)})
     if len(ascent.iterate) != len(cells.order) or not torch.equal(ascent.classes, cells.classes):
-        found = (len(ascent.iterate), ascent.classes.tolist())
         raise InputError(
-            f"This state is of {len(cells.order)} points of the classes {cells.classes.tolist()}",
-            found,
-            "Begin anew, or give the points of that state.",
+            f"The state must be of {len(cells.order)} points of the classes {cells.classes.tolist()}",
+            (len(ascent.iterate), ascent.classes.tolist()),
+            "Start without a state, or give the points of that state.",
         )
     return ascent
 

@@ -143,7 +143,9 @@ def _results(subject: Subject, facts: dict[str, Any]) -> str:
     evaluation = EvaluationResult.model_validate(subject.artifacts["evaluation"].metrics)
     teachers = [score for score in evaluation.scores if score.model == TEACHER]
     everything = scores if subject.model == TEACHER else [*teachers, *scores]
-    held_out = subject.artifacts["reference"].metrics["held_out"] if "reference" in subject.artifacts else None
+    reference = subject.artifacts.get("reference")
+    held_out = {} if reference is None else {reference.metrics["metric"]: reference.metrics["held_out"]}
+    held_out |= evaluation.held_out
     tables = [
         _scores(
             table(

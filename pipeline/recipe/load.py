@@ -109,7 +109,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
     keys = path.split(".")
     if not equals or not all(keys):
         raise RecipeError(
-            "An override must be section.field=value", override, "Example: --set student.training.lr=1e-4"
+            "An override must be --set section.field=value", override, "Example: --set student.training.lr=1e-4"
         )
     branch: Any = tree
     for key in keys[:-1]:

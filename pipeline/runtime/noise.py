@@ -35,8 +35,8 @@ def noise(
     """Standard Gaussian noise (N, *shape) float32, one item for each pair of `rows` and `draws`.
 
     `rows` (N,) below 2^40 and `draws` (N,) below 2^24 are integers and broadcast; `seed` has 64 bits, `stream` 31: give
-    each use of noise a different one. An item depends on (seed, stream, its row, its draw) only. Magnitudes stay below 6.77,
-    because the radius has 32 bits. Raises ValueError where an address is out of range.
+    each use of noise a different one. An item depends on (seed, stream, its row, its draw) only. Magnitudes stay below
+    6.77, because the radius has 32 bits. Raises ValueError where an address is out of range.
     """
     return _fill(seed, rows, draws, shape, stream, device, _GAUSSIAN)
 

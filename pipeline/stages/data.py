@@ -1,9 +1,4 @@
-"""Images into one image set: grey levels, labels, classes, train and test split; latents of them, if asked for.
-
-With an autoencoder the artifact holds images, their latents, and the autoencoder itself, so that no later stage needs
-anything from outside. Networks are trained on the latents as if they were images; whatever looks at samples decodes
-them first, see `decoder`.
-"""
+"""The data: images in one image set, and their latents if there is an autoencoder."""
 
 from __future__ import annotations
 
@@ -30,6 +25,14 @@ log = logging.getLogger(__name__)
 
 
 def run(job: Job) -> DataResult:
+    """Read the images of a source and write them as one image set.
+
+    Inputs: files outside of the store, or scikit-learn's digits.
+
+    Leaves: images.zarr (grey levels (N, C, H, W) uint8, labels, classes, train and test split). With `data.autoencoder`
+    also the latents and autoencoder/, so that no later stage reads anything from outside.
+    Networks are trained on latents as if they were images; see `pipeline.outputs.images.decoder` for the way back.
+    """
     config: Data = job.config
     autoencoder = None if config.autoencoder is None else _open(job, config.autoencoder)
     loaded = load(config)
@@ -75,7 +78,7 @@ def run(job: Job) -> DataResult:
 
 
 def _open(job: Job, folder: Path) -> Autoencoder:
-    """The autoencoder, after a copy of its files went into the artifact."""
+    """The autoencoder, from a copy of its files in the artifact."""
     from pipeline.data.autoencoder import Autoencoder
     from pipeline.runtime.device import prepare
 

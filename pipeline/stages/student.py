@@ -1,4 +1,4 @@
-"""The student: a velocity network trained on the couples that the recipe's coupling chooses."""
+"""The student: a velocity network trained on the pairs of the recipe's coupling."""
 
 from __future__ import annotations
 
@@ -31,24 +31,38 @@ from pipeline.training.student import finish, train
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
-SHOWN = 20  # samples in the picture of a checkpoint
-GLANCE = Sweep(solver="euler", nfe=(8,))  # how they are sampled
+PREVIEW_SAMPLES = 20  # in the picture of a checkpoint
+PREVIEW = Sweep(solver="euler", nfe=(8,))  # its sampling
 
 
 def run(job: Job) -> StudentResult | None:
+    """Train a velocity network g from scratch.
+
+    Inputs: `data`; by coupling `bank` (NFM, LOOM from the bank), `teacher` (NFM online), `potentials` (semidiscrete);
+    `source` where a second image set takes the place of noise.
+
+        (x, z) ~ coupling,  t ~ time,  x_t = a(t) x + s(t) z        minimise || g(x_t, t, c) - (a'(t) x + s'(t) z) ||^2
+
+    Conditional flow matching, Lipman et al. 2023 (arXiv 2210.02747, eq. 9), on a Gaussian path (eq. 10-11); with the
+    teacher's z on the straight path it is NFM (Berthelot et al. 2026, arXiv 2603.09014). See
+    `pipeline.flow_matching.objective`. Labels are dropped with the probability `label_drop`, for guidance.
+
+    Leaves: the network with its averages, history.jsonl; for LOOM epochs.json or refinement.json. The result has
+    figures of the coupling (`pipeline.training.coupling_diagnostics`).
+    """
     device = prepare(job.compute)
     config: Student = job.config
     data = job.inputs["data"]
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
-    wish = None if config.condition is None else config.condition.model_dump()
-    shape = networks.student_architecture(config.network, images, 0 if wish is None else images.channels)
-    network = networks.build(shape, derive(config.seed, "student", "weights"))
+    condition = None if config.condition is None else config.condition.model_dump()
+    architecture = networks.student_architecture(config.network, images, 0 if condition is None else images.channels)
+    network = networks.build(architecture, derive(config.seed, "student", "weights"))
     path = path_of_config(config.path)
     coupling = coupling_of_config(job, examples, device)
     if "source" in job.inputs:
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
-    couples = FlowBatches(
+    batches = FlowBatches(
         examples,
         coupling,
         times_of_config(config.time),
@@ -57,28 +71,27 @@ def run(job: Job) -> StudentResult | None:
         config.seed,
         config.training.batch,
         getattr(config.coupling, "batch", None),
-        condition_of(wish, images.levels),
+        condition_of(condition, images.levels),
     )
-    fitted = train(job, network, couples, config.training, device, glance(job, images, path, device))
-    if ranks.first() and couples.epochs:
-        write_json(job.out / "epochs.json", couples.epochs)
+    fitted = train(job, network, batches, config.training, device, preview(job, images, path, device))
+    if ranks.first() and batches.epochs:
+        write_json(job.out / "epochs.json", batches.epochs)
     result = finish(job, fitted, config.coupling.kind)
-    return result and result.model_copy(update=diagnose(couples, config.training.steps, device))
+    return result and result.model_copy(update=diagnose(batches, config.training.steps, device))
 
 
-def glance(job: Job, images: ImageSet, path: GaussianPath, device: torch.device) -> Callable[[nn.Module], Image]:
-    """A function that draws samples of a network in training, always of the same noise or held-out images."""
+def preview(job: Job, images: ImageSet, path: GaussianPath, device: torch.device) -> Callable[[nn.Module], Image]:
+    """A function that draws samples of a network in training, always from the same noise or held-out images."""
     decode = decoder(job.inputs["data"], device)
-    rows = torch.arange(SHOWN)
-    wish = job.config.condition
-    held_out = TargetImages.of(images, None if wish is None else wish.model_dump())
+    rows = torch.arange(PREVIEW_SAMPLES)
+    condition = job.config.condition
+    held_out = TargetImages.of(images, None if condition is None else condition.model_dump())
     labels, condition = conditioning_for(rows, images, held_out, device)
     source = source_examples(job.inputs.get("source"), images, "test")
     z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)
-    how = GLANCE
 
     def picture(network: nn.Module) -> Image:
-        made, _ = student_samples(network, z, labels, how, how.nfe[0], path, condition)
-        return labelled_rows([(job.stage, decode(made).cpu())])
+        samples, _ = student_samples(network, z, labels, PREVIEW, PREVIEW.nfe[0], path, condition)
+        return labelled_rows([(job.stage, decode(samples).cpu())])
 
     return picture

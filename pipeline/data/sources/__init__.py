@@ -57,7 +57,7 @@ class LoadedData:
 
 
 def chosen(config: DataConfig, train: Split, test: Split, classes: list[str], levels: int = 256) -> LoadedData:
-    """What `config` asks for of a data set with classes: some of them, at most so many images, a smaller size."""
+    """Apply `config` to a data set with classes: `classes`, `limit`, `small_classes` and `size`."""
     from pipeline.data.sources.shrink import shrink
     from pipeline.data.sources.split import select
     from pipeline.data.sources.text import listed
@@ -72,7 +72,7 @@ def chosen(config: DataConfig, train: Split, test: Split, classes: list[str], le
 def load(config: DataConfig, cache_dir: Path | None = None) -> LoadedData:
     """Read the source that `config` names.
 
-    Downloads are kept in the user's cache folder, and digests are computed each time; a `cache_dir` keeps both, in
+    Downloads go to the user's cache folder, and digests are computed each time; a `cache_dir` holds both, in
     place of that folder.
 
     The result follows from the source's content and the config alone. Raises DataError for anything wrong with the

@@ -133,7 +133,7 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
             image = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return _File(name, None, None, False, f"more than {MAX_PIXELS} pixels")
-    except Exception as error:  # each decoder has its own
+    except Exception as error:  # each decoder raises others
         content = format_of(data[:HEAD])
         problem = f"damaged {content}: {shown(str(error))}" if content else f"no image, it begins with {data[:8]!r}"
         return _File(name, None, None, False, problem)

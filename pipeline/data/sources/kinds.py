@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# What Pillow decodes to pixels, by its own names. Left out: EPS, PDF, WMF and EMF, which are drawings; MPEG and FLI,
-# which are films; BUFR, GRIB, HDF5, FITS and IPTC, which are containers.
+# Formats that Pillow decodes to pixels, by Pillow's names. Left out are drawings (EPS, PDF, WMF, EMF), films (MPEG and
+# FLI) and containers (BUFR, GRIB, HDF5, FITS, IPTC).
 FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),

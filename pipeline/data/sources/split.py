@@ -85,15 +85,15 @@ def select(
         rows = [part[balanced(labels[part], config.limit)] for part, labels in chosen]
     small: list[str] = []
     if classes is not None:
-        wanted = np.arange(len(classes)) if numbers is None else numbers
-        enough = np.isin(wanted, train[rows[0]]) & np.isin(wanted, test[rows[1]])
-        small = [classes[number] for number in wanted[~enough]]
+        asked = np.arange(len(classes)) if numbers is None else numbers
+        enough = np.isin(asked, train[rows[0]]) & np.isin(asked, test[rows[1]])
+        small = [classes[number] for number in asked[~enough]]
         if small and config.small_classes == "refuse":
-            value = f"{len(small)} of {len(wanted)} classes without: {listed(small)}"
+            value = f"{len(small)} of {len(asked)} classes without: {listed(small)}"
             remedy = "Add images, raise data.limit or data.test_fraction, or set data.small_classes to drop."
             raise DataError(f"Each class of {source} must have a training image and a test image", value, remedy)
         if small:
-            numbers = wanted[enough]
+            numbers = asked[enough]
             rows = [part[np.isin(labels[part], numbers)] for part, labels in zip(rows, (train, test), strict=True)]
     if len(rows[0]) < 2 or len(rows[1]) < 1:
         remedy = "Add images, or change data.test_fraction or data.limit."
@@ -109,8 +109,8 @@ def _numbers_of(names: tuple[str, ...] | None, classes: list[str] | None, source
     if classes is None:
         remedy = "Leave it out, or sort images into folders."
         raise RecipeError("data.classes must be left out for images without classes", f"{source} has none", remedy)
-    names, known = [normal(name) for name in names], [normal(name) for name in classes]
-    unknown = [name for name in names if name not in known]
+    names, all_names = [normal(name) for name in names], [normal(name) for name in classes]
+    unknown = [name for name in names if name not in all_names]
     if unknown:
         raise RecipeError(f"data.classes must name classes of {source}", unknown, f"They are {', '.join(classes)}.")
-    return np.array(sorted(known.index(name) for name in names))
+    return np.array(sorted(all_names.index(name) for name in names))

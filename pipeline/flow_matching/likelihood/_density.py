@@ -22,7 +22,7 @@ from storage.errors import InputError
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What is known of a batch after one integration.
+    """The log-densities of a batch, by one integration.
 
     Attributes:
         log_density: (B,) float64, log p(x) in nats, summed over dimensions.
@@ -50,7 +50,7 @@ def log_density(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> Likelihood:
-    """Integrate x from t = 0 to noise at t = 1 and gather its log-density on the way, by dopri5.
+    """Integrate x from t = 0 to noise at t = 1 and integrate its log-density with it, by dopri5.
 
     The step is one for the whole batch. It is chosen so that the root mean square error of a step, over the batch,
     stays below the tolerance for the states and for the log-densities alike. The probes are drawn once and stay the
@@ -59,7 +59,7 @@ def log_density(
     Args:
         velocity: (x (B, ...), t (B,)) -> (B, ...), differentiable by autograd, each row by itself (no batch norm).
             Networks should be in eval mode.
-        x: (B, ...) data, of any floating type; integrated in float32, or float64 if it is. It is left as it is.
+        x: (B, ...) data, of any floating type; integrated in float32, or float64 if it is; not changed.
         divergence: `exact`, `hutchinson`, or `auto`: exact up to `EXACT_DIMENSIONS`, 64.
         probes: K, for `hutchinson`; twice as many halve the variance at about twice the time.
         generator: a CPU generator to draw the probes with. Not needed, nor used, where the divergence is exact.
@@ -71,7 +71,7 @@ def log_density(
     """
     if x.ndim < 2 or not x.numel() or not x.is_floating_point():
         raise InputError(
-            "A density is asked of a batch (B, ...) of floating type",
+            "x must be a batch (B, ...) of floating type",
             (x.dtype, tuple(x.shape)),
             "Convert images to [-1, 1], and give one point as a batch of one.",
         )
@@ -88,31 +88,35 @@ def log_density(
 
 
 def _method(divergence: str, probes: int, generator: Generator | None, x: Tensor) -> tuple[Divergence, int]:
-    """How to find the divergence, and the number of probes it takes: 0 if exact."""
+    """The function for the divergence, and its number of probes: 0 if exact."""
     if divergence not in ("auto", "exact", "hutchinson"):
-        raise InputError("A divergence has a known name", divergence, "Choose among auto, exact, hutchinson.")
+        raise InputError("divergence must be auto, exact or hutchinson", divergence, "Choose one of these.")
     if divergence == "exact" or (divergence == "auto" and x[0].numel() <= EXACT_DIMENSIONS):
         return _divergence.exact, 0
     if probes < 1:
-        raise InputError("Hutchinson's estimate needs at least one probe", probes, "4 are usual.")
+        raise InputError("probes must be at least 1", probes, "4 are usual.")
     if generator is None:
-        raise InputError("Random probes need a generator", None, "Give torch.Generator().manual_seed(0), say.")
+        raise InputError(
+            "generator must be given for random probes", None, "Give torch.Generator().manual_seed(0), say."
+        )
     return _divergence.hutchinson(_divergence.rademacher(probes, x, generator)), probes
 
 
 def _require_differentiable(velocity: Velocity, x: Tensor) -> None:
-    """Raise where v is cut off from x: it would pass for a field without divergence, and every density be wrong."""
+    """Raise if v has no gradient by x: its divergence would be 0 and every density wrong."""
     x, t = x.clone().requires_grad_(), x.new_zeros(len(x))
     with torch.enable_grad():
         v = velocity(x, t)
     if v.shape != x.shape:
-        raise InputError(f"A velocity has the shape of its state, {tuple(x.shape)}", tuple(v.shape), "Mend the field.")
+        raise InputError(
+            f"The velocity must have the shape of its state, {tuple(x.shape)}", tuple(v.shape), "Correct the field."
+        )
     (slope,) = torch.autograd.grad(v.sum(), x, allow_unused=True) if v.requires_grad else (None,)
     if slope is None and not torch.equal(v, velocity(x.detach() + 1, t)):
         raise InputError(
-            "A density needs a velocity with a gradient",
-            "one that is cut off from x",
-            "Take torch.no_grad, torch.inference_mode or detach out of it.",
+            "The velocity must be differentiable by x",
+            "no gradient",
+            "Remove torch.no_grad, torch.inference_mode and detach from it.",
         )
 
 

@@ -4,9 +4,9 @@ from pipeline.flow_matching.solvers._base import Solver as Solver
 from pipeline.flow_matching.solvers._dopri5 import Dopri5 as Dopri5
 from pipeline.flow_matching.solvers._dopri5 import adaptive as adaptive
 from pipeline.flow_matching.solvers._field import CountedField as CountedField
+from pipeline.flow_matching.solvers._field import Guided as Guided
 from pipeline.flow_matching.solvers._field import Velocity as Velocity
 from pipeline.flow_matching.solvers._field import calls_per_evaluation as calls_per_evaluation
-from pipeline.flow_matching.solvers._field import guided as guided
 from pipeline.flow_matching.solvers._fixed_step import RK4 as RK4
 from pipeline.flow_matching.solvers._fixed_step import Euler as Euler
 from pipeline.flow_matching.solvers._fixed_step import FixedStep as FixedStep

@@ -59,11 +59,11 @@ class Data(Config):
     size: int | None = Field(
         None, ge=4, le=1024, description="side in pixels: own images are cropped and resized, others shrink"
     )
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split of its own")
-    limit: Positive | None = Field(None, description="keep only so many images of each split")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split")
+    limit: Positive | None = Field(None, description="use at most this many images of each split")
     flips: bool = Field(False, description="train on mirrored images too")
     classes: Annotated[ClassNames | None, AddedLater(None)] = Field(
-        None, description="keep these classes alone, by name; they are numbered anew in the data set's order"
+        None, description="use these classes alone, by name; labels are 0, 1, ... in the data set's order"
     )
     small_classes: Annotated[Literal["refuse", "drop"], AddedLater("refuse")] = Field(
         "refuse", description="what to do with classes that have no training image or no test image"
@@ -78,7 +78,7 @@ class Data(Config):
         "white", pattern=r"^([a-z]+|#[0-9a-f]{6})$", description="colour behind transparent pixels: a name or #rrggbb"
     )
     labels: Annotated[bool, AddedLater(True)] = Field(
-        True, description="tell the networks the classes; without, scores may still use them"
+        True, description="give networks the classes; without, scores may still use them"
     )
     autoencoder: Annotated[UserPath | None, NotFingerprinted] = Field(
         None, description="folder of a diffusers AutoencoderKL: train on its latents; its content counts"

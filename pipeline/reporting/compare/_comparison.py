@@ -45,10 +45,8 @@ class Comparison:
         if metric is not None and metric not in self.metrics:
             raise MissingError("The metric must be measured", metric, f"Choose one of {', '.join(self.metrics)}.")
         name = metric or self.metrics[0]
-        held_out = {run.held_out for run in self.runs}
-        yardstick = yardstick_of(
-            name, held_out.pop() if len(held_out) == 1 else None, self.runs[0].floor, self.runs[0].floors
-        )
+        first = self.runs[0]
+        yardstick = yardstick_of(name, first.held_out, first.floor, first.floors)
         seeds = {recipe: [run.scores for run in some] for recipe, some in _terms.by_recipe(self.runs).items()}
         return table(seeds, name, yardstick, joined=True)
 

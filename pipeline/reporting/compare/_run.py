@@ -44,7 +44,7 @@ class SeedRun(_Plain):
     protocol: str = Field(description="digest that the evaluation states, the seed of its noise included")
     floor: float
     floors: dict[str, float] = Field({}, description="two halves of the real images in the other metrics")
-    held_out: float | None = Field(None, description="Frechet distance of the held-out images: the yardstick")
+    held_out: dict[str, float] = Field({}, description="held-out to training images by metric: the yardstick")
     scores: tuple[Score, ...] = Field(min_length=1)
     curvature: float = Field(description="of the student: pipeline.metrics.straightness")
     transport_cost: float = Field(description="E |z - x|^2 per dimension, over training")
@@ -100,7 +100,9 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
         protocol=result.protocol,
         floor=result.floor,
         floors=result.floors,
-        held_out=None if reference is None else reference.metrics["held_out"],
+        held_out={reference.metrics["metric"]: reference.metrics["held_out"]} | result.held_out
+        if reference is not None
+        else result.held_out,
         scores=result.scores,
         curvature=result.curvature,
         transport_cost=student.transport_cost,

@@ -11,6 +11,7 @@ from pipeline.reporting.text.numbers import count, fixed
 
 STEPS = 4  # on an even axis
 APART = 17  # pixels between ticks of a logarithmic axis
+FACTORS = ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))  # of powers of ten
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def ticks_at(axis: Axis, values: Iterable[float], apart: float, text: Callable[[
 
 
 def log_ticks(axis: Axis, apart: float = APART, text: Callable[[float], str] | None = None) -> list[Tick]:
-    """Round numbers on a logarithmic axis: 1, 2, 5 times powers of ten where there is room, else the powers alone."""
+    """Round numbers on a logarithmic axis: as many multiples of powers of ten as there is room for."""
     powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
     ticks: list[Tick] = []
-    for factors in ((1, 2, 5), (1, 3), (1,)):
-        values = [(m * 10.0**k, k) for k in powers for m in factors if axis.low <= m * 10.0**k <= axis.high]
-        ticks = [Tick(axis.place(v), text(v) if text else fixed(v, max(0, -k))) for v, k in values]
+    for factors in FACTORS:
+        values = [float(f"{m}e{k}") for k in powers for m in factors if axis.low <= m * 10.0**k <= axis.high]
+        ticks = [Tick(axis.place(v), text(v) if text else f"{v:,g}") for v in values]
         if all(abs(a.place - b.place) >= apart for a, b in pairwise(ticks)):
             break
     return ticks
@@ -83,5 +84,5 @@ def seconds(value: float) -> str:
     """A short time with its unit, one digit: 20 µs, 5 ms, 2 s."""
     for size, unit in ((1e-6, "µs"), (1e-3, "ms")):
         if value < 999 * size:
-            return f"{fixed(value / size, 0 if value >= size else 1)} {unit}"
+            return f"{value / size:g} {unit}"
     return f"{count(value)} s"

@@ -164,10 +164,10 @@ def drawable(table: Table) -> list[tuple[Row, list[Cell]]]:
     ]
 
 
-def point_of(cell: Cell, x: float, name: str) -> Point:
+def point_of(cell: Cell, x: float, name: str, text: str = "") -> Point:
     values = cell.spread.values
     time = "" if cell.seconds is None else f", {significant(cell.seconds)} s per image"
-    return Point(x, cell.value, f"{name}, {count(cell.nfe)} calls{time}: {cell.text}", min(values), max(values))
+    return Point(x, cell.value, f"{name}, {count(cell.nfe)} calls{time}: {cell.text}", min(values), max(values), text)
 
 
 def _laid_out(figure: Figure, series: list[Series], size: str, width: int, height: int) -> Chart:
@@ -196,7 +196,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
         shape = SHAPES[number % len(SHAPES)]
         curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), tuple(marks)))
         number += not one.style
-    told = "; ".join(
+    summary = "; ".join(
         f"{one.label} goes from {significant(one.points[0].y)} to {significant(one.points[-1].y)}" for one in series
     )
     ticks = log_ticks(x, 48, figure.tick_text) if figure.ticks is None else ticks_at(x, figure.ticks, 20)
@@ -213,7 +213,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
         f"{figure.y_label} ({'lower' if figure.lower else 'higher'} is better)",
         tuple(curves),
         tuple(LevelLine(label, style, y.place(value)) for label, style, value in figure.levels if value > 0),
-        f"{figure.y_label} against {figure.x_label}, both axes logarithmic. {told}.",
+        f"{figure.y_label} against {figure.x_label}, both axes logarithmic. {summary}.",
         size,
     )
 

@@ -10,8 +10,9 @@ from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import count, fixed
 from storage.artifact import Artifact
 
-FIVE_TIMES = 5.0  # as many near samples as held-out images have by definition: suspicious
-FAR = 1.25  # samples whose median distance is so many times that of held-out images resemble no image
+CHANCE = 0.05  # share of held-out images nearer than their 5th percentile, by definition
+SUSPICIOUS = 0.1  # share of samples nearer than that: twice chance
+FAR = 1.25  # ratio of median distances, samples to held-out images, above which samples resemble no image
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ def view(result: EvaluationResult, evaluation: Artifact) -> Memorisation | None:
     if not results:
         return None
     first = results[0]
-    chance = getattr(first, "percentile", 1) / 100
     rows = [
         (
             f"{model(item.model)}{f', {count(item.nfe)} calls' if item.nfe > 1 else ''}",
@@ -43,9 +43,9 @@ def view(result: EvaluationResult, evaluation: Artifact) -> Memorisation | None:
         )
         for item in results
     ]
-    near = f"{fixed(100 * chance, 0)} %"
+    near = f"{fixed(100 * CHANCE, 0)} %"
     rows.append((f"{count(first.real)} held-out images", fixed(first.held_out[1], 3), f"{near} by definition"))
-    state, verdict = _verdict(results, chance)
+    state, verdict = _verdict(results)
     return Memorisation(
         tuple(rows),
         verdict,
@@ -61,13 +61,13 @@ def view(result: EvaluationResult, evaluation: Artifact) -> Memorisation | None:
     )
 
 
-def _verdict(results: tuple[MemorisationResult, ...], chance: float) -> tuple[str, str]:
+def _verdict(results: tuple[MemorisationResult, ...]) -> tuple[str, str]:
     """Copies are denied only for samples that could be images: noise is near to nothing."""
-    copying = [item for item in results if item.copies > FIVE_TIMES * chance]
+    copying = [item for item in results if item.copies > SUSPICIOUS]
     if copying:
         return "doubtful", (
-            f"{_the(copying)} may repeat training images: more than {fixed(100 * FIVE_TIMES * chance, 0)} % of the "
-            f"samples are as near to one as the nearest {fixed(100 * chance, 0)} % of held-out images."
+            f"{_the(copying)} may repeat training images: more than {fixed(100 * SUSPICIOUS, 0)} % of the "
+            f"samples are as near to one as the nearest {fixed(100 * CHANCE, 0)} % of held-out images."
         )
     far = [item for item in results if item.samples[1] > FAR * item.held_out[1]]
     if far:

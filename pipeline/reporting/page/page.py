@@ -13,7 +13,7 @@ from pipeline.reporting.page.charts import by_calls, by_seconds, drawn
 from pipeline.reporting.page.figures import Picture, picture
 from pipeline.reporting.page.headline import figures, headline
 from pipeline.reporting.scores.protocol import OF_A_ROW, stated
-from pipeline.reporting.scores.table import Level, Row, Table, metrics_of, table, value_held_out, yardstick_of
+from pipeline.reporting.scores.table import Level, Row, Table, metrics_of, table, yardstick_of
 from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
 from storage.artifact import Artifact
@@ -98,7 +98,8 @@ def fill(template: str, **content: Any) -> str:
 
 def tables(name: str, result: EvaluationResult, reference: Artifact | None) -> list[Table]:
     """The table of each metric, the leading one first."""
-    held_out = None if reference is None else reference.metrics["held_out"]
+    held_out = {} if reference is None else {reference.metrics["metric"]: reference.metrics["held_out"]}
+    held_out |= result.held_out
     return [
         table({name: [result.scores]}, metric, yardstick_of(metric, held_out, result.floor, result.floors))
         for metric in metrics_of(result.scores)
@@ -111,7 +112,10 @@ def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     return {
         "recipe": page["recipe"],
         "headline": page["headline"],
-        **{key: found.get(key) for key in ("protocol", "floor", "floors", "scores", "paths", "memorisation")},
+        **{
+            key: found.get(key)
+            for key in ("protocol", "floor", "floors", "held_out", "scores", "paths", "memorisation")
+        },
         "warnings": [{"stage": stage, "text": text} for stage, text in page["warnings"]],
         "stages": [
             {
@@ -133,7 +137,7 @@ def _name(row: Row | Level) -> str:
 
 
 def _how(made: Table, main: Table) -> str:
-    """What the protocol says beside that of the main table: 'Neighbours: 3.'"""
+    """What the protocol adds to that of the main table: 'Neighbours: 3.'"""
     lines = [
         f"{names.field(name)}: {plain(value)}"
         for name, value in made.protocol.items()
@@ -224,7 +228,7 @@ def _every(scores: Sequence[Score]) -> list[dict[str, str]]:
         for name in dict.fromkeys(name for score in scores for name in score.protocol)
         if name in OF_A_ROW or any(len({plain(s.protocol.get(name)) for s in some}) > 1 for some in by_metric)
     ]
-    errors, held_out = any(s.error is not None for s in scores), any(value_held_out(s) is not None for s in scores)
+    errors, held_out = any(s.error is not None for s in scores), any(s.value_held_out is not None for s in scores)
 
     def number(value: float | None) -> str:
         return "–" if value is None else fixed(value, 4)
@@ -234,7 +238,7 @@ def _every(scores: Sequence[Score]) -> list[dict[str, str]]:
         | ({"metric": s.metric} if len(by_metric) > 1 else {})
         | {"value": number(s.value)}
         | ({"standard error": number(s.error)} if errors else {})
-        | ({"to held-out images": number(value_held_out(s))} if held_out else {})
+        | ({"to held-out images": number(s.value_held_out)} if held_out else {})
         | {names.field(name): plain(s.protocol[name]) if name in s.protocol else "–" for name in varying}
         | {"seconds": fixed(s.seconds, 1)}
         | {"s per image": "–" if s.seconds_per_image is None else significant(s.seconds_per_image, 2)}

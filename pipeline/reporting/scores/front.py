@@ -17,12 +17,12 @@ def front(costs: Sequence[float], values: Sequence[float], lower: bool = True) -
     """
     sign = 1 if lower else -1
     points = [(cost, sign * value) for cost, value in zip(costs, values, strict=True)]
-    best, kept = float("inf"), set()
+    best, chosen = float("inf"), set()
     for cost, value in sorted(set(points)):  # by cost, the better first among equals
         if value < best:
             best = value
-            kept.add((cost, value))
-    return [point in kept for point in points]
+            chosen.add((cost, value))
+    return [point in chosen for point in points]
 
 
 def fronts(scores: Sequence[Score], lower: bool = True) -> list[tuple[bool, bool]]:
@@ -37,13 +37,13 @@ def fronts(scores: Sequence[Score], lower: bool = True) -> list[tuple[bool, bool
 
 
 def alike(seconds: float | None) -> float | None:
-    """A time to two significant digits, as it is told: beyond them the machine's other work decides, and no solver."""
+    """A time to two significant digits, as it is shown: further digits depend on the load of the machine."""
     return seconds and float(f"{seconds:.1e}")
 
 
 def _within(scores: Sequence[Score], costs: Sequence[float | None], lower: bool) -> list[bool]:
     """The front of those that have a cost."""
-    known = [(i, cost) for i, cost in enumerate(costs) if cost is not None]
-    on = front([cost for _, cost in known], [scores[i].value for i, _ in known], lower)
-    found = {i: kept for (i, _), kept in zip(known, on, strict=True)}
-    return [found.get(i, False) for i in range(len(scores))]
+    priced = [(i, cost) for i, cost in enumerate(costs) if cost is not None]
+    on = front([cost for _, cost in priced], [scores[i].value for i, _ in priced], lower)
+    marks = {i: chosen for (i, _), chosen in zip(priced, on, strict=True)}
+    return [marks.get(i, False) for i in range(len(scores))]

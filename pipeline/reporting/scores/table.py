@@ -48,8 +48,8 @@ class Spread:
 
     def text(self, digits: int) -> str:
         """0.250 ± 0.012: the deviation over seeds, or the one seed's standard error, or the number alone."""
-        beside = self.error if self.deviation is None else self.deviation
-        return fixed(self.mean, digits) + ("" if beside is None else f" ± {fixed(beside, digits)}")
+        width = self.error if self.deviation is None else self.deviation
+        return fixed(self.mean, digits) + ("" if width is None else f" ± {fixed(width, digits)}")
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,6 @@ class Table:
         return notes
 
 
-def value_held_out(score: Score) -> float | None:
-    """The same metric against the held-out images; None where it was not measured."""
-    return getattr(score, "value_held_out", None)
-
-
 def lower_is_better(metric: str) -> bool:
     return metric.lower().split("-")[0] not in HIGHER_IS_BETTER
 
@@ -197,15 +192,17 @@ def metrics_of(scores: Iterable[Score]) -> list[str]:
 
 
 def yardstick_of(
-    metric: str, held_out: float | None, floor: float, floors: Mapping[str, float]
+    metric: str, held_out: Mapping[str, float], floor: float, floors: Mapping[str, float]
 ) -> tuple[str, float] | None:
-    """Name and value of what real images score: held-out images; where that is not known, two halves of the others.
+    """Name and value of what real images score: held-out images; where that was not measured, two halves of the others.
 
     Two halves hold half as many images each, so that their Frechet distance is too large to be a floor.
     """
-    if not _frechet(metric):
-        return (HALVES, floors[metric]) if metric in floors else None
-    return (HALVES, floor) if held_out is None else (HELD_OUT, held_out)
+    if metric in held_out:
+        return HELD_OUT, held_out[metric]
+    if _frechet(metric):
+        return HALVES, floor
+    return (HALVES, floors[metric]) if metric in floors else None
 
 
 def settings(scores: Sequence[Score]) -> list[tuple[str, str, list[Score]]]:
@@ -339,19 +336,23 @@ def _joined(groups: _Group, shown: Mapping[str, Mapping[str, tuple[Column, ...]]
 def _cell(
     scores: Sequence[Score] | None, column: Column, digits: int, grids: Sequence[str], held_out: bool
 ) -> Cell | None:
-    values = [value_held_out(score) if held_out else score.value for score in scores or ()]
+    values = [score.value_held_out if held_out else score.value for score in scores or ()]
     if not values or None in values:
         return None
     seconds = [score.seconds_per_image for score in scores]
     other = len(grids) > 1 and any(_grid(score) not in (None, grids[0]) for score in scores)
     return Cell(
-        Spread(tuple(values), scores[0].error if len(scores) == 1 and not held_out else None),
+        Spread(tuple(values), _error(scores[0], held_out) if len(scores) == 1 else None),
         digits,
         statistics.fmean(score.nfe for score in scores),
         None if None in seconds else statistics.fmean(seconds),
         column == ADAPTIVE,
         other,
     )
+
+
+def _error(score: Score, held_out: bool) -> float | None:
+    return score.error_held_out if held_out else score.error
 
 
 def _marked(rows: tuple[Row, ...], lower: bool) -> list[Row]:

@@ -140,7 +140,7 @@ def test_bad_arguments(home, wrong):
 def test_images_of_another_set(home, tmp_path):
     other = Split(np.zeros((3, 1, 4, 4), np.uint8), None)
     write_imageset(tmp_path / "other.zarr", "other", other, other)
-    with pytest.raises(InputError, match="made of 40 images"):
+    with pytest.raises(InputError):
         BankDataset(home / "bank.zarr", 16, tmp_path / "other.zarr")
 
 

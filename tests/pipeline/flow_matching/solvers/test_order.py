@@ -104,7 +104,7 @@ def test_bad_grid(grid):
 
 
 def test_integer_state_is_refused():
-    with pytest.raises(InputError, match="floating"):
+    with pytest.raises(InputError):
         sample(rotation, torch.zeros(2, 2, dtype=torch.uint8), Euler(), 1)
 
 

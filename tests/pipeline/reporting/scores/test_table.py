@@ -87,10 +87,38 @@ def test_within_noise_of_the_best():
 
 
 def test_yardsticks():
-    assert yardstick_of("FD-classifier", 5.3, 8.5, {}) == (HELD_OUT, 5.3)
-    assert yardstick_of("FD-classifier", None, 8.5, {}) == (HALVES, 8.5)
-    assert yardstick_of("KD-classifier", 5.3, 8.5, {"KD-classifier": 0.1}) == (HALVES, 0.1)
-    assert yardstick_of("recall", 5.3, 8.5, {}) is None
+    held_out = {"FD-classifier": 5.3}
+    assert yardstick_of("FD-classifier", held_out, 8.5, {}) == (HELD_OUT, 5.3)
+    assert yardstick_of("FD-classifier", {}, 8.5, {}) == (HALVES, 8.5)
+    assert yardstick_of("KD-classifier", held_out, 8.5, {"KD-classifier": 0.1}) == (HALVES, 0.1)
+    assert yardstick_of("recall", held_out, 8.5, {}) is None
+
+
+def test_distances_to_held_out_images_stand_below_those_to_training_images():
+    found = [
+        score(model, n, value).model_copy(update={"value_held_out": held_out})
+        for model, n, value, held_out in (
+            ("student", 1, 4.0, 6.0),
+            ("student", 2, 3.0, None),
+            ("onestep", 1, 5.0, 5.5),
+            ("teacher", 0, 2.0, 2.5),
+        )
+    ]
+    made = single(found, yardstick=(HELD_OUT, 5.3))
+    assert [(row.model, row.held_out) for row in made.rows] == [
+        ("student", False),
+        ("student", True),
+        ("onestep", False),
+        ("onestep", True),
+    ]
+    assert [[cell and cell.value for cell in row.cells] for row in made.rows][:2] == [[4.0, 3.0], [6.0, None]]
+    assert [row.cells[0].best for row in made.rows] == [True, False, False, True]  # each side has its own best
+    assert [(level.model, level.value, level.held_out) for level in made.levels] == [
+        ("teacher", 2.0, False),
+        ("teacher", 2.5, True),
+        (HELD_OUT, 5.3, False),
+    ]
+    assert {cell.value for _, cell in made.measured} == {3.0, 4.0, 5.0}  # charts and headlines
 
 
 def test_one_seed():
