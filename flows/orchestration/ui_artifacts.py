@@ -19,6 +19,7 @@ from prefect.artifacts import (
 )
 from prefect.settings import temporary_settings
 
+from flows.orchestration import reports
 from flows.orchestration.server_watch import FAIL_FAST
 from flows.session import words
 from flows.session.session import Session
@@ -103,8 +104,11 @@ def _create(session: Session, states: Mapping[str, str]) -> None:
 
 
 def report_url(session: Session) -> str | None:
-    """Where a browser can open the session's report; None if nothing serves it."""
-    return None
+    """Where a browser can open the session's report; None if no `flowctl ui` of this store runs."""
+    if "report" not in session.outcomes:
+        return None
+    artifact = session.outcomes["report"].artifact
+    return reports.url_of(artifact.path(artifact.metrics["page"]), session.store.home)
 
 
 def stage_table(session: Session, states: Mapping[str, str]) -> list[dict[str, str]]:

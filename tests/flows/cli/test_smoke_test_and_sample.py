@@ -26,7 +26,9 @@ def served(monkeypatch):
     """What `ui` would become, and its environment."""
     seen = []
     monkeypatch.setattr("flows.session.settings.configure", lambda: None)
-    monkeypatch.setattr("flows.session.settings.confine", lambda home: None)
+    monkeypatch.setattr("flows.session.settings.confine", lambda home: home.mkdir())
+    monkeypatch.setattr("flows.orchestration.reports.start", lambda home, port: f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(os, "chdir", lambda folder: seen.append(folder))
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(os, "execv", lambda program, words: seen.append((words[1:], os.environ)))
     return seen
@@ -36,8 +38,9 @@ def test_ui_says_where_it_is_and_how_to_be_seen_there(flowctl, home, served):
     result = flowctl("ui", "--port", "4299")
     assert "http://127.0.0.1:4299" in result.stdout
     assert "export PREFECT_API_URL=http://127.0.0.1:4299/api" in result.stdout
-    ((words, environment),) = served
-    assert words == ["-m", "prefect", "server", "start"]
+    assert "http://127.0.0.1:4300" in result.stdout  # the reports
+    folder, (words, environment) = served
+    assert folder == home / "prefect" and words == ["-P", "-m", "prefect", "server", "start"]
     assert environment["PREFECT_SERVER_API_PORT"] == "4299" and environment["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
     assert environment["PREFECT_UI_API_URL"] == "http://127.0.0.1:4299/api"  # the port is told to the pages
 
