@@ -86,7 +86,7 @@ class Potentials(Seeded):
 
 
 class NFM(_Coupling):
-    """The teacher's noise of each image: from the bank, or asked for anew at each step."""
+    """The teacher's noise of each image: from the bank, or encoded at each step."""
 
     kind: Literal["nfm"] = "nfm"
     online: bool = Field(False, description="ask the teacher at each step; the bank then serves to measure it only")
