@@ -29,6 +29,9 @@ def compare(
             "--plot", metavar="FILE", help="The plot: .png, .svg or .pdf; compare.png unless --json is given."
         ),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page: charts, sample grids, tables.")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_: Json = False,
 ) -> None:
@@ -48,6 +51,12 @@ def compare(
         print_json(table.to_json())
     else:
         typer.echo(table.markdown() if markdown else table.text())
+    if html is not None:
+        from pipeline.reporting.compare import comparison_page
+        from storage.atomic import write_text
+
+        write_text(html, comparison_page(table, comparison.evaluations(items, Store())))
+        typer.echo(f"Page: {html}", err=json_)
     if plot is not None or not json_:
         drawn = table.plot(plot or Path("compare.png"))
         typer.echo(f"Plot: {drawn}", err=json_)

@@ -75,6 +75,16 @@ def find(item: Wanted, store: Store) -> SeedRun | None:
     return run_of(item.recipe.name, item.recipe.seed, artifacts)
 
 
+def evaluations(items: Sequence[Wanted], store: Store) -> dict[str, Artifact]:
+    """The evaluation of each recipe at the first of its seeds, by the recipe's name."""
+    found: dict[str, Artifact] = {}
+    for item in items:
+        node = finished_nodes(item.recipe, store)["evaluation"]
+        if item.recipe.name not in found and (artifact := valid_artifact(node, store)) is not None:
+            found[item.recipe.name] = artifact
+    return found
+
+
 def collect(
     items: Sequence[Wanted], store: Store, make: bool = False, tell: Callable[[str], None] = lambda text: None
 ) -> list[SeedRun]:

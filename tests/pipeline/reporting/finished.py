@@ -287,7 +287,7 @@ def recipe(
     }
     made = {}
     for role in (role for role in seconds if role not in without):
-        config = fingerprint_fields(settings.section(role))
+        config = fingerprint_fields(settings.sections()[role])
         common = {
             "config": config,
             "inputs": [r for r in INPUTS.get(role, ()) if r not in without],

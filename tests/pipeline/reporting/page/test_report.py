@@ -165,19 +165,21 @@ def test_a_weak_teacher_is_said(tmp_path):
 
 def test_the_recipe_on_the_page_is_the_recipe(inputs):
     again = validate(yaml.safe_load(stages.recipe(inputs)), "the page's")
-    assert all(again.section(role) == load("nfm-digits").section(role) for role in inputs)
+    assert all(again.sections()[role] == load("nfm-digits").sections()[role] for role in inputs)
 
 
 def test_rounds_on_the_page_are_rounds_of_the_recipe(tmp_path):
     wanted = load("nfm-digits-reflow", ["onestep.steps=2", "evaluation.onestep=[{grid: uniform, nfe: [2]}]"])
     made = finished.rich(tmp_path)
     made |= {
-        role: made[role].model_copy(update={"config": fingerprint_fields(wanted.section(role))})
+        role: made[role].model_copy(update={"config": fingerprint_fields(wanted.sections()[role])})
         for role in ("pairs-1", "reflow-1", "pairs", "onestep", "evaluation")
     }
     text = stages.recipe(made)
     again = validate(yaml.safe_load(text), "the page's")
-    assert all(again.section(role) == wanted.section(role) for role in ("pairs-1", "reflow-1", "pairs", "onestep"))
+    assert all(
+        again.sections()[role] == wanted.sections()[role] for role in ("pairs-1", "reflow-1", "pairs", "onestep")
+    )
 
 
 def test_damaged_payload_is_named(tmp_path):
@@ -187,6 +189,13 @@ def test_damaged_payload_is_named(tmp_path):
     made["student"].path("history.jsonl").write_text("[1]\n")
     with pytest.raises(DamageError, match="--force student"):
         training.students(made)
+
+
+def test_files_that_the_data_stage_left_out_are_named(inputs):
+    left_out = [{"kind": "txt", "count": 3, "names": ["a.txt", "b.txt"]}]
+    metrics = inputs["data"].metrics | {"left_out": left_out, "notes": ["Labels are folder names."]}
+    seen = Seen(page.render(inputs | {"data": inputs["data"].model_copy(update={"metrics": metrics})}))
+    assert "3 × txt (a.txt, b.txt …)" in seen and "Labels are folder names." in seen
 
 
 # -- what the words are of ------------------------------------------------------------------------------------------
