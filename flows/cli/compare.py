@@ -25,6 +25,9 @@ def compare(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Plot to write: .png, .svg or .pdf; default compare.png."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page: charts, sample grids, tables.")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_: Json = False,
 ) -> None:
@@ -44,6 +47,12 @@ def compare(
         print_json(table.to_json())
     else:
         typer.echo(table.markdown() if markdown else table.text())
+    if html is not None:
+        from pipeline.reporting.compare import comparison_page
+        from storage.atomic import write_text
+
+        write_text(html, comparison_page(table, comparison.evaluations(items, Store())))
+        typer.echo(f"Page: {html}", err=json_)
     if plot is not None or not json_:
         drawn = table.plot(plot or Path("compare.png"))
         typer.echo(f"Plot: {drawn}", err=json_)

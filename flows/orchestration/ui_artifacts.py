@@ -104,7 +104,7 @@ def _create(session: Session, states: Mapping[str, str]) -> None:
 
 
 def report_url(session: Session) -> str | None:
-    """Where a browser can open the session's report; None if there is none, or nothing serves it."""
+    """Where a browser can open the session's report; None if no `flowctl ui` of this store runs."""
     if "report" not in session.outcomes:
         return None
     artifact = session.outcomes["report"].artifact

@@ -77,9 +77,6 @@ def confine(prefect_home: Path) -> None:
         "PREFECT_HOME": str(prefect_home),
         "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": DATABASE,
-        # Slots that are taken stand in the database. In memory, Prefect's default, leases would not outlive the server,
-        # and slots from before its restart would never come back.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
 
 

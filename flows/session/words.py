@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.reporting.text.numbers import duration as duration
 from pipeline.runtime.job import ProgressUpdate
-
-
-def duration(seconds: float) -> str:
-    """0.4 s, 41 s, 6 min 05 s, 3 h 10 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def size(count: float) -> str:

@@ -83,6 +83,16 @@ def find(item: RunRequest, store: Store) -> SeedRun | None:
     return run_of(item.label, item.recipe.seed, artifacts)
 
 
+def evaluations(items: Sequence[Wanted], store: Store) -> dict[str, Artifact]:
+    """The evaluation of each recipe at the first of its seeds, by the recipe's name."""
+    found: dict[str, Artifact] = {}
+    for item in items:
+        node = finished_nodes(item.recipe, store)["evaluation"]
+        if item.recipe.name not in found and (artifact := valid_artifact(node, store)) is not None:
+            found[item.recipe.name] = artifact
+    return found
+
+
 def collect(
     items: Sequence[RunRequest],
     store: Store,

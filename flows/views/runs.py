@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from flows.session.runs import alive, records
+from pipeline.recipe.changes import ABSENT, changes
 from pipeline.recipe.load import load, nearest, shipped
-from pipeline.reporting.diff import ABSENT, differences
 from pipeline.reporting.scores.table import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, FlowctlError, UsageError
@@ -52,7 +52,7 @@ def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
                 "outcome": facts.get("outcome"),
                 "changes": {
                     change.path: None if change.b is ABSENT else change.b
-                    for change in differences(_settings(base), _settings(recipe))
+                    for change in changes(_settings(base), _settings(recipe))
                 },
                 **_figures(facts, store, metric),
                 "began": facts.get("began"),

@@ -36,7 +36,7 @@ class Loom:
         noises: of the start, `SeededNoises` or `BankNoises`.
         refine: False leaves the assignment as it is (Section 4.1, "fixed source").
         interpolate: the probability phi that an image is trained against its own noise; with 1 - phi it gets a fresh
-            one that is used once and not kept (Appendix F, approach 3). The assignment is refined all the same.
+            one that is used once (Appendix F, approach 3). The assignment is refined all the same.
         within_classes: with labels, exchange noise only between images of one class, so that the noise of each class
             stays Gaussian: see `MinibatchOT`.
         journal: calls of `noise_for` that can be undone: as many as a trainer makes ahead of its steps.
@@ -92,7 +92,7 @@ class Loom:
         """What `load_state` takes: `tau` (K, rows) int32 and `totals` (4,) float64, copies of both.
 
         Args:
-            behind: as before the last so many calls of `noise_for`, which a trainer may have made ahead of its steps.
+            behind: number of last calls of `noise_for` to leave out, as batches may be prepared ahead of their steps.
 
         Raises:
             InputError: `behind` is more than the journal holds of calls since the start or `load_state`.

@@ -96,7 +96,7 @@ def fit_potentials(
     - It begins where a single point of norm r, after centring, has about its share whatever r is:
       (g - |x|^2) / 2 = -H(r) with H(r) = r^2 / 2 up to q, which is the Voronoi diagram, and q r - q^2 / 2 beyond.
 
-    Each class is a problem of its own, solved one after the other; it does not depend on what other classes there are.
+    Each class is a separate problem, solved one after the other; it does not depend on other classes.
     It ends when chi^2 of the averaged potentials is at most `tolerance`: the chi-square divergence
     sum_i (m_i - 1/N)^2 N of the masses m of the cells from equal ones. On B fresh noises, c_i of which fall to point
     i, N sum_i c_i (c_i - 1) / (B (B - 1)) - 1 is an unbiased estimate, with a standard deviation near (2N)^1/2 / B;

@@ -21,7 +21,7 @@ class Semidiscrete:
     and there are no epochs.
 
     A draw costs 2 B N D flops, within classes 2 B N D / C: on CIFAR-10 a batch of 128 takes 4e10, or 4e9 in its
-    classes. The images are kept as (N, D) float32, and with labels a copy of them by class.
+    classes. The images are stored as (N, D) float32, and with labels a copy of them by class.
 
     Args:
         points: (N, C, H, W) float32, on the device to compute on: those that the potentials were fitted to. Flipped

@@ -19,7 +19,7 @@ from storage.artifact import Artifact
 from storage.errors import UsageError
 from storage.imageset import ImageSet
 
-NO_SWEEP = SamplerSetting("euler", "quadratic", 8)  # the default of `flowctl sample`
+NO_SWEEP = SamplerSetting("euler", "uniform", 8)  # the default of `flowctl sample`
 
 
 @dataclass(frozen=True)

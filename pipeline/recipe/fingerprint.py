@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.recipe.changes import changes
+
 SCHEME = 2
 
 
@@ -103,16 +105,9 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two plain configs, one `path: old -> new` each."""
-    lines: list[str] = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key}: {_short(before)} -> {_short(after)}")
-    return lines
+    return [f"{change.path}: {_short(change.a)} -> {_short(change.b)}" for change in changes(old, new)]
 
 
 def _short(value: Any) -> str:

@@ -52,7 +52,7 @@ class Monitor:
         self._events.flush()
 
     def picture(self, images: int, picture: Image) -> None:
-        """Samples after so many images."""
+        """Samples after `images` images."""
         if self.folder is None:
             return
         from tensorboardX.summary import image

@@ -1,4 +1,4 @@
-"""Checkpoints of training: safetensors plus a checksummed JSON record; the last two are kept.
+"""Checkpoints of training: safetensors plus a checksummed JSON record; the last two are not deleted.
 
 The record is written after the tensors and holds their SHA-256 and its own, so that a torn or flipped file is noticed
 and the one before it is used.

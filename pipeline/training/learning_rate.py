@@ -8,7 +8,7 @@ from pipeline.recipe.sections import Training
 
 
 def learning_rate(training: Training, images: int) -> float:
-    """The rate after so many images: linear warm-up, then constant or a cosine that ends and stays at `final_lr`."""
+    """The rate after `images` images: linear warm-up, then constant or a cosine that ends and stays at `final_lr`."""
     if images < training.warmup:
         return training.lr * images / training.warmup
     if training.schedule == "constant":

@@ -18,7 +18,7 @@ class BitsPerDimension:
     Attributes:
         mean: bits per dimension.
         standard_error: of the mean, from the spread between images. That of dequantisation and of the probes is part
-            of it, as each image has draws of its own. NaN for one image.
+            of it, as each image has separate draws. NaN for one image.
         probe_error: the part of it that is due to the probes, 0 if divergences were exact.
         images: their number.
     """

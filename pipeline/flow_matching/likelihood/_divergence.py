@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-#: Up to so many dimensions `divergence="auto"` is exact: a backward pass for each, as for the 64 pixels of a digit.
+#: Up to this number of dimensions `divergence="auto"` is exact, with a backward pass for each.
 EXACT_DIMENSIONS = 64
 
 #: (v (B, ...), x (B, ...)) -> estimates (K, B) of the divergence of v at x, row by row; v has x in its graph.

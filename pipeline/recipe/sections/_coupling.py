@@ -88,7 +88,7 @@ class Potentials(Seeded):
 
 
 class NFM(_Coupling):
-    """The teacher's noise of each image: from the bank, or computed at each step."""
+    """The teacher's noise of each image: from the bank, or encoded at each step."""
 
     kind: Literal["nfm"] = "nfm"
     online: bool = Field(False, description="run the teacher at each step; the bank then only measures it")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.recipe.changes import Change
 from pipeline.reporting.diff._operands import Side
 from pipeline.reporting.diff._scores import Scores, scores
-from pipeline.reporting.diff._settings import Change, settings
+from pipeline.reporting.diff._settings import settings
 from pipeline.reporting.diff._stages import Origin, StagePair, origins, stage_pairs
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.outputs.results import EvaluationResult, Score
+from pipeline.recipe.changes import Change, changes
 from pipeline.reporting.diff._operands import Side
-from pipeline.reporting.diff._settings import Change, changes
 from pipeline.reporting.scores.protocol import TRAINING, agreed
 from pipeline.reporting.scores.table import ADAPTIVE
 

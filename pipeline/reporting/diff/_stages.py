@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.dag import NAMES
+from pipeline.recipe.changes import ABSENT, Change, changes
 from pipeline.reporting.diff._operands import Side, StageOf
-from pipeline.reporting.diff._settings import ABSENT, Change, changes
 from storage.artifact import Artifact
 
 

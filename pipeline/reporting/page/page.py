@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.outputs.results import EvaluationResult, Score
+from pipeline.outputs.results import DataResult, EvaluationResult, Score
 from pipeline.reporting.page import costs, memorisation, rounds, stages, training
 from pipeline.reporting.page.charts import by_calls, by_seconds, drawn
 from pipeline.reporting.page.figures import Picture, picture
@@ -59,7 +59,8 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         "rounds": rounds.view(result),
         "paths": _paths(evaluation, origin),
         "memorisation": memorisation.view(result, evaluation),
-        "warnings": [("evaluation", text) for text in result.warnings]
+        "warnings": [("data", text) for text in _left_out(inputs["data"])]
+        + [("evaluation", text) for text in result.warnings]
         + [("bank", text) for text in (noise.warnings if noise else ())],
         "teacher": training.teacher(inputs),
         "noise": noise,
@@ -195,6 +196,17 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
         source = inputs["source"].metrics
         parts.append(f"made from {count(source['test'])} held-out source images ({source['name']})")
     return ", ".join(parts)
+
+
+def _left_out(data: Artifact) -> list[str]:
+    """Files of the source that are not among the images, and what the stage assumed of the source."""
+    result = DataResult.model_validate(data.metrics)
+    files = [
+        f"Left out of the images: {count(some.count)} × {some.kind} ({', '.join(some.names)}"
+        f"{' …' if some.count > len(some.names) else ''})."
+        for some in result.left_out
+    ]
+    return [*files, *result.notes]
 
 
 def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:

@@ -218,7 +218,10 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
         (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
         (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"evaluation.onestep.*nfe: \[1\]"),
         (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "evaluation.onestep"),
-        (["onestep.steps=2", "evaluation.onestep=[{grid: quadratic, nfe: [2]}]"], r"evaluation.onestep.*uniform, nfe: \[2\]"),
+        (
+            ["onestep.steps=2", "evaluation.onestep=[{grid: quadratic, nfe: [2]}]"],
+            r"evaluation.onestep.*uniform, nfe: \[2\]",
+        ),
         (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "set guidance to 1"),
         ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "set guidance to 1"),
         ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "set guidance to 1"),

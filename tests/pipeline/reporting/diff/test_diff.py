@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.engine.dag import build
 from pipeline.outputs.results import StudentResult
+from pipeline.recipe.changes import changes
 from pipeline.recipe.load import load
 from pipeline.reporting.diff import ABSENT, Change, diff, of_artifact, of_recipe, short
-from pipeline.reporting.diff._settings import changes
 from storage.artifact import MANIFEST, Artifact, Provenance, record_files
 from storage.atomic import write_json
 from storage.store import Store

@@ -190,6 +190,13 @@ def test_damaged_payload_is_named(tmp_path):
         training.students(made)
 
 
+def test_files_that_the_data_stage_left_out_are_named(inputs):
+    left_out = [{"kind": "txt", "count": 3, "names": ["a.txt", "b.txt"]}]
+    metrics = inputs["data"].metrics | {"left_out": left_out, "notes": ["Labels are folder names."]}
+    seen = Seen(page.render(inputs | {"data": inputs["data"].model_copy(update={"metrics": metrics})}))
+    assert "3 × txt (a.txt, b.txt …)" in seen and "Labels are folder names." in seen
+
+
 # -- what the words are of ------------------------------------------------------------------------------------------
 
 
