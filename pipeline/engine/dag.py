@@ -63,7 +63,7 @@ STAGES = (
     Stage(
         "evaluation",
         3,
-        ("data", "source", "reference", "teacher", "student", "onestep"),
+        ("data", "source", "reference", "teacher", "bank", "student", "onestep"),
         results.EvaluationResult,
         parallel=True,
     ),
@@ -196,9 +196,11 @@ def external_digest(stage: Stage, config: Config, cache: Path | None) -> str | N
 
 def _reads(stage: Stage, role: str, recipe: Recipe) -> bool:
     """A student meets the teacher only where it asks it at each step, else it has its noises from the bank; a round of
-    reflow meets the bank only where it mixes its pairs in."""
+    reflow meets the bank only where it mixes its pairs in, an evaluation only for `noise_cost`."""
     if (stage.name, role) == ("student", "teacher"):
         return getattr(recipe.student.coupling, "online", False)
+    if (stage.name, role) == ("evaluation", "bank"):
+        return recipe.evaluation.noise_cost
     if (stage.kind, role) == ("reflow", "bank"):
         return recipe.section(stage.name).mix.forward > 0
     return True

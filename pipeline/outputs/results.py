@@ -54,7 +54,9 @@ class BankResult(Result):
     draws: int
     sigma_f: float
     noise: float
-    gaussianity: dict[str, Any]
+    gaussianity: dict[str, Any] = Field(
+        description="of z: `pipeline.metrics.gaussianity`, with `two_sample` and `class_leak` as `ProbeResult`"
+    )
     warnings: tuple[str, ...]
 
 
@@ -75,11 +77,24 @@ class VelocityVariance(Result):
     within_classes: bool = Field(description="given the class, as the network is")
 
 
+class ProbeResult(Result):
+    """Held-out accuracy of a small classifier of noises: `pipeline.metrics.probe`."""
+
+    accuracy: float
+    chance: float
+    standard_error: float = Field(description="of the accuracy where there is nothing to find")
+    decisions: int
+
+
 class StudentResult(Trained):
     coupling: str
     transport_cost: float = Field(description="mean squared distance of z and x per dimension, over training")
     velocity_variance: VelocityVariance | None = Field(None, description="of the couples that come after training")
     noise_gaussianity: dict[str, Any] | None = Field(None, description="of their z; `pipeline.metrics.gaussianity`")
+
+    class_leak: ProbeResult | None = Field(
+        None, description="the class predicted from z alone; where there are classes"
+    )
 
 
 class ReflowResult(StudentResult):
@@ -174,6 +189,9 @@ class EvaluationResult(Result):
     )
     paths: tuple[PathResult, ...] = Field((), description="of the student and of each round of reflow, in their order")
     memorisation: tuple[MemorisationResult, ...] = Field((), description="of each model's best samples")
+    noise_cost: tuple[Score, ...] = Field(
+        (), description="scores of the student from encoded held-out images in the place of N(0, I)"
+    )
     warnings: tuple[str, ...]
 
 

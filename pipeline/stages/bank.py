@@ -1,4 +1,4 @@
-"""The couplings: every training image's noise by the teacher, K draws of it, in a bank (NFM, arXiv 2603.09014).
+"""The bank: every training image's noise by the teacher, in K draws (NFM, arXiv 2603.09014).
 
 z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
 """
@@ -14,8 +14,9 @@ from torch import Tensor
 from models.tarflow import TarFlow
 from pipeline.data.examples import Examples, drawn
 from pipeline.metrics import gaussianity
+from pipeline.metrics.probe import probes
 from pipeline.outputs import networks
-from pipeline.outputs.banks import BANK, TOGETHER
+from pipeline.outputs.banks import BANK, ENCODE_BATCH, encoder
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
@@ -24,14 +25,13 @@ from pipeline.reporting.pictures import z_diagnostics
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
-from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import derive
 from storage.atomic import write_json
 from storage.bank import Bank, BankFacts, BankWriter, facts_of
 from storage.imageset import ImageSet
 
-DIAGNOSED = 2**26  # numbers of noise that are looked at: in float64, with what is made of them, some 3 GB
-SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
+DIAGNOSED_VALUES = 2**26  # of noise: some 3 GB in float64 with all intermediate results
+SIGMA_VALUES = 2**24  # at least, for sigma_f: its relative error is then below 2e-4
 
 
 def run(job: Job) -> BankResult | None:
@@ -44,7 +44,7 @@ def run(job: Job) -> BankResult | None:
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
 
-    # Measured once: another device would round it otherwise, and a bank that was begun would not be gone on with.
+    # Measured once: another device would round it differently, and the bank could not be resumed.
     sigma = (
         begun.sigma_f
         if (begun := facts_of(job.out / BANK))
@@ -71,34 +71,16 @@ def run(job: Job) -> BankResult | None:
     return _diagnose(job, flow, images, examples, eta, sigma, device)
 
 
-def encoder(
-    flow: TarFlow, examples: Examples, eta: float, seed: int, device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """A function from flat bank indices (n,), draw * rows + row, to f(x + eta eps, c) (n, C, H, W) on the CPU."""
-    count = len(examples)
-
-    def encode(indices: Tensor) -> Tensor:
-        pieces = []
-        for flat in indices.split(TOGETHER):
-            rows, draws = flat % count, flat // count
-            y = examples.pixels(rows).to(device) + eta * noise(seed, rows, draws, examples.shape, device=device)
-            labels = examples.classes(rows)
-            pieces.append(flow.encode(y, None if labels is None else labels.to(device)).cpu())
-        return torch.cat(pieces)
-
-    return encode
-
-
 def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
     """sigma_f over every training image and as many of the draws as give enough numbers; float64 sums."""
     used = min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
-    chunks = list(enumerate(torch.arange(rows * used).split(16 * TOGETHER)))
+    chunks = list(enumerate(torch.arange(rows * used).split(16 * ENCODE_BATCH)))
     sums = []
     for number, indices in ranks.mine(chunks):
         sums.append((number, encode(indices).double().square().sum().item()))
         job.progress(int(indices[-1]) + 1, rows * used, "images measured")
         job.pause_point()
-    # AddedLater up in one order, however many ranks there are.
+    # Added up in one order, however many ranks there are.
     total = sum(value for _, value in sorted(pair for part in ranks.gathered(sums) for pair in part))
     return math.sqrt(total / (rows * used * dims))
 
@@ -106,23 +88,25 @@ def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dim
 def _diagnose(
     job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float, device: torch.device
 ) -> BankResult:
-    """Is z Gaussian, on the images the teacher saw and on those it did not? Before any student is trained."""
+    """How Gaussian z is, of training and of held-out images, before any student is trained."""
     config: NoiseBank = job.config
-    most = max(2, DIAGNOSED // math.prod(examples.shape))
+    most = max(2, DIAGNOSED_VALUES // math.prod(examples.shape))
     # Of the first draw, whose flat indices are the rows; in their order, as chunks are read whole.
     rows = drawn(most, len(examples)).sort().values
     train = torch.from_numpy(Bank.open(job.out / BANK).rows(rows.numpy())["z"]).float()
     unseen = Examples.of(images, "test")
     encode = encoder(flow, unseen, eta, derive(config.seed, "held-out"), device)
     held_out = encode(drawn(most, len(unseen)).sort().values) / sigma
-    found = gaussianity.diagnose(train, held_out, examples.pixels(rows))
+    figures = gaussianity.diagnose(train, held_out, examples.pixels(rows)) | probes(
+        train, examples.classes(rows), derive(config.seed, "probes") % 2**32
+    )
     z_diagnostics(train, held_out).save(job.out / "noise.png")
-    write_json(job.out / "gaussianity.json", found)
+    write_json(job.out / "gaussianity.json", figures)
     return BankResult(
         rows=len(examples),
         draws=config.draws_per_image,
         sigma_f=sigma,
         noise=eta,
-        gaussianity=found,
-        warnings=tuple(gaussianity.verdict(found)),
+        gaussianity=figures,
+        warnings=tuple(gaussianity.verdict(figures)),
     )

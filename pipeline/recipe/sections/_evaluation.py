@@ -61,6 +61,12 @@ class Evaluation(Seeded):
         "features of each side, 82 MB of Inception's",
     )
 
+    noise_cost: Annotated[bool, AddedLater(False)] = Field(
+        False,
+        description="also sample the student from encoded held-out images: what its scores lose because N(0, I) is not "
+        "the law of z",
+    )
+
     @field_validator("student", "onestep", "reflow", mode="before")
     @classmethod
     def _products(cls, sweeps: Any) -> Any:
