@@ -99,8 +99,8 @@ class StudentResult(Trained):
 
 class ReflowResult(StudentResult):
     straightness: float = Field(description="of its own paths, on the first noises of its pairs; 0 is straight")
-    straightness_before: float = Field(description="of the student that made the pairs, on the same noises")
-    warnings: tuple[str, ...] = Field(description="what this round has made worse")
+    straightness_before: float = Field(description="of the student that generated the pairs, on the same noises")
+    warnings: tuple[str, ...] = Field(description="what is worse after this round")
 
 
 class PairsResult(Result):
@@ -128,15 +128,15 @@ class Score(Result):
 
     @property
     def seconds_per_image(self) -> float | None:
-        """What one image takes on one device; None where the protocol does not say how many were made."""
-        made = self.protocol.get("n_fake")
-        return self.seconds / made if made else None
+        """Sampling time of one image on one device; None where the protocol lacks the number of samples."""
+        count = self.protocol.get("n_fake")
+        return self.seconds / count if count else None
 
     @property
     def digest(self) -> str:
-        """Of everything that made this number and is no result: numbers of one digest were measured alike."""
-        asked = {"calls": self.nfe} if self.solver != "dopri5" else {}  # which chooses them by itself
-        facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **asked, "protocol": self.protocol}
+        """Of all settings of this number: numbers of one digest were measured alike."""
+        nfe = {"calls": self.nfe} if self.solver != "dopri5" else {}  # dopri5 chooses its NFE
+        facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **nfe, "protocol": self.protocol}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What is measured, of which samples."""
+"""The section evaluation: metrics, samplers and numbers of samples."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Likelihood(Config):
 
 
 class Evaluation(Seeded):
-    """Frechet distance against network calls, and what else is asked for."""
+    """Frechet distance against NFE, and further metrics."""
 
     samples: int = Field(ge=16)
     student: tuple[Sweep, ...] = Field(min_length=1)
@@ -57,7 +57,7 @@ class Evaluation(Seeded):
     )
     metrics: Annotated[tuple[Metric, ...], AddedLater(())] = Field(
         (),
-        description="beside the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
+        description="next to the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
         "features of each side, 82 MB of Inception's",
     )
 
