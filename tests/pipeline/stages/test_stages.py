@@ -82,7 +82,7 @@ def test_the_bank_decodes_to_the_noisy_images(made):
 def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
     from pipeline.engine import dag
 
-    monkeypatch.setattr(bank_stage, "DIAGNOSED", 50 * 64)
+    monkeypatch.setattr(bank_stage, "DIAGNOSED_VALUES", 50 * 64)
     work = tmp_path / "work"
     shutil.copytree(made["bank"].root, work / "out")
     config = load("nfm-digits", TINY).section("bank")
