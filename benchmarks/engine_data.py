@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.engine_sides import LR, NETWORKS, a_job, random_images
 from models.unet import CONFIGS, UNetConfig
-from pipeline.couplings import Banked, Coupling, Loom, MinibatchOT
+from pipeline.couplings import Banked, Coupling, Loom, MinibatchOT, SeededNoises
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import LogitNormal
@@ -21,8 +21,7 @@ from pipeline.outputs.networks import build
 from pipeline.recipe import sections as configs
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import ProgressUpdate
-from pipeline.stages._coupling import seeded_noises
-from pipeline.training.flow_batches import FlowBatches, calls_ahead
+from pipeline.training.flow_batches import FlowBatches, blocks_ahead
 from pipeline.training.student import train
 
 
@@ -60,7 +59,9 @@ def couplings(case: Case) -> dict[str, Callable[[], Coupling]]:
     return {
         "nfm": lambda: Banked(torch.empty(1, case.rows, *shape, dtype=torch.float16).normal_()),
         "ot": MinibatchOT,
-        "loom": lambda: Loom(seeded_noises(1, case.examples(), 1), journal=calls_ahead(case.batch, case.batch)),
+        "loom": lambda: Loom(
+            SeededNoises(1, case.rows, shape, 1).in_memory(), journal=blocks_ahead(case.batch, case.batch)
+        ),
     }
 
 

@@ -20,8 +20,8 @@ from pipeline.evaluation.samplers import ENLARGED
 from pipeline.evaluation.scored import Scored
 from pipeline.flow_matching.sampling import Start
 from pipeline.metrics import as_stored
-from pipeline.reporting.page.words import model
 from pipeline.reporting.pictures import labelled_rows
+from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import fixed
 from storage.imageset import ImageSet
 

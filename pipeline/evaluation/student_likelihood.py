@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.data.examples import Examples, drawn
 from pipeline.evaluation.figures import resumed, stoppable
 from pipeline.flow_matching.likelihood import bits_per_dimension, dequantise, log_density
-from pipeline.flow_matching.solvers import guided
+from pipeline.flow_matching.solvers import Guided
 from pipeline.outputs.results import LikelihoodResult
 from pipeline.recipe.sections import Likelihood
 from pipeline.runtime import ranks
@@ -46,7 +46,7 @@ def student_bits(
         u = uniform(derive(job.config.seed, "likelihood"), rows, torch.zeros_like(rows), held_out.shape)
         x = dequantise(held_out.pixels(rows), images.levels, u).to(device)
         labels = held_out.classes(rows)
-        velocity = guided(network, None if labels is None else labels.to(device))
+        velocity = Guided(network, None if labels is None else labels.to(device))
         with same_bits(device):
             likelihood = log_density(
                 stoppable(velocity, job),

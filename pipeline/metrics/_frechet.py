@@ -14,7 +14,7 @@ class Moments:
     """Running mean and covariance of features in float64, whatever the batches.
 
     Sums of squared deviations are merged by the formula of Chan, Golub & LeVeque (1979), so nothing cancels where the
-    mean is large compared with the spread.
+    mean is large beside the spread.
 
     Args:
         dimension: features per sample, F.
@@ -121,7 +121,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) -> float:
-    """Distance between two random halves of real features (n, F): the yardstick of every distance of samples.
+    """Distance between two random halves of real features (n, F): the yardstick beside every distance of samples.
 
     It is biased up more than a comparison with the whole set, since each half has but n/2 samples; good samples, as
     many as the whole, can score lower.
@@ -129,7 +129,7 @@ def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) ->
     Args:
         features: (n, F).
         seed: of the halves.
-        splits: halvings to average over. A few thousand samples of a few classes need ten: their floor goes up and
+        splits: take the mean over so many. A few thousand samples of a few classes need ten: their floor goes up and
             down with the share of each class in each half. Tens of thousands need one.
     """
     f = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
@@ -141,16 +141,17 @@ def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) ->
 
 
 def frechet_warnings(n: int, dimension: int) -> list[str]:
-    """Warnings about a distance computed from n samples (the smaller side) of F features."""
+    """Warnings for a distance of F features whose smaller side, generated or real, has n images."""
     warnings = []
     if n <= dimension:
         warnings.append(
-            f"{n} samples of {dimension} features: the covariance is singular, so the distance means little; "
-            f"use more than {dimension} samples"
+            f"The smaller side, generated or real, has {n} images for {dimension} features: its covariance is "
+            f"singular, so the distance means little. Use more than {dimension} images."
         )
     if n < 10_000:
         warnings.append(
-            f"{n} samples: the distance is biased upwards below 10,000; compare it only with others of {n} samples"
+            f"The smaller side, generated or real, has {n} images: the distance is biased upwards below 10,000. "
+            "Compare it only with distances of the same numbers of images."
         )
     return warnings
 

@@ -13,6 +13,14 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class LeftOut(Result):
+    """Files of a source that are not among its images."""
+
+    kind: str = Field(description="an extension, or a word such as hidden")
+    count: int
+    names: tuple[str, ...] = Field(description="the first")
+
+
 class DataResult(Result):
     name: str
     train: int
@@ -22,6 +30,8 @@ class DataResult(Result):
     levels: int
     classes: tuple[str, ...] | None
     pixels: tuple[int, int] | None = Field(None, description="channels and size of the images, where there are latents")
+    left_out: tuple[LeftOut, ...] = Field((), description="files of the source that are not among the images")
+    notes: tuple[str, ...] = Field((), description="what was assumed of the source")
 
 
 class ReferenceResult(Result):

@@ -56,7 +56,7 @@ def made(tmp_path_factory):
 
 def job_of(made, work, roles=("data", "reference", "student", "onestep"), **changes):
     recipe = load("nfm-digits", SETTINGS)
-    config = recipe.section("evaluation").model_copy(update=changes)
+    config = recipe.sections()["evaluation"].model_copy(update=changes)
     work.mkdir(parents=True, exist_ok=True)
     inputs = {role: made["onestep" if role.startswith("reflow") else role] for role in roles}
     return Job("evaluation", config, inputs, work, recipe.compute, Progress("evaluation", work))
@@ -258,12 +258,12 @@ def test_the_page_of_such_an_evaluation(made, found, tmp_path):
     for words in (
         "Rounds of reflow",
         "student after 1 round of reflow",
-        "Other measures of the same samples",
+        "Other metrics of the same samples",
         "KD-classifier",
-        "What an image costs",
-        "From noise to images",
-        "Copies of training images?",
-        "two halves of the real images, recall".capitalize(),
+        "Cost of an image",
+        "Sampling paths",
+        "Memorisation",
+        "Recall of two halves of the training images",
     ):
         assert words in text, words
     assert text.count("data:image/png") == 4
