@@ -51,7 +51,7 @@ def compare(
         from pipeline.reporting.compare import comparison_page
         from storage.atomic import write_text
 
-        write_text(html, comparison_page(table, comparison.evaluations(items, Store())))
+        write_text(html, comparison_page(table, comparison.evaluations(requests, Store())))
         typer.echo(f"Page: {html}", err=json_)
     if plot is not None or not json_:
         drawn = table.plot(plot or Path("compare.png"))

@@ -83,7 +83,7 @@ def find(item: RunRequest, store: Store) -> SeedRun | None:
     return run_of(item.label, item.recipe.seed, artifacts)
 
 
-def evaluations(items: Sequence[Wanted], store: Store) -> dict[str, Artifact]:
+def evaluations(items: Sequence[RunRequest], store: Store) -> dict[str, Artifact]:
     """The evaluation of each recipe at the first of its seeds, by the recipe's name."""
     found: dict[str, Artifact] = {}
     for item in items:
