@@ -3,5 +3,5 @@
 import os
 
 # OpenMP's idle threads sleep instead of spinning: on a busy machine spinning takes the CPU from the thread that all
-# wait for (benchmarks/results/threads-cpu.md). OpenMP reads this once, when torch is imported.
+# wait for (`python -m benchmarks.threads` measures it). OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

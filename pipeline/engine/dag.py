@@ -68,7 +68,7 @@ STAGES = {
         Stage(
             "evaluation",
             3,
-            ("data", "source", "reference", "teacher", *CHAIN, "onestep"),
+            ("data", "source", "reference", "teacher", "bank", *CHAIN, "onestep"),
             results.EvaluationResult,
             parallel=True,
         ),
@@ -149,7 +149,7 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
     """Which of the stages before it a stage reads.
 
     A student reads the teacher only if it calls it at each step; otherwise its noises come from the bank. A round of
-    reflow reads the bank only if it mixes the bank's pairs in.
+    reflow reads the bank only if it mixes the bank's pairs in, an evaluation only for `noise_cost`.
     """
     unread: set[str] = set()
     if stage.newest:
@@ -157,6 +157,8 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
     if stage.kind == "student" and not getattr(config.coupling, "online", False):
         unread.add("teacher")
     if stage.kind == "reflow" and not config.mix.forward:
+        unread.add("bank")
+    if stage.kind == "evaluation" and not config.noise_cost:
         unread.add("bank")
     return [name for name in of_kind(names, *stage.inputs) if name not in unread]
 

@@ -1,1 +1,1 @@
-"""Samplers under test and what is measured of their samples."""
+"""Samplers under test, their scores, and the figures of an evaluation."""

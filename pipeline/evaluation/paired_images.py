@@ -13,7 +13,7 @@ from pipeline.metrics import psnr, ssim, ssim_window
 
 @dataclass
 class PairedImageMetrics:
-    """Collects both figures image by image; means do not depend on the order of batches, nor on who made them.
+    """Collects both figures image by image; means do not depend on the order of batches, nor on ranks.
 
     The PSNR of equal images is infinite, and one of them would be the mean of all. It counts as that of images which
     differ by one grey level in one value: the nearest that others can be.
@@ -36,7 +36,7 @@ class PairedImageMetrics:
         return type(self)(self.levels, self.psnr + other.psnr, self.ssim + other.ssim, self.window or other.window)
 
     def figures(self) -> list[tuple[str, float, dict[str, Any]]]:
-        """Name, mean over images (PSNR in dB), and what a protocol must say beside; empty where there was none."""
+        """Name, mean over images (PSNR in dB), and the protocol's facts; empty without images."""
         if not self.psnr:
             return []
         count = len(self.psnr)

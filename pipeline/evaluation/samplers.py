@@ -1,4 +1,4 @@
-"""What an evaluation samples: every model in every way that its recipe asks for, from the same noise and classes."""
+"""The samplers under test: every model with every solver of its recipe, from the same noise and classes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 
-ENLARGED = "enlarged"  # small images made large without a network: what super-resolution has to beat
+ENLARGED = "enlarged"  # small images made large without a network: the baseline of super-resolution
 
 
 def samplers(job: Job, start: Start, held_out: TargetImages | None, device: torch.device) -> Iterator[SamplerUnderTest]:
-    """What needs no student first, then student, rounds of reflow and one-step student, by growing number of calls."""
+    """Teacher and baselines first, then student, rounds of reflow and one-step student, in the order of the recipe."""
     config: Evaluation = job.config
     if "teacher" in job.inputs and config.teacher:
         yield _teacher(job, derive(config.seed, "evaluation"), device)
@@ -61,14 +61,14 @@ def _sampled(
 ) -> tuple[Callable, Callable]:
     """`make` and `walk` of an entry."""
 
-    def told(rows: Tensor) -> Tensor | None:
+    def condition(rows: Tensor) -> Tensor | None:
         return None if held_out is None else held_out.conditions(rows, device)
 
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
-        return student_samples(network, start(rows), labels, how, nfe, path, told(rows))
+        return student_samples(network, start(rows), labels, how, nfe, path, condition(rows))
 
     def walk(rows: Tensor, labels: Tensor | None, z: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
-        return student_walk(network, start(rows) if z is None else z, labels, how, nfe, path, told(rows))
+        return student_walk(network, start(rows) if z is None else z, labels, how, nfe, path, condition(rows))
 
     return make, walk
 

@@ -29,3 +29,7 @@ from pipeline.metrics._suite import FeatureBuffer as FeatureBuffer
 from pipeline.metrics._suite import MetricSuite as MetricSuite
 from pipeline.metrics._suite import MetricValue as MetricValue
 from pipeline.metrics._velocity_variance import velocity_variance as velocity_variance
+from pipeline.metrics.probe import FEWEST_SAMPLES as FEWEST_SAMPLES
+from pipeline.metrics.probe import ProbeAccuracy as ProbeAccuracy
+from pipeline.metrics.probe import class_leak as class_leak
+from pipeline.metrics.probe import two_sample_accuracy as two_sample_accuracy

@@ -75,5 +75,5 @@ def _gaussian(size: int, device: torch.device) -> Tensor:
 
 def _check(images: Tensor, targets: Tensor) -> None:
     if images.shape != targets.shape or images.ndim != 4:
-        found = (tuple(images.shape), tuple(targets.shape))
-        raise InputError("Images and targets are (B, C, H, W) of one shape", found, "Pair each image with its target.")
+        shapes = (tuple(images.shape), tuple(targets.shape))
+        raise InputError("Images and targets are (B, C, H, W) of one shape", shapes, "Pair each image with its target.")

@@ -16,7 +16,7 @@ from storage.errors import InputError
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-_AT_ONCE = 64  # images, of which the widest layer holds 5.5 MB each
+_INCEPTION_BATCH = 64  # images, of which the widest layer holds 5.5 MB each
 
 
 class Inception(nn.Module):
@@ -67,7 +67,7 @@ class Inception(nn.Module):
         levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
         # cuDNN's convolutions use TF32 unless told otherwise.
         with ieee(x.device, torch.backends.cudnn.conv, torch.backends.mkldnn.conv):
-            return torch.cat([self.network(part) for part in levels.split(_AT_ONCE)])
+            return torch.cat([self.network(part) for part in levels.split(_INCEPTION_BATCH)])
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:
@@ -94,13 +94,13 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
     expected = checksum or PUBLISHED
     if not path.is_file():
         raise InputError("Inception's weights are a file", str(path), f"Check the path, or fetch it from {URL}.")
-    found = f"sha256:{sha256_file(path)}"
-    if found != expected:
+    checksum = f"sha256:{sha256_file(path)}"
+    if checksum != expected:
         remedy = f"It is truncated or another file: fetch it again from {URL}, or state its own checksum."
-        raise InputError(f"{path} has the checksum {expected}", found, remedy)
+        raise InputError(f"{path} has the checksum {expected}", checksum, remedy)
     extractor = Inception()
     _load(extractor.network, path)
-    extractor.digest.copy_(torch.tensor(list(bytes.fromhex(found.removeprefix("sha256:")))))
+    extractor.digest.copy_(torch.tensor(list(bytes.fromhex(checksum.removeprefix("sha256:")))))
     return extractor
 
 

@@ -71,13 +71,13 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
 
 
 def check_sides(real: Tensor, generated: Tensor, least: int) -> None:
-    """Both are finite features (n, F) of one extractor, at least so many."""
+    """Both are finite features (n, F) of one extractor, at least `least`."""
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
-        found = (tuple(real.shape), tuple(generated.shape))
-        raise InputError("Both sides have the same features, (n, F) and (m, F)", found, "Use one extractor for both.")
+        got = (tuple(real.shape), tuple(generated.shape))
+        raise InputError("Both sides have the same features, (n, F) and (m, F)", got, "Use one extractor for both.")
     if min(len(real), len(generated)) < least:
-        found = (len(real), len(generated))
-        raise InputError(f"Each side has {least} features or more", found, "Generate more.")
+        got = (len(real), len(generated))
+        raise InputError(f"Each side has {least} features or more", got, "Generate more.")
     if not (torch.isfinite(real).all() and torch.isfinite(generated).all()):
         raise InputError("Features are finite", "NaN or infinity", "Look at the images: did they diverge?")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.metrics._kid import check_sides
 from storage.errors import InputError
 
-_AT_ONCE = 2**24  # distances in memory at a time
+_DISTANCES_IN_MEMORY = 2**24
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def manifold(real: Tensor, generated: Tensor, neighbours: tuple[int, int] = (3, 
     of_generated = _radii(generated, (few,)) + slack  # squared, (m, 1)
 
     inside, density, reached = 0, 0, torch.zeros(len(real), 2, dtype=torch.bool, device=real.device)
-    step = max(1, _AT_ONCE // len(real))
+    step = max(1, _DISTANCES_IN_MEMORY // len(real))
     for part, radii in zip(generated.split(step), of_generated.split(step), strict=True):
         pairs = _squared_distances(part, real)  # (b, n)
         inside += int((pairs <= of_real[:, 0]).any(1).sum())
@@ -87,7 +87,7 @@ def manifold(real: Tensor, generated: Tensor, neighbours: tuple[int, int] = (3, 
 def _radii(features: Tensor, neighbours: tuple[int, ...]) -> Tensor:
     """Squared distance of each feature (n, F) to its k-th nearest other one, for each k: (n, len(neighbours))."""
     radii = []
-    for start in range(0, len(features), step := max(1, _AT_ONCE // len(features))):
+    for start in range(0, len(features), step := max(1, _DISTANCES_IN_MEMORY // len(features))):
         pairs = _squared_distances(features[start : start + step], features)
         pairs.diagonal(start).fill_(torch.inf)  # none is its own neighbour
         nearest = pairs.topk(max(neighbours), dim=1, largest=False, sorted=True).values

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from storage.errors import InputError
 
-_AT_ONCE = 64  # directions projected together: bounds memory to 64 n numbers
+_DIRECTIONS_TOGETHER = 64  # directions projected together: bounds memory to 64 n numbers
 
 
 def sliced_w2_to_normal(z: Tensor, projections: int = 256, seed: int = 0) -> float:
@@ -64,8 +64,8 @@ def _directions(dimension: int, projections: int, seed: int) -> Iterator[Tensor]
     """Unit vectors as columns of (D, P) blocks, uniform on the sphere."""
     # Not torch's generator: samples drawn there from the same seed would be the directions themselves.
     generator = np.random.default_rng(seed)
-    for start in range(0, projections, _AT_ONCE):
-        shape = (min(_AT_ONCE, projections - start), dimension)
+    for start in range(0, projections, _DIRECTIONS_TOGETHER):
+        shape = (min(_DIRECTIONS_TOGETHER, projections - start), dimension)
         block = torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
         yield (block / block.norm(dim=1, keepdim=True)).T
 

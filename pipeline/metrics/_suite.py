@@ -1,4 +1,4 @@
-"""The metrics beside the Frechet distance, on the same features, in the pass that makes them."""
+"""The metrics next to the Frechet distance, on the same features, in one pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.metrics._manifold import manifold
 from pipeline.metrics._sliced import sliced_w2
 from storage.errors import InputError
 
-KEPT = 10_000  # features of generated images; as many of Inception's are 82 MB
+FEATURE_ROWS = 10_000  # of generated images; 82 MB of Inception's
 SPLITS = 10  # of the Inception Score: the literature's
 PROJECTIONS = 256  # of the sliced Wasserstein distance
 DISTANCES = {"kid": 20, "sliced-wasserstein": 2}  # metrics that are distances, and the fewest features of a side
@@ -44,7 +44,7 @@ class MetricValue:
 
 @dataclass
 class FeatureBuffer:
-    """What one rank keeps of the images it has made: some features, and sums for the Inception Score."""
+    """One rank's features of generated images, at most `FEATURE_ROWS`, and its sums for the Inception Score."""
 
     rows: list[Tensor] = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)
@@ -61,11 +61,10 @@ class FeatureBuffer:
 class MetricSuite:
     """Which metrics, against which real features; one for all the ways of sampling that are compared.
 
-    Of the generated images at most `KEPT` features are kept, float32, those of numbers drawn at random once: the same
-    for every model, in whatever batches and on however many ranks. The Inception Score is of all images and keeps sums
-    alone.
+    Of the generated images at most `FEATURE_ROWS` features are stored, float32, of sample numbers drawn at random once:
+    the same for every model, in any batches and on any number of ranks. The Inception Score is of all images.
 
-    Costs beside the features themselves, of n real and m generated features that are kept, F wide: KID 6 F n 1,000
+    Cost in addition to the features, for n real and m generated ones of width F: KID 6 F n 1,000
     multiplications, precision and its like 2 F (n^2 + n m + m^2), both in float64; of 10,000 of Inception's on each
     side that is a second and some minutes of one CPU core, or seconds of a GPU.
 
@@ -75,7 +74,7 @@ class MetricSuite:
         real: (n, F) features of real images.
         samples: images that will be generated.
         logits: (b, F) features to (b, classes) logits; None for an extractor that has no classes.
-        seed: of what is kept, of KID's subsets, the splits and the projections.
+        seed: of the stored rows, of KID's subsets, the splits and the projections.
         device: where distances are computed.
         held_out: (k, F) features of real images that no network was trained on; distances are measured to them too.
 
@@ -106,13 +105,13 @@ class MetricSuite:
         self.logits, self.seed, self.device = logits, seed, torch.device(device)
         order = np.random.default_rng(seed).permutation(samples)
         self._kept = torch.zeros(samples, dtype=torch.bool)
-        self._kept[torch.from_numpy(order[:KEPT])] = True
+        self._kept[torch.from_numpy(order[:FEATURE_ROWS])] = True
 
     def collect(self) -> FeatureBuffer:
         """An empty collection, for one way of sampling."""
-        asked = "inception-score" in self.names
+        scored = "inception-score" in self.names
         return FeatureBuffer(
-            confidence=Confidence(self.samples, min(SPLITS, self.samples), self.seed) if asked else None
+            confidence=Confidence(self.samples, min(SPLITS, self.samples), self.seed) if scored else None
         )
 
     def update(self, collected: FeatureBuffer, rows: Tensor, features: Tensor) -> None:
@@ -166,7 +165,7 @@ class MetricSuite:
         return any(name != "inception-score" for name in self.names)
 
     def _in_order(self, collected: FeatureBuffer) -> Tensor | None:
-        """(m, F) by number of the sample, so that results do not depend on who made what."""
+        """(m, F) by number of the sample, so that results do not depend on the ranks."""
         if not self._keeps:
             return None
         rows = torch.cat(collected.rows)
@@ -178,7 +177,7 @@ class MetricSuite:
 
     def _against(self, name: str, real: Tensor, generated: Tensor) -> list[MetricValue]:
         real, generated = real.to(self.device), generated.to(self.device)
-        kept = {"features_kept": f"{len(real):,} real, {len(generated):,} generated, drawn at random"}
+        counts = {"features_kept": f"{len(real):,} real, {len(generated):,} generated, drawn at random"}
         if name == "kid":
             distance = kid(real, generated, self.seed)
             facts = {
@@ -190,18 +189,18 @@ class MetricSuite:
                     "KID" if self._standard else f"KD-{self._suffix}",
                     distance.value,
                     distance.standard_error,
-                    kept | facts,
+                    counts | facts,
                 )
             ]
         if name == "precision-recall":
-            found = manifold(real, generated)
-            few, many = found.neighbours
+            shares = manifold(real, generated)
+            few, many = shares.neighbours
             return [
-                MetricValue(metric, getattr(found, metric), None, kept | {"neighbours": neighbours})
+                MetricValue(metric, getattr(shares, metric), None, counts | {"neighbours": neighbours})
                 for metric, neighbours in (("precision", few), ("recall", few), ("density", many), ("coverage", many))
             ]
         distance = sliced_w2(real, generated, PROJECTIONS, self.seed)
-        return [MetricValue(f"SW2-{self._suffix}", distance, None, kept | {"projections": PROJECTIONS})]
+        return [MetricValue(f"SW2-{self._suffix}", distance, None, counts | {"projections": PROJECTIONS})]
 
     def _inception_score(self, confidence: Confidence) -> MetricValue:
         """With the standard error of the mean over splits; the literature's ± is their standard deviation."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.flow_matching.paths import LINEAR
 from storage.errors import InputError
 
-_AT_ONCE = 2**24  # distances in memory at a time
+_DISTANCES_IN_MEMORY = 2**24
 
 
 def velocity_variance(
@@ -51,8 +51,8 @@ def velocity_variance(
         InputError: shapes that differ, a time outside [0, 1], or not more pairs, in some class, than neighbours.
     """
     if x.shape != z.shape or x.ndim < 2 or (labels is not None and labels.shape != x.shape[:1]):
-        found = (tuple(x.shape), tuple(z.shape), None if labels is None else tuple(labels.shape))
-        raise InputError("Pairs are images and noise of one shape, and a label for each", found, "Give them as pairs.")
+        shapes = (tuple(x.shape), tuple(z.shape), None if labels is None else tuple(labels.shape))
+        raise InputError("Pairs are images and noise of one shape, and a label for each", shapes, "Give them as pairs.")
     outside = [t for t in times if not 0 <= t <= 1]
     if outside:
         raise InputError("Times lie in [0, 1]", outside[0], "t = 0 is data, t = 1 is noise.")
@@ -79,13 +79,13 @@ def _of_one_class(x: Tensor, z: Tensor, times: Sequence[float], neighbours: int)
     axes = torch.linalg.eigh(centred.T @ centred).eigenvectors  # (D, D); turning both leaves distances as they are
     x, z = x @ axes, z @ axes
     v = LINEAR.target_velocity(x, z, 0.0)  # (n, D)
-    found = []
+    variances = []
     for t in times:
         x_t = LINEAR.interpolate(x, z, t)
         rest = _without_linear_part(v, x_t)
         residual = rest - neighbour_means(x_t, rest, neighbours)
-        found.append(float(residual.double().square().mean()) * neighbours / (neighbours + 1))
-    return found
+        variances.append(float(residual.double().square().mean()) * neighbours / (neighbours + 1))
+    return variances
 
 
 def _without_linear_part(v: Tensor, x_t: Tensor) -> Tensor:
@@ -98,13 +98,13 @@ def _without_linear_part(v: Tensor, x_t: Tensor) -> Tensor:
 def neighbour_means(places: Tensor, values: Tensor, neighbours: int) -> Tensor:
     """The mean of values (n, E) over the nearest `neighbours` other points of each of places (n, D): (n, E)."""
     means = torch.empty_like(values)
-    at_once = max(1, _AT_ONCE // len(places))
+    at_once = max(1, _DISTANCES_IN_MEMORY // len(places))
     for start in range(0, len(places), at_once):
         part = places[start : start + at_once]  # (m, D)
         distances = torch.cdist(part, places)  # (m, n)
         own = torch.arange(start, start + len(part), device=places.device)
         distances[own - start, own] = torch.inf
         nearest = distances.topk(neighbours, largest=False).indices  # (m, k)
-        few = max(1, _AT_ONCE // (neighbours * values.shape[1]))
+        few = max(1, _DISTANCES_IN_MEMORY // (neighbours * values.shape[1]))
         means[start : start + len(part)] = torch.cat([values[rows].mean(1) for rows in nearest.split(few)])
     return means

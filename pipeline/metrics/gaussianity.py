@@ -1,4 +1,4 @@
-"""Is a coupling's noise what the student will be sampled from, N(0, I)? Asked before any student is trained."""
+"""How far a coupling's noise is from N(0, I), which the student is sampled from; before any student is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.metrics._sliced import sliced_w2_to_normal
 
 _PROJECTIONS = 256
 _SEED = 0  # of their directions
-_FLOOR_DRAWS = 3  # true noise is measured so often; its score varies by a few per cent
+_FLOOR_DRAWS = 3  # of true noise, averaged; its score varies by a few per cent
 
 # Above these, `verdict` warns.
 MEAN = 0.1  # |mean| of all values, where N(0, I) has 0
@@ -70,13 +70,13 @@ def diagnose(train: Tensor, held_out: Tensor | None, images: Tensor) -> dict[str
     }
 
 
-def verdict(found: dict[str, Any]) -> list[str]:
+def verdict(figures: dict[str, Any]) -> list[str]:
     """Warnings in plain language, for figures from `diagnose`; none if a student may well be trained on such noise.
 
     The thresholds are the constants at the head of this module. No warning is no proof: figures of single directions
     cannot tell a teacher that only whitened the images from one that knows them. Bits per dimension can.
     """
-    train, held_out = found["train"], found["held_out"]
+    train, held_out = figures["train"], figures["held_out"]
     warnings = []
     if abs(train["mean"]) > MEAN or abs(train["std"] - 1) > STD:
         warnings.append(
@@ -112,7 +112,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
 
 def _describe(z: Tensor) -> dict[str, Any]:
     parts = per_dimension(z)
-    # Seeds of their own, so that the floor does not follow the draws of whoever made z.
+    # Separate seeds, so that the floor does not share draws with z.
     noises = (torch.from_numpy(np.random.default_rng([_SEED, k]).standard_normal(z.flatten(1).shape, dtype=np.float32))
               for k in range(1, 1 + _FLOOR_DRAWS))  # fmt: skip
     return {

@@ -1,4 +1,4 @@
-"""Are samples copies of training images? Distances to the nearest one, with held-out images as the yardstick."""
+"""Distances of samples to their nearest training images, with held-out images as the yardstick."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def nearest(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
             0, len(queries) if len(train) else 0, step := max(1, _DISTANCES_IN_MEMORY // max(1, len(train)))
         ):
             # Exactly 0 for copies, which the faster expansion through a matrix product would miss.
-            found = torch.cdist(queries[first : first + step], train, compute_mode="donot_use_mm_for_euclid_dist").min(
-                dim=1
-            )
-            nearer = found.values < best[first : first + step]  # the first of equal ones stays
-            best[first : first + step][nearer] = found.values[nearer]
-            rows[first : first + step][nearer] = found.indices[nearer] + seen
+            closest = torch.cdist(
+                queries[first : first + step], train, compute_mode="donot_use_mm_for_euclid_dist"
+            ).min(dim=1)
+            nearer = closest.values < best[first : first + step]  # the first of equal ones stays
+            best[first : first + step][nearer] = closest.values[nearer]
+            rows[first : first + step][nearer] = closest.indices[nearer] + seen
         seen += len(train)
     if not seen:
         raise _unlike(queries, queries[:0])

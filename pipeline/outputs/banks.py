@@ -1,9 +1,38 @@
-"""Where the stages of couplings and pairs leave their banks, and how many rows make one piece of a shard."""
+"""Banks in their stages' artifacts, and the encoder that fills them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.tarflow import TarFlow
+from pipeline.data.examples import Examples
+from pipeline.runtime.noise import noise
 
 BANK = "bank.zarr"
-# Images encoded at once. The shape of a matrix product decides how it rounds, so this is no setting of the machine:
-# whoever makes a shard makes it in these pieces, and gets these bits.
-TOGETHER = 256
+# Images encoded at once. A matrix product's rounding depends on its shape, so this is no setting of the machine: every
+# shard is encoded in these pieces, to the same bits.
+ENCODE_BATCH = 256
 
 PAIRS, FORWARD = "pairs.zarr", "forward.zarr"
 PROBED = 512  # pairs at most whose paths' straightness is measured
+
+
+def encoder(
+    flow: TarFlow, examples: Examples, eta: float, seed: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """A function from flat bank indices (n,), draw * rows + row, to f(x + eta eps, c) (n, C, H, W) on the CPU."""
+    count = len(examples)
+
+    def encode(indices: Tensor) -> Tensor:
+        pieces = []
+        for flat in indices.split(ENCODE_BATCH):
+            rows, draws = flat % count, flat // count
+            y = examples.pixels(rows).to(device) + eta * noise(seed, rows, draws, examples.shape, device=device)
+            labels = examples.classes(rows)
+            pieces.append(flow.encode(y, None if labels is None else labels.to(device)).cpu())
+        return torch.cat(pieces)
+
+    return encode

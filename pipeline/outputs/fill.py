@@ -23,7 +23,7 @@ def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor
     """
     if ranks.first() and len(writer.missing()) < len(writer.shards):
         for index in reopen(writer.path):  # of what an earlier run has left, only what is as it was written counts
-            log.warning("%s: shard %d is not as it was written, and is made anew", job.stage, index)
+            log.warning("%s: shard %d is damaged and is written again", job.stage, index)
     missing = ranks.agreed(writer.missing())  # as one rank saw it, before any began
     types = dict.fromkeys(("z", "x"), getattr(torch, writer.facts.dtype))
     total, before = len(writer.shards), len(writer.shards) - len(missing)

@@ -42,7 +42,7 @@ def decoder(data: Artifact, device: torch.device | str) -> Callable[[Tensor], Te
         return Autoencoder.load(folder, device).decode
     except InputError as error:
         raise DamageError(
-            str(folder), f"the autoencoder cannot be read: {error.value}", "Run with --force data to make it anew"
+            str(folder), f"the autoencoder cannot be read: {error.value}", "Run with --force data to write it again"
         ) from error
 
 
@@ -58,15 +58,15 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 def open_source(source: Artifact, images: ImageSet) -> ImageSet:
-    """The source's images. Raises InputError unless they have the shape of `images`, those to be made."""
-    found = ImageSet.open(source.path(IMAGES))
-    if found.shape != images.shape:
+    """The source's images. Raises InputError unless they have the shape of `images`."""
+    source_images = ImageSet.open(source.path(IMAGES))
+    if source_images.shape != images.shape:
         raise InputError(
             f"Images of the source have the shape (C, H, W) of the data's, {images.shape}",
-            found.shape,
+            source_images.shape,
             "Set source.size and data.size alike, and choose sources of as many channels",
         )
-    return found
+    return source_images
 
 
 def source_examples(source: Artifact | None, images: ImageSet, split: Literal["train", "test"]) -> Examples | None:
@@ -77,5 +77,5 @@ def source_examples(source: Artifact | None, images: ImageSet, split: Literal["t
     """
     if source is None:
         return None
-    found = open_source(source, images)
-    return Examples.of(found, split, flips=split == "train" and source.config["flips"])
+    source_images = open_source(source, images)
+    return Examples.of(source_images, split, flips=split == "train" and source.config["flips"])

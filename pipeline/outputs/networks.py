@@ -1,4 +1,4 @@
-"""Networks of artifacts: built from a stage's config and the image set's shape, kept as safetensors and JSON."""
+"""Networks of artifacts: built from a stage's config and the image set's shape, stored as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         InputError: there is no such average.
         DamageError: its files do not fit each other.
     """
-    known = [record.path for record in artifact.files]
-    if _file(average) not in known and average is not None:
-        there = [path[len("weights-") : -len(".safetensors")] for path in known if path.startswith("weights-")]
+    paths = [record.path for record in artifact.files]
+    if _file(average) not in paths and average is not None:
+        there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]
         raise InputError(
             "An average is one that training.averages names",
             average,
@@ -115,7 +115,7 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         raise DamageError(
             str(artifact.root),
             f"its network cannot be read: {error}",
-            "`flowctl verify` names the damaged file; `flowctl verify --repair` makes it anew",
+            "`flowctl verify` names the damaged file; `flowctl verify --repair` reruns its stage",
         ) from None
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

@@ -17,5 +17,7 @@ def load_potentials(artifact: Artifact) -> Potentials:
         return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
     except Exception as error:
         raise DamageError(
-            str(artifact.path(POTENTIALS)), f"it cannot be read: {error}", "Run with --force potentials to make it anew"
+            str(artifact.path(POTENTIALS)),
+            f"it cannot be read: {error}",
+            "Run with --force potentials to compute them again",
         ) from None

@@ -65,5 +65,5 @@ def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -
 
 def _damaged(artifact: Artifact, error: Exception) -> DamageError:
     return DamageError(
-        str(artifact.root), f"the reference cannot be read: {error}", "Run with --force reference to make it anew"
+        str(artifact.root), f"the reference cannot be read: {error}", "Run with --force reference to compute it again"
     )

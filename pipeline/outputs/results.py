@@ -64,7 +64,9 @@ class BankResult(Result):
     draws: int
     sigma_f: float
     noise: float
-    gaussianity: dict[str, Any]
+    gaussianity: dict[str, Any] = Field(
+        description="of z: `pipeline.metrics.gaussianity`, with `two_sample` and `class_leak` as `ProbeResult`"
+    )
     warnings: tuple[str, ...]
 
 
@@ -85,17 +87,30 @@ class VelocityVariance(Result):
     within_classes: bool = Field(description="given the class, as the network is")
 
 
+class ProbeResult(Result):
+    """Held-out accuracy of a small classifier of noises: `pipeline.metrics.probe`."""
+
+    accuracy: float
+    chance: float
+    standard_error: float = Field(description="of the accuracy where there is nothing to find")
+    decisions: int
+
+
 class StudentResult(Trained):
     coupling: str
     transport_cost: float = Field(description="mean squared distance of z and x per dimension, over training")
     velocity_variance: VelocityVariance | None = Field(None, description="of the couples that come after training")
     noise_gaussianity: dict[str, Any] | None = Field(None, description="of their z; `pipeline.metrics.gaussianity`")
 
+    class_leak: ProbeResult | None = Field(
+        None, description="the class predicted from z alone; where there are classes"
+    )
+
 
 class ReflowResult(StudentResult):
     straightness: float = Field(description="of its own paths, on the first noises of its pairs; 0 is straight")
-    straightness_before: float = Field(description="of the student that made the pairs, on the same noises")
-    warnings: tuple[str, ...] = Field(description="what this round has made worse")
+    straightness_before: float = Field(description="of the student that generated the pairs, on the same noises")
+    warnings: tuple[str, ...] = Field(description="what is worse after this round")
 
 
 class PairsResult(Result):
@@ -123,15 +138,15 @@ class Score(Result):
 
     @property
     def seconds_per_image(self) -> float | None:
-        """What one image takes on one device; None where the protocol does not say how many were made."""
-        made = self.protocol.get("n_fake")
-        return self.seconds / made if made else None
+        """Sampling time of one image on one device; None where the protocol lacks the number of samples."""
+        count = self.protocol.get("n_fake")
+        return self.seconds / count if count else None
 
     @property
     def digest(self) -> str:
-        """Of everything that made this number and is no result: numbers of one digest were measured alike."""
-        asked = {"calls": self.nfe} if self.solver != "dopri5" else {}  # which chooses them by itself
-        facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **asked, "protocol": self.protocol}
+        """Of all settings of this number: numbers of one digest were measured alike."""
+        nfe = {"calls": self.nfe} if self.solver != "dopri5" else {}  # dopri5 chooses its NFE
+        facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **nfe, "protocol": self.protocol}
         return json_digest(facts)[:16]
 
 
@@ -184,6 +199,9 @@ class EvaluationResult(Result):
     )
     paths: tuple[PathResult, ...] = Field((), description="of the student and of each round of reflow, in their order")
     memorisation: tuple[MemorisationResult, ...] = Field((), description="of each model's best samples")
+    noise_cost: tuple[Score, ...] = Field(
+        (), description="scores of the student from encoded held-out images in the place of N(0, I)"
+    )
     warnings: tuple[str, ...]
 
 

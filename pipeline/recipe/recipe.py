@@ -105,6 +105,11 @@ class Recipe(Config):
                 "the metric inception-score needs a network with classes, and reference.extractor is "
                 "pixels: choose another extractor, or leave inception-score out"
             )
+        if self.evaluation.noise_cost and self.student.coupling.kind != "nfm":
+            raise ValueError(
+                "evaluation.noise_cost compares a teacher's noise with N(0, I), and needs student.coupling: nfm. "
+                "Leave it out"
+            )
         if self.evaluation.onestep and not self.onestep:
             raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
         if self.evaluation.reflow and not self.reflow:

@@ -11,8 +11,9 @@ from torch import Tensor
 from models.tarflow import TarFlow
 from pipeline.data.examples import Examples, drawn
 from pipeline.metrics import gaussianity
+from pipeline.metrics.probe import probes
 from pipeline.outputs import networks
-from pipeline.outputs.banks import BANK, TOGETHER
+from pipeline.outputs.banks import BANK, ENCODE_BATCH, encoder
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
@@ -21,7 +22,6 @@ from pipeline.reporting.pictures import z_diagnostics
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
-from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import derive
 from storage.atomic import write_json
 from storage.bank import Bank, BankFacts, BankWriter, facts_of
@@ -79,28 +79,10 @@ def run(job: Job) -> BankResult | None:
     return _diagnose(job, flow, images, examples, eta, sigma, device)
 
 
-def encoder(
-    flow: TarFlow, examples: Examples, eta: float, seed: int, device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """A function from flat bank indices (n,), draw * rows + row, to f(x + eta eps, c) (n, C, H, W) on the CPU."""
-    count = len(examples)
-
-    def encode(indices: Tensor) -> Tensor:
-        pieces = []
-        for flat in indices.split(TOGETHER):
-            rows, draws = flat % count, flat // count
-            y = examples.pixels(rows).to(device) + eta * noise(seed, rows, draws, examples.shape, device=device)
-            labels = examples.classes(rows)
-            pieces.append(flow.encode(y, None if labels is None else labels.to(device)).cpu())
-        return torch.cat(pieces)
-
-    return encode
-
-
 def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
     """sigma_f over every training image and enough of the draws for `SIGMA_VALUES`; sums in float64."""
     used = min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
-    chunks = list(enumerate(torch.arange(rows * used).split(16 * TOGETHER)))
+    chunks = list(enumerate(torch.arange(rows * used).split(16 * ENCODE_BATCH)))
     sums = []
     for number, indices in ranks.mine(chunks):
         sums.append((number, encode(indices).double().square().sum().item()))
@@ -124,6 +106,7 @@ def _diagnose(
     encode = encoder(flow, test, eta, derive(config.seed, "held-out"), device)
     held_out = encode(drawn(most, len(test)).sort().values) / sigma
     diagnostics = gaussianity.diagnose(train, held_out, examples.pixels(rows))
+    diagnostics |= probes(train, examples.classes(rows), derive(config.seed, "probes") % 2**32)
     z_diagnostics(train, held_out).save(job.out / "noise.png")
     write_json(job.out / "gaussianity.json", diagnostics)
     return BankResult(

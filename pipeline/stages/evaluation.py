@@ -23,6 +23,7 @@ from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.figures import Figures, stoppable
 from pipeline.evaluation.gallery import ROW_IMAGES, Gallery, rows_in_turn
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
+from pipeline.evaluation.noise_cost import noise_cost_samplers
 from pipeline.evaluation.samplers import samplers
 from pipeline.evaluation.scored import SCORES, Scored, score_all
 from pipeline.evaluation.student_likelihood import student_bits
@@ -80,7 +81,10 @@ def run(job: Job) -> EvaluationResult | None:
         unseen.moments,
     )
 
-    scored = score_all(job, [(evaluator, sampler) for sampler in samplers(job, start, held_out, device)])
+    entries = [(evaluator, sampler) for sampler in samplers(job, start, held_out, device)]
+    from_encoded = [*noise_cost_samplers(job, images, evaluator, device)] if config.noise_cost else []
+    everything = score_all(job, entries + from_encoded)
+    scored, encoded = everything[: len(entries)], everything[len(entries) :]
     likelihood = _likelihood(job, images, device)
     if not ranks.first():
         return None
@@ -123,6 +127,7 @@ def run(job: Job) -> EvaluationResult | None:
         held_out={reference.metrics["metric"]: reference.metrics["held_out"]}
         | (suite.held_out_distances() if suite else {}),
         memorisation=tuple(memorisation),
+        noise_cost=tuple(score for item in encoded for score in item.scores),
         warnings=tuple(warnings),
     )
 

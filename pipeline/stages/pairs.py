@@ -16,7 +16,7 @@ from pipeline.flow_matching.solvers import Guided, Solver, Velocity, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
-from pipeline.outputs.banks import FORWARD, PAIRS, PROBED, TOGETHER
+from pipeline.outputs.banks import ENCODE_BATCH, FORWARD, PAIRS, PROBED
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of, source_examples
 from pipeline.outputs.networks import path_of
@@ -87,7 +87,7 @@ def run(job: Job) -> PairsResult | None:
     def generate(rows: Tensor) -> dict[str, Tensor]:
         parts = []
         paths = torch.arange(int(rows[0]) // intervals, int(rows[-1]) // intervals + 1)
-        for part in paths.split(TOGETHER):
+        for part in paths.split(ENCODE_BATCH):
             z = start(part).to(stored).float()
             states = ends(z, None if labels is None else labels[part].to(device))
             parts.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
@@ -145,7 +145,7 @@ def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: B
 
     def encode(rows: Tensor) -> dict[str, Tensor]:
         parts = []
-        for part in rows.split(TOGETHER):
+        for part in rows.split(ENCODE_BATCH):
             labels = examples.classes(part)
             follow = velocity(None if labels is None else labels.to(device), how.guidance)
             parts.append(integrate(follow, examples.pixels(part).to(device), grid, solver).cpu())

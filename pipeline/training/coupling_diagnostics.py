@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete, Softened
 from pipeline.flow_matching.paths import GaussianPath
-from pipeline.metrics import gaussianity, velocity_variance
-from pipeline.outputs.results import VelocityVariance
+from pipeline.metrics import FEWEST_SAMPLES, class_leak, gaussianity, velocity_variance
+from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ def diagnose(batches: FlowBatches, step: int, device: torch.device) -> dict[str,
         device: where distances are computed.
 
     Returns:
-        `velocity_variance` and `noise_gaussianity` as in `StudentResult`. The first is None where it cannot be
-        estimated: with fewer pairs than dimensions, or for a network with a condition.
+        `velocity_variance`, `noise_gaussianity` and `class_leak` as in `StudentResult`. The first is None where it
+        cannot be estimated: with fewer pairs than dimensions, or for a network with a condition.
     """
     x, z, labels, conditioned = _each_once(batches, step)
     if len(x) < 2:
@@ -51,7 +51,10 @@ def diagnose(batches: FlowBatches, step: int, device: torch.device) -> dict[str,
         noise["floor"],
         "not measured" if variance is None else f"{variance.mean:.4f}",
     )
-    return {"velocity_variance": variance, "noise_gaussianity": noise}
+    leak = None
+    if labels is not None and len(z) >= FEWEST_SAMPLES:
+        leak = ProbeResult(**asdict(class_leak(z, labels)))
+    return {"velocity_variance": variance, "noise_gaussianity": noise, "class_leak": leak}
 
 
 def _variance(x: Tensor, z: Tensor, labels: Tensor | None, path: GaussianPath) -> VelocityVariance | None:

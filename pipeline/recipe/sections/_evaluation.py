@@ -1,4 +1,4 @@
-"""The evaluation: which samplers, which metrics, how many samples."""
+"""The section evaluation: metrics, samplers and numbers of samples."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Likelihood(Config):
 
 
 class Evaluation(Seeded):
-    """Frechet distance against network calls, and optional metrics."""
+    """Frechet distance against NFE, and further metrics."""
 
     samples: int = Field(ge=16, description="generated images of each sampler")
     student: tuple[Sweep, ...] = Field(min_length=1, description="samplers of the student")
@@ -61,8 +61,14 @@ class Evaluation(Seeded):
     )
     metrics: Annotated[tuple[Metric, ...], AddedLater(())] = Field(
         (),
-        description="besides the Frechet distance, on the same samples; all but inception-score use at most 10,000 "
+        description="next to the Frechet distance, on the same samples; all but inception-score keep at most 10,000 "
         "features of each side, 82 MB of Inception's",
+    )
+
+    noise_cost: Annotated[bool, AddedLater(False)] = Field(
+        False,
+        description="also sample the student from encoded held-out images: what its scores lose because N(0, I) is not "
+        "the law of z",
     )
 
     @field_validator("student", "onestep", "reflow", mode="before")

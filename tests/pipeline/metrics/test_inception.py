@@ -95,7 +95,7 @@ def test_grey_images_are_three_equal_channels(extractor):
 
 
 def test_many_images_are_taken_in_parts(extractor, monkeypatch):
-    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    monkeypatch.setattr(module, "_INCEPTION_BATCH", 2)
     images = torch.from_numpy(to_unit(grey_levels(3)))
     torch.testing.assert_close(extractor.features(images)[2], extractor.features(images[2:])[0], rtol=1e-4, atol=1e-4)
 

@@ -35,7 +35,7 @@ def by_loops(real, generated, few, many):
 @pytest.mark.parametrize("neighbours", [(3, 5), (1, 2)])
 @pytest.mark.parametrize("at_once", [2**24, 100, 1])  # in one piece, in several that do not divide, row by row
 def test_against_loops(neighbours, at_once, monkeypatch):
-    monkeypatch.setattr(_manifold, "_AT_ONCE", at_once)
+    monkeypatch.setattr(_manifold, "_DISTANCES_IN_MEMORY", at_once)
     real, generated = normal(37), normal(29, seed=1) * 0.7 + 0.5
     found = manifold(real, generated, neighbours)
     expected = by_loops(real, generated, *neighbours)

@@ -57,7 +57,7 @@ def test_each_is_the_metric_of_its_module():
 
 @pytest.mark.parametrize("kept", [50, 1000])
 def test_who_makes_what_in_which_order_changes_nothing(monkeypatch, kept):
-    monkeypatch.setattr(module, "KEPT", kept)
+    monkeypatch.setattr(module, "FEATURE_ROWS", kept)
     made, order = panel(), torch.randperm(120, generator=torch.Generator().manual_seed(9))
     alone = measured(made, [torch.arange(120)])
     for parts in ([order], [torch.arange(0, 120, 2), torch.arange(1, 120, 2)], order.split(41)):
@@ -70,7 +70,7 @@ def test_who_makes_what_in_which_order_changes_nothing(monkeypatch, kept):
 
 
 def test_what_is_kept_is_bounded_and_drawn_from_all(monkeypatch):
-    monkeypatch.setattr(module, "KEPT", 30)
+    monkeypatch.setattr(module, "FEATURE_ROWS", 30)
     made = panel()
     mine = made.collect()
     made.update(mine, torch.arange(120), MADE)

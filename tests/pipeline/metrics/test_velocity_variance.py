@@ -94,7 +94,7 @@ def test_neighbour_means_by_brute_force(monkeypatch):
     distances = (places[:, None] - places).square().sum(2).fill_diagonal_(math.inf)
     expected = values[distances.argsort(1)[:, :4]].mean(1)
     for at_once in (2**24, 200, 1):
-        monkeypatch.setattr(_velocity_variance, "_AT_ONCE", at_once)
+        monkeypatch.setattr(_velocity_variance, "_DISTANCES_IN_MEMORY", at_once)
         torch.testing.assert_close(neighbour_means(places, values, 4), expected)
 
 

@@ -50,7 +50,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(home):
-    return run(home)
+    return run(home, "evaluation.noise_cost=true")
 
 
 def job_of(stage, config, inputs, work):
@@ -222,6 +222,26 @@ def test_scores_count_calls_and_carry_their_protocol(made):
             "images_seen",
             "ema",
         } <= set(score["protocol"])
+
+
+def test_the_student_is_also_sampled_from_encoded_held_out_images(made):
+    scores = made["evaluation"].metrics["noise_cost"]
+    assert [(score["model"], score["solver"], score["nfe"]) for score in scores] == [
+        ("student", "euler", 1),
+        ("student", "euler", 2),
+        ("student", "heun", 3),
+    ]
+    from_normal = [score for score in made["evaluation"].metrics["scores"] if score["model"] == "student"]
+    for from_z, normal in zip(scores, from_normal, strict=True):
+        assert from_z["value"] != normal["value"] and from_z["value_held_out"] > 0
+        assert from_z["protocol"]["start"] == "z of 200 held-out images in turn" and "start" not in normal["protocol"]
+
+
+def test_the_bank_is_probed_for_gaussianity_and_classes(made):
+    figures = made["bank"].metrics["gaussianity"]
+    assert figures["two_sample"]["decisions"] == 400 and 0.4 < figures["two_sample"]["accuracy"] <= 1
+    assert figures["class_leak"]["decisions"] == 200 and figures["class_leak"]["chance"] < 0.2
+    assert made["student"].metrics["class_leak"]["decisions"] == 200
 
 
 def test_pictures_and_page_are_there(made):
