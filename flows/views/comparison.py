@@ -84,13 +84,13 @@ def find(item: RunRequest, store: Store) -> SeedRun | None:
 
 
 def evaluations(items: Sequence[RunRequest], store: Store) -> dict[str, Artifact]:
-    """The evaluation of each recipe at the first of its seeds, by the recipe's name."""
-    found: dict[str, Artifact] = {}
+    """The evaluation of each row of the comparison at the first of its seeds, by the row's label."""
+    artifacts: dict[str, Artifact] = {}
     for item in items:
         node = finished_nodes(item.recipe, store)["evaluation"]
-        if item.recipe.name not in found and (artifact := valid_artifact(node, store)) is not None:
-            found[item.recipe.name] = artifact
-    return found
+        if item.label not in artifacts and (artifact := valid_artifact(node, store)) is not None:
+            artifacts[item.label] = artifact
+    return artifacts
 
 
 def collect(
