@@ -218,7 +218,10 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
         (["onestep.steps=2", "onestep.mode=reflow"], "mode to distil"),
         (["evaluation.onestep=[{grid: uniform, nfe: [1, 2]}]"], r"to 1 step has learned that alone.*nfe: \[1\]"),
         (["evaluation.onestep=[{solver: heun, grid: uniform, nfe: [1]}]"], "to 1 step has learned that"),
-        (["onestep.steps=2", "evaluation.onestep=[{grid: quadratic, nfe: [2]}]"], r"to 2 steps has learned those.*uniform, nfe: \[2\]"),
+        (
+            ["onestep.steps=2", "evaluation.onestep=[{grid: quadratic, nfe: [2]}]"],
+            r"to 2 steps has learned those.*uniform, nfe: \[2\]",
+        ),
         (["evaluation.onestep=[{nfe: [2], guidance: 2}]", "onestep.mode=reflow"], "always know the class"),
         ([f"reflow=[{ROUND}]", "pairs.guidance=2.0"], "always know the class"),
         ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "always know the class"),
