@@ -141,8 +141,8 @@ def _artifact(step: dict[str, str], store: Store) -> Artifact | None:
 
 def _parsed(condition: str) -> tuple[str, str, str]:
     for symbol in OPERATORS:  # two characters first
-        name, found, text = condition.partition(symbol)
-        if found and name.strip():
+        name, separator, text = condition.partition(symbol)
+        if separator and name.strip():
             return name.strip(), symbol, text
     raise UsageError("--where must be FIELD=VALUE, or with != < <= > >=", condition, "Example: --where 'score<0.5'.")
 

@@ -9,7 +9,7 @@ from tests.flows.faults import fault
 
 WRONG_INPUT = [
     (("plan", "nfm-digts"), InputError, "nfm-digts"),
-    (("plan", "missing.yaml"), InputError, "missing.yaml"),
+    (("plan", "missing.yaml"), InputError, None),
     (("plan", "{tiny}", "--set", "studnet.seed=1"), InvalidRecipe, None),
     (("plan", "{tiny}", "--set", "seed=-1"), InvalidRecipe, None),
     (("plan", "{tiny}", "--set", "seed"), InputError, "seed"),
@@ -68,4 +68,4 @@ def test_an_unknown_server_is_named(flowctl, tiny, monkeypatch):
     monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     result = flowctl("run", tiny)
-    assert result.exit_code == 1 and "PREFECT_API_URL=http://127.0.0.1:1/api" in result.stderr
+    assert result.exit_code == 1 and "http://127.0.0.1:1/api" in result.stderr

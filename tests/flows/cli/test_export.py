@@ -37,7 +37,7 @@ def test_export_hands_over_what_is_asked(flowctl, finished, tiny, exported, tmp_
     subject = exported.pop("subject")
     assert exported == {"out": tmp_path / "out", "onnx": True, "force": True, "device": "cpu", "batch": 512}
     assert (subject.recipe, subject.model, subject.average) == ("tiny", "student", "power-0.1")
-    assert list(subject.made) == list(finished.nodes) and list(subject.lineage) == [
+    assert list(subject.artifacts) == list(finished.nodes) and list(subject.lineage) == [
         "data",
         "teacher",
         "bank",

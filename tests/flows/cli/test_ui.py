@@ -14,7 +14,9 @@ def served(monkeypatch):
     """The command and the environment of the server."""
     seen = []
     monkeypatch.setattr("flows.session.settings.configure", lambda: None)
-    monkeypatch.setattr("flows.session.settings.confine", lambda home: None)
+    monkeypatch.setattr("flows.session.settings.confine", lambda home: home.mkdir(parents=True, exist_ok=True))
+    monkeypatch.setattr("flows.orchestration.reports.start", lambda home, port: f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(os, "chdir", lambda path: None)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(os, "execv", lambda program, words: seen.append((words[1:], os.environ)))
     return seen
@@ -25,7 +27,7 @@ def test_ui_prints_its_address(flowctl, home, served):
     assert "http://127.0.0.1:4299" in result.stdout
     assert "export PREFECT_API_URL=http://127.0.0.1:4299/api" in result.stdout
     ((words, environment),) = served
-    assert words == ["-m", "prefect", "server", "start"]
+    assert "http://127.0.0.1:4300" in result.stdout and words == ["-P", "-m", "prefect", "server", "start"]
     assert environment["PREFECT_SERVER_API_PORT"] == "4299" and environment["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
     assert environment["PREFECT_UI_API_URL"] == "http://127.0.0.1:4299/api"  # the pages need the port too
 

@@ -6,7 +6,7 @@ from tests.flows.faults import fault
 
 def test_verify_names_the_damaged_file(flowctl, finished, tiny):
     result = flowctl("verify")
-    assert result.exit_code == 0 and "7 artifacts, 8 files" in result.stdout
+    assert result.exit_code == 0 and "7 artifacts, 9 files" in result.stdout
     root = finished.store.find("teacher", finished.nodes["teacher"].fingerprint).root
     (root / "payload.txt").write_text("teacher ['dada']\n")  # the same length
     for words in (("verify",), ("verify", tiny)):
