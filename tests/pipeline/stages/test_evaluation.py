@@ -122,9 +122,8 @@ def test_small_sets_are_warned_of_and_the_floor_stands_beside(made, found):
     _, result = found
     assert result.floor == made["reference"].metrics["split_half"]
     assert result.held_out["FD-classifier"] == made["reference"].metrics["held_out"]
-    assert any("64 samples: the distance is biased" in text for text in result.warnings)
-    few = evaluation.frechet_warnings(64, 64)
-    assert len(few) == 2 and "singular" in few[0] and not evaluation.frechet_warnings(10_000, 64)
+    assert set(evaluation.frechet_warnings(64, 64)) <= set(result.warnings)
+    assert [len(evaluation.frechet_warnings(n, 64)) for n in (64, 65, 10_000)] == [2, 1, 0]
 
 
 def test_paths_and_copies_are_measured_of_each_model(found):
