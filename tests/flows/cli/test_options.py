@@ -25,7 +25,7 @@ OPTIONS = {
     "runs": {"--metric", "--where", "--sort", "--json", "--csv"},
     "results": {"[RECIPE]", "--set", "--metric", "--sort", "--best", "--json"},
     "report": {"RECIPE", "--set", "--open"},
-    "compare": {"RECIPE RECIPE ...", "--seeds", "--run", "--set", "--plot", "--markdown", "--json"},
+    "compare": {"RECIPE RECIPE ...", "--seeds", "--run", "--set", "--plot", "--html", "--markdown", "--json"},
     "diff": {"A", "B", "--json"},
     "sample": {
         "RECIPE",
