@@ -135,12 +135,16 @@ def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, dtype: str = "flo
         for _ in reader.epoch(1):
             pass
 
-    old, resident, streaming = mapping(), bank.reader(batch, 0), bank.reader(batch, 0, buffer_bytes=size // 4)
+    old, resident, streaming = (
+        mapping(),
+        BatchReader(bank, batch, 0),
+        BatchReader(bank, batch, 0, buffer_bytes=size // 4),
+    )
     memory, later, first, old_map, new_map = minima(
         rounds,
         lambda: epoch(resident),
         lambda: epoch(streaming),
-        lambda: epoch(Bank.open(bank.path).reader(batch, 0, buffer_bytes=size // 4)),
+        lambda: epoch(BatchReader(Bank.open(bank.path), batch, 0, buffer_bytes=size // 4)),
         lambda: gather(old),
         lambda: gather(mapping()),
     )

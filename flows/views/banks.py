@@ -20,7 +20,7 @@ from pipeline.recipe.load import nearest
 from pipeline.reporting.pictures import bank_picture, png
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import write_bytes
-from storage.bank import Bank, Survey, banks_below, survey
+from storage.bank import Bank, BatchReader, Survey, banks_below, survey
 from storage.errors import MissingError
 from storage.imageset import ImageSet
 from storage.store import Store
@@ -77,7 +77,7 @@ def sample(located: LocatedBank) -> Sample | None:
         return None
     bank = Bank.open(located.survey.path)
     least = 2 * bank.chunk * sum(bank.row_bytes.values())
-    pairs = next(bank.reader(SAMPLED_PAIRS, 0, buffer_bytes=max(BUFFER_BYTES, least)).epoch(0))
+    pairs = next(BatchReader(bank, SAMPLED_PAIRS, 0, buffer_bytes=max(BUFFER_BYTES, least)).epoch(0))
     z, x = torch.from_numpy(pairs["z"]).float(), None
     if "x" in pairs:
         x = torch.from_numpy(pairs["x"]).float()

@@ -89,7 +89,7 @@ class BankDataset(IterableDataset):
             first = 0
 
     def _reader(self, part: int, parts: int) -> BatchReader:
-        return self.bank.reader(self.batch, self.seed, rank=self.rank * parts + part, world=self.world * parts,
+        return BatchReader(self.bank, self.batch, self.seed, rank=self.rank * parts + part, world=self.world * parts,
                                 buffer_bytes=self.buffer_bytes // parts)  # fmt: skip
 
     def _epoch(self, reader: BatchReader, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:

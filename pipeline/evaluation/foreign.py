@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.data.levels import as_stored, to_unit
 from pipeline.data.sources.decode import background, decode_all
-from pipeline.data.sources.members import open_members
+from pipeline.data.sources.opening import open_members
 from pipeline.metrics import Moments, features, frechet_distance, frechet_warnings, load_inception, split_half
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_reference

@@ -20,12 +20,22 @@ THREADS = 2  # that read ahead
 
 
 class BatchReader:
-    """Epochs of shuffled batches for one rank; made by `Bank.reader`, which says what the arguments mean.
+    """Epochs of shuffled batches for one rank: `for batch in BatchReader(bank, 256, seed).epoch(0)`.
 
-    `resident` says whether the bank is kept in memory. It is then read whole at the first batch, and shuffled whole.
+    The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` continues at batch k as
+    if it had given the batches before. In an epoch ranks have disjoint pairs and together all of them, once each; but where
+    `world` does not divide them, at most world - 1 are used twice, so that all ranks have equally many.
+
+    A bank of at most `buffer_bytes` is held in memory (`resident`) and shuffled as a whole. Of a larger one, chunks of
+    about a MiB come in random order from all over the bank; half of `buffer_bytes` of them are shuffled among each
+    other, while a thread reads the next into the other half.
+
+    Raises InputError for a batch, rank or buffer that cannot be.
     """
 
-    def __init__(self, bank: Bank, batch: int, seed: int, rank: int, world: int, buffer_bytes: int) -> None:
+    def __init__(
+        self, bank: Bank, batch: int, seed: int, rank: int = 0, world: int = 1, buffer_bytes: int = 2**30
+    ) -> None:
         if batch < 1 or not 0 <= rank < world:
             found = f"batch {batch}, rank {rank}, world {world}"
             raise InputError(

@@ -12,7 +12,6 @@ import numpy as np
 
 from storage.arrays import reading
 from storage.atomic import sha256_file
-from storage.bank.batches import BatchReader
 from storage.bank.facts import COMPLETE, FACTS, INDEX, REMEDY, BankFacts, FileFact, Identity, Index, Shard, read_json
 from storage.bank.layout import Layout
 from storage.bank.shardfile import ShardFile
@@ -103,21 +102,6 @@ class Bank:
                 self.read(name, start, rows)
                 gathered[name][here] = rows[indices[here] - start]
         return gathered
-
-    def reader(self, batch: int, seed: int, *, rank: int = 0, world: int = 1, buffer_bytes: int = 2**30) -> BatchReader:
-        """Epochs of shuffled batches: `for batch in bank.reader(256, seed).epoch(0)`.
-
-        The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` goes on at batch k as if
-        it had given the batches before. In an epoch ranks have disjoint pairs and together all of them, once each; but
-        where `world` does not divide them, at most world - 1 are used twice, so that all ranks have equally many.
-
-        A bank of at most `buffer_bytes` is held in memory and shuffled as a whole. Of a larger one, chunks of about a
-        MiB come in random order from all over the bank; half of `buffer_bytes` of them are shuffled among each other,
-        while a thread reads the next into the other half.
-
-        Raises InputError for a batch, rank or buffer that cannot be.
-        """
-        return BatchReader(self, batch, seed, rank, world, buffer_bytes)
 
     def verify(self) -> list[Problem]:
         """Read every byte: all that is missing or not as written, in order of shards. Empty when the bank is whole."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray
 
-from storage.bank import Bank, BankFacts, BankWriter
+from storage.bank import Bank, BankFacts, BankWriter, BatchReader
 from storage.errors import DamageError, InputError, StageFailed
 
 ROOT = Path(__file__).parents[2]
@@ -226,7 +226,7 @@ def test_a_damaged_shard_is_named_and_never_read(copied, file, damage):
     else:
         (copied / file).write_bytes(b"" if damage == "empty" else data[:-1])
     name = file.split("/")[0]
-    for read in (bank.load, lambda: bank.rows(np.arange(250)), lambda: list(bank.reader(50, 0).epoch(0))):
+    for read in (bank.load, lambda: bank.rows(np.arange(250)), lambda: list(BatchReader(bank, 50, 0).epoch(0))):
         with pytest.raises(DamageError, match=rf"shard {shard}.*{name}.*remove the bank"):
             read()
     assert [(p.shard, p.file) for p in bank.verify()] == [(shard, file)]

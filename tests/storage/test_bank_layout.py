@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from storage.bank import Bank, BankFacts, BankWriter, layout
+from storage.bank import Bank, BankFacts, BankWriter, BatchReader, layout
 from storage.errors import DamageError, InputError
 
 FACTS = BankFacts(
@@ -162,7 +162,7 @@ def test_banks_that_zarr_wrote_with_other_chunks_are_read(tmp_path, monkeypatch)
     (bank.path / "bank.json").write_text(json.dumps(index))
     old = Bank.open(bank.path)
     assert old.chunk == 15 and old.verify() == []
-    for batch in old.reader(32, 0, buffer_bytes=2 * 5 * 15 * 400).epoch(0):
+    for batch in BatchReader(old, 32, 0, buffer_bytes=2 * 5 * 15 * 400).epoch(0):
         for name, rows in values.items():
             np.testing.assert_array_equal(batch[name], rows[batch["index"]])
     file = bank.path / "labels/c.0"

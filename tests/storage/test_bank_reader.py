@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from storage.bank import Bank, BankFacts, BankWriter, batches, layout, loading
+from storage.bank import Bank, BankFacts, BankWriter, BatchReader, batches, layout, loading
 from storage.errors import DamageError, InputError
 
 ROWS, DRAWS, SHARD = 50, 5, 48
@@ -59,29 +59,29 @@ def buffer(request):
 
 def test_a_chunk_is_as_small_as_meant(bank, buffer):
     assert bank.chunk == 16
-    assert bank.reader(24, 0, buffer_bytes=buffer).resident == (buffer == 2**30)
+    assert BatchReader(bank, 24, 0, buffer_bytes=buffer).resident == (buffer == 2**30)
 
 
 @pytest.mark.parametrize("batch", [1, 24, 100, 250, 999])
 def test_an_epoch_holds_every_pair_once_in_a_new_order(bank, buffer, batch):
-    reader = bank.reader(batch, 1, buffer_bytes=buffer)
+    reader = BatchReader(bank, batch, 1, buffer_bytes=buffer)
     whole = list(reader.epoch(0))
     assert len(whole) == len(reader) == -(-PAIRS // batch)
     assert {len(b["index"]) for b in whole[:-1]} <= {batch}
     first = flat(whole)
     np.testing.assert_array_equal(np.sort(first), np.arange(PAIRS))
-    np.testing.assert_array_equal(first, flat(bank.reader(batch, 1, buffer_bytes=buffer).epoch(0)))
-    for other in (reader.epoch(1), bank.reader(batch, 2, buffer_bytes=buffer).epoch(0)):
+    np.testing.assert_array_equal(first, flat(BatchReader(bank, batch, 1, buffer_bytes=buffer).epoch(0)))
+    for other in (reader.epoch(1), BatchReader(bank, batch, 2, buffer_bytes=buffer).epoch(0)):
         assert (first == flat(other)).mean() < 0.2
 
 
 def test_the_batch_does_not_move_the_order(bank, buffer):
-    orders = [flat(bank.reader(batch, 1, buffer_bytes=buffer).epoch(3)) for batch in (7, 100)]
+    orders = [flat(BatchReader(bank, batch, 1, buffer_bytes=buffer).epoch(3)) for batch in (7, 100)]
     np.testing.assert_array_equal(*orders)
 
 
 def test_an_epoch_goes_on_at_any_batch(bank, buffer):
-    reader = bank.reader(24, 3, buffer_bytes=buffer)
+    reader = BatchReader(bank, 24, 3, buffer_bytes=buffer)
     whole = [batch["index"] for batch in reader.epoch(4)]
     for start in range(len(whole) + 2):
         rest = [batch["index"] for batch in reader.epoch(4, start)]
@@ -91,7 +91,7 @@ def test_an_epoch_goes_on_at_any_batch(bank, buffer):
 
 
 def test_the_order_is_known_without_reading(bank, buffer, monkeypatch):
-    reader = bank.reader(24, 3, rank=1, world=2, buffer_bytes=buffer)
+    reader = BatchReader(bank, 24, 3, rank=1, world=2, buffer_bytes=buffer)
     expected = [batch["index"] for batch in reader.epoch(4, 2)]
     monkeypatch.setattr(Bank, "read", None)
     for ours, theirs in zip(reader.indices(4, 2), expected, strict=True):
@@ -101,7 +101,7 @@ def test_the_order_is_known_without_reading(bank, buffer, monkeypatch):
 @pytest.mark.parametrize("world", [2, 3, 4, 7, 300])
 def test_ranks_share_an_epoch(bank, buffer, world):
     """Disjoint and complete; where world does not divide the pairs, at most world - 1 of them come twice."""
-    readers = [bank.reader(16, 3, rank=rank, world=world, buffer_bytes=buffer) for rank in range(world)]
+    readers = [BatchReader(bank, 16, 3, rank=rank, world=world, buffer_bytes=buffer) for rank in range(world)]
     parts = [flat(reader.epoch(4)) for reader in readers]
     assert {len(part) for part in parts} == {-(-PAIRS // world)}
     assert len({len(reader) for reader in readers}) == 1
@@ -112,7 +112,7 @@ def test_ranks_share_an_epoch(bank, buffer, world):
 
 def test_a_window_mixes_chunks_from_all_over_the_bank(bank):
     """What lies side by side on disk, such as a class, is spread over the epoch."""
-    order = flat(bank.reader(1, 0, buffer_bytes=STREAM).epoch(0))
+    order = flat(BatchReader(bank, 1, 0, buffer_bytes=STREAM).epoch(0))
     first = order[:48]  # of the first window's 64, or 58 with the short chunk
     assert len(np.unique(first // 16)) == 4 and np.abs(np.diff(first)).mean() > 16
     assert len(np.unique(order[:64] // SHARD)) > 2
@@ -130,7 +130,7 @@ def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
     for index, start, stop in writer.shards:
         writer.write(index, z=z[start:stop])
     writer.finish()
-    reader = Bank.open(tmp_path / "bank").reader(32, 0, buffer_bytes=2**20)
+    reader = BatchReader(Bank.open(tmp_path / "bank"), 32, 0, buffer_bytes=2**20)
     next(reader.epoch(0))
     tracemalloc.start()
     try:
@@ -150,7 +150,7 @@ def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
 def test_batches_that_are_kept_stay_as_they_were(bank, buffer, monkeypatch):
     """Memory is used again only once nobody holds an array in it, be it through another one."""
     monkeypatch.setattr(loading, "BLOCK_BYTES", 1)
-    reader = bank.reader(24, 0, buffer_bytes=buffer)
+    reader = BatchReader(bank, 24, 0, buffer_bytes=buffer)
     kept, views = [], []
     for epoch in range(4):
         for number, batch in enumerate(reader.epoch(epoch)):
@@ -166,7 +166,7 @@ def test_batches_that_are_kept_stay_as_they_were(bank, buffer, monkeypatch):
 
 
 def test_epochs_may_be_read_side_by_side_and_left(bank, buffer):
-    reader = bank.reader(24, 0, buffer_bytes=buffer)
+    reader = BatchReader(bank, 24, 0, buffer_bytes=buffer)
     expected = [flat(reader.epoch(e)) for e in (0, 1)]
     left = reader.epoch(5)
     next(left)
@@ -178,7 +178,7 @@ def test_epochs_may_be_read_side_by_side_and_left(bank, buffer):
 
 
 def test_a_batch_is_the_callers_own(bank, buffer):
-    reader = bank.reader(24, 0, buffer_bytes=buffer)
+    reader = BatchReader(bank, 24, 0, buffer_bytes=buffer)
     for batch in reader.epoch(0):
         for values in batch.values():
             values[:] = 0
@@ -192,7 +192,7 @@ def test_damage_is_found_in_whatever_epoch(path, bank, buffer, tmp_path):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
     bank = Bank.open(tmp_path / "bank")
-    reader = bank.reader(24, 0, buffer_bytes=buffer)
+    reader = BatchReader(bank, 24, 0, buffer_bytes=buffer)
     if not reader.resident:
         flat(reader.epoch(0))  # what was sound once is not believed again
     file = tmp_path / "bank/x/c.2.0.0.0"
@@ -206,4 +206,4 @@ def test_damage_is_found_in_whatever_epoch(path, bank, buffer, tmp_path):
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"rank": 2, "world": 2}, {"rank": -1}, {"buffer_bytes": 1000}])
 def test_bad_arguments(bank, wrong):
     with pytest.raises(InputError):
-        bank.reader(**{"batch": 16, "seed": 0} | wrong)
+        BatchReader(bank, **{"batch": 16, "seed": 0} | wrong)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.fetching import fetch
-from pipeline.data.sources import DataConfig, LoadedData, chosen
-from pipeline.data.sources.members import open_members
+from pipeline.data.sources.choice import chosen
+from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.published import CIFAR, CifarSet
 from pipeline.data.sources.unpickle import unpickle
 from storage.atomic import sha256_file

@@ -19,7 +19,7 @@ from storage.checksummed_json import json_digest
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from pipeline.data.sources import DataConfig
+    from pipeline.data.sources.loaded import DataConfig
 
 AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")  # diffusers' names
 _SETTLED_SECONDS = 2.0  # a file changed again within its clock's tick keeps its time: fresh files are not remembered

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.sources import DataConfig, LoadedData, chosen
+from pipeline.data.sources.choice import chosen
+from pipeline.data.sources.loaded import DataConfig, LoadedData
 from pipeline.data.sources.split import stratified
 from storage.imageset import Split
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.fetching import fetch
-from pipeline.data.sources import DataConfig, LoadedData, chosen
+from pipeline.data.sources.choice import chosen
 from pipeline.data.sources.digest import idx_files, images_digest
+from pipeline.data.sources.loaded import DataConfig, LoadedData
 from pipeline.data.sources.published import IDX, IDX_FILES
 from storage.errors import DataError
 from storage.imageset import Split

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.sources import DataConfig, LoadedData
 from pipeline.data.sources.arrange import arrange
 from pipeline.data.sources.decode import Decoded, background, decode_all
 from pipeline.data.sources.digest import images_digest
 from pipeline.data.sources.kinds import BY_EXTENSION, SAME, extension_of
-from pipeline.data.sources.members import Members, open_members, refuse_stores
+from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.members import Members, refuse_stores
+from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.split import select, stratified
 from pipeline.data.sources.text import listed, shown
 from storage.errors import DataError, RecipeError

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.sources.kinds import HEAD, format_of, named_as_image
-from pipeline.data.sources.text import decodable, listed, shown
+from pipeline.data.sources.text import shown
 from storage.errors import DataError
 
 MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch is near it, a bomb is beyond
@@ -58,37 +58,6 @@ class Members:
         for name in sorted(names):
             chosen.setdefault(self.places[name], []).append(name)
         return self.read_places(chosen)
-
-
-def open_members(path: Path, encoding: str | None = None) -> Members:
-    """The files of a folder, zip or tar.
-
-    Args:
-        encoding: of names in an archive that does not say: cp437 for a zip, UTF-8 for a tar unless given.
-
-    Raises:
-        DataError: no folder, zip or tar; a damaged archive; a store; a link that leads nowhere or to a folder; a member
-            of an archive that is a link out of it, lies outside of it or is too large; an image whose name is no text.
-    """
-    from pipeline.data.sources.archives import open_tar, open_zip
-
-    if path.is_dir():
-        members = _open_folder(path)
-    elif not path.is_file():
-        raise DataError("data.path must be an existing folder or archive", shown(str(path)), "Check the path.")
-    else:
-        with refusing(path):
-            if zipfile.is_zipfile(path):
-                members = open_zip(path, encoding)
-            elif tarfile.is_tarfile(path):
-                members = open_tar(path, encoding)
-            else:
-                raise DataError("An archive must be a whole zip or tar", shown(str(path)), "Fetch or pack it again.")
-    undecodable = [name for name in members.images if not decodable(name)]
-    if undecodable:
-        remedy = "Rename them" + (" or set data.names_encoding." if path.is_file() else ", for example by convmv.")
-        raise DataError("Names of images and of their folders must be valid UTF-8", listed(undecodable), remedy)
-    return members
 
 
 def walk(folder: Path, prefix: str = "", skipped: Callable[[str, str], None] | None = None) -> Iterator[tuple]:
@@ -149,7 +118,7 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _open_folder(path: Path) -> Members:
+def open_folder(path: Path) -> Members:
     def head(name: str) -> bytes:
         with refusing(path / name), open(path / name, "rb") as file:
             return file.read(HEAD)

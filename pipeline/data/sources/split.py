@@ -12,7 +12,7 @@ from storage.errors import DataError, RecipeError
 from storage.imageset import Split
 
 if TYPE_CHECKING:
-    from pipeline.data.sources import DataConfig
+    from pipeline.data.sources.loaded import DataConfig
 
 
 def stratified(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.data.sources import load, source_digest
 from pipeline.data.sources.kinds import BY_EXTENSION, FORMATS, format_of
-from pipeline.data.sources.members import HIDDEN, STORE, open_members
+from pipeline.data.sources.members import HIDDEN, STORE
+from pipeline.data.sources.opening import open_members
 from storage.errors import DataError
 from storage.store import Store
 from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_folder, make_tar, make_zip

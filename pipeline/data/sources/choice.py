@@ -1,0 +1,18 @@
+"""What the recipe chooses of a data set that has classes: which of them, how many images, of what size."""
+
+from __future__ import annotations
+
+from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.shrink import shrink
+from pipeline.data.sources.split import select
+from pipeline.data.sources.text import listed
+from storage.imageset import Split
+
+
+def chosen(config: DataConfig, train: Split, test: Split, classes: list[str], levels: int = 256) -> LoadedData:
+    """Apply `config` to a data set with classes: `classes`, `limit`, `small_classes` and `size`."""
+    some = select(config, config.source, train.labels, test.labels, classes)
+    splits = (some.split(*split, rows) for split, rows in ((train, some.train), (test, some.test)))
+    train, test = (Split(shrink(split.images, config.size), split.labels) for split in splits)
+    notes = [f"{len(some.dropped)} classes are dropped as too small: {listed(some.dropped)}"] if some.dropped else []
+    return LoadedData(config.source, train, test, levels, some.named(classes), notes=notes)
