@@ -22,9 +22,9 @@ THREADS = 2  # that read ahead
 class BatchReader:
     """Epochs of shuffled batches for one rank: `for batch in BatchReader(bank, 256, seed).epoch(0)`.
 
-    The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` continues at batch k as
-    if it had given the batches before. In an epoch ranks have disjoint pairs and together all of them, once each; but where
-    `world` does not divide them, at most world - 1 are used twice, so that all ranks have equally many.
+    The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` continues at batch k as if
+    the batches before had been given. In an epoch ranks have disjoint pairs and together all of them, once each; but
+    where `world` does not divide them, at most world - 1 are used twice, so that all ranks have equally many.
 
     A bank of at most `buffer_bytes` is held in memory (`resident`) and shuffled as a whole. Of a larger one, chunks of
     about a MiB come in random order from all over the bank; half of `buffer_bytes` of them are shuffled among each
