@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pipeline.data.sources.digest import source_digest
 from storage.imageset import Split
 
-__all__ = ["DataConfig", "LoadedData", "load", "source_digest"]
+if TYPE_CHECKING:
+    from pipeline.recipe.sections import Data
+
+__all__ = ["LoadedData", "load", "source_digest"]
 
 MODULES = {
     "digits": "digits",
@@ -20,24 +23,6 @@ MODULES = {
     "cifar100": "cifar",
     "images": "images",
 }
-
-
-class DataConfig(Protocol):
-    """What the loaders read of the recipe's data section."""
-
-    source: str  # a key of `MODULES`
-    path: Path | None
-    checksum: str | None  # sha256:...
-    size: int | None  # pixels
-    test_fraction: float
-    limit: int | None
-    classes: tuple[str, ...] | None  # names of classes
-    small_classes: str  # refuse or drop
-    layout: str  # auto, classes, split or flat
-    names_encoding: str | None
-    background: str  # a colour
-    autoencoder: Path | None
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +41,7 @@ class LoadedData:
     notes: list[str] = field(default_factory=list)
 
 
-def chosen(config: DataConfig, train: Split, test: Split, classes: list[str], levels: int = 256) -> LoadedData:
+def chosen(config: Data, train: Split, test: Split, classes: list[str], levels: int = 256) -> LoadedData:
     """Apply `config` to a data set with classes: `classes`, `limit`, `small_classes` and `size`."""
     from pipeline.data.sources.shrink import shrink
     from pipeline.data.sources.split import select
@@ -69,7 +54,7 @@ def chosen(config: DataConfig, train: Split, test: Split, classes: list[str], le
     return LoadedData(config.source, train, test, levels, some.named(classes), notes=notes)
 
 
-def load(config: DataConfig, cache_dir: Path | None = None) -> LoadedData:
+def load(config: Data, cache_dir: Path | None = None) -> LoadedData:
     """Read the source that `config` names.
 
     Downloads go to the user's cache folder, and digests are computed each time; a `cache_dir` holds both, in
