@@ -28,8 +28,10 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 lint: setup
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	git ls-files -z | xargs -0 $(BIN)/codespell
 
 bench: setup
 	$(BIN)/python -m benchmarks.teacher

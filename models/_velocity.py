@@ -10,10 +10,17 @@ from torch import Tensor
 class Inputs(Protocol):
     """The part of a network's config that its inputs must fit."""
 
-    channels: int
-    size: int
-    classes: int
-    condition_channels: int
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def condition_channels(self) -> int: ...
 
 
 def sinusoids(t: Tensor, width: int) -> Tensor:

@@ -12,6 +12,7 @@ from flows.cli.plan import print_plan
 
 if TYPE_CHECKING:
     from flows.session.session import Session
+    from pipeline.recipe.recipe import Recipe as Settings
 
 
 def run(
@@ -61,7 +62,7 @@ def _print_report(session: Session) -> None:
         typer.echo(f"Report: {artifact.path(artifact.metrics['page'])}")
 
 
-def _smoke_test(recipe: object, until: str | None) -> None:
+def _smoke_test(recipe: Settings, until: str | None) -> None:
     from flows.session.smoke_test import run_smoke_test
 
     artifacts = run_smoke_test(recipe, until)

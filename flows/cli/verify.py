@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,7 +141,7 @@ def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path],
     return None, [root], []
 
 
-def _with_progress(roots: list[Path]) -> list[Path]:
+def _with_progress(roots: list[Path]) -> Iterable[Path]:
     """The same, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import track

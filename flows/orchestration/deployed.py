@@ -11,7 +11,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Abort, Pause
-from prefect.states import AwaitingRetry, Cancelled, Suspended
+from prefect.states import AwaitingRetry, Cancelled, State, Suspended
 
 from flows.orchestration.server_watch import stop_reason
 from flows.orchestration.stale_runs import close_dead_runs
@@ -73,7 +73,7 @@ def hand_back(flow_run: UUID | str, message: str) -> None:
             raise Pause(state=state)
         if state.is_paused():
             # Prefect resumes such a run in its process, which ends now. It sends a suspended one to a worker instead.
-            new = Suspended(pause_expiration_time=details.pause_timeout, pause_key=details.pause_key)
+            new: State = Suspended(pause_expiration_time=details.pause_timeout, pause_key=details.pause_key)
         elif stop_reason(state) is not None:
             new = Cancelled(message=message)
         else:

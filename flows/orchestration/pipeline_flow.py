@@ -28,7 +28,7 @@ from flows.session.session import Session
 from storage.errors import FlowctlError, Interrupted
 
 STATE_NAMES = {"reused": "Reused", "fetched": "Fetched", "resumed": "Resumed", "run": "Completed"}
-RETRY_DELAYS = [2, 10]  # seconds before each further attempt at a stage
+RETRY_DELAYS = [2.0, 10.0]  # seconds before each further attempt at a stage
 TRANSIENT = {  # errors of the network and of network disks, which can pass
     errno.EIO,
     errno.EAGAIN,

@@ -48,9 +48,9 @@ def _close(client: SyncPrefectClient, facts: dict[str, Any]) -> bool:
         state = _final_state(run, message)
         if state is not None:
             client.set_flow_run_state(run.id, state, force=True)
-    for run in client.read_task_runs(flow_run_filter=mine) if runs else ():
-        if run.state is None or not run.state.is_final():
-            client.set_task_run_state(run.id, Crashed(message=message), force=True)
+    for task in client.read_task_runs(flow_run_filter=mine) if runs else ():
+        if task.state is None or not task.state.is_final():
+            client.set_task_run_state(task.id, Crashed(message=message), force=True)
     return bool(runs)
 
 

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -50,7 +51,7 @@ class ProgressArtifact:
 
     def __init__(self, recipe: Recipe, stage: str) -> None:
         self._key = artifact_key(recipe, stage)
-        self._id = None
+        self._id: UUID | None = None
         self._next = 0.0
 
     def __call__(self, report: ProgressUpdate) -> None:

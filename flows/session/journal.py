@@ -44,7 +44,8 @@ class Journal(logging.Handler):
     @contextmanager
     def span(self, stage: str) -> Iterator[dict[str, Any]]:
         """The time of a stage. The block's entries in the yielded dict, such as the outcome, go into the last line."""
-        began, facts = time.monotonic(), {}
+        began = time.monotonic()
+        facts: dict[str, Any] = {}
         self._stage = stage
         self._write(time=time.time(), event="begin", stage=stage)
         try:

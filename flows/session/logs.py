@@ -30,7 +30,11 @@ def forward_logs(display: Display | None = None, journal: Journal | None = None)
     """
     loggers = [logging.getLogger(name) for name in LOGGERS.split(",")]
     levels = [logger.level for logger in loggers]
-    handlers = [_Notes(display)] * (display is not None) + [journal] * (journal is not None)
+    handlers: list[logging.Handler] = []
+    if display is not None:
+        handlers.append(_Notes(display))
+    if journal is not None:
+        handlers.append(journal)
     for logger in loggers:
         logger.setLevel(logging.INFO)
         for handler in handlers:

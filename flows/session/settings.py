@@ -97,7 +97,7 @@ def import_client(url: str, prefect_home: Path | None = None) -> None:
         from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 
         for client in (PrefectHttpxAsyncClient, PrefectHttpxSyncClient):
-            client.__init__ = functools.partialmethod(client.__init__, trust_env=False)
+            setattr(client, "__init__", functools.partialmethod(client.__init__, trust_env=False))  # noqa: B010
 
 
 def _no_source() -> type:

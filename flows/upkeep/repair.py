@@ -68,8 +68,8 @@ class Repairs:
         with self.store.lock(*finding.key, self._refuse):
             done, aside = self._make_room(finding) if finding.stands() else ("repaired by another process", [])
         artifact = self._run(session, finding.key[0])
-        for path in aside:
-            remove_tree(path)
+        for root in aside:
+            remove_tree(root)
         again = self.inspect(artifact.root)
         if again.flaws:
             raise DamageError(str(artifact.root), "corrupt immediately after writing", "Check the disk")

@@ -83,7 +83,7 @@ def kind(node: dict[str, Any], link: bool = False) -> str:
     if "const" in node or "enum" in node:
         return " or ".join(json.dumps(value) for value in node.get("enum", [node.get("const")]))
     if node.get("type") == "array":
-        items = node.get("items") or next(iter(node.get("prefixItems", [])), {})
+        items: dict[str, Any] = node.get("items") or next(iter(node.get("prefixItems", [])), {})
         return f"list of {kind(items, link)}"
     bounds = " and".join(f" {sign} {node[key]}" for key, sign in BOUNDS.items() if key in node)
     return f"{node.get('type', 'any')}{bounds}"

@@ -34,6 +34,7 @@ class DiT(nn.Module):
         self.embed_label = nn.Embedding(config.classes + 1, width) if config.classes else None
         self.enter = nn.Linear((config.channels + config.condition_channels) * pixels, width)
         # Fixed, so it follows from the config and is no part of the weights.
+        self.position: Tensor
         self.register_buffer("position", positions(config.size // config.patch, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.depth))
         self.leave = Leave(width, config.channels * pixels)

@@ -81,7 +81,7 @@ def _cost(work: BlockWork, call_cost: float) -> float:
 
 def _measured_call_cost(inverse: Inverse, tokens: Tensor) -> float:
     """Fixed cost c of a call, in tokens, such that n tokens take (c + n) units of time; from n = 1 and n = T - 1."""
-    block, n = inverse.flow.blocks[0], tokens.shape[1] - 1
+    block, n = inverse.flow.block(0), tokens.shape[1] - 1
     class_embedding = block.class_embedding(inverse.labels)
 
     def seconds(tokens: Tensor) -> float:

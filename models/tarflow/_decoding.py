@@ -121,7 +121,7 @@ class Inverse:
     def __init__(
         self, flow: TarFlow, labels: Tensor | None, batch: int, guidance: Guidance | None, attention_temperature: float
     ) -> None:
-        config, weights = flow.config, flow.blocks[0].head.weight
+        config, weights = flow.config, flow.block(0).head.weight
         self.flow = flow
         self.labels = labels
         self.guidance_weights = self.sharpness = None
@@ -165,7 +165,7 @@ class Inverse:
 
     def of_block(self, index: int, z: Tensor, schedule: Schedule) -> tuple[Tensor, BlockWork]:
         """Solve z = block(x) for x: (B, T, D) -> (B, T, D), in the block's own order of tokens."""
-        block, tokens = self.flow.blocks[index], z.shape[1]
+        block, tokens = self.flow.block(index), z.shape[1]
         class_embedding = block.class_embedding(self.labels)
         work = BlockWork(index)
         x = torch.zeros_like(z) if schedule.start == "zeros" else z.clone()

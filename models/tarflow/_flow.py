@@ -1,6 +1,7 @@
 """TarFlow: a stack of causal autoregressive blocks that read the patches of an image in alternating order."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,11 @@ class TarFlow(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights, of the images that go in, and of what comes out."""
-        return self.blocks[0].head.weight.dtype
+        return self.block(0).head.weight.dtype
+
+    def block(self, index: int) -> Block:
+        """Block number `index`, from the data's side; torch types no members of a ModuleList."""
+        return cast(Block, self.blocks[index])
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map images to latents, all tokens in parallel.
@@ -97,8 +102,8 @@ class TarFlow(nn.Module):
         check_labels(labels, len(x), self.config.classes)
         slices = [slice(None)]
         if x.device.type == "cpu":
-            rows = max(1, TOKENS_AT_ONCE // self.config.tokens)
-            slices = [slice(first, first + rows) for first in range(0, len(x), rows)]
+            count = max(1, TOKENS_AT_ONCE // self.config.tokens)
+            slices = [slice(first, first + count) for first in range(0, len(x), count)]
         z = torch.empty_like(x)
         with full_precision(self):
             for rows in slices:

@@ -1,6 +1,7 @@
 """Building blocks of the ADM U-Net; each keeps the layout (contiguous or channels-last) it is given."""
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,10 @@ from torch.nn import functional as F
 
 from models.unet import _cpu
 
+L = TypeVar("L", bound=nn.Module)
 
-def zeroed(layer: nn.Module) -> nn.Module:
+
+def zeroed(layer: L) -> L:
     """Set every parameter of ``layer`` to zero and return it: a branch that ends in it starts as the identity."""
     for p in layer.parameters():
         nn.init.zeros_(p)

@@ -17,9 +17,15 @@ from storage.errors import InputError
 class Noises(Protocol):
     """K = `noises_per_image` noises for each of `rows` images: number k * rows + row is an image's noise k at first."""
 
-    noises_per_image: int
-    rows: int
-    shape: tuple[int, ...]  # (C, H, W) of one noise
+    @property
+    def noises_per_image(self) -> int: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one noise."""
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
         """The noises of these numbers, (B,) integers, as (B, C, H, W) float32 on `device`."""
@@ -71,8 +77,8 @@ class BankNoises:
 
     def __init__(self, z: Tensor | np.ndarray) -> None:
         self.z = Banked(z).z  # for its checks
-        self.noises_per_image, self.rows, *shape = z.shape
-        self.shape = tuple(shape)
+        self.noises_per_image, self.rows = z.shape[:2]
+        self.shape = tuple(z.shape[2:])
         _check_count(self.noises_per_image, self.rows)
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:

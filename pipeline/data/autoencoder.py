@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.data.sources.digest import AUTOENCODER
 from storage.errors import DataError, UsageError
@@ -31,7 +32,7 @@ class Autoencoder:
         factor: side of an image divided by the side of its latent.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: Any, device: torch.device) -> None:
         config = network.config
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device

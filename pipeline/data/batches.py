@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class _Batch:
     """Tensors of equal length (or None), moved and split together."""
 

@@ -20,7 +20,7 @@ from types import ModuleType
 from pipeline.outputs import results
 from pipeline.recipe.fingerprint import fingerprint
 from pipeline.recipe.recipe import KINDS, Recipe
-from pipeline.recipe.sections import Config, LpipsHuber
+from pipeline.recipe.sections import Config, Data, Evaluation, LpipsHuber, Reflow, Student
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
     unread: set[str] = set()
     if stage.newest:
         unread.update(students_among(names)[:-1], of_kind(names, "pairs")[:-1])
-    if stage.kind == "student" and not getattr(config.coupling, "online", False):
+    if isinstance(config, Student) and not getattr(config.coupling, "online", False):
         unread.add("teacher")
-    if stage.kind == "reflow" and not config.mix.forward:
+    if isinstance(config, Reflow) and not config.mix.forward:
         unread.add("bank")
-    if stage.kind == "evaluation" and not config.noise_cost:
+    if isinstance(config, Evaluation) and not config.noise_cost:
         unread.add("bank")
     return [name for name in of_kind(names, *stage.inputs) if name not in unread]
 
@@ -168,7 +168,7 @@ def external_digest(stage: Stage, config: Config, cache: Path | None) -> str | N
     from pipeline.data.sources import source_digest
     from pipeline.data.sources.digest import files_digest
 
-    if stage.name in IMAGES:
+    if isinstance(config, Data):
         return source_digest(config, cache)
     loss = getattr(config, "loss", None)
     if isinstance(loss, LpipsHuber):

@@ -18,13 +18,14 @@ from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.evaluation.samplers import samplers
 from pipeline.outputs import networks
 from pipeline.outputs.banks import encoder
+from pipeline.recipe.sections import Evaluation
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.imageset import ImageSet
 
 
 def noise_cost_samplers(
-    job: Job, images: ImageSet, evaluator: Evaluator, device: torch.device
+    job: Job[Evaluation], images: ImageSet, evaluator: Evaluator, device: torch.device
 ) -> Iterator[tuple[Evaluator, SamplerUnderTest]]:
     """The student's samplers, each started from z = f(x + eta eps, c) / sigma_f of the held-out images x in turn.
 
@@ -34,7 +35,7 @@ def noise_cost_samplers(
     test = Examples.of(images, "test")
     order = drawn(len(test), len(test))
     seed = derive(job.config.seed, "noise cost")
-    encode = encoder(networks.load_network(teacher, device), test, teacher.config["noise_std"], seed, device)
+    encode = encoder(networks.load_flow(teacher, device), test, teacher.config["noise_std"], seed, device)
     sigma = bank.metrics["sigma_f"]
 
     def start(rows: Tensor) -> Tensor:

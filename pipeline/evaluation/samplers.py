@@ -26,9 +26,11 @@ from storage.artifact import Artifact
 ENLARGED = "enlarged"  # small images made large without a network: the baseline of super-resolution
 
 
-def samplers(job: Job, start: Start, held_out: TargetImages | None, device: torch.device) -> Iterator[SamplerUnderTest]:
+def samplers(
+    job: Job[Evaluation], start: Start, held_out: TargetImages | None, device: torch.device
+) -> Iterator[SamplerUnderTest]:
     """Teacher and baselines first, then student, rounds of reflow and one-step student, in the order of the recipe."""
-    config: Evaluation = job.config
+    config = job.config
     if "teacher" in job.inputs and config.teacher:
         yield _teacher(job, derive(config.seed, "evaluation"), device)
     if held_out is not None:
@@ -75,7 +77,7 @@ def _sampled(
 
 def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
     teacher = job.inputs["teacher"]
-    flow = networks.load_network(teacher, device)
+    flow = networks.load_flow(teacher, device)
     config = configs.Teacher.model_validate(teacher.config)
     schedules = [schedule_from_dict(fields) for fields in teacher.metrics["schedule"]]
 

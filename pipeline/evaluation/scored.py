@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.data.levels import quantise, to_unit
 from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.outputs.results import Score
+from pipeline.recipe.sections import Evaluation
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from storage.atomic import replacing, sha256_file
@@ -47,7 +48,7 @@ class Scored:
         return torch.from_numpy(to_unit(np.asarray(images if rows is None else images[rows.numpy()]), self.levels))
 
 
-def score_all(job: Job, samplers: Sequence[tuple[Evaluator, SamplerUnderTest]]) -> list[Scored]:
+def score_all(job: Job[Evaluation], samplers: Sequence[tuple[Evaluator, SamplerUnderTest]]) -> list[Scored]:
     """The scores of each sampler by its evaluator; those of an earlier attempt are read, not computed again."""
     records = ranks.agreed(_finished(job))
     for number, (evaluator, sampler) in enumerate(samplers):
@@ -72,7 +73,7 @@ def score_all(job: Job, samplers: Sequence[tuple[Evaluator, SamplerUnderTest]]) 
     ]
 
 
-def _path(job: Job, number: int) -> Path:
+def _path(job: Job[Evaluation], number: int) -> Path:
     return job.work / f"samples-{number}.npy"
 
 
@@ -82,7 +83,7 @@ def _write_samples(path: Path, images: Tensor, levels: int) -> str:
     return sha256_file(path)
 
 
-def _finished(job: Job) -> list[tuple[tuple[Score, ...], str]]:
+def _finished(job: Job[Evaluation]) -> list[tuple[tuple[Score, ...], str]]:
     """Scores and samples' digests of an earlier attempt, up to the first that is not intact."""
     facts = read_checksummed(job.work / SCORES) or {"scores": [], "samples": []}
     records = []

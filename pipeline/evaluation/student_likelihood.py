@@ -13,7 +13,7 @@ from pipeline.evaluation.figures import resumed, stoppable
 from pipeline.flow_matching.likelihood import bits_per_dimension, dequantise, log_density
 from pipeline.flow_matching.solvers import Guided
 from pipeline.outputs.results import LikelihoodResult
-from pipeline.recipe.sections import Likelihood
+from pipeline.recipe.sections import Evaluation, Likelihood
 from pipeline.runtime import ranks
 from pipeline.runtime.device import same_bits
 from pipeline.runtime.job import Job
@@ -25,7 +25,7 @@ LIKELIHOOD_BATCH = 64  # images of one integration: they share its steps, so the
 
 
 def student_bits(
-    network: nn.Module, images: ImageSet, config: Likelihood, job: Job, device: torch.device
+    network: nn.Module, images: ImageSet, config: Likelihood, job: Job[Evaluation], device: torch.device
 ) -> LikelihoodResult:
     """Mean over test images drawn at random, each dequantised uniformly once; the ranks share the batches.
 

@@ -45,6 +45,8 @@ class Classifier(nn.Module):
             nn.Linear(8 * _WIDTH, _FEATURES),
         )
         self.classify = nn.Linear(_FEATURES, classes)
+        self.centre: Tensor
+        self.spread: Tensor
         self.register_buffer("centre", torch.zeros(_FEATURES))
         self.register_buffer("spread", torch.ones(_FEATURES))
 

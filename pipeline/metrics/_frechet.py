@@ -77,7 +77,7 @@ class Moments:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of the state, as arrays that can be saved."""
-        return {"count": np.int64(self.count), "mean": self.mean.copy(), "scatter": self._symmetric()}
+        return {"count": np.array(self.count, np.int64), "mean": self.mean.copy(), "scatter": self._symmetric()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Moments:

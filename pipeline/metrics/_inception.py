@@ -31,6 +31,7 @@ class Inception(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.network = InceptionV3()
+        self.digest: Tensor
         self.register_buffer("digest", torch.zeros(32, dtype=torch.uint8))  # SHA-256, zeros before weights are loaded
         self.eval().requires_grad_(False)
 

@@ -76,8 +76,8 @@ def check_sides(real: Tensor, generated: Tensor, least: int) -> None:
         got = (tuple(real.shape), tuple(generated.shape))
         raise InputError("Both sides have the same features, (n, F) and (m, F)", got, "Use one extractor for both.")
     if min(len(real), len(generated)) < least:
-        got = (len(real), len(generated))
-        raise InputError(f"Each side has {least} features or more", got, "Generate more.")
+        counts = (len(real), len(generated))
+        raise InputError(f"Each side has {least} features or more", counts, "Generate more.")
     if not (torch.isfinite(real).all() and torch.isfinite(generated).all()):
         raise InputError("Features are finite", "NaN or infinity", "Look at the images: did they diverge?")
 

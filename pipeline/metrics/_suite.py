@@ -199,8 +199,8 @@ class MetricSuite:
                 MetricValue(metric, getattr(shares, metric), None, counts | {"neighbours": neighbours})
                 for metric, neighbours in (("precision", few), ("recall", few), ("density", many), ("coverage", many))
             ]
-        distance = sliced_w2(real, generated, PROJECTIONS, self.seed)
-        return [MetricValue(f"SW2-{self._suffix}", distance, None, counts | {"projections": PROJECTIONS})]
+        sliced = sliced_w2(real, generated, PROJECTIONS, self.seed)
+        return [MetricValue(f"SW2-{self._suffix}", sliced, None, counts | {"projections": PROJECTIONS})]
 
     def _inception_score(self, confidence: Confidence) -> MetricValue:
         """With the standard error of the mean over splits; the literature's ± is their standard deviation."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import torch
 from pydantic import TypeAdapter
@@ -20,15 +21,32 @@ from pipeline.recipe import sections as configs
 from storage.artifact import Artifact
 from storage.atomic import write_bytes, write_json
 from storage.errors import DamageError, InputError
-from storage.imageset import ImageSet
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "network.json"
-_KINDS = {"tarflow": (TarFlow, TarFlowConfig), "unet": (UNet, UNetConfig), "dit": (DiT, DiTConfig)}
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "tarflow": (TarFlow, TarFlowConfig),
+    "unet": (UNet, UNetConfig),
+    "dit": (DiT, DiTConfig),
+}
 NetworkConfig = TarFlowConfig | UNetConfig | DiTConfig
+C = TypeVar("C", bound=NetworkConfig)
 
 
-def teacher_architecture(config: configs.Teacher, images: ImageSet) -> TarFlowConfig:
+class Shape(Protocol):
+    """The part of an image set that networks depend on."""
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def classes(self) -> Sequence[str] | None: ...
+
+
+def teacher_architecture(config: configs.Teacher, images: Shape) -> TarFlowConfig:
     """The TarFlow for these images. Raises InputError if its numbers do not fit them."""
     return _shaped(
         "teacher",
@@ -47,11 +65,9 @@ def teacher_architecture(config: configs.Teacher, images: ImageSet) -> TarFlowCo
     )
 
 
-def student_architecture(
-    config: configs.Network, images: ImageSet, condition_channels: int = 0
-) -> UNetConfig | DiTConfig:
+def student_architecture(config: configs.Network, images: Shape, condition_channels: int = 0) -> UNetConfig | DiTConfig:
     """The velocity network for these images. Raises InputError if its numbers do not fit them."""
-    kind = DiTConfig if isinstance(config, configs.DiT) else UNetConfig
+    kind: type[DiTConfig] | type[UNetConfig] = DiTConfig if isinstance(config, configs.DiT) else UNetConfig
     return _shaped(
         "student.network",
         kind,
@@ -63,7 +79,7 @@ def student_architecture(
     )
 
 
-def _shaped(section: str, kind: type, **fields):
+def _shaped(section: str, kind: Callable[..., C], **fields: Any) -> C:
     try:
         return kind(**fields)
     except ValueError as error:
@@ -72,16 +88,25 @@ def _shaped(section: str, kind: type, **fields):
         ) from None
 
 
+@overload
+def build(shape: TarFlowConfig, seed: int) -> TarFlow: ...
+
+
+@overload
+def build(shape: UNetConfig | DiTConfig, seed: int) -> nn.Module: ...
+
+
 def build(shape: NetworkConfig, seed: int) -> nn.Module:
     """A fresh network, its weights drawn from `seed`."""
     torch.manual_seed(seed)
     return next(network for network, kind in _KINDS.values() if isinstance(shape, kind))(shape)
 
 
-def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Module] | None = None) -> None:
+def save_network(network: TarFlow | UNet | DiT, folder: Path, averages: Mapping[str, nn.Module] | None = None) -> None:
     """Write a network's weights and shape into an artifact's payload, and further averages of the weights by name."""
     kind = next(name for name, (network_type, _) in _KINDS.items() if isinstance(network, network_type))
-    for name, module in {None: network, **(averages or {})}.items():
+    modules: dict[str | None, nn.Module] = {None: network, **(averages or {})}
+    for name, module in modules.items():
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
         write_bytes(folder / _file(name), save(tensors))
     write_json(folder / ARCHITECTURE, {"kind": kind, **asdict(network.config)})
@@ -118,6 +143,11 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
             "`flowctl verify` names the damaged file; `flowctl verify --repair` reruns its stage",
         ) from None
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def load_flow(artifact: Artifact, device: torch.device | str = "cpu") -> TarFlow:
+    """The network of a teacher's artifact; see `load_network`."""
+    return cast(TarFlow, load_network(artifact, device))
 
 
 def path_of(artifact: Artifact) -> GaussianPath:

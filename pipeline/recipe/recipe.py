@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     **{name: kind for names in ROUNDS for name, kind in zip(names, ("pairs", "reflow"), strict=True)},
     **{name: name for name in ("pairs", "onestep", "evaluation", "report")},
 }
+Trained = configs.Teacher | configs.Student | configs.Reflow | configs.OneStep
 
 
 class Recipe(Config):
@@ -220,9 +221,9 @@ class Recipe(Config):
             return section.model_copy(update={"seed": self.seed})
         return section
 
-    def _trained(self) -> dict[str, Config]:
+    def _trained(self) -> dict[str, Trained]:
         """The sections of the stages that train a network, by stage."""
-        return {stage: section for stage, section in self.sections().items() if hasattr(section, "training")}
+        return {stage: section for stage, section in self.sections().items() if isinstance(section, Trained)}
 
 
 def _pairs(pairs: configs.Pairs, **follows: int) -> configs.Pairs:

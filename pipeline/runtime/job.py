@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pipeline.recipe.sections import Compute
+from pipeline.recipe.sections import Compute, Config
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.errors import Interrupted
@@ -20,6 +20,7 @@ from storage.errors import Interrupted
 SAVED = "saved.json"
 PROGRESS = "progress.json"
 STOP = "stop"
+C = TypeVar("C", bound=Config)  # the settings of a stage
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,17 @@ class StopFile(StopSignal):
 
 
 @dataclass
-class Job:
-    """Everything that a stage's `run(job)` may use. `work` survives a crash; `out` becomes the artifact.
+class Job(Generic[C]):
+    """Everything that a stage's `run(job)` may use; `config` has the type of the stage's section, C.
+
+    `work` survives a crash; `out` becomes the artifact.
 
     Several ranks share one work directory (see `pipeline.runtime.ranks`); the first writes the files that belong to
     all. `monitor` is for people: curves and samples of a training, outside the artifact and never read by a stage.
     """
 
     stage: str
-    config: Any
+    config: C
     inputs: Mapping[str, Artifact]
     work: Path
     compute: Compute

@@ -68,11 +68,17 @@ def philox(counter: list[Tensor], key: tuple[int, int]) -> list[Tensor]:
 
 
 def _fill(
-    seed: int, rows: object, draws: object, shape: tuple[int, ...], stream: int, device: str | torch.device, kind: int
+    seed: int,
+    row_numbers: Tensor | range | int,
+    draw_numbers: Tensor | range | int,
+    shape: tuple[int, ...],
+    stream: int,
+    device: str | torch.device,
+    kind: int,
 ) -> Tensor:
     device = torch.device(device)
     rows, draws = torch.broadcast_tensors(
-        _addresses("row", rows, ROW_BITS, device), _addresses("draw", draws, DRAW_BITS, device)
+        _addresses("row", row_numbers, ROW_BITS, device), _addresses("draw", draw_numbers, DRAW_BITS, device)
     )
     _check("seed", seed, 64)
     _check("stream", stream, STREAM_BITS)
@@ -147,7 +153,7 @@ def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
     return value
 
 
-def _addresses(what: str, values: object, bits: int, device: torch.device) -> Tensor:
+def _addresses(what: str, values: Tensor | range | int, bits: int, device: torch.device) -> Tensor:
     if isinstance(values, range):
         values = torch.arange(values.start, values.stop, values.step)
     tensor = torch.atleast_1d(torch.as_tensor(values))

@@ -57,7 +57,7 @@ def normalized(job: Job, examples: Examples, device: torch.device) -> Coupling:
     coupling: Coupling
     if config.online:
         teacher = job.inputs["teacher"]
-        flow, eta = networks.load_network(teacher, device), teacher.config["noise_std"]
+        flow, eta = networks.load_flow(teacher, device), teacher.config["noise_std"]
         coupling = Online(flow, eta, bank.facts.sigma_f, ranks.rank(), ranks.world())
     else:
         coupling = Banked(torch.from_numpy(bank.load()["z"]))
@@ -92,9 +92,9 @@ def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
     if config.start == "bank":
         noises: Noises = BankNoises(teacher_bank(job).load()["z"])
     else:
-        noises = SeededNoises(seed, len(examples), examples.shape, config.noises_per_image)
-        if config.noises_per_image * len(examples) * math.prod(examples.shape) <= NOISES_IN_MEMORY:
-            noises = noises.in_memory()
+        seeded = SeededNoises(seed, len(examples), examples.shape, config.noises_per_image)
+        few = config.noises_per_image * len(examples) * math.prod(examples.shape) <= NOISES_IN_MEMORY
+        noises = seeded.in_memory() if few else seeded
     training_batch = job.config.training.batch
     batch = config.batch or training_batch
     coupling = Loom(

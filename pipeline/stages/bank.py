@@ -31,7 +31,7 @@ DIAGNOSED_VALUES = 2**26  # numbers of noise in the tests: some 3 GB in float64,
 SIGMA_VALUES = 2**24  # numbers at least that sigma_f is measured on: its relative error is below 2e-4
 
 
-def run(job: Job) -> BankResult | None:
+def run(job: Job[NoiseBank]) -> BankResult | None:
     """Encode every training image K times, with fresh eps ~ N(0, I) each time.
 
     Inputs: `data` (training images, mirrored copies too where the data have them), `teacher` (the flow f and its eta).
@@ -44,10 +44,10 @@ def run(job: Job) -> BankResult | None:
     held-out images, before any student is trained. The result has them and their warnings.
     """
     device = prepare(job.compute)
-    config: NoiseBank = job.config
+    config = job.config
     images = images_of(job)
     teacher = job.inputs["teacher"]
-    flow = networks.load_network(teacher, device)
+    flow = networks.load_flow(teacher, device)
     eta = teacher.config["noise_std"]
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
@@ -94,10 +94,16 @@ def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dim
 
 
 def _diagnose(
-    job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float, device: torch.device
+    job: Job[NoiseBank],
+    flow: TarFlow,
+    images: ImageSet,
+    examples: Examples,
+    eta: float,
+    sigma: float,
+    device: torch.device,
 ) -> BankResult:
     """Test z against N(0, I) on training and on held-out images."""
-    config: NoiseBank = job.config
+    config = job.config
     most = max(2, DIAGNOSED_VALUES // math.prod(examples.shape))
     # Of the first draw, whose flat indices are the rows; in their order, as chunks are read whole.
     rows = drawn(most, len(examples)).sort().values

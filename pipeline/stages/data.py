@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(job: Job) -> DataResult:
+def run(job: Job[Data]) -> DataResult:
     """Read the images of a source and write them as one image set.
 
     Inputs: files outside of the store, or scikit-learn's digits.
@@ -33,7 +33,7 @@ def run(job: Job) -> DataResult:
     also the latents and autoencoder/, so that no later stage reads anything from outside.
     Networks are trained on latents as if they were images; see `pipeline.outputs.images.decoder` for the way back.
     """
-    config: Data = job.config
+    config = job.config
     autoencoder = None if config.autoencoder is None else _open(job, config.autoencoder)
     loaded = load(config)
     for note in loaded.notes:

@@ -51,9 +51,9 @@ PATHS, PATH_STEPS = 256, 32  # paths at most of straightness and curvature, and 
 PICTURES = ("samples", "trajectories", "interpolations", "neighbours")
 
 
-def run(job: Job) -> EvaluationResult | None:
+def run(job: Job[Evaluation]) -> EvaluationResult | None:
     device = prepare(job.compute)
-    config: Evaluation = job.config
+    config = job.config
     images = images_of(job)
     reference = job.inputs["reference"]
     extractor, _ = load_reference(reference, images.originals, device)
@@ -162,7 +162,7 @@ def _rows_shown(held_out: TargetImages | None, labels: Tensor | None, samples: i
 
 
 def _path(
-    job: Job, role: str, images: ImageSet, start: Start, held_out: TargetImages | None, device: torch.device
+    job: Job[Evaluation], role: str, images: ImageSet, start: Start, held_out: TargetImages | None, device: torch.device
 ) -> dict[str, Any]:
     """`PathResult`: how straight a model's paths are, with its first average and without guidance."""
     artifact = job.inputs[role]
@@ -193,7 +193,7 @@ def _best(scored: Sequence[Scored]) -> list[Scored]:
 
 
 def _memorisation(
-    job: Job, best: Sequence[Scored], gallery: Gallery, figures: Figures, device: torch.device
+    job: Job[Evaluation], best: Sequence[Scored], gallery: Gallery, figures: Figures, device: torch.device
 ) -> list[MemorisationResult]:
     """Each model's best samples against their nearest training images, with the held-out images as yardstick."""
 
@@ -234,14 +234,14 @@ def _memorisation(
     return results
 
 
-def _likelihood(job: Job, images: ImageSet, device: torch.device) -> LikelihoodResult | None:
+def _likelihood(job: Job[Evaluation], images: ImageSet, device: torch.device) -> LikelihoodResult | None:
     if job.config.likelihood is None:
         return None
     network = networks.load_network(job.inputs["student"], device)
     return student_bits(network, images, job.config.likelihood, job, device)
 
 
-def _different(job: Job, images: ImageSet) -> int:
+def _different(job: Job[Evaluation], images: ImageSet) -> int:
     """Samples that can differ: the same source image with the same class gives the same sample."""
     samples = job.config.samples
     if "source" not in job.inputs:
@@ -249,9 +249,9 @@ def _different(job: Job, images: ImageSet) -> int:
     return min(samples, job.inputs["source"].metrics["test"] * len(images.classes or " "))
 
 
-def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) -> dict[str, Any]:
+def _shared_protocol(job: Job[Evaluation], images: ImageSet, held_out: TargetImages | None) -> dict[str, Any]:
     """The facts that scores of one table have in common."""
-    config: Evaluation = job.config
+    config = job.config
     reference = job.inputs["reference"]
     return {
         "metric": reference.metrics["metric"],
@@ -271,7 +271,7 @@ def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) 
     }
 
 
-def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
+def _image_to_image(job: Job[Evaluation], held_out: TargetImages | None) -> dict[str, Any]:
     """The condition or the source images of the samples, where there are any."""
     if held_out is not None:
         classes = {} if held_out.examples.labels is None else {"labels": "those of the test images"}

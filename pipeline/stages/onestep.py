@@ -22,7 +22,7 @@ from pipeline.training.student import finish, train
 from storage.bank import Bank
 
 
-def run(job: Job) -> StudentResult | None:
+def run(job: Job[OneStep]) -> StudentResult | None:
     """Distil a student, or reflow it once more.
 
     Inputs: the last student of the chain (its network), `pairs` (z, x = ODE(z)).
@@ -37,14 +37,14 @@ def run(job: Job) -> StudentResult | None:
     Leaves: the network with its averages, history.jsonl.
     """
     device = prepare(job.compute)
-    config: OneStep = job.config
+    config = job.config
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
     fitted = train(job, network, _batches(job), config.training, device, loss=loss_of_config(config.loss, device))
     return finish(job, fitted, config.mode)
 
 
-def _batches(job: Job) -> FlowBatches | Segments:
-    config: OneStep = job.config
+def _batches(job: Job[OneStep]) -> FlowBatches | Segments:
+    config = job.config
     pairs = Bank.open(job.inputs["pairs"].path(PAIRS)).load()
     z, x, labels = pairs["z"], pairs["x"][0], pairs["labels"][0] if "labels" in pairs else None
     if config.steps > 1:

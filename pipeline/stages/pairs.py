@@ -30,7 +30,7 @@ from storage.bank import BankFacts, BankWriter
 from storage.imageset import ImageSet
 
 
-def run(job: Job) -> PairsResult | None:
+def run(job: Job[Pairs]) -> PairsResult | None:
     """Solve the student's ODE from `count` noises, or from the training images of the source in turn.
 
     Inputs: the last student of the chain, `data` (shape and class proportions), `source` if there is one.
@@ -45,7 +45,7 @@ def run(job: Job) -> PairsResult | None:
     for each training image the noise at the other end of its ODE. The result has the straightness of the paths.
     """
     device = prepare(job.compute)
-    config: Pairs = job.config
+    config = job.config
     images = images_of(job)
     student = job.inputs[student_among(job.inputs)]
     network = networks.load_network(student, device)
@@ -91,9 +91,9 @@ def run(job: Job) -> PairsResult | None:
             z = start(part).to(stored).float()
             states = ends(z, None if labels is None else labels[part].to(device))
             parts.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
-        states = torch.cat(parts)
+        all_states = torch.cat(parts)
         asked = rows - paths[0] * intervals
-        x, z = (part.flatten(0, 1)[asked] for part in (states[:, :-1], states[:, 1:]))
+        x, z = (part.flatten(0, 1)[asked] for part in (all_states[:, :-1], all_states[:, 1:]))
         return {"z": z, "x": x} | ({} if labels is None else {"labels": labels[rows // intervals]})
 
     fill(
@@ -134,10 +134,12 @@ def _solver_text(config: Pairs) -> str:
     return f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
 
 
-def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device) -> None:
+def _invert(
+    job: Job[Pairs], network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device
+) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid."""
-    config: Pairs = job.config
+    config = job.config
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     solver, steps = planned(how, config.nfe or 0)
     grid = time_grid(how.grid, steps).flip(0)

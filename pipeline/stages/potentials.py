@@ -21,7 +21,7 @@ from storage.atomic import write_bytes
 WARNING_FACTOR = 1.5  # the check that ends a fit has a standard deviation of a fifth of the tolerance
 
 
-def run(job: Job) -> PotentialsResult:
+def run(job: Job[Config]) -> PotentialsResult:
     """Fit one potential g_i for each training image x_i, within each class or across all.
 
     Inputs: `data` (training images, mirrored copies too where the data have them).
@@ -35,7 +35,7 @@ def run(job: Job) -> PotentialsResult:
     where it is too large.
     """
     device = prepare(job.compute)
-    config: Config = job.config
+    config = job.config
     data = job.inputs["data"]
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])

@@ -28,9 +28,9 @@ SPLITS, WIDE = 10, 512
 FEATURE_BATCH = 512  # images between two stop points
 
 
-def run(job: Job) -> ReferenceResult:
+def run(job: Job[Reference]) -> ReferenceResult:
     device = prepare(job.compute)
-    config: Reference = job.config
+    config = job.config
     images = images_of(job).originals
     train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
     network = _extractor(config, images, train, test, device)

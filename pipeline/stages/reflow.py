@@ -32,7 +32,7 @@ from storage.bank import Bank
 log = logging.getLogger(__name__)
 
 
-def run(job: Job) -> ReflowResult | None:
+def run(job: Job[Reflow]) -> ReflowResult | None:
     """Train a student on (z, ODE(z)), so that its paths become straighter.
 
     Inputs: the student before, its `pairs-N`; with `mix.forward`, `data` and the teacher's `bank` (or the second bank
@@ -47,7 +47,7 @@ def run(job: Job) -> ReflowResult | None:
     noises, and a warning if the round made it worse.
     """
     device = prepare(job.compute)
-    config: Reflow = job.config
+    config = job.config
     (name,) = of_kind(job.inputs, "pairs")
     source = job.inputs[name]
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)

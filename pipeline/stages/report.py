@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.outputs.results import ReportResult
+from pipeline.recipe.sections import Config
 from pipeline.reporting.page import facts, render
 from pipeline.runtime.job import Job
 from storage.atomic import write_json, write_text
@@ -11,7 +12,7 @@ PAGE = "report.html"
 FACTS = "report.json"
 
 
-def run(job: Job) -> ReportResult:
+def run(job: Job[Config]) -> ReportResult:
     write_text(job.out / PAGE, render(job.inputs))
     write_json(job.out / FACTS, facts(job.inputs))
     job.progress(1, 1, "pages")

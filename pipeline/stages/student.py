@@ -35,7 +35,7 @@ PREVIEW_SAMPLES = 20  # in the picture of a checkpoint
 PREVIEW = Sweep(solver="euler", nfe=(8,))  # its sampling
 
 
-def run(job: Job) -> StudentResult | None:
+def run(job: Job[Student]) -> StudentResult | None:
     """Train a velocity network g from scratch.
 
     Inputs: `data`; by coupling `bank` (NFM, LOOM from the bank), `teacher` (NFM online), `potentials` (semidiscrete);
@@ -51,7 +51,7 @@ def run(job: Job) -> StudentResult | None:
     figures of the coupling (`pipeline.training.coupling_diagnostics`).
     """
     device = prepare(job.compute)
-    config: Student = job.config
+    config = job.config
     data = job.inputs["data"]
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
@@ -80,7 +80,9 @@ def run(job: Job) -> StudentResult | None:
     return result and result.model_copy(update=diagnose(batches, config.training.steps, device))
 
 
-def preview(job: Job, images: ImageSet, path: GaussianPath, device: torch.device) -> Callable[[nn.Module], Image]:
+def preview(
+    job: Job[Student], images: ImageSet, path: GaussianPath, device: torch.device
+) -> Callable[[nn.Module], Image]:
     """A function that draws samples of a network in training, always from the same noise or held-out images."""
     decode = decoder(job.inputs["data"], device)
     rows = torch.arange(PREVIEW_SAMPLES)

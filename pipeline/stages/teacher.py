@@ -33,7 +33,7 @@ CALIBRATION_IMAGES = 32
 CALIBRATION_CALL = 256.0  # cost of a network call in tokens: a constant, so that the schedule depends on no clock
 
 
-def run(job: Job) -> TeacherResult | None:
+def run(job: Job[Teacher]) -> TeacherResult | None:
     """Train the normalizing flow f that couples noise and images.
 
     Inputs: `data`.
@@ -48,7 +48,7 @@ def run(job: Job) -> TeacherResult | None:
     """
     device = prepare(job.compute)
     images = images_of(job)
-    config: Teacher = job.config
+    config = job.config
     if images.levels is None and config.dequantisation == "uniform":
         raise InputError(
             "teacher.dequantisation must be gaussian on latents, which have no grey levels",
@@ -99,9 +99,9 @@ def add_noise(
 
 
 @torch.no_grad()
-def held_out_bits(flow: TarFlow, examples: Examples, job: Job, device: torch.device) -> float:
+def held_out_bits(flow: TarFlow, examples: Examples, job: Job[Teacher], device: torch.device) -> float:
     """Mean bits per dimension over all rows, one draw of the training noise each."""
-    config: Teacher = job.config
+    config = job.config
     total = torch.zeros((), dtype=torch.float64)
     for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.inference_batch)):
         x, labels = examples.pixels(rows), examples.classes(rows)
@@ -132,7 +132,7 @@ def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Sc
 
 
 def _draw(
-    job: Job,
+    job: Job[Teacher],
     flow: TarFlow,
     images: ImageSet,
     schedules: tuple[Schedule, ...],
@@ -140,7 +140,7 @@ def _draw(
     device: torch.device,
 ) -> None:
     """A picture of samples next to images of the same classes."""
-    config: Teacher = job.config
+    config = job.config
     rows = torch.arange(config.preview_samples)
     labels = class_labels(rows, flow.config.classes, device)
     samples = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules, device)

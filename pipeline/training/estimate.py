@@ -58,19 +58,33 @@ class _Shape:
 
 def estimate(node: Node, measured: dict | None = None) -> Estimate:
     """Figures for one node. `measured` are the metrics of its data artifact, where that is there already."""
-    data = node if node.name in IMAGES else node.inputs["data"]
-    shape = _images(data.config, None if node.name == "source" else measured)
-    if shape is None:
+    data = (node if node.name in IMAGES else node.inputs["data"]).config
+    assert isinstance(data, configs.Data)
+    shape = _images(data, None if node.name == "source" else measured)
+    if shape is None or node.name == "source":
         return Estimate()
-    return {
-        "data": _data,
-        "teacher": _teacher,
-        "bank": _couplings,
-        "student": _student,
-        "pairs": _pairs,
-        "reflow": _on_pairs,
-        "onestep": _on_pairs,
-    }.get(node.stage.kind, lambda node, shape: Estimate())(node, shape)
+    match node.config:
+        case configs.Data():
+            return Estimate(disk_bytes=shape.rows * shape.values)
+        case configs.Teacher() as config:
+            return _teacher(config, shape)
+        case configs.NoiseBank() as config:
+            return _couplings(config, shape)
+        case configs.Student() as config:
+            return _flow_matching(config.network, config.training, shape, config.condition is not None)
+        case configs.Pairs() as config:
+            return _pairs(config, shape)
+        case configs.Reflow() | configs.OneStep() as config:
+            return _flow_matching(_first_student(node).network, config.training, shape, loss=config.loss)
+        case _:
+            return Estimate()
+
+
+def _first_student(node: Node) -> configs.Student:
+    """The student whose network a stage's own starts from."""
+    while not isinstance(node.config, configs.Student):
+        node = node.inputs[student_among(node.inputs)]
+    return node.config
 
 
 def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
@@ -87,30 +101,14 @@ def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
     )
 
 
-def _data(node: Node, shape: _Shape) -> Estimate:
-    return Estimate(disk_bytes=shape.rows * shape.values)
-
-
-def _teacher(node: Node, shape: _Shape) -> Estimate:
+def _teacher(config: configs.Teacher, shape: _Shape) -> Estimate:
     from models.tarflow import TarFlow
     from pipeline.training.maximum_likelihood import nats_per_dimension
 
     with FakeTensorMode():
-        flow = TarFlow(teacher_architecture(node.config, shape))
-        part = NoisyImages(_images_of(shape, node.config.training), None)
-        return _training(flow, nats_per_dimension, part, node.config.training)
-
-
-def _student(node: Node, shape: _Shape) -> Estimate:
-    return _flow_matching(node.config.network, node.config.training, shape, node.config.condition is not None)
-
-
-def _on_pairs(node: Node, shape: _Shape) -> Estimate:
-    """Of a student that starts from another one's network."""
-    student = node
-    while student.name != "student":
-        student = student.inputs[student_among(student.inputs)]
-    return _flow_matching(student.config.network, node.config.training, shape, loss=node.config.loss)
+        flow = TarFlow(teacher_architecture(config, shape))
+        part = NoisyImages(_images_of(shape, config.training), None)
+        return _training(flow, nats_per_dimension, part, config.training)
 
 
 def _flow_matching(
@@ -163,12 +161,12 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
     )
 
 
-def _couplings(node: Node, shape: _Shape) -> Estimate:
-    size = 2 if node.config.dtype == "float16" else 4
-    return Estimate(disk_bytes=node.config.draws_per_image * shape.rows * shape.values * size)
+def _couplings(config: configs.NoiseBank, shape: _Shape) -> Estimate:
+    size = 2 if config.dtype == "float16" else 4
+    return Estimate(disk_bytes=config.draws_per_image * shape.rows * shape.values * size)
 
 
-def _pairs(node: Node, shape: _Shape) -> Estimate:
-    size = 2 if node.config.dtype == "float16" else 4
-    made = 2 * node.config.count * node.config.intervals
-    return Estimate(disk_bytes=(made + node.config.forward * shape.rows) * shape.values * size)
+def _pairs(config: configs.Pairs, shape: _Shape) -> Estimate:
+    size = 2 if config.dtype == "float16" else 4
+    generated = 2 * config.count * config.intervals
+    return Estimate(disk_bytes=(generated + config.forward * shape.rows) * shape.values * size)

@@ -24,7 +24,8 @@ from pipeline.training import Fitted, Memory, fit
 class Batches(Memory, Protocol):
     """The batch of each step, on a path: `pipeline.training.flow_batches.FlowBatches`, or `segments.Segments`."""
 
-    path: GaussianPath
+    @property
+    def path(self) -> GaussianPath: ...
 
     def __call__(self, step: int) -> FlowBatch: ...
 

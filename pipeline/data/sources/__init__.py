@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.data.sources.digest import source_digest
-from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.loaded import LoadedData
 
-__all__ = ["DataConfig", "LoadedData", "load", "source_digest"]
+if TYPE_CHECKING:
+    from pipeline.recipe.sections import Data
+
+__all__ = ["LoadedData", "load", "source_digest"]
 
 MODULES = {
     "digits": "digits",
@@ -20,7 +24,7 @@ MODULES = {
 }
 
 
-def load(config: DataConfig, cache_dir: Path | None = None) -> LoadedData:
+def load(config: Data, cache_dir: Path | None = None) -> LoadedData:
     """Read the source that `config` names.
 
     Downloads go to the user's cache folder, and digests are computed each time; a `cache_dir` holds both, in

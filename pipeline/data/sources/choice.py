@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.shrink import shrink
 from pipeline.data.sources.split import select
 from pipeline.data.sources.text import listed
+from pipeline.recipe.sections import Data
 from storage.imageset import Split
 
 
-def chosen(config: DataConfig, train: Split, test: Split, classes: list[str], levels: int = 256) -> LoadedData:
+def chosen(config: Data, train: Split, test: Split, classes: list[str], levels: int = 256) -> LoadedData:
     """Apply `config` to a data set with classes: `classes`, `limit`, `small_classes` and `size`."""
     some = select(config, config.source, train.labels, test.labels, classes)
     splits = (some.split(*split, rows) for split, rows in ((train, some.train), (test, some.test)))

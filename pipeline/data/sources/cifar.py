@@ -9,10 +9,11 @@ import numpy as np
 
 from pipeline.data.fetching import fetch
 from pipeline.data.sources.choice import chosen
-from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.published import CIFAR, CifarSet
 from pipeline.data.sources.unpickle import unpickle
+from pipeline.recipe.sections import Data
 from storage.atomic import sha256_file
 from storage.errors import DataError
 from storage.imageset import Split
@@ -20,7 +21,7 @@ from storage.imageset import Split
 _REMEDY = "Use the archive for Python as it was published."
 
 
-def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
+def load(config: Data, cache_dir: Path | None) -> LoadedData:
     """Images (N, 3, S, S) and their classes (of CIFAR-100 the fine ones), in the order of the archive; as many as its
     batches hold. S = 32, or `config.size` by area averaging.
 

@@ -130,25 +130,25 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
             several = image.format not in SAME and getattr(image, "is_animated", False)
             actual = image.format
             image.load()
-            image = ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return _File(name, None, None, False, f"more than {MAX_PIXELS} pixels")
     except Exception as error:  # each decoder raises others
         content = format_of(data[:HEAD])
         problem = f"damaged {content}: {shown(str(error))}" if content else f"no image, it begins with {data[:8]!r}"
         return _File(name, None, None, False, problem)
-    if image.mode.startswith(("I", "F")):
+    if upright.mode.startswith(("I", "F")):
         return _File(name, None, actual, False, f"mode {image.mode}, more than 8 bits to a channel")
-    width, height = image.size
+    width, height = upright.size
     if size is None and width != height:
         return _File(name, None, actual, False, f"{width} x {height} is not square: set data.size to crop and resize")
-    image = _opaque(image, behind)
+    opaque = _opaque(upright, behind)
     if size is not None:
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        image = image.crop((left, top, left + side, top + side))  # resize(box=...) would filter in what lies beyond
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
+        opaque = opaque.crop((left, top, left + side, top + side))  # resize(box=...) would filter in what lies beyond
+        opaque = opaque.resize((size, size), Image.Resampling.LANCZOS)
+    pixels = np.asarray(opaque)
     return _File(name, pixels[..., None] if pixels.ndim == 2 else pixels, actual, several, None)
 
 

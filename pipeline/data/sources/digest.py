@@ -19,13 +19,13 @@ from storage.checksummed_json import json_digest
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from pipeline.data.sources.loaded import DataConfig
+    from pipeline.recipe.sections import Data
 
 AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")  # diffusers' names
 _SETTLED_SECONDS = 2.0  # a file changed again within its clock's tick keeps its time: fresh files are not remembered
 
 
-def source_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
+def source_digest(config: Data, cache_dir: Path | None = None) -> str | None:
     """The SHA-256, as "sha256:...", of all that `config` would read: images, and the autoencoder if there is one.
 
     None if nothing is read but what comes with a library. Raises DataError as the two functions below.
@@ -59,7 +59,7 @@ def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> st
     return "sha256:" + json_digest(pairs)
 
 
-def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
+def images_digest(config: Data, cache_dir: Path | None = None) -> str | None:
     """The SHA-256 of the images that `config` would read; None for a source that comes with its library.
 
     cifar10, cifar100: the checksum that the archive must have. mnist, fashion-mnist: of the published files' checksums,

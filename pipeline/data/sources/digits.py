@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.sources.choice import chosen
-from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.split import stratified
+from pipeline.recipe.sections import Data
 from storage.imageset import Split
 
 
-def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
+def load(config: Data, cache_dir: Path | None) -> LoadedData:
     """Images (N, 1, 8, 8) of values 0 to 16, and ten classes; split by `test_fraction` and `seed`."""
     from sklearn.datasets import load_digits
 

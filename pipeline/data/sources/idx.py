@@ -11,15 +11,16 @@ import numpy as np
 from pipeline.data.fetching import fetch
 from pipeline.data.sources.choice import chosen
 from pipeline.data.sources.digest import idx_files, images_digest
-from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.published import IDX, IDX_FILES
+from pipeline.recipe.sections import Data
 from storage.errors import DataError
 from storage.imageset import Split
 
 _REMEDY = "Use the four files as they were published."
 
 
-def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
+def load(config: Data, cache_dir: Path | None) -> LoadedData:
     """Images (N, 1, S, S) and ten classes in the order of the files; S = 28, or `config.size` by area averaging.
 
     Without `config.path` the published files are fetched, and each must have its checksum. A folder at `config.path`

@@ -11,18 +11,19 @@ from pipeline.data.sources.arrange import arrange
 from pipeline.data.sources.decode import Decoded, background, decode_all
 from pipeline.data.sources.digest import images_digest
 from pipeline.data.sources.kinds import BY_EXTENSION, SAME, extension_of
-from pipeline.data.sources.loaded import DataConfig, LoadedData
+from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.members import Members, refuse_stores
 from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.split import select, stratified
 from pipeline.data.sources.text import listed, shown
+from pipeline.recipe.sections import Data
 from storage.errors import DataError, RecipeError
 from storage.imageset import Split
 
 SMALL_CLASS = "image of a class too small"  # a kind of what is left out
 
 
-def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
+def load(config: Data, cache_dir: Path | None) -> LoadedData:
     """Images (N, 1, S, S) if all are grey, else (N, 3, S, S), in the order of their names.
 
     Folders for training and tests are the split, else `test_fraction` and `seed` make one. With `size` images are cut
@@ -63,7 +64,7 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
     classes = some.named(folders.classes) if folders.classes else None
     notes = [*members.notes, *folders.notes, *_misnamed(decoded)]
     name = path.name.split(".")[0] or "images"
-    return LoadedData(name, *splits, levels=256, classes=classes, left_out=left_out, notes=notes)
+    return LoadedData(name, splits[0], splits[1], levels=256, classes=classes, left_out=left_out, notes=notes)
 
 
 def _left_out(members: Members) -> dict[str, list[str]]:

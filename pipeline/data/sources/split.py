@@ -12,7 +12,7 @@ from storage.errors import DataError, RecipeError
 from storage.imageset import Split
 
 if TYPE_CHECKING:
-    from pipeline.data.sources.loaded import DataConfig
+    from pipeline.recipe.sections import Data
 
 
 def stratified(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,9 +60,7 @@ class Selection(NamedTuple):
         return classes if self.numbers is None else [classes[number] for number in self.numbers]
 
 
-def select(
-    config: DataConfig, source: str, train: np.ndarray, test: np.ndarray, classes: list[str] | None
-) -> Selection:
+def select(config: Data, source: str, train: np.ndarray, test: np.ndarray, classes: list[str] | None) -> Selection:
     """Choose `config.classes`, then at most `config.limit` images of each split, then settle classes too small.
 
     This follows the split into train and test, so that no choice of classes moves an image across.
@@ -99,7 +97,7 @@ def select(
         remedy = "Add images, or change data.test_fraction or data.limit."
         value = f"{len(rows[0])} and {len(rows[1])}"
         raise DataError(f"{source} must have at least 2 training images and 1 test image", value, remedy)
-    return Selection(*rows, numbers, small)
+    return Selection(rows[0], rows[1], numbers, small)
 
 
 def _numbers_of(names: tuple[str, ...] | None, classes: list[str] | None, source: str) -> np.ndarray | None:
@@ -109,8 +107,8 @@ def _numbers_of(names: tuple[str, ...] | None, classes: list[str] | None, source
     if classes is None:
         remedy = "Leave it out, or sort images into folders."
         raise RecipeError("data.classes must be left out for images without classes", f"{source} has none", remedy)
-    names, all_names = [normal(name) for name in names], [normal(name) for name in classes]
-    unknown = [name for name in names if name not in all_names]
+    asked, all_names = [normal(name) for name in names], [normal(name) for name in classes]
+    unknown = [name for name in asked if name not in all_names]
     if unknown:
         raise RecipeError(f"data.classes must name classes of {source}", unknown, f"They are {', '.join(classes)}.")
-    return np.array(sorted(all_names.index(name) for name in names))
+    return np.array(sorted(all_names.index(name) for name in asked))

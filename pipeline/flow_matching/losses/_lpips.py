@@ -46,6 +46,8 @@ class LPIPS(nn.Module):
         self.taps = [convolutions[place] for place in _VGG_TAPS] if network == "vgg" else convolutions
         channels = [self.features[name].out_channels for name in self.taps]
         self.linear = nn.ParameterList([nn.Parameter(torch.zeros(1, count, 1, 1)) for count in channels])
+        self.shift: Tensor
+        self.scale: Tensor
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)

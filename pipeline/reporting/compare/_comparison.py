@@ -134,10 +134,14 @@ def _rows(scores: Table) -> list[dict[str, Any]]:
 
 
 def _plain(spread: Spread | None) -> dict[str, Any] | None:
-    return spread and {
-        "mean": spread.mean,
-        "deviation": spread.deviation,
-        "least": min(spread.values),
-        "greatest": max(spread.values),
-        "seeds": len(spread.values),
-    }
+    return (
+        None
+        if spread is None
+        else {
+            "mean": spread.mean,
+            "deviation": spread.deviation,
+            "least": min(spread.values),
+            "greatest": max(spread.values),
+            "seeds": len(spread.values),
+        }
+    )

@@ -81,7 +81,7 @@ def _texts(column: Sequence[Spread | None], figure: Figure) -> list[str | None]:
     shown = [spread and Spread(tuple(value / figure.unit for value in spread.values)) for spread in column]
     every = [value for spread in shown if spread for value in spread.values]
     digits = 0 if figure.key.endswith("seconds") else digits_for(every) + 1
-    return [spread and spread.text(digits) for spread in shown]
+    return [None if spread is None else spread.text(digits) for spread in shown]
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:

@@ -11,4 +11,5 @@ def settings(a: Side, b: Side) -> list[Change]:
     if a.settings is not None and b.settings is not None:
         return changes(a.settings, b.settings)
     common = [name for name in a.stages if name in b.stages]
-    return changes(*({name: side.stages[name].settings for name in common} for side in (a, b)))
+    one, other = ({name: side.stages[name].settings for name in common} for side in (a, b))
+    return changes(one, other)

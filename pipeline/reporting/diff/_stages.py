@@ -76,7 +76,7 @@ def origins(pairs: list[StagePair]) -> list[Origin]:
     """
     stages_of: dict[tuple[str, str, str], list[str]] = {}
     for pair in pairs:
-        one, other = (side and side.artifact for side in (pair.a, pair.b))
+        one, other = (None if side is None else side.artifact for side in (pair.a, pair.b))
         if one is None or other is None or one.root == other.root:
             continue
         before, after = _facts(one), _facts(other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.reporting.scores.front import alike, front
-from pipeline.reporting.scores.table import Table
+from pipeline.reporting.scores.table import Cell, Level, Row, Table
 from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import count, significant
 
@@ -26,7 +26,9 @@ class OnFront:
 
 def front_of(table: Table) -> list[OnFront]:
     """What is on one of the two fronts, fewest seconds first. Empty where there is nothing to choose from."""
-    found = [(row, cell, cell.nfe, cell.front, cell.rounded) for row, cell in table.measured]
+    found: list[tuple[Row | Level, Cell | Level, float, bool, str]] = [
+        (row, cell, cell.nfe, cell.front, cell.rounded) for row, cell in table.measured
+    ]
     found += [(level, level, 0.0, False, level.text) for level in table.baselines]
     timed = [item for item in found if item[1].seconds is not None]
     costs, values = [alike(item[1].seconds) for item in timed], [item[1].value for item in timed]

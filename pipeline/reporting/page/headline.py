@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.reporting.scores.table import HELD_OUT, Cell, Row, Table
+from pipeline.reporting.scores.table import HELD_OUT, Cell, Level, Row, Table
 from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import calls, count
 
@@ -37,7 +37,7 @@ def figures(table: Table) -> list[tuple[str, str]]:
     return [*shown.values(), *((level.text, model(level.model)) for level in levels)]
 
 
-def _worth(table: Table, item: Cell) -> float:
+def _worth(table: Table, item: Cell | Level) -> float:
     return item.value if table.lower_is_better else -item.value
 
 

@@ -40,9 +40,9 @@ class Round:
             worse.append(f"its paths are less straight, {is_now} after {was}")
         if self.distances:
             fewest = min(self.distances)
-            was, is_now = self.distances[fewest]
-            if is_now > was:
-                worse.append(f"with {calls(fewest)} the distance is {significant(is_now)} after {significant(was)}")
+            before, after = self.distances[fewest]
+            if after > before:
+                worse.append(f"with {calls(fewest)} the distance is {significant(after)} after {significant(before)}")
         return (
             f"The {names.model(self.model)} is worse than the {names.model(self.before)}: {'; '.join(worse)}"
             if worse
