@@ -67,7 +67,7 @@ def place(tmp_path, monkeypatch):
 def collected(monkeypatch, found):
     """What is asked of the store, instead of it."""
     asked = []
-    monkeypatch.setattr(digits, "collect", lambda items, store, make, tell: asked.extend(items) or found)
+    monkeypatch.setattr(digits, "collect", lambda items, store, run_missing, tell: asked.extend(items) or found)
     return asked
 
 
