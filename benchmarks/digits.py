@@ -3,9 +3,9 @@
     python -m benchmarks.digits             # six couplings at three seeds: 18 students, a few minutes each
     python -m benchmarks.digits eta         # NFM with teachers of different noise, one seed
 
-makes what the store does not have yet, so that the same command goes on after any stop, and several processes may share
-the work (`--seeds 0`, `--only nfm-digits,ot-digits`). Once a comparison is whole it writes
-benchmarks/results/NAME.json and .md; that of couplings also docs/compare-digits.png and the table in README.md.
+runs what the store does not have yet: the same command resumes after any stop, and several processes may share the work
+(`--seeds 0`, `--only nfm-digits,ot-digits`). A complete comparison is written to benchmarks/results/NAME.json and .md;
+that of couplings also to docs/compare-digits.png, as a whole to docs/findings.md, and its table of scores to README.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pipeline.reporting.compare import Comparison, compare
 from storage.errors import FlowctlError
 from storage.store import Store
 
-RESULTS, README, PLOT = Path("benchmarks/results"), Path("README.md"), Path("docs/compare-digits.png")
+RESULTS, PLOT = Path("benchmarks/results"), Path("docs/compare-digits.png")
+README, FINDINGS = Path("README.md"), Path("docs/findings.md")
 BEGIN, END = "<!-- compare-digits:begin -->", "<!-- compare-digits:end -->"
 
 
@@ -36,7 +37,7 @@ class Contest:
     name: str  # of the files in results/
     recipes: tuple[str, ...]
     seeds: tuple[int, ...]
-    shown: bool  # in the README
+    shown: bool  # in README.md and docs/findings.md
 
 
 CONTESTS = {
@@ -100,7 +101,8 @@ def write(contest: Contest, comparison: Comparison) -> None:
     (RESULTS / f"{contest.name}.md").write_text(page(contest, comparison, command, tree["processor"]))
     if contest.shown:
         comparison.plot(PLOT)
-        README.write_text(with_table(README.read_text(), comparison))
+        README.write_text(between_marks(README.read_text(), scores(comparison)))
+        FINDINGS.write_text(between_marks(FINDINGS.read_text(), comparison.markdown()))
 
 
 def page(contest: Contest, comparison: Comparison, command: str, processor: str) -> str:
@@ -164,12 +166,17 @@ def teachers(comparison: Comparison) -> list[str]:
     )
 
 
-def with_table(readme: str, comparison: Comparison) -> str:
-    """README.md with the comparison between its marks. Raises ValueError where the marks are not there once each."""
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each, in this order")
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{comparison.markdown()}\n\n{END}{rest.split(END)[1]}"
+def scores(comparison: Comparison) -> str:
+    """The first table of the comparison alone, in Markdown."""
+    return comparison.markdown().partition("\n\n")[0]
+
+
+def between_marks(page: str, text: str) -> str:
+    """A page with `text` between its marks. Raises ValueError where the marks are not there once each."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ValueError(f"the page needs the lines {BEGIN} and {END}, once each, in this order")
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pipeline.reporting.compare import Comparison, compare
 from tests.pipeline.reporting.compare.runs import run, seeds, three
 
 ROOT = Path(__file__).parents[2]
+PLACES = {"RESULTS": "results", "README": "README.md", "FINDINGS": "findings.md", "PLOT": "plot.png"}
 
 
 def published(name):
@@ -17,11 +18,19 @@ def published(name):
     return tree, Comparison.from_json(tree)
 
 
-def test_the_readme_has_the_table_of_the_published_numbers():
-    readme = (ROOT / "README.md").read_text()
+def test_readme_and_findings_have_the_published_numbers():
+    readme, findings = (ROOT / "README.md").read_text(), (ROOT / "docs/findings.md").read_text()
     _, comparison = published("digits")
-    assert digits.with_table(readme, comparison) == readme
-    assert comparison.markdown() in readme and len(comparison.runs) >= 3
+    assert digits.between_marks(readme, digits.scores(comparison)) == readme
+    assert digits.between_marks(findings, comparison.markdown()) == findings
+    assert len(comparison.runs) >= 3
+
+
+def test_the_scores_are_a_table_with_a_line_for_each_model():
+    comparison = compare(three())
+    head, ruler, *rows = digits.scores(comparison).splitlines()
+    assert set(ruler) <= set("|-: ") and len(rows) == len(comparison.table().rows)
+    assert all(line.startswith("| ") for line in (head, *rows))
 
 
 @pytest.mark.parametrize("key", digits.CONTESTS)
@@ -48,16 +57,17 @@ def test_recipes_of_a_contest_are_shipped_and_share_a_protocol():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository to write into."""
-    for name, path in {"RESULTS": "results", "README": "README.md", "PLOT": "plot.png"}.items():
+    for name, path in PLACES.items():
         monkeypatch.setattr(digits, name, tmp_path / path)
-    (tmp_path / "README.md").write_text(f"# Above\n\n{digits.BEGIN}\nold\n{digits.END}\n\nBelow.\n")
+    for path in ("README.md", "findings.md"):
+        (tmp_path / path).write_text(f"# Above\n\n{digits.BEGIN}\nold\n{digits.END}\n\nBelow.\n")
     return tmp_path
 
 
 def collected(monkeypatch, found):
     """What is asked of the store, instead of it."""
     asked = []
-    monkeypatch.setattr(digits, "collect", lambda items, store, make, tell: asked.extend(items) or found)
+    monkeypatch.setattr(digits, "collect", lambda items, store, run_missing, tell: asked.extend(items) or found)
     return asked
 
 
@@ -77,9 +87,10 @@ def test_a_whole_contest_is_written_down(place, monkeypatch, capsys):
     tree = json.loads((place / "results/digits.json").read_text())
     comparison = Comparison.from_json(tree)
     assert comparison == compare(whole()) and tree["command"] == "python -m benchmarks.digits"
-    readme = (place / "README.md").read_text()
-    assert readme == f"# Above\n\n{digits.BEGIN}\n\n{comparison.markdown()}\n\n{digits.END}\n\nBelow.\n"
-    assert digits.with_table(readme, comparison) == readme
+    for name, text in (("README.md", digits.scores(comparison)), ("findings.md", comparison.markdown())):
+        written = (place / name).read_text()
+        assert written == f"# Above\n\n{digits.BEGIN}\n\n{text}\n\n{digits.END}\n\nBelow.\n"
+        assert digits.between_marks(written, text) == written
     shown = (place / "results/digits.md").read_text()
     assert comparison.markdown() in shown and "| nfm-digits | 1 | 66 | 20 |" in shown
     assert (place / "plot.png").stat().st_size > 10_000
@@ -98,7 +109,7 @@ def test_a_part_is_made_and_not_written(place, monkeypatch, capsys, words, items
     assert not (place / "results").exists() and "old" in (place / "README.md").read_text()
 
 
-def test_the_other_contest_leaves_the_readme_alone(place, monkeypatch):
+def test_the_other_contest_leaves_the_pages_alone(place, monkeypatch):
     recipes = digits.CONTESTS["eta"].recipes
     bits = {"train": 1.97, "held_out": 2.23}
     collected(monkeypatch, [run(name, teacher_bits=bits) for name in recipes])
@@ -109,6 +120,6 @@ def test_the_other_contest_leaves_the_readme_alone(place, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", digits.BEGIN, digits.END + digits.BEGIN, 2 * (digits.BEGIN + digits.END)])
-def test_a_readme_without_its_marks_is_left_alone(text):
+def test_a_page_without_its_marks_is_refused(text):
     with pytest.raises(ValueError, match="needs the lines"):
-        digits.with_table(text, compare(seeds(1.0)))
+        digits.between_marks(text, digits.scores(compare(seeds(1.0))))
