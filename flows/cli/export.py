@@ -30,6 +30,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
 ) -> None:
     """Write a finished network as safetensors, JSON and a model card. It loads with PyTorch only."""
+    from flows.session.display import display
     from flows.session.recipes import load
     from flows.session.session import Session
     from flows.views.samples import check_model
@@ -56,5 +57,8 @@ def export(
     average = None if ema == f"half-life-{training['ema']}" else ema
     sweeps = () if model == "teacher" else getattr(session.recipe.evaluation, model.partition("-")[0])
     subject = Subject(name, model, average, artifacts, sweeps)
-    write(subject, out, onnx, force, prepare(compute), compute.inference_batch)
+    with display() as shown:
+        shown.begin("export")
+        device, batch = prepare(compute), compute.inference_batch
+        write(subject, out, onnx, force, device, batch, lambda file: shown.note(f"export: writing {file}"))
     typer.echo(f"{name}, {model}: {out}\nModel card and loading script: {out / 'README.md'}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+WIDTH = 100  # characters of a line of a table of scores
 NARROWEST = 24  # characters of the last column of a table that must fit a width
 
 

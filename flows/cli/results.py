@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import Json, Sets
-from flows.cli.output import print_json, print_table
+from flows.cli.output import WIDTH, print_json, print_table
 
 if TYPE_CHECKING:
     from storage.artifact import Artifact
 
-WIDTH = 100  # characters of a line
 SORTS = {"value": "value", "nfe": "nfe", "recipe": "recipe", "model": "model", "seconds": "seconds_per_image"}
 
 

@@ -8,6 +8,7 @@ import typer
 
 from flows.cli.errors import OPTIONS
 from flows.cli.options import Force, Nnodes, NodeRank, Nproc, Recipe, Remote, Rendezvous, Sets, Until
+from flows.cli.output import WIDTH, print_table
 from flows.cli.plan import print_plan
 
 if TYPE_CHECKING:
@@ -52,10 +53,18 @@ def run(
         print_plan(steps)
         count = "the stage has a result" if len(steps) == 1 else f"all {len(steps)} stages have results"
         typer.echo(f"Nothing to run: {count}.")
-    _print_report(session)
+    _print_results(session)
 
 
-def _print_report(session: Session) -> None:
+def _print_results(session: Session) -> None:
+    """The scores and the path of the report, as far as the run has them."""
+    from flows.views.scores import summary
+
+    scores = summary(session)
+    if scores:
+        print_table(scores.head, scores.rows, WIDTH)
+        if scores.others:
+            typer.echo(f"In the report: {', '.join(scores.others)}")
     node = session.nodes.get("report")
     artifact = node and session.store.find("report", node.fingerprint)
     if artifact:

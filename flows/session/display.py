@@ -1,9 +1,11 @@
-"""The display of a run: bars on a terminal, one line per stage elsewhere, both on stderr; the log in a worker."""
+"""The display of a run, on stderr: bars on a terminal, elsewhere a line a minute and a stage; a log in a worker."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flows.session import words
@@ -36,15 +38,31 @@ class Display:
         """Any other message."""
 
 
-class Logged(Display):
+class Minutely(Display):
+    """A line of progress per stage and minute; the base of displays without a terminal. `clock` is in seconds."""
+
+    INTERVAL = 60.0  # seconds
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._shown: dict[str, float] = {}  # time of a stage's last line, at first of its first report
+
+    def report(self, report: ProgressUpdate) -> None:
+        now = self._clock()
+        if now - self._shown.setdefault(report.stage, now) >= self.INTERVAL:
+            self._shown[report.stage] = now
+            self.note(words.line(report))
+
+
+class Logged(Minutely):
     """Messages go to the run's log: a worker's process has no terminal."""
 
     def note(self, text: str) -> None:
         logging.getLogger("flowctl").info(text)
 
 
-class Lines(Display):
-    """One line per stage, for logs and pipes."""
+class Lines(Minutely):
+    """For logs and pipes: also a line when a stage ends."""
 
     def end(self, stage: str, outcome: Outcome) -> None:
         self.note(f"{stage}: {outcome.action} … {words.duration(outcome.seconds)}")

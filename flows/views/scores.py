@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,8 +12,11 @@ from flows.session.session import Session
 from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
 from pipeline.recipe.load import nearest
+from pipeline.reporting.page.page import tables
 from pipeline.reporting.scores.front import fronts
-from pipeline.reporting.scores.table import lower_is_better
+from pipeline.reporting.scores.table import HALVES, HELD_OUT, lower_is_better
+from pipeline.reporting.text import names
+from pipeline.reporting.text.numbers import count
 from storage.artifact import Artifact
 from storage.errors import DamageError, MissingError
 from storage.store import Store
@@ -48,6 +51,48 @@ def _read(artifact: Artifact) -> Artifact:
             "Run: flowctl verify --repair",
         ) from error
     return artifact.model_copy(update={"metrics": metrics})
+
+
+class Summary(NamedTuple):
+    """The leading metric of an evaluation as rows of text, and the names of what else was measured."""
+
+    head: list[str]
+    rows: list[list[str]]
+    others: list[str]
+
+
+def summary(session: Session) -> Summary | None:
+    """The numbers with which a run ends: each model and NFE against the training images and, where that was measured,
+    the held-out ones. None if the session has no evaluation."""
+    found = {
+        stage: session.store.find(stage, session.nodes[stage].fingerprint)
+        for stage in ("reference", "evaluation")
+        if stage in session.nodes
+    }
+    artifact = found.get("evaluation")
+    if artifact is None:
+        return None
+    result = EvaluationResult.model_validate(_read(artifact).metrics)
+    if not result.scores:
+        return None
+    main, *others = tables(artifact.name, result, found.get("reference"))
+    cells: dict[tuple[str, str, str], dict[bool, str]] = {}  # by model, NFE and setting; by held_out
+    for row in main.rows:
+        for cell in filter(None, row.cells):
+            texts = cells.setdefault((row.model, count(cell.nfe), row.setting), {})
+            texts[row.held_out] = cell.spread.text(cell.digits)
+    for level in main.levels:
+        calls = "" if level.model in (HELD_OUT, HALVES) else "0"
+        cells.setdefault((level.model, calls, level.setting), {})[level.held_out] = level.text
+    both = any(True in texts for texts in cells.values())
+    return Summary(
+        ["MODEL", "NFE", main.metric, *["TO HELD-OUT"] * both, "SAMPLER"],
+        [
+            [names.model(model), calls, texts.get(False, ""), *[texts.get(True, "")] * both, setting]
+            for (model, calls, setting), texts in cells.items()
+        ],
+        [table.metric for table in others] + ["bits per dimension"] * (result.likelihood is not None),
+    )
 
 
 def numbers(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:

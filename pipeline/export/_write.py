@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ def export(
     force: bool = False,
     device: torch.device | str = "cpu",
     batch: int = 64,
+    writing: Callable[[str], None] = lambda file: None,
 ) -> Path:
     """Write the network, its sampler settings, its card and a picture to `out`, whole or not at all.
 
@@ -46,6 +48,7 @@ def export(
         force: replace an earlier export.
         device: that samples the picture.
         batch: images at once.
+        writing: called with the name of each file or folder before it is written.
 
     Returns:
         `out`.
@@ -67,16 +70,25 @@ def export(
         require_onnx()
     network, facts = subject.network(), sampler_facts(subject)
     with published(out) as folder:
+        writing(WEIGHTS)
         _copy(subject.artifact, subject.weights, folder / WEIGHTS)
+        writing(NETWORK)
         _copy(subject.artifact, networks.ARCHITECTURE, folder / NETWORK)
         if facts["latents"]:
+            writing(AUTOENCODER)
             data = subject.artifacts["data"]
             for file in data.path(AUTOENCODER).iterdir():
                 _copy(data, f"{AUTOENCODER}/{file.name}", folder / AUTOENCODER / file.name)
+        writing(SAMPLER)
         write_text(folder / SAMPLER, text(facts))
-        checked = write_onnx(network, folder / ONNX) if onnx else None
+        checked = None
+        if onnx:
+            writing(ONNX)
+            checked = write_onnx(network, folder / ONNX)
         kind = json.loads((folder / NETWORK).read_bytes())["kind"]
+        writing(CARD)
         write_text(folder / CARD, card(subject, facts, kind, out.name, checked))
+        writing(PICTURE)
         write_bytes(folder / PICTURE, png(grid(_samples(subject, folder, device, batch), 8)))
     return out
 

@@ -10,12 +10,12 @@ from tests.flows.faults import fault
 def exported(monkeypatch):
     """What `export` would be called with."""
     seen = {}
-    monkeypatch.setattr(
-        "pipeline.export.export",
-        lambda subject, out, onnx, force, device, batch: seen.update(
-            subject=subject, out=out, onnx=onnx, force=force, device=str(device), batch=batch
-        ),
-    )
+
+    def export(subject, out, onnx, force, device, batch, writing):
+        writing("network.onnx")
+        seen.update(subject=subject, out=out, onnx=onnx, force=force, device=str(device), batch=batch)
+
+    monkeypatch.setattr("pipeline.export.export", export)
     return seen
 
 
@@ -33,7 +33,7 @@ def test_export_hands_over_what_is_asked(flowctl, finished, tiny, exported, tmp_
         "compute.device=cpu",
     )
     assert result.exit_code == 0, result.output
-    assert str(tmp_path / "out" / "README.md") in result.stdout
+    assert str(tmp_path / "out" / "README.md") in result.stdout and "network.onnx" in result.stderr
     subject = exported.pop("subject")
     assert exported == {"out": tmp_path / "out", "onnx": True, "force": True, "device": "cpu", "batch": 512}
     assert (subject.recipe, subject.model, subject.average) == ("tiny", "student", "power-0.1")

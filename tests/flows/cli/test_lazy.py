@@ -49,5 +49,10 @@ def test_nothing_to_run_needs_neither_torch_nor_prefect(finished, tiny, words):
 def test_nothing_to_run_says_so(flowctl, finished, tiny):
     result = flowctl("run", tiny)
     assert result.exit_code == 0 and "Nothing to run: all 7 stages" in result.stdout
+    assert [line.split()[:3] for line in result.stdout.splitlines() if line.startswith("student  ")][-2:] == [
+        ["student", "1", "9.0"],
+        ["student", "2", "4.5"],
+    ]
+    assert max(len(line) for line in result.stdout.splitlines() if "Report: " not in line) <= 100
     assert f"Report: {finished.store.home}" in result.stdout
     assert not (finished.store.home / "prefect").exists() and not (finished.store.home / "runs").exists()

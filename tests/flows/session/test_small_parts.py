@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flows.session import words
-from flows.session.display import Bars, Display, Lines
+from flows.session.display import Bars, Display, Lines, Logged
 from flows.session.interrupts import graceful_shutdown
 from flows.session.logs import forward_logs
 from flows.session.session import Session
@@ -104,7 +104,38 @@ def test_sizes_and_moments():
     assert words.moment(ProgressUpdate("data", 5, 5, "images", 0.0, {})) == "5 of 5 images"
 
 
-def test_lines_are_one_per_stage(capsys):
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize("kind", [Lines, Logged])
+def test_without_a_terminal_progress_is_a_line_a_minute(kind, capsys, caplog):
+    """Reports of an hour, one each second: of the second stage, which takes turns with the first, as often."""
+    clock, minutes = Clock(), 60
+    shown = kind(clock)
+    with caplog.at_level(logging.INFO, "flowctl"):
+        for second in range(60 * minutes + 1):
+            clock.now = float(second)
+            for stage in ("student", "reference"):
+                shown.begin(stage)  # again, as after a retry or while an artifact is sent
+                shown.report(ProgressUpdate(stage, second, 7200, "images", 1068.0, {"loss": 0.092}))
+    lines = caplog.messages if kind is Logged else capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines if line.startswith("student")] == [
+        f"student {60 * minute * 100 // 7200} %" for minute in range(1, minutes + 1)
+    ]
+    assert len(lines) == 2 * minutes
+
+
+def test_a_line_of_progress():
+    report = ProgressUpdate("student", 41, 100, "images", 0.25, {"loss": 0.09, "lr": 1e-3})
+    assert words.line(report) == "student 41 %, 0.25 images/s, loss 0.09, 3 min 56 s left"
+    assert words.line(ProgressUpdate("data", 0, 0, "images", 0.0, {})) == "data 0 %"
+
+
+def test_lines_end_with_the_outcome(capsys):
     shown = Lines()
     shown.begin("teacher")
     shown.report(ProgressUpdate("teacher", 1, 2, "images", 1.0, {}))

@@ -152,7 +152,9 @@ def test_latents_come_with_the_decoder_of_their_own(tmp_path):
     pytest.importorskip("diffusers")
     make_autoencoder(tmp_path / "vae")
     latent = run(tmp_path / "home", f"data.autoencoder={tmp_path / 'vae'}", *STUDENT_ALONE, until="student")
-    out = export(Subject("tiny", "student", None, latent, [Sweep(nfe=(2,))]), tmp_path / "out")
+    written = []
+    out = export(Subject("tiny", "student", None, latent, [Sweep(nfe=(2,))]), tmp_path / "out", writing=written.append)
+    assert sorted(written) == sorted(file.name for file in out.iterdir())
     network = networks.load_network(latent["student"])
     _, z, labels = given(network, tmp_path)
     script_then = (
