@@ -59,7 +59,7 @@ def facts_of(shape: tuple[int, ...], rows: int, dtype: str = "float32", mantissa
 
 
 def write_bank(path: Path, z: np.ndarray, rows: int, dtype: str = "float32", mantissa_bits: int | None = None) -> Path:
-    """A bank of so many rows from nothing to finished; each shard holds the first rows of z."""
+    """A finished bank of `rows` rows; each shard holds the first rows of z."""
     writer = BankWriter(path, facts_of(z.shape[1:], rows, dtype, mantissa_bits))
     for index, start, stop in writer.shards:
         writer.write(index, z=z[: stop - start])
@@ -113,10 +113,10 @@ def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, given: str = "flo
 
 def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, dtype: str = "float32", shards: int = 8,
             batch: int = 256, rounds: int = 5) -> Rows:  # fmt: skip
-    """A shuffled epoch, milliseconds a batch, beside a random gather of as many rows from a NumPy memory map.
+    """A shuffled epoch, milliseconds a batch, against a random gather of as many rows from a NumPy memory map.
 
     From memory; with a buffer of a quarter of the bank; and so in the first epoch of a process, which also checks what
-    it reads, beside a memory map that is new as well.
+    it reads, against a memory map that is new as well.
     """
     z, rows = gaussian(SHARD, shape, dtype), shards * SHARD
     bank = Bank.open(write_bank(folder / "bank", z, rows, dtype))

@@ -1,4 +1,4 @@
-"""Couplings and the bank beside their peers, in one run.
+"""Couplings and the bank compared with their peers, in one run.
 
     pip install --no-deps torchcfm==1.0.7      # the peer of minibatch OT; without it that part is left out, and says so
     python -m benchmarks.couplings             # writes benchmarks/results/couplings-<device>.{json,md}
@@ -29,7 +29,7 @@ from pipeline.flow_matching.objective import FlowMatching
 
 RESULTS = Path("benchmarks/results")
 SHAPE, SIZES = (3, 32, 32), (128, 512, 2048)
-LOOM_BATCH, PART = 128, 16  # images of a step, and of the part of it that is timed: a step is so many parts
+LOOM_BATCH, PART = 128, 16  # images of a step, and of the part of a step that is timed
 
 
 def images(count: int, seed: int = 0) -> Tensor:

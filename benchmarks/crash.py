@@ -1,4 +1,4 @@
-"""Kill the real stages again and again, go on each time, and hold the end against a run that nothing disturbed.
+"""Kill the real stages repeatedly, resume each time, and compare the results with those of an undisturbed run.
 
     python -m benchmarks.crash                      # writes benchmarks/results/crash.json and docs/reliability.md
     python -m benchmarks.crash --kills 15 --seed 3 --out crash.json
@@ -82,7 +82,7 @@ def _without_times(facts: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Campaign:
-    """What happened: kills by (stage, kind), and those that found work saved to go on from."""
+    """What happened: kills by (stage, kind), and those that left saved work to resume from."""
 
     kills: Counter = field(default_factory=Counter)
     saved: Counter = field(default_factory=Counter)
@@ -133,7 +133,7 @@ def _import_all(modules: list[str]) -> None:
 
 
 def _faults(kills: int, often: float, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
-    """About so many faults spread over a run, at most `kills`, then none, so that it ends."""
+    """Faults spread over a run, at most `kills`; then None, so that the run ends."""
     for _ in range(kills):
         at = 1 + int(draw.expovariate(often) * whole.calls)
         yield Fault(draw.choice(KINDS), at, draw.random() < 0.5, draw.random() * 3 * whole.seconds / whole.calls)

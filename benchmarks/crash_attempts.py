@@ -30,7 +30,7 @@ LONGEST = 900.0  # seconds that an attempt may take
 
 @dataclass(frozen=True)
 class Fault:
-    """How an attempt ends: SIGKILL at call number `at`, before or after it, or from outside so many seconds later."""
+    """How an attempt ends: SIGKILL at call number `at`, before or after it, or from outside after `later` seconds."""
 
     kind: str
     at: int
@@ -105,7 +105,7 @@ def make_all(home: Path, work: Mapping[str, Node], counted: Counted) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt that was `killed` in the stage of this number with `saved` work to go on from, or came to its end."""
+    """An attempt that was `killed` in the stage of this number with `saved` work to resume from, or finished."""
 
     killed: bool
     stage: int

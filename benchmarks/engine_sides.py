@@ -45,7 +45,7 @@ Sampler = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """What both sides are told."""
+    """Settings that both sides share."""
 
     network: str
     batch: int

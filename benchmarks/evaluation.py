@@ -1,4 +1,4 @@
-"""What measuring costs beside sampling: features, moments and further metrics, in the pass that generates.
+"""Cost of measuring relative to sampling: features, moments and further metrics, in the pass that generates.
 
     python -m benchmarks.evaluation [--quick] [--device cuda] [--threads 1] [--most 5]
 
@@ -117,7 +117,7 @@ def generated(case: Case, network: nn.Module, rows: Tensor, how: Sweep, nfe: int
 
 
 def overhead(rows: Rows, *names: str) -> float:
-    """Time of these beside the time of sampling."""
+    """Time of these relative to the time of sampling."""
     return sum(row[name] for row in rows for name in names) / sum(row["sampling"] for row in rows)
 
 
@@ -135,7 +135,7 @@ def markdown(result: dict[str, Any]) -> str:
     machine = result["machine"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     lines = [
-        "# What measuring costs beside sampling",
+        "# Cost of measuring relative to sampling",
         "",
         f"{machine['processor']}, {machine['device']}, {threads}, torch {machine['torch']}. One run, random "
         f"weights. Load average before the start: {machine['load']:.1f}. Milliseconds per image; further metrics "
@@ -147,7 +147,7 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"## {case['recipe']}: {case['parameters']:,} parameters, {case['features']:,} features",
             "",
-            "| solver | calls | sampling | features | moments | further metrics | features and moments, beside "
+            "| solver | calls | sampling | features | moments | further metrics | features and moments, share of "
             "sampling |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]

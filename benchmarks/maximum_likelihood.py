@@ -7,7 +7,7 @@ rate that suits it best. Held-out likelihood is measured by `pipeline.flow_match
 benchmarks/results/maximum-likelihood.json and .md, and docs/maximum-likelihood.png.
 
 Maximum likelihood (Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019, arXiv 1810.01367) differentiates through
-all steps of the solver here. `odeint_adjoint`, which saves memory instead, is timed beside it.
+all steps of the solver here. `odeint_adjoint`, which saves memory instead, is timed too.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The result as a page for people."""
     machine = result["machine"]
     lines = [
-        "# Flow matching beside maximum likelihood",
+        "# Flow matching compared with maximum likelihood",
         "",
         f"`{result['command']}` on {machine['processor']}, {machine['threads']} thread, Python "
         f"{machine['python']}, torch {machine['torch']}, torchdiffeq {machine['torchdiffeq']}. CPU seconds "
@@ -311,9 +311,9 @@ def figure(both: tuple[Side, Side], side_points: int = 120) -> Any:
     fast, slow = both
     line = torch.linspace(-2.1, 2.1, side_points)
     points = torch.cartesian_prod(line, line)
-    beside = len(fast.curve) - 1  # both were measured at the same seconds, as long as both ran
+    same_time = len(fast.curve) - 1  # both were measured at the same seconds, as long as both ran
     panels = [("truth", true_log_density(points))]
-    for side, i in ((fast, -1), (slow, beside), (slow, -1)):
+    for side, i in ((fast, -1), (slow, same_time), (slow, -1)):
         title = f"{side.name}\n{side.curve[i]['seconds']:.0f} s, {side.curve[i]['nats_short']:.3f} nats short"
         panels.append((title, log_density(side.kept[i], points, rtol=1e-4, atol=1e-4).log_density))
     drawing = Figure(figsize=(10, 2.9), layout="constrained")

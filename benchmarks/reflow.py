@@ -1,6 +1,6 @@
 """What a round of reflow and distillation are worth on digits, by the coupling that the first student was trained on.
 
-    python -m benchmarks.reflow             # four couplings, with a round and without; goes on after any stop
+    python -m benchmarks.reflow             # four couplings, with a round and without; resumes after any stop
 
 makes what the store does not have yet (`flowctl run` for each), and writes benchmarks/results/reflow-digits.{json,md}.
 One seed. All students are trained on 153,600 images, a round and each distillation on 89,600 more.

@@ -1,7 +1,7 @@
 """Images from noise by an exported network: the few lines between a network and its samples, without the pipeline.
 
-What is to be done stands in sampler.json as plain numbers (see `models.load`). These classes follow it, and know no
-solver's order, no path's formula and no time grid beyond what is written there.
+sampler.json states the steps as plain numbers (see `models.load`). These classes apply them; they contain no solver's
+order, no path's formula and no time grid.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class VelocitySampler(Sampler):
             (B, C, H, W) float32, nominally in [-1, 1]; latents if the model makes those.
 
         Raises:
-            ValueError: there is no way with so many calls, labels are missing, or an input does not fit the network.
+            ValueError: no setting has `nfe` network calls, labels are missing, or an input does not fit the network.
         """
         if self.classes and labels is None:
             raise ValueError(f"this model needs labels; pass (B,) int64 in [0, {self.classes})")

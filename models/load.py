@@ -2,7 +2,7 @@
 
     weights.safetensors   the weights, float32
     network.json          kind and shape of the network
-    sampler.json          shape and classes, pixel range and levels, and how samples are made, number by number
+    sampler.json          shape and classes, pixel range and levels, and the sampling steps, number by number
 
 Nothing in these files is code, and nothing is unpickled.
 """

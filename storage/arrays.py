@@ -37,7 +37,7 @@ def create_array(
         fill_value=fill_value,
         # One file to a shard, in one directory to an array: a single fsync makes a new name durable.
         chunk_key_encoding={"name": "default", "separator": "."},
-        # Otherwise rows that all equal fill_value (labels of class 0) leave no file, and cannot be told from lost ones.
+        # Otherwise rows that all equal fill_value (labels of class 0) leave no file and look like lost ones.
         config={"write_empty_chunks": True},
     )
 

@@ -75,7 +75,7 @@ def garbage(store: Store, kept: Collection[Key] | None, days: float) -> Iterator
         taken = room(path)
         if key not in needed and taken.touched <= before:
             del artifacts[key]
-            yield Item(path, "no run that is kept refers to it", taken.size, key)
+            yield Item(path, "no run refers to it", taken.size, key)
     for key, path in sorted(works.items()):
         taken = room(path)
         if taken.touched <= before:

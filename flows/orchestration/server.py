@@ -37,7 +37,7 @@ class ServerFailed(FlowctlError):
 
 
 class EmbeddedServer:
-    """A starting server: import what is slow, then `wait` until it answers. It ends with this process."""
+    """A starting server: do slow imports, then `wait` until it answers. It ends with this process."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

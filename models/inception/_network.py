@@ -70,6 +70,6 @@ class InceptionV3(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         """(B, 2048) features to (B, 1008) logits without the bias, which the Inception Score has always left out.
 
-        The code published with it multiplies ``pool3`` by the weights of the last layer and goes on to the softmax.
+        The code published with it multiplies ``pool3`` by the weights of the last layer and then takes the softmax.
         """
         return features @ self.fc.weight.T

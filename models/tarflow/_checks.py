@@ -1,4 +1,4 @@
-"""What a flow asks of its inputs, said before any work is done."""
+"""Checks of a flow's inputs, before any work is done."""
 
 import torch
 from torch import Tensor

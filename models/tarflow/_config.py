@@ -1,4 +1,4 @@
-"""What a TarFlow is made of, and the configurations that have been published."""
+"""Architecture of a TarFlow, and the published configurations."""
 
 from dataclasses import dataclass
 

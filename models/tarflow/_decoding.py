@@ -18,15 +18,15 @@ from models.tarflow._schedules import Schedule, Sequential
 SEQUENTIAL = Sequential()
 
 
-# On a CPU, so many rows at once, or more if their keys and values fit in so many bytes of its cache: to read those from
-# memory is most of the time of decoding a token.
+# A CPU decodes ROWS_AT_ONCE rows at a time, or more if their keys and values fit in BYTES_AT_ONCE of its cache. Reading
+# them from memory takes most of the time of decoding a token.
 ROWS_AT_ONCE = 32
 BYTES_AT_ONCE = 8 << 20
 
 
 @dataclass
 class BlockWork:
-    """What it took to invert one block for one row; the mean over rows, as a large batch is decoded in slices."""
+    """Cost of inverting one block for one row: the mean over rows, since a large batch is decoded in slices."""
 
     block: int  # index into TarFlow.blocks
     calls: float = 0  # network calls; with Jacobi decoding, the number of iterations
@@ -55,9 +55,9 @@ def decode(
 ) -> Tensor:
     """Images of latents: the inverse of ``flow.forward`` or, with guidance, of a sharpened flow.
 
-    To sample, give it z ~ N(0, I), times a prior temperature if that is wanted. Runs without dropout, and follows the
+    To sample, give it z ~ N(0, I), optionally times a prior temperature. Runs without dropout, and follows the
     ambient autocast; with `full_precision` around it, it inverts ``flow.encode``. With `Sequential` a row does not
-    depend on the rows beside it; with other schedules it may, within their tolerance.
+    depend on the other rows; with other schedules it may, within their tolerance.
 
     Args:
         flow: the trained flow.
@@ -116,7 +116,7 @@ def _rows_at_once(flow: TarFlow, z: Tensor, guidance: Guidance | None) -> int:
 
 
 class Inverse:
-    """Inverts the blocks of a flow for one batch; holds what they share: labels, guidance, and room for the cache."""
+    """Inverts the blocks of a flow for one batch; holds their shared state: labels, guidance and the cache."""
 
     def __init__(
         self, flow: TarFlow, labels: Tensor | None, batch: int, guidance: Guidance | None, attention_temperature: float
@@ -158,7 +158,7 @@ class Inverse:
         return unpatchify(tokens, flow.config.channels, flow.config.patch), works
 
     def tokens_of(self, z: Tensor) -> Tensor:
-        """What the last block made, (B, T, D), of latents (B, C, H, W)."""
+        """Output of the last block, (B, T, D), for latents (B, C, H, W)."""
         if self.flow.prior_log_variance is not None:
             z = z * torch.exp(0.5 * self.flow.prior_log_variance)
         return patchify(z, self.flow.config.patch)

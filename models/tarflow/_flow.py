@@ -11,7 +11,7 @@ from models.tarflow._config import TarFlowConfig
 from models.tarflow._patches import patchify, unpatchify
 from models.tarflow._precision import full_precision
 
-# On a CPU, so many tokens at once keep the activations in its cache, which halves the time of encoding a large batch.
+# On a CPU this number of tokens keeps the activations in the cache, which halves the time of encoding a large batch.
 TOKENS_AT_ONCE = 2048
 
 
@@ -79,7 +79,7 @@ class TarFlow(nn.Module):
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents of images, for use: in full precision whatever the surroundings, without dropout, and checked.
 
-        A row's latent does not depend on the rows beside it. Only their number may change the order in which a matrix
+        A row's latent does not depend on the other rows. Only their number may change the order in which a matrix
         product is summed, which moves float32 latents by a few units in the last place (less than 1e-5).
 
         Args:
@@ -91,7 +91,7 @@ class TarFlow(nn.Module):
 
         Raises:
             ValueError: if shapes, dtypes or labels do not fit the flow.
-            FloatingPointError: if a latent is not finite; says which row, and which block made it so.
+            FloatingPointError: if a latent is not finite; names the row and the block.
         """
         check_images(x, self.config, self.dtype)
         check_labels(labels, len(x), self.config.classes)

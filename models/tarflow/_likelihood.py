@@ -1,4 +1,4 @@
-"""What a flow's density is good for: bits per dimension, and denoising."""
+"""Uses of a flow's density: bits per dimension and denoising."""
 
 import math
 
@@ -46,7 +46,7 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
         E[x | y] = y + noise_std^2 grad_y log p(y)
 
     where p is the density of noisy images (Efron 2011; for TarFlow: Zhai et al. 2024, arXiv 2412.06329). Computed in
-    full precision; a row's result does not depend on the rows beside it. The gradient keeps what all layers have
+    full precision; a row's result does not depend on the other rows. The gradient keeps what all layers have
     computed, 90 MB for an image of the 29 million parameters that suit CIFAR-10: so a few rows are taken at a time.
 
     Args:

@@ -14,7 +14,7 @@ class Moments:
     """Running mean and covariance of features in float64, whatever the batches.
 
     Sums of squared deviations are merged by the formula of Chan, Golub & LeVeque (1979), so nothing cancels where the
-    mean is large beside the spread.
+    mean is large compared with the spread.
 
     Args:
         dimension: features per sample, F.
@@ -121,7 +121,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) -> float:
-    """Distance between two random halves of real features (n, F): the yardstick beside every distance of samples.
+    """Distance between two random halves of real features (n, F): the baseline for every distance of samples.
 
     It is biased up more than a comparison with the whole set, since each half has but n/2 samples; good samples, as
     many as the whole, can score lower.
@@ -129,8 +129,8 @@ def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) ->
     Args:
         features: (n, F).
         seed: of the halves.
-        splits: take the mean over so many. A few thousand samples of a few classes need ten: their floor goes up and
-            down with the share of each class in each half. Tens of thousands need one.
+        splits: number of random splits to average over. A few thousand samples of a few classes need ten: their floor
+            varies with the share of each class in each half. Tens of thousands need one.
     """
     f = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
     generator, half, distances = np.random.default_rng(seed), len(f) // 2, []

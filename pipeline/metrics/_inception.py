@@ -41,12 +41,12 @@ class Inception(nn.Module):
 
     @property
     def metric(self) -> str:
-        """What a Frechet distance in these features may be called."""
+        """The name of a Frechet distance in these features."""
         return "FID" if self.checksum == PUBLISHED else "FD-inception"
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a protocol must say of the extractor."""
+        """The protocol's fields of the extractor."""
         return {
             "weights": self.checksum,
             "layer": f"pool3, {FEATURES} features",
@@ -65,7 +65,7 @@ class Inception(nn.Module):
         if x.shape[1] not in (1, 3):
             raise InputError("Inception looks at images of one or three channels", x.shape[1], "Use another extractor.")
         levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
-        # cuDNN's convolutions use TF32 unless told otherwise.
+        # cuDNN's convolutions use TF32 by default.
         with ieee(x.device, torch.backends.cudnn.conv, torch.backends.mkldnn.conv):
             return torch.cat([self.network(part) for part in levels.split(_INCEPTION_BATCH)])
 
@@ -82,7 +82,7 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
         path: the weights, .safetensors or else .pth, with the names and shapes of the published ones; None fetches
             those, 96 MB.
         checksum: "sha256:" and 64 digits of the file at `path`, if it is another than the published one.
-        cache_dir: where a fetched file is kept; by default the user's cache.
+        cache_dir: directory of downloaded files; by default the user's cache.
 
     Raises:
         InputError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is

@@ -32,7 +32,7 @@ class Confidence:
     p(y) is the mean over the split. The literature's scores are of 50,000 images in 10 splits, with the logits of
     `Inception.logits`; those of any other classifier compare with nothing but each other.
 
-    Image number i belongs to the same split whoever brings it and in whichever batch. Each split keeps n, sum p(y | x)
+    The number of an image alone decides its split, whatever the rank and batch. Each split keeps n, sum p(y | x)
     and sum p log p, in float64: exp of (sum p log p)/n less the sum over y of q log q with q = (sum p)/n is its score.
 
     Args:

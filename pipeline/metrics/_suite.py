@@ -30,7 +30,7 @@ class MetricValue:
         metric: its name.
         value: itself.
         error: its standard error, where it has one.
-        facts: what a protocol must say of it.
+        facts: its fields in the protocol.
         value_held_out, error_held_out: the same to the held-out images, of a metric that is a distance.
     """
 
@@ -70,7 +70,7 @@ class MetricSuite:
 
     Args:
         names: any of "kid", "precision-recall", "inception-score", "sliced-wasserstein".
-        metric: what a Frechet distance in these features is called: "FID", or "FD-" and a name that the others bear.
+        metric: the name of a Frechet distance in these features: "FID", or "FD-" and a name that the others bear.
         real: (n, F) features of real images.
         samples: images that will be generated.
         logits: (b, F) features to (b, classes) logits; None for an extractor that has no classes.

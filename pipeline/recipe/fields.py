@@ -1,4 +1,4 @@
-"""The fields of a recipe, found by their path: which types and which sections may stand at a place."""
+"""The fields of a recipe, looked up by their path: the types and sections allowed there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def alternatives(annotation: Any) -> Iterator[Any]:
 
 
 def items(annotation: Any) -> list[Any]:
-    """The types of a tuple's items; empty for what is not a tuple."""
+    """The types of a tuple's items; empty for other types."""
     return [part for part in get_args(annotation) if part is not ...] if get_origin(annotation) is tuple else []
 
 

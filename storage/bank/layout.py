@@ -166,7 +166,7 @@ class Layout:
 
     @property
     def scatters(self) -> bool:
-        """Whether a chunk has few and large rows, that each may be read to a place of its own."""
+        """Whether a chunk has few and large rows, so that each row is read straight into its destination."""
         return bool(self.row) and self.chunk <= _SCATTERED
 
     def read_rows(self, file: int, offset: int, first: int, rows: list[memoryview]) -> None:

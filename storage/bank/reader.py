@@ -107,7 +107,7 @@ class Bank:
     def reader(self, batch: int, seed: int, *, rank: int = 0, world: int = 1, buffer_bytes: int = 2**30) -> BatchReader:
         """Epochs of shuffled batches: `for batch in bank.reader(256, seed).epoch(0)`.
 
-        The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` goes on at batch k as if
+        The order follows from (seed, epoch, rank) and the other arguments; `epoch(e, start=k)` resumes at batch k as if
         it had given the batches before. In an epoch ranks have disjoint pairs and together all of them, once each; but
         where `world` does not divide them, at most world - 1 are used twice, so that all ranks have equally many.
 
@@ -134,7 +134,7 @@ class Bank:
             file.read(first, out)
 
     def scatter(self, name: str, start: int, rows: list[memoryview]) -> None:
-        """As `read`, the bytes of each row to a place of their own. For arrays that scatter."""
+        """As `read`, with a separate destination for each row. For arrays that scatter."""
         number, first = divmod(start, self.facts.shard)
         file = self._file(name, number)
         with reading(f"bank {self.path}, shard {number}, {name}/{file.path.name}", REMEDY):

@@ -47,7 +47,7 @@ def write(
 def _begin_writeback(stream: BinaryIO, start: int) -> None:
     """Let the disk begin with the bytes from `start` on, while the next are made; a final fsync then has less to do.
 
-    Linux starts to write what it is told is not needed, and keeps in memory what is not yet written.
+    Linux starts to write pages marked as not needed, and drops a page from memory only after it is written.
     """
     stream.flush()
     if hasattr(os, "posix_fadvise"):

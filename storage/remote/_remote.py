@@ -216,7 +216,7 @@ def _later(one: Artifact, other: Artifact) -> bool:
     """Whether one was made after the other.
 
     An upload may fail or be killed, and a run or a repair may have no remote: what tells that this machine has made
-    the artifact since is in the manifests alone. No two machines can go on replacing each other's.
+    the artifact since is in the manifests alone. Two machines therefore never replace each other's forever.
     """
     return one.provenance.created > other.provenance.created  # ISO 8601 in UTC, all of one form
 

@@ -23,7 +23,7 @@ MODULES = {
 
 
 class DataConfig(Protocol):
-    """What the loaders read of the recipe's data section."""
+    """The fields of the recipe's data section that the loaders read."""
 
     source: str  # a key of `MODULES`
     path: Path | None
@@ -44,7 +44,7 @@ class DataConfig(Protocol):
 class LoadedData:
     """What `storage.imageset.write_imageset` takes: pixel values are 0 to levels - 1.
 
-    `left_out` are files of the source that are not among the images, names by kind. `notes` say what was assumed.
+    `left_out` are files of the source that are not among the images, names by kind. `notes` list the assumptions.
     """
 
     name: str

@@ -18,7 +18,7 @@ from pipeline.data.sources.text import listed, shown
 from storage.errors import DataError, RecipeError
 from storage.imageset import Split
 
-SMALL_CLASS = "image of a class too small"  # a kind of what is left out
+SMALL_CLASS = "image of a class too small"  # a kind of file that is left out
 
 
 def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:

@@ -18,7 +18,7 @@ FEWEST = 5  # students that can be ranked
 
 @dataclass(frozen=True)
 class Figure:
-    """A column: its key in JSON, its name, the number of a run (None where it has none), and what is shown as 1."""
+    """A column: its key in JSON, its name, the number of a run (None where it has none), and the value shown as 1."""
 
     key: str
     title: str

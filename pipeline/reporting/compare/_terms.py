@@ -1,4 +1,4 @@
-"""Whether runs may share a table: what must be equal, and what a reader must know where terms are not."""
+"""Whether runs may share a table: terms that must be equal, and notes where they are not."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _differ(what: str, runs: Sequence[SeedRun], values: Callable[[SeedRun], set[
 
 
 def _differences(runs: Sequence[SeedRun]) -> list[str]:
-    """Field by field, what each recipe's protocol says; the digests where no field differs."""
+    """Field by field, each recipe's protocol; the digests where no field differs."""
     recipes = by_recipe(runs)
     lines = []
     for name in dict.fromkeys(field for run in runs for field in agreed_scores(run.scores)):

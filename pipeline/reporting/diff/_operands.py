@@ -28,7 +28,7 @@ class StageOf:
         settings: those that can change the result, as a plain tree.
         inputs: fingerprint by role.
         artifact: the result, None where there is none yet.
-        damage: what is wrong with the artifact, if anything.
+        damage: the artifact's damage, if any.
     """
 
     fingerprint: str

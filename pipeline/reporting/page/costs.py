@@ -1,4 +1,4 @@
-"""What an image costs: the samplers that no other one beats in cost and quality at once."""
+"""Cost of an image: the samplers that no other one beats in cost and quality at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OnFront:
 
 
 def front_of(table: Table) -> list[OnFront]:
-    """What is on one of the two fronts, fewest seconds first. Empty where there is nothing to choose from."""
+    """The points on either front, fewest seconds first. Empty if there are fewer than two points."""
     found = [(row, cell, cell.nfe, cell.front, cell.rounded) for row, cell in table.measured]
     found += [(level, level, 0.0, False, level.text) for level in table.baselines]
     timed = [item for item in found if item[1].seconds is not None]

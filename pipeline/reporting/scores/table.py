@@ -86,7 +86,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The number with what is to be said of it: calls that a solver chose, a mark of noise, a mark of the grid."""
+        """The number with its annotations: calls that a solver chose, a mark of noise, a mark of the grid."""
         calls = f" ({count(round(self.nfe))})" if self.chosen else ""
         return self.spread.text(self.digits) + calls + "≈" * self.near + "†" * self.other_grid
 
@@ -160,7 +160,7 @@ class Table:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of these marks and levels, one sentence each."""
+        """Notes on these marks and levels, one sentence each."""
         notes = []
         if any(cell and cell.near for row in self.rows for cell in row.cells):
             notes.append("≈ is within noise of the best: two standard errors of the difference.")
@@ -356,7 +356,7 @@ def _error(score: Score, held_out: bool) -> float | None:
 
 
 def _marked(rows: tuple[Row, ...], lower: bool) -> list[Row]:
-    """The best of each column, what is within noise of it, and the front against calls; nothing where there is no
+    """The best of each column, the cells within noise of it, and the front against calls; nothing where there is no
     choice."""
     points = [cell for row in rows for cell in row.cells if cell]
     on = dict(zip(map(id, points), front([c.nfe for c in points], [c.value for c in points], lower), strict=True))
