@@ -20,7 +20,7 @@ def create_array(
 ) -> zarr.Array:
     """An empty array `name` of `shape` (rows, ...) in `group`, a file for every `shard` rows.
 
-    `fill_value` is what a missing file reads as, so choose one that cannot pass for data where the type has one.
+    A missing file reads as `fill_value`, so choose one that cannot pass for data where the type has one.
     """
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -55,8 +55,8 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     except (FlowctlError, MemoryError):
         raise
     except Exception as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamageError(what, found, remedy) from error
+        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamageError(what, fault, remedy) from error
 
 
 def _chunk_rows(shard: int) -> int:

@@ -191,12 +191,12 @@ class ImageSet:
 
 def _check(path: Path, file: str, size: int, digest: str | None) -> None:
     """Raise DamageError unless `file` has its size and, if given, its SHA-256."""
-    found = None
+    flaw = None
     if not (path / file).is_file():
-        found = "is missing"
+        flaw = "is missing"
     elif (actual := (path / file).stat().st_size) != size:
-        found = f"has {actual} bytes instead of {size}"
+        flaw = f"has {actual} bytes instead of {size}"
     elif digest and sha256_file(path / file) != digest:
-        found = "its bytes are not those written (SHA-256)"
-    if found:
-        raise DamageError(f"image set {path}, {file}", found, _REMEDY)
+        flaw = "its bytes are not those written (SHA-256)"
+    if flaw:
+        raise DamageError(f"image set {path}, {file}", flaw, _REMEDY)

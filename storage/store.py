@@ -45,7 +45,7 @@ class Store:
             probe = self.home / "work" / f".probe-{uuid.uuid4().hex[:8]}.partial"
             probe.write_bytes(b"")
             try:
-                os.rename(probe, self.home / "artifacts" / probe.name)  # as what a stage has made will be
+                os.rename(probe, self.home / "artifacts" / probe.name)  # as a stage's result will be
             finally:
                 for folder in ("work", "artifacts"):
                     (self.home / folder / probe.name).unlink(missing_ok=True)

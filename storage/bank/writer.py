@@ -55,15 +55,15 @@ class BankWriter:
         self._behind: set[Path] = set()  # the last record, not yet forced to the disk
         identity = Identity(facts=facts, arrays=self.arrays)
         begun = not (self.path / FACTS).is_file() and self._create(identity)
-        found = self._begun_with(identity)
-        if (found.facts, found.arrays) != (identity.facts, identity.arrays):
-            theirs, ours = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (found, identity))
-            changed = ", ".join(f"{k}: {theirs[k]!r} there, {ours[k]!r} now" for k in ours if theirs[k] != ours[k])
+        recorded = self._begun_with(identity)
+        if (recorded.facts, recorded.arrays) != (identity.facts, identity.arrays):
+            old, new = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (recorded, identity))
+            changed = ", ".join(f"{k}: {old[k]!r} there, {new[k]!r} now" for k in new if old[k] != new[k])
             remedy = "Use the old settings, or remove that directory to begin a new bank."
             raise InputError(
                 f"The bank {self.path} must be continued with the settings that it was begun with", changed, remedy
             )
-        self._checked = found.checksum is not None
+        self._checked = recorded.checksum is not None
         if not begun:
             self._restore_metadata(identity)
 
@@ -153,9 +153,9 @@ class BankWriter:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _begun_with(self, identity: Identity) -> Identity:
-        """What facts.json says; if it was harmed, what it said, where that was `identity` by the checksum left in it.
+        """The content of facts.json; `identity` is written back if the file is damaged but has that checksum.
 
-        Else raises DamageError: nothing knows what the shards that are there were divided by.
+        Else raises DamageError: the divisor of the existing shards is lost.
         """
         file, ours = self.path / FACTS, identity.content()
         try:
@@ -167,7 +167,7 @@ class BankWriter:
             return read_json(file, Identity)
 
     def _restore_metadata(self, identity: Identity) -> None:
-        """Zarr's own files hold no checksum; they follow from the facts, so what was harmed is written again."""
+        """Write damaged Zarr metadata again: it has no checksum, but follows from the facts."""
         with tempfile.TemporaryDirectory() as folder:
             create_arrays(Path(folder, "bank"), identity)
             for fresh in sorted(Path(folder, "bank").rglob("zarr.json")):
@@ -192,7 +192,7 @@ class BankWriter:
         self._behind = {path}
 
     def _write(self, path: Path, name: str, values: np.ndarray, shard: Shard, pool: ThreadPoolExecutor) -> FileFact:
-        """Write the file of an array, once shape and labels are known to fit; each chunk is checked on its way."""
+        """Write the file of an array, after checking shape and labels; each chunk is checked as it is written."""
         values = np.asarray(values)
         expected = self.facts.array_shape(name, shard.stop - shard.start)
         if values.shape != expected:
@@ -208,8 +208,8 @@ class BankWriter:
             bad = [start for start, row in enumerate(values, shard.start) if not self._holds(row)]
             where = f"{len(bad)} of rows {shard.start} to {shard.stop - 1}, first {bad[0]}"
             remedy = "The network that produced them has diverged, or they exceed the bank's type."
-            found = f"{name} is not finite in {self.facts.dtype} in {where}"
-            raise StageFailed(f"bank {self.path}: {found}. {remedy}") from None
+            fault = f"{name} is not finite in {self.facts.dtype} in {where}"
+            raise StageFailed(f"bank {self.path}: {fault}. {remedy}") from None
         return FileFact(size=size, checksums=checksums)
 
     def _whole_numbers(self, rows: np.ndarray) -> np.ndarray:
@@ -217,7 +217,7 @@ class BankWriter:
 
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         """z or x of a chunk in the bank's type, rounded; raises _NotFiniteError."""
-        with np.errstate(over="ignore"):  # float16 ends at 65504; what lies beyond becomes infinite, and is found
+        with np.errstate(over="ignore"):  # float16 ends at 65504; values beyond become infinite, and are detected
             rows = np.ascontiguousarray(rows, dtype=self.facts.dtype)
         _require_finite(rows)
         if self.facts.mantissa_bits is not None:

@@ -44,7 +44,7 @@ def client(url: str) -> S3Store:
         return S3Store(
             bucket,
             prefix=prefix or None,
-            checksum_algorithm="SHA256",  # sent with each object: the server refuses what was torn on its way
+            checksum_algorithm="SHA256",  # sent with each object: the server refuses corrupt uploads
             client_options={
                 "allow_http": True,  # only where AWS_ENDPOINT_URL says http://
                 "connect_timeout": timedelta(seconds=10),

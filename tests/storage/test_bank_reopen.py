@@ -115,7 +115,7 @@ def test_without_any_facts_there_is_nothing_to_go_on_from(bank):
     before = content(bank)
     for file in ("facts.json", "bank.json"):
         (bank / file).write_bytes(b"{")
-    with pytest.raises(DamageError, match="do not tell what it is"):
+    with pytest.raises(DamageError, match="do not identify it"):
         reopen(bank)
     assert {name for name in before} == set(content(bank))  # and nothing was dropped
 
