@@ -65,7 +65,7 @@ class VelocitySampler(Sampler):
             ValueError: no setting has `nfe` network calls, labels are missing, or an input does not fit the network.
         """
         if self.classes and labels is None:
-            raise ValueError(f"this model needs labels; pass (B,) int64 in [0, {self.classes})")
+            raise ValueError(f"labels must be given for this model; pass (B,) int64 in [0, {self.classes})")
         way = self._way(nfe)
         x, evaluations = self.facts["noise_scale"] * z.float(), iter(way["evaluations"])
         for step in way["steps"]:
@@ -84,8 +84,8 @@ class VelocitySampler(Sampler):
         for way in ways:
             if way["nfe"] == nfe:
                 return way
-        known = ", ".join(str(way["nfe"]) for way in ways)
-        raise ValueError(f"nfe must be a number of calls that this model was exported with ({known}), got {nfe}")
+        calls = ", ".join(str(way["nfe"]) for way in ways)
+        raise ValueError(f"nfe must be one of those exported with the model ({calls}), got {nfe}")
 
     def _velocity(self, x: Tensor, labels: Tensor | None, at: Mapping[str, float], guidance: float) -> Tensor:
         t = x.new_full((len(x),), at["t"])
@@ -104,7 +104,7 @@ class FlowSampler(Sampler):
     def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples of noise, (B, C, H, W) float32; arguments and errors as for `VelocitySampler`."""
         if self.classes and labels is None:
-            raise ValueError(f"this model needs labels; pass (B,) int64 in [0, {self.classes})")
+            raise ValueError(f"labels must be given for this model; pass (B,) int64 in [0, {self.classes})")
         facts = self.facts
         guidance = Guidance(facts["guidance"], facts["annealed"]) if facts["guidance"] else None
         schedules = [schedule_from_dict(fields) for fields in facts["schedules"]]

@@ -43,7 +43,7 @@ class FileRecord(BaseModel):
     def _stays_below(cls, path: str) -> str:
         parts = PurePosixPath(path).parts
         if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
-            raise ValueError("a file of an artifact lies below it")
+            raise ValueError("path of a file must lie below its artifact")
         return path
 
 

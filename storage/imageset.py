@@ -58,7 +58,9 @@ def write_imageset(
     require_latents(name, encoded, {split: len(images) for split, (images, _) in splits.items()})
     path = Path(path)
     if path.exists() and not (path / "zarr.json").is_file():
-        raise InputError("An image set may replace an image set only", str(path), "Choose another directory.")
+        raise InputError(
+            "An image set must not replace anything but an image set", str(path), "Choose another directory."
+        )
     aside, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old.partial")
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)

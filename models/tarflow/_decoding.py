@@ -81,14 +81,16 @@ def decode(
     check_labels(labels, len(z), config.classes)
     schedules = [schedule] * config.blocks if not isinstance(schedule, Sequence) else list(schedule)
     if len(schedules) != config.blocks:
-        raise ValueError(f"decoding needs a schedule for each of {config.blocks} blocks, not {len(schedules)}")
+        raise ValueError(
+            f"schedules must be one for each of {config.blocks} blocks, got {len(schedules)}"
+        )
     if not attention_temperature > 0:
-        raise ValueError(f"attention_temperature must be positive, not {attention_temperature}; 1 leaves it as it is")
+        raise ValueError(f"attention_temperature must be positive, got {attention_temperature}; 1 leaves it as it is")
     if guidance is None and attention_temperature != 1:
         raise ValueError("attention_temperature only acts through guidance; pass guidance=Guidance(scale) as well")
     row = first_bad_row(z)
     if row is not None:
-        raise FloatingPointError(f"latents must be finite, but row {row} is not; check where they come from")
+        raise FloatingPointError(f"latents must be finite, got NaN or infinity in row {row}; check their source")
 
     x = torch.empty_like(z)
     rows_at_once = _rows_at_once(flow, z, guidance)
@@ -152,7 +154,7 @@ class Inverse:
             row = first_bad_row(tokens)
             if row is not None:
                 raise FloatingPointError(
-                    f"decoded values must be finite, but block {index} made row {first_row + row} overflow; "
+                    f"decoded values must be finite, got row {first_row + row} overflowing in block {index}; "
                     "use a lower guidance scale or prior temperature, or Sequential() for this block"
                 )
         return unpatchify(tokens, flow.config.channels, flow.config.patch), works

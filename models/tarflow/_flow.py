@@ -114,11 +114,11 @@ class TarFlow(nn.Module):
     def _where_it_breaks(self, x: Tensor, labels: Tensor | None) -> str:
         row = first_bad_row(x)
         if row is not None:
-            return f"latents must be finite, but the image in row {row} is not; check the data"
+            return f"latents must be finite, got NaN or infinity in the image in row {row}; check the data"
         tokens = patchify(x, self.config.patch)
         for index, block in enumerate(self.blocks):
             tokens = self.in_order(block(self.in_order(tokens, index), labels)[0], index)
             row = first_bad_row(tokens)
             if row is not None:
-                return f"latents must be finite, but block {index} made row {row} overflow; the flow may have diverged"
-        return "latents must be finite, but the learned prior's variance made them overflow; the flow may have diverged"
+                return f"latents must be finite, got row {row} overflowing in block {index}; the flow may have diverged"
+        return "latents must be finite, got an overflow by the learned prior's variance; the flow may have diverged"

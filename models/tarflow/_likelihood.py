@@ -34,7 +34,7 @@ def bits_per_dimension(log_prob_nats: Tensor, dims: int, bin_width: float) -> Te
     """
     if dims < 1 or not bin_width > 0:
         raise ValueError(
-            f"dims and bin_width must be positive, not {dims} and {bin_width}; "
+            f"dims and bin_width must be positive, got {dims} and {bin_width}; "
             "for L levels in [-1, 1] a bin is 2 / (L - 1)"
         )
     return -(log_prob_nats / dims + math.log(bin_width)) / math.log(2)
@@ -62,7 +62,7 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
         ValueError: if an argument does not fit the flow.
     """
     if not noise_std >= 0:
-        raise ValueError(f"noise_std must be at least 0, not {noise_std}; give the noise the flow was trained with")
+        raise ValueError(f"noise_std must be at least 0, got {noise_std}; give the noise the flow was trained with")
     with full_precision(flow), torch.inference_mode(False), torch.enable_grad():
         noisy = y.detach().clone()
         labels = None if labels is None else labels.clone()  # autograd keeps no tensor born in inference mode

@@ -63,7 +63,7 @@ class Inception(nn.Module):
             InputError: another number of channels, or x holds NaN.
         """
         if x.shape[1] not in (1, 3):
-            raise InputError("Inception looks at images of one or three channels", x.shape[1], "Use another extractor.")
+            raise InputError("Images for Inception must have 1 or 3 channels", x.shape[1], "Use another extractor.")
         levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
         # cuDNN's convolutions use TF32 by default.
         with ieee(x.device, torch.backends.cudnn.conv, torch.backends.mkldnn.conv):
@@ -93,11 +93,11 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
     path = Path(path)
     expected = checksum or PUBLISHED
     if not path.is_file():
-        raise InputError("Inception's weights are a file", str(path), f"Check the path, or fetch it from {URL}.")
+        raise InputError("Inception's weights must be a file", str(path), f"Check the path, or download it from {URL}.")
     checksum = f"sha256:{sha256_file(path)}"
     if checksum != expected:
         remedy = f"It is truncated or another file: fetch it again from {URL}, or state its own checksum."
-        raise InputError(f"{path} has the checksum {expected}", checksum, remedy)
+        raise InputError(f"{path} must have the checksum {expected}", checksum, remedy)
     extractor = Inception()
     _load(extractor.network, path)
     extractor.digest.copy_(torch.tensor(list(bytes.fromhex(checksum.removeprefix("sha256:")))))
@@ -114,7 +114,7 @@ def _load(network: nn.Module, path: Path) -> None:
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in given.items()}
     if shapes != own:
         name = min((name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name)), key=str)
-        rule = f"{path} has the tensors of Inception v3 as published: {name} {own.get(name, 'is none of them')}"
+        rule = f"{path} must have the tensors of the published Inception v3: {name} {own.get(name, 'is none of them')}"
         raise InputError(rule, shapes.get(name, "nothing of this name"), remedy)
     network.load_state_dict(given, strict=False)
 

@@ -52,16 +52,18 @@ def velocity_variance(
     """
     if x.shape != z.shape or x.ndim < 2 or (labels is not None and labels.shape != x.shape[:1]):
         shapes = (tuple(x.shape), tuple(z.shape), None if labels is None else tuple(labels.shape))
-        raise InputError("Pairs are images and noise of one shape, and a label for each", shapes, "Give them as pairs.")
+        raise InputError(
+            "x and z must have one shape, and labels must be (n,)", shapes, "Pass one noise and label per image."
+        )
     outside = [t for t in times if not 0 <= t <= 1]
     if outside:
-        raise InputError("Times lie in [0, 1]", outside[0], "t = 0 is data, t = 1 is noise.")
+        raise InputError("Times must lie in [0, 1]", outside[0], "Use 0 for data and 1 for noise.")
     every = torch.zeros(len(x), dtype=torch.long) if labels is None else labels.cpu()
     groups = [(every == label).nonzero().squeeze(1) for label in every.unique()]
     least = min((len(group) for group in groups), default=0)
     if not 1 <= neighbours < least:
         raise InputError(
-            f"Neighbours are 1 or more, of more pairs than that in each class ({least} here)",
+            f"neighbours must be >= 1 and below the smallest number of pairs in a class, {least}",
             neighbours,
             "Give more pairs or ask for fewer neighbours.",
         )

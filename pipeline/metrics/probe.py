@@ -171,7 +171,7 @@ def _logits(network: _Probe, inputs: Tensor, classes: Tensor | None) -> Tensor:
 def _chosen(z: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:
     """At most `PROBE_SAMPLES` of z, (n, D) float32 on the CPU, their labels, and the rows of two random halves."""
     if len(z) < FEWEST_SAMPLES:
-        raise InputError(f"A probe needs {FEWEST_SAMPLES} samples or more", len(z), "Give more images.")
+        raise InputError(f"The number of samples must be >= {FEWEST_SAMPLES}", len(z), "Pass more images.")
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(z))[:PROBE_SAMPLES])
     z = z.detach().cpu().flatten(1)[order].float()
     labels = None if labels is None else labels.cpu()[order].long()

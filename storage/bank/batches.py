@@ -28,9 +28,7 @@ class BatchReader:
     def __init__(self, bank: Bank, batch: int, seed: int, rank: int, world: int, buffer_bytes: int) -> None:
         if batch < 1 or not 0 <= rank < world:
             values = f"batch {batch}, rank {rank}, world {world}"
-            raise InputError(
-                "batch must be >= 1 and rank must be in [0, world)", values, "Correct the arguments."
-            )
+            raise InputError("batch must be >= 1 and rank must be in [0, world)", values, "Correct the arguments.")
         self.bank, self.batch, self.seed = bank, batch, seed
         self._share = Share(bank.facts.pairs, rank, world)
         row_bytes = sum(bank.row_bytes.values())

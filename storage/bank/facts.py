@@ -44,7 +44,9 @@ class BankFacts(_Model):
     )
     shard: int = Field(gt=0, description="flat indices in one file")
     seed: int = Field(ge=0, lt=2**64, description="of the noise added to images, or of z")
-    noise_std: float | None = Field(None, ge=0, description="eta: standard deviation of the noise added to images before encoding")
+    noise_std: float | None = Field(
+        None, ge=0, description="eta: standard deviation of the noise added to images before encoding"
+    )
     sigma_f: float | None = Field(None, gt=0, description="divisor of the teacher's output")
     producer: str = Field(min_length=1, description="fingerprint of the teacher or student")
     solver: str | None = Field(None, description="how x was computed from z: solver, grid, steps, guidance")
@@ -53,7 +55,9 @@ class BankFacts(_Model):
     @model_validator(mode="after")
     def _rounding_rounds(self) -> BankFacts:
         if self.mantissa_bits is not None and self.mantissa_bits >= MANTISSA[self.dtype]:
-            raise ValueError(f"{self.dtype} has {MANTISSA[self.dtype]} mantissa bits: keep fewer, or leave it out")
+            raise ValueError(
+                f"mantissa_bits must be below the {MANTISSA[self.dtype]} of {self.dtype}: set fewer, or leave it out"
+            )
         return self
 
     @property

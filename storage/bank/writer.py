@@ -48,7 +48,7 @@ class BankWriter:
 
     def __init__(self, path: Path, facts: BankFacts, arrays: tuple[str, ...] = ("z",)) -> None:
         if "z" not in arrays or len(set(arrays)) < len(arrays) or not set(arrays) <= set(ARRAYS):
-            raise ValueError(f"a bank has z and may have x and labels, got {arrays}")
+            raise ValueError(f"arrays must be z and optionally x and labels, got {arrays}")
         self.path = Path(path)
         self.facts = facts
         self.arrays = tuple(name for name in ARRAYS if name in arrays)
@@ -86,7 +86,7 @@ class BankWriter:
         """
         shard = self.shards[index]
         if set(values) != set(self.arrays):
-            raise ValueError(f"this bank holds {self.arrays}, got {tuple(values)}")
+            raise ValueError(f"arrays must be {self.arrays}, got {tuple(values)}")
         asides: dict[Path, Path] = {}  # by the name that each will have
         files = {}
         try:
@@ -196,9 +196,9 @@ class BankWriter:
         values = np.asarray(values)
         expected = self.facts.array_shape(name, shard.stop - shard.start)
         if values.shape != expected:
-            raise ValueError(f"{name} of shard {shard.index} has shape {expected}, got {values.shape}")
+            raise ValueError(f"{name} of shard {shard.index} must have shape {expected}, got {values.shape}")
         if name == "labels" and (values.dtype.kind not in "iu" or (values < 0).any()):
-            raise ValueError(f"labels are whole numbers from 0, got {values.dtype} from {values.min()}")
+            raise ValueError(f"labels must be integers >= 0, got {values.dtype} from {values.min()}")
         ready = self._whole_numbers if name == "labels" else self._numbers
         try:
             layout = self._layouts[name]

@@ -95,7 +95,7 @@ def test_a_flipped_fact_of_a_bank_of_before(bank):
     before = as_before(bank)
     (bank / "facts.json").write_text((bank / "facts.json").read_text().replace('"seed": 7', '"seed": 3'))
     assert [problem.file for problem in flaws(bank)] == ["facts.json"]
-    with pytest.raises(DamageError, match=r"facts.json and bank.json do not tell"):
+    with pytest.raises(DamageError, match=r"facts.json and bank.json do not identify"):
         reopen(bank)  # one of the two is wrong, and nothing says which
     assert reopen(bank, ["facts.json"]) == []
     assert completed(bank) == ([], before)

@@ -87,7 +87,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
     ],
 )
 def test_a_url_is_that_of_a_bucket_or_a_place_in_one(url, keys):
-    with pytest.raises(InputError, match="A remote is s3://bucket or s3://bucket/prefix"):
+    with pytest.raises(InputError, match="A remote must be s3://bucket or s3://bucket/prefix"):
         Remote(url)
 
 
