@@ -144,7 +144,7 @@ class Repairs:
     # -- the repair ----------------------------------------------------------------------------------------------
 
     def _make_room(self, finding: Finding) -> tuple[str, list[Path]]:
-        """Move the artifact out of the way, the valid shards of banks into its work directory; what has to be done, in
+        """Move the artifact out of the way, the valid shards of banks into its work directory; the remaining work, in
         words, and the paths that were set aside."""
         banks = banks_in(finding.root) if LINK not in finding.flaws.values() else []
         try:

@@ -81,9 +81,7 @@ def decode(
     check_labels(labels, len(z), config.classes)
     schedules = [schedule] * config.blocks if not isinstance(schedule, Sequence) else list(schedule)
     if len(schedules) != config.blocks:
-        raise ValueError(
-            f"schedules must be one for each of {config.blocks} blocks, got {len(schedules)}"
-        )
+        raise ValueError(f"schedules must be one for each of {config.blocks} blocks, got {len(schedules)}")
     if not attention_temperature > 0:
         raise ValueError(f"attention_temperature must be positive, got {attention_temperature}; 1 leaves it as it is")
     if guidance is None and attention_temperature != 1:

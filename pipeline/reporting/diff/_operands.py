@@ -83,7 +83,7 @@ def of_recipe(recipe: Recipe, store: Store, nodes: Mapping[str, Node] | None = N
 
 
 def of_artifact(root: Path) -> Side:
-    """An artifact with those of its inputs, and theirs, that lie in the same store.
+    """An artifact with its direct and indirect inputs that lie in the same store.
 
     Raises DamageError where its manifest cannot be read.
     """

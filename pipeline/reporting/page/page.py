@@ -109,12 +109,12 @@ def tables(name: str, result: EvaluationResult, reference: Artifact | None) -> l
 
 def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """The same as a plain tree for JSON: nothing rounded, nothing in words but the headline."""
-    page, found = view(inputs), inputs["evaluation"].metrics
+    page, metrics = view(inputs), inputs["evaluation"].metrics
     return {
         "recipe": page["recipe"],
         "headline": page["headline"],
         **{
-            key: found.get(key)
+            key: metrics.get(key)
             for key in ("protocol", "floor", "floors", "held_out", "scores", "paths", "memorisation")
         },
         "warnings": [{"stage": stage, "text": text} for stage, text in page["warnings"]],
@@ -214,16 +214,16 @@ def _protocol(table: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, s
     lines = [(names.field(name), stated(name, value)) for name, value in table.protocol.items()]
     reference = inputs.get("reference")
     if reference is not None:
-        found = reference.metrics
-        lines.append(("features of the extractor", count(found["features"])))
-        if found["accuracy"] is not None:
-            lines.append(("accuracy of the extractor, held-out images", f"{fixed(100 * found['accuracy'], 1)} %"))
-        lines.append((f"{found['metric']} of held-out to training images", significant(found["held_out"])))
-        halves = f"{count(found['images'] // 2)} images each: too few for a floor"
+        result = reference.metrics
+        lines.append(("features of the extractor", count(result["features"])))
+        if result["accuracy"] is not None:
+            lines.append(("accuracy of the extractor, held-out images", f"{fixed(100 * result['accuracy'], 1)} %"))
+        lines.append((f"{result['metric']} of held-out to training images", significant(result["held_out"])))
+        halves = f"{count(result['images'] // 2)} images each: too few for a floor"
         lines.append(
             (
-                f"{found['metric']} of two halves of the training images",
-                f"{significant(found['split_half'])} ({halves})",
+                f"{result['metric']} of two halves of the training images",
+                f"{significant(result['split_half'])} ({halves})",
             )
         )
     for metric, value in inputs["evaluation"].metrics.get("floors", {}).items():
