@@ -230,8 +230,8 @@ def test_nothing_mutates_its_input():
         ({"patch": 3}, "patch must divide size"),
         ({"patch": 8}, "at least 2 x 2"),
         ({"head_dim": 24}, "head_dim must divide width"),
-        ({"layers": 0}, "layers must be at least 1, not 0"),
-        ({"classes": -1}, "classes must not be negative"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
+        ({"classes": -1}, "classes must be at least 0, got -1"),
         ({"dropout": 1.0}, "dropout must lie in"),
         ({"log_scale_bound": 40.0}, "lower log_scale_bound"),
     ],
@@ -264,5 +264,5 @@ def test_an_encoding_that_is_not_finite_says_where():
         flow.encode(x)
     with torch.no_grad():
         flow.blocks[1].head.bias[-1] = torch.inf
-    with pytest.raises(FloatingPointError, match="block 1 made row 0"):
+    with pytest.raises(FloatingPointError, match="row 0 overflowing in block 1"):
         flow.encode(images())

@@ -113,7 +113,7 @@ def test_the_environment_names_a_remote_and_an_option_another(keys, monkeypatch)
 
 def test_without_the_extra_the_remedy_is_its_installation(keys, monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(InputError, match=r"Object storage needs obstore.*pip install -e '\.\[s3\]'"):
+    with pytest.raises(InputError, match=r"obstore must be installed.*pip install -e '\.\[s3\]'"):
         Remote("s3://bucket")
 
 
