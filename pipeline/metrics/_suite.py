@@ -95,7 +95,7 @@ class MetricSuite:
     ) -> None:
         if "inception-score" in names and logits is None:
             raise InputError(
-                "The extractor must predict classes for this metric",
+                "The extractor of inception-score must predict classes",
                 metric,
                 "Leave it out of evaluation.metrics, or set reference.extractor to inception or classifier",
             )

@@ -57,7 +57,7 @@ def _few(pairs: Any, count: int, steps: int = 1) -> Any:
 
 
 def _one_step(section: Any, batch: int | None) -> Any:
-    """The section with one optimizer step of `batch` images; None for its own batch, in its own parts."""
+    """The section with one optimizer step of `batch` images; with None its batch and parts stay."""
     training: Training = section.training
     size = {"batch": batch, "accumulate": 1} if batch else {}
     return section.model_copy(
