@@ -49,7 +49,7 @@ def minima(rounds: int, *works: Callable[[], object], before: Callable[[], objec
 
 
 def gaussian(rows: int, shape: tuple[int, int, int], dtype: str = "float32") -> np.ndarray:
-    """(rows, C, H, W), what z is made of."""
+    """Gaussian rows (rows, C, H, W)."""
     return np.random.default_rng(0).standard_normal((rows, *shape), dtype=np.float32).astype(dtype)
 
 
@@ -59,7 +59,7 @@ def facts_of(shape: tuple[int, ...], rows: int, dtype: str = "float32", mantissa
 
 
 def write_bank(path: Path, z: np.ndarray, rows: int, dtype: str = "float32", mantissa_bits: int | None = None) -> Path:
-    """A bank of so many rows from nothing to finished; each shard holds the first rows of z."""
+    """A finished bank of `rows` rows; each shard holds the first rows of z."""
     writer = BankWriter(path, facts_of(z.shape[1:], rows, dtype, mantissa_bits))
     for index, start, stop in writer.shards:
         writer.write(index, z=z[: stop - start])
@@ -68,7 +68,7 @@ def write_bank(path: Path, z: np.ndarray, rows: int, dtype: str = "float32", man
 
 
 def write_raw(path: Path, z: np.ndarray) -> None:
-    """A file of the same bytes, forced to the disk: what the disk gives."""
+    """A file of the same bytes, forced to the disk: the rate of the disk alone."""
     with open(path, "wb") as stream:
         stream.write(z)
         stream.flush()
@@ -79,9 +79,9 @@ def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, given: str = "flo
             shards: int = 24) -> dict[str, Any]:  # fmt: skip
     """Shards of `dtype` from rows of type `given`, each durable, in turn with a raw write and fsync of the same bytes.
 
-    The rates are of the fastest shard and of the median one; `whole_s` is what it takes to begin and finish the bank.
+    The rates are of the fastest shard and of the median one; `whole_s` is the time to begin and finish the bank.
     """
-    z, ours, theirs = gaussian(SHARD, shape, given), [], []
+    z, ours, peers = gaussian(SHARD, shape, given), [], []
     same, rows = z.astype(dtype), shards * SHARD
     timer = time.perf_counter
     write_bank(folder / "bank", z, SHARD, dtype)  # warm-up
@@ -95,7 +95,7 @@ def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, given: str = "flo
         ours.append(timer() - begin)
         begin = timer()
         write_raw(folder / "raw", same)
-        theirs.append(timer() - begin)
+        peers.append(timer() - begin)
         (folder / "raw").unlink()
     begin = timer()
     writer.finish()
@@ -103,9 +103,9 @@ def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, given: str = "flo
     shutil.rmtree(folder / "bank")
     rates = {
         "bank_mb_s": same.nbytes / min(ours) / 1e6,
-        "raw_mb_s": same.nbytes / min(theirs) / 1e6,
-        "ratio": min(ours) / min(theirs),
-        "median_ratio": float(np.median(ours) / np.median(theirs)),
+        "raw_mb_s": same.nbytes / min(peers) / 1e6,
+        "ratio": min(ours) / min(peers),
+        "median_ratio": float(np.median(ours) / np.median(peers)),
         "whole_s": whole,
     }
     return _printed({"what": "write", "shape": shape, "given": given, "dtype": dtype, "bytes": same.nbytes} | rates)
@@ -113,10 +113,10 @@ def writing(folder: Path, shape: tuple[int, int, int] = CIFAR, given: str = "flo
 
 def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, dtype: str = "float32", shards: int = 8,
             batch: int = 256, rounds: int = 5) -> Rows:  # fmt: skip
-    """A shuffled epoch, milliseconds a batch, beside a random gather of as many rows from a NumPy memory map.
+    """A shuffled epoch, milliseconds a batch, against a random gather of as many rows from a NumPy memory map.
 
     From memory; with a buffer of a quarter of the bank; and so in the first epoch of a process, which also checks what
-    it reads, beside a memory map that is new as well.
+    it reads, against a memory map that is new as well.
     """
     z, rows = gaussian(SHARD, shape, dtype), shards * SHARD
     bank = Bank.open(write_bank(folder / "bank", z, rows, dtype))
@@ -153,15 +153,15 @@ def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, dtype: str = "flo
     batches = -(-rows // batch)
     return [
         _printed({"what": f"read, {mode}", "shape": shape, "dtype": dtype, "batch": batch, "bytes": size,
-                  "bank_ms": 1e3 * ours / batches, "memmap_ms": 1e3 * theirs / batches, "rate": theirs / ours})
-        for mode, ours, theirs in (("resident", memory, old_map), ("streaming", later, old_map),
+                  "bank_ms": 1e3 * ours / batches, "memmap_ms": 1e3 * peers / batches, "rate": peers / ours})
+        for mode, ours, peers in (("resident", memory, old_map), ("streaming", later, old_map),
                                    ("streaming, first epoch", first, new_map))
     ]  # fmt: skip
 
 
 def precision(folder: Path, rounds: int = 3) -> Rows:
     """Error and size of Gaussian z of CIFAR's shape in each type, and the rates of writing and loading it."""
-    z, found = gaussian(SHARD, CIFAR), []
+    z, result = gaussian(SHARD, CIFAR), []
     for dtype, bits in TYPES:
 
         def write(dtype: str = dtype, bits: int | None = bits) -> Path:
@@ -177,12 +177,12 @@ def precision(folder: Path, rounds: int = 3) -> Rows:
         normal = np.abs(z) > 2.0**-14  # below, float16 has fewer bits
         size = sum(file.stat().st_size for file in bank.path.glob("z/c.*"))
         clear()
-        found.append(_printed({
+        result.append(_printed({
             "what": "precision", "dtype": dtype, "mantissa_bits": bits, "bytes_per_value": size / z.size,
             "smaller": z.nbytes / size, "max_relative_error": float((error[normal] / np.abs(z[normal])).max()),
             "rms_error": float(np.sqrt((error**2).mean())), "write_mb_s": z.nbytes / written / 1e6,
             "load_mb_s": z.nbytes / loaded / 1e6}))  # fmt: skip
-    return found
+    return result
 
 
 def measure(parent: Path | None = None, rounds: int = 5) -> dict[str, Any]:
@@ -208,19 +208,19 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
         yield Path(name)
 
 
-def tables(found: dict[str, Any]) -> str:
+def tables(result: dict[str, Any]) -> str:
     """What docs/bank.md shows."""
-    kept = {f"{row['dtype']}, {row['mantissa_bits'] or 'all'} bits": row for row in found["precision"]}
+    by_precision = {f"{row['dtype']}, {row['mantissa_bits'] or 'all'} bits": row for row in result["precision"]}
     lines = [
         "| type and mantissa bits | bytes a value | smaller than float32 | largest relative error | RMS error of z | "
         "write, MB/s | load, MB/s |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(f"| {name} | {row['bytes_per_value']:.2f} | {row['smaller']:.2f} × | {row['max_relative_error']:.2g} "
           f"| {row['rms_error']:.2g} | {row['write_mb_s']:,.0f} | {row['load_mb_s']:,.0f} |"
-          for name, row in kept.items()),
+          for name, row in by_precision.items()),
         "",
         "Gaussian z of 3 × 32 × 32, one shard; rates in MB of float32, durable writing included. "
-        f"{found['processor']}, {found['cores']} cores, load average {found['load']:.0f}.",
+        f"{result['processor']}, {result['cores']} cores, load average {result['load']:.0f}.",
         "",
         "## Speed",
         "",
@@ -228,12 +228,12 @@ def tables(found: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|",
         *(f"| {row['dtype']}" + ("" if row["given"] == row["dtype"] else f", given as {row['given']}") +
           f" | {row['bank_mb_s']:,.0f} | {row['raw_mb_s']:,.0f} | {row['ratio']:.2f} | {row['median_ratio']:.2f} |"
-          for row in found["writing"]),
+          for row in result["writing"]),
         "",
         "| shuffled batches of 256 | shape, type | bank, ms | memory map, ms | rate, bank : map |",
         "|---|---|---:|---:|---:|",
         *(f"| {row['what'].removeprefix('read, ')} | {' × '.join(map(str, row['shape']))}, {row['dtype']} "
-          f"| {row['bank_ms']:.3f} | {row['memmap_ms']:.3f} | {row['rate']:.0%} |" for row in found["reading"]),
+          f"| {row['bank_ms']:.3f} | {row['memmap_ms']:.3f} | {row['rate']:.0%} |" for row in result["reading"]),
         "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -249,12 +249,12 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="a folder on the disk to measure")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    found = measure(args.dir, args.rounds)
+    result = measure(args.dir, args.rounds)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     text = DOCS.read_text()
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    DOCS.write_text(before + tables(found) + after)
+    DOCS.write_text(before + tables(result) + after)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Couplings and the bank beside their peers, in one run.
+"""Couplings and the bank compared with their peers, in one run.
 
     pip install --no-deps torchcfm==1.0.7      # the peer of minibatch OT; without it that part is left out, and says so
     python -m benchmarks.couplings             # writes benchmarks/results/couplings-<device>.{json,md}
 
-Images are smooth random fields of 3x32x32: what is timed does not look at their content, costs do.
+Images are smooth random fields of 3x32x32: times do not depend on their content, costs do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.flow_matching.objective import FlowMatching
 
 RESULTS = Path("benchmarks/results")
 SHAPE, SIZES = (3, 32, 32), (128, 512, 2048)
-LOOM_BATCH, PART = 128, 16  # images of a step, and of the part of it that is timed: a step is so many parts
+LOOM_BATCH, PART = 128, 16  # images of a step, and of the part of a step that is timed
 
 
 def images(count: int, seed: int = 0) -> Tensor:
@@ -56,8 +56,8 @@ def transport(bench: Bench) -> Rows:
 
             sampler = OTPlanSampler(method="exact")
             works.append(lambda x=x, z=z, sampler=sampler: sampler.sample_plan(z, x))
-            theirs, paired = sampler.sample_plan(z, x)
-            row["cost_torchcfm"] = cost(paired, theirs)
+            peer_z, paired = sampler.sample_plan(z, x)
+            row["cost_torchcfm"] = cost(paired, peer_z)
         ours, classes, *others = bench.medians(*works)
         row |= {
             "ms": 1e3 * ours,
@@ -96,7 +96,7 @@ def steps(bench: Bench) -> dict[str, Any]:
     short = Bench(str(bench.device), 3)
     [piece] = short.medians(lambda: train(network, part))
     step = piece * LOOM_BATCH / PART
-    found = {
+    result = {
         "step_ms": 1e3 * step,
         "loom_ms": 1e3 * pair,
         "ot_ms": 1e3 * ot,
@@ -104,7 +104,7 @@ def steps(bench: Bench) -> dict[str, Any]:
         "cost_tensor_ms": 1e3 * tensor,
         "exchange_ms": 1e3 * bench.medians(lambda: exchange(x, z, None))[0],
     }
-    return found | {f"{name}_share": found[f"{name}_ms"] / found["step_ms"] for name in ("loom", "ot", "entropic")}
+    return result | {f"{name}_share": result[f"{name}_ms"] / result["step_ms"] for name in ("loom", "ot", "entropic")}
 
 
 def train(network: nn.Module, part: FlowBatch) -> None:
@@ -117,20 +117,20 @@ def by_cost_tensor(x: Tensor, z: Tensor) -> Tensor:
     return (x.flatten(1)[:, None] - z.flatten(1)[None]).square().sum(-1)
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(result: dict[str, Any]) -> str:
     """The tables."""
-    peer = "torchcfm 1.0.7, ms | ratio | cost, theirs" if "ratio" in found["transport"][0] else ""
+    peer = "torchcfm 1.0.7, ms | ratio | cost, torchcfm" if "ratio" in result["transport"][0] else ""
     lines = [
         "# Couplings",
         "",
-        f"{found['device']}, {found['threads']} threads, torch {found['torch']}. `{found['command']}`",
+        f"{result['device']}, {result['threads']} threads, torch {result['torch']}. `{result['command']}`",
         "",
         "## Minibatch optimal transport, D = 3,072",
         "",
         f"| B | ours, ms | within 10 classes, ms | cost | independent | {peer}",
         "|" + "---:|" * (5 + 3 * bool(peer)),
     ]
-    for row in found["transport"]:
+    for row in result["transport"]:
         line = (
             f"| {row['batch']} | {row['ms']:.1f} | {row['ms_within_10_classes']:.1f} | {row['cost']:.5f} | "
             f"{row['cost_independent']:.5f} |"
@@ -144,7 +144,7 @@ def markdown(found: dict[str, Any]) -> str:
             "Ours is the assignment of least cost. Theirs draws pairs from that plan with replacement: some "
             "noises twice, others never, so that its cost falls to either side.",
         ]
-    s = found["steps"]
+    s = result["steps"]
     lines += [
         "",
         f"## A training step of the CIFAR-10 U-Net, B = {LOOM_BATCH}",
@@ -165,7 +165,7 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         "## The bank",
         "",
-        bank.tables(found["bank"]),
+        bank.tables(result["bank"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -181,7 +181,7 @@ def main() -> None:
         print("torchcfm is not installed: minibatch OT is timed without its peer", file=sys.stderr)
     bench = Bench(words.device, words.repeats)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else processor()
-    found = {
+    result = {
         "command": f"python -m benchmarks.couplings --device {words.device} --threads {words.threads}",
         "device": name,
         "threads": words.threads,
@@ -191,9 +191,9 @@ def main() -> None:
         "bank": bank.measure(),
     }
     path = RESULTS / f"couplings-{bench.device.type}"
-    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(found))
-    print(markdown(found))
+    path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(result))
+    print(markdown(result))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Kill the real stages again and again, go on each time, and hold the end against a run that nothing disturbed.
+"""Kill the real stages repeatedly, resume each time, and compare the results with those of an undisturbed run.
 
     python -m benchmarks.crash                      # writes benchmarks/results/crash.json and docs/reliability.md
     python -m benchmarks.crash --kills 15 --seed 3 --out crash.json
 
 Every stage of three recipes (NFM with its one-step student, LOOM-CFM, semidiscrete transport), tiny, in one store. An
-attempt is a process that makes what is not there yet; it is a fork of this one, which has imported torch and done
-nothing with it, so that an attempt costs what it computes. It is ended in one of three ways:
+attempt is a process that computes the missing artifacts; it is a fork of this one, which has imported torch and done
+nothing with it, so that an attempt has no start-up cost. It is ended in one of three ways:
 
     moment    SIGKILL from outside, a random time after a random number of calls
     call      SIGKILL just before or just after a random call of replace, rename, fsync, unlink, mkdir ...
-    power     as `call`; then what was not forced to the disk is torn, and renames that were not are undone
+    power     as `call`; then files not forced to the disk are torn, and renames not forced are undone
 
 Attempts follow until all artifacts are there. Then every file must have the SHA-256 of the undisturbed run. Files that
 hold times (scores, report) are compared without them.
@@ -48,7 +48,7 @@ OFTEN = 30  # times that a run is disturbed, about
 
 def fingerprints(home: Path, work: Mapping[str, Node]) -> dict[str, Any]:
     """What must not depend on how often a run was disturbed: SHA-256 of all files, and metrics, without times."""
-    found = {}
+    actual = {}
     for name, node in work.items():
         artifact = Store(home).find(node.name, node.fingerprint)
         problems = artifact.problems()
@@ -57,22 +57,22 @@ def fingerprints(home: Path, work: Mapping[str, Node]) -> dict[str, Any]:
         files = {record.path: record.sha256 for record in artifact.files}
         timed = {"evaluation": ("scores.json",), "report": ("report.html", "report.json")}.get(node.name, ())
         metrics = json.loads(json.dumps(artifact.metrics), object_hook=_without_times)
-        found[name] = {
+        actual[name] = {
             "files": {path: "" if path in timed else digest for path, digest in files.items()},
             "metrics": metrics,
         }
-    return found
+    return actual
 
 
-def _unequal(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+def _unequal(actual: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """The files and metrics that are not the same."""
-    files = {**found["files"], **expected["files"]}
-    names = [path for path in sorted(files) if found["files"].get(path) != expected["files"].get(path)]
-    ours, theirs = found["metrics"], expected["metrics"]
+    files = {**actual["files"], **expected["files"]}
+    names = [path for path in sorted(files) if actual["files"].get(path) != expected["files"].get(path)]
+    ours, other = actual["metrics"], expected["metrics"]
     return names + [
-        f"metric {name} {ours.get(name)!r} for {theirs.get(name)!r}"
-        for name in sorted({**ours, **theirs})
-        if ours.get(name) != theirs.get(name)
+        f"metric {name} {ours.get(name)!r} for {other.get(name)!r}"
+        for name in sorted({**ours, **other})
+        if ours.get(name) != other.get(name)
     ]
 
 
@@ -82,7 +82,7 @@ def _without_times(facts: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Campaign:
-    """What happened: kills by (stage, kind), and those that found work saved to go on from."""
+    """What happened: kills by (stage, kind), and those that left saved work to resume from."""
 
     kills: Counter = field(default_factory=Counter)
     saved: Counter = field(default_factory=Counter)
@@ -108,11 +108,11 @@ def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> C
             result.saved[stage, fault.kind] += ended.saved
             if fault.kind == "power":
                 result.lost += cut_power(home, draw)
-        found = fingerprints(home, work)
+        actual = fingerprints(home, work)
         result.unequal += [
-            f"run {result.runs}: {name}: {', '.join(_unequal(found[name], expected[name]))}"
+            f"run {result.runs}: {name}: {', '.join(_unequal(actual[name], expected[name]))}"
             for name in work
-            if found[name] != expected[name]
+            if actual[name] != expected[name]
         ]
         result.runs += 1
         shutil.rmtree(home)
@@ -125,7 +125,7 @@ def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> C
 
 
 def _import_all(modules: list[str]) -> None:
-    """What the undisturbed run has imported on its way, so that later attempts need not."""
+    """Import the modules of the undisturbed run, so that later attempts need not."""
     for name in modules:
         if name not in sys.modules and name != "__main__":
             with contextlib.suppress(Exception):
@@ -133,7 +133,7 @@ def _import_all(modules: list[str]) -> None:
 
 
 def _faults(kills: int, often: float, draw: random.Random, whole: Ended) -> Iterator[Fault | None]:
-    """About so many faults spread over a run, at most `kills`, then none, so that it ends."""
+    """Faults spread over a run, at most `kills`; then None, so that the run ends."""
     for _ in range(kills):
         at = 1 + int(draw.expovariate(often) * whole.calls)
         yield Fault(draw.choice(KINDS), at, draw.random() < 0.5, draw.random() * 3 * whole.seconds / whole.calls)
@@ -161,7 +161,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"{result['kills']} kills over {result['runs']} runs, seed {result['seed']}: {verdict}. Power cuts "
-        f"tore {result['lost']:,} files and names that no fsync had made safe. {result['seconds']:.0f} s, one "
+        f"tore {result['lost']:,} files and names without an fsync. {result['seconds']:.0f} s, one "
         f"thread, {result['processor']}.",
     ]
     return "\n".join(lines) + "\n"
@@ -186,20 +186,20 @@ def main() -> int:
     for node in work.values():
         node.stage.module()  # torch and all that stages need, before the first fork
     with tempfile.TemporaryDirectory(prefix="crash-", dir=asked.dir) as folder:
-        found = campaign(work, asked.kills, asked.seed, Path(folder))
+        outcome = campaign(work, asked.kills, asked.seed, Path(folder))
     stages = {
         name: {
-            "kills": {kind: found.kills[name, kind] for kind in KINDS if found.kills[name, kind]},
-            "saved": sum(found.saved[name, kind] for kind in KINDS),
+            "kills": {kind: outcome.kills[name, kind] for kind in KINDS if outcome.kills[name, kind]},
+            "saved": sum(outcome.saved[name, kind] for kind in KINDS),
         }
         for name in work
     }
     result = {
-        "kills": sum(found.kills.values()),
-        "runs": found.runs,
+        "kills": sum(outcome.kills.values()),
+        "runs": outcome.runs,
         "seed": asked.seed,
-        "unequal": found.unequal,
-        "lost": found.lost,
+        "unequal": outcome.unequal,
+        "lost": outcome.lost,
         "seconds": time.monotonic() - began,
         "processor": processor(),
         "stages": stages,
@@ -209,7 +209,7 @@ def main() -> int:
         before, _, after = DOCS.read_text().partition(BEGIN)
         DOCS.write_text(before + BEGIN + table(result) + END + after.partition(END)[2])
     print(table(result))
-    return bool(found.unequal)
+    return bool(outcome.unequal)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One attempt of the crash harness: a fork that makes what is missing, and how it is ended."""
+"""One attempt of the crash harness: a fork that computes the missing artifacts, and how it is ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST = 900.0  # seconds that an attempt may take
 
 @dataclass(frozen=True)
 class Fault:
-    """How an attempt ends: SIGKILL at call number `at`, before or after it, or from outside so many seconds later."""
+    """How an attempt ends: SIGKILL at call number `at`, before or after it, or from outside after `later` seconds."""
 
     kind: str
     at: int
@@ -39,7 +39,7 @@ class Fault:
 
 
 class Shared:
-    """What a child tells its parent while it lives: the stage in hand, and how many calls it has made."""
+    """Shared memory of child and parent: the current stage, and the number of calls so far."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 16)
@@ -81,8 +81,8 @@ class Counted:
 
     def _note(self, name: str, args: tuple[Any, ...], fresh: bool) -> None:
         if name == "fsync":
-            found = os.fstat(args[0])
-            line: list[Any] = ["fsync", found.st_ino, found.st_mtime_ns, found.st_size]
+            status = os.fstat(args[0])
+            line: list[Any] = ["fsync", status.st_ino, status.st_mtime_ns, status.st_size]
         elif name in ("replace", "rename"):
             line = ["rename", str(args[0]), str(args[1]), fresh]
         else:
@@ -105,7 +105,7 @@ def make_all(home: Path, work: Mapping[str, Node], counted: Counted) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt that was `killed` in the stage of this number with `saved` work to go on from, or came to its end."""
+    """An attempt that was `killed` in the stage of this number with `saved` work to resume from, or finished."""
 
     killed: bool
     stage: int
@@ -115,7 +115,7 @@ class Ended:
 
 
 def attempt(home: Path, work: Mapping[str, Node], fault: Fault | None) -> Ended:
-    """Fork a process that makes what is missing, and end it by the fault.
+    """Fork a process that computes the missing artifacts, and end it by the fault.
 
     Raises RuntimeError where it fails by itself, or hangs.
     """

@@ -1,4 +1,4 @@
-"""What a power cut does to a store: what was not forced to the disk is torn, or not there."""
+"""A simulated power cut: files not forced to the disk are torn or missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cut_power(home: Path, draw: random.Random) -> int:
-    """Do to the store what a power cut may do: lose what was not forced to the disk. How many files and names it was.
+    """Lose files and names not forced to the disk, as a power cut may. Returns their number.
 
     A file counts as safe if an fsync has seen it as it is now. A new name counts as safe once its directory was forced
     to the disk after the rename.
@@ -28,9 +28,9 @@ def cut_power(home: Path, draw: random.Random) -> int:
             Path(name).rename(place)
             lost += 1
     for path in sorted(home.rglob("*")):
-        found = path.stat()
-        if path.is_file() and found.st_size and (found.st_ino, found.st_mtime_ns, found.st_size) not in safe:
-            _tear(path, found.st_size, draw)
+        status = path.stat()
+        if path.is_file() and status.st_size and (status.st_ino, status.st_mtime_ns, status.st_size) not in safe:
+            _tear(path, status.st_size, draw)
             lost += 1
     return lost
 
@@ -41,7 +41,7 @@ def _inode(path: Path) -> int:
 
 def _tear(path: Path, size: int, draw: random.Random) -> None:
     """Nothing of it, a part, or a part followed by zeros, as file systems leave it."""
-    kept = draw.choice([0, draw.randrange(size)])
-    os.truncate(path, kept)
+    remaining = draw.choice([0, draw.randrange(size)])
+    os.truncate(path, remaining)
     if draw.random() < 0.5:
         os.truncate(path, size)

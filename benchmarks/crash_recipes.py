@@ -1,4 +1,4 @@
-"""What the crash harness makes: every kind of stage, tiny, by `recipe: stage`."""
+"""The recipes of the crash harness: every kind of stage, tiny, by `recipe: stage`."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ RECIPES = {
 
 def nodes(recipes: Collection[str] = tuple(RECIPES)) -> dict[str, Node]:
     """Every stage once, by `recipe: stage`, each after its inputs."""
-    found: dict[str, Node] = {}
-    known = set()
+    chosen: dict[str, Node] = {}
+    seen = set()
     for recipe in recipes:
         base, overrides = RECIPES[recipe]
         for node in build(load(base, overrides)).values():
-            if (node.name, node.fingerprint) not in known:
-                known.add((node.name, node.fingerprint))
-                found[f"{recipe}: {node.name}"] = node
-    return found
+            if (node.name, node.fingerprint) not in seen:
+                seen.add((node.name, node.fingerprint))
+                chosen[f"{recipe}: {node.name}"] = node
+    return chosen

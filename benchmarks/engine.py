@@ -50,7 +50,7 @@ INTERVAL = 60.0  # seconds between checkpoints, as in the CIFAR-10 recipes
 
 
 def settings(device: torch.device, quick: bool) -> Iterator[tuple[Setting, int, int]]:
-    """What is compared, in how many rounds of training steps, and in how many of sampling; none where it would take
+    """The comparisons, with their rounds of training steps and of sampling; none where it would take
     minutes a round."""
     if device.type == "cuda":
         for batch in (128,) if quick else (128, 256):
@@ -127,7 +127,7 @@ def checkpoint(setting: Setting) -> dict[str, float]:
 
 
 def memory(rows: Rows, device: torch.device) -> None:
-    """Add to each training row of the largest network what memory it should take, and what it took."""
+    """Add the estimated and the measured memory to each training row of the largest network."""
     for row in rows:
         if row["what"] == "training step" and row["network"] == rows[-1]["network"] and not row["compiled"]:
             setting = Setting(row["network"], row["batch"], row["precision"], device)

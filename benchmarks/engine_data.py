@@ -1,4 +1,4 @@
-"""What a training waits for: its data and its checkpoints, as the training loop itself counts them."""
+"""Waiting times of a training: its data and its checkpoints, as the training loop itself counts them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cases(device: torch.device, quick: bool) -> list[Case]:
 
 
 def couplings(case: Case) -> dict[str, Callable[[], Coupling]]:
-    """What the student's stage builds for these names, the bank being noise here: one draw, resident, in float16."""
+    """The student's data for these names, with noise as its bank: one draw, resident, in float16."""
     shape = case.shape.shape
     return {
         "nfm": lambda: Banked(torch.empty(1, case.rows, *shape, dtype=torch.float16).normal_()),

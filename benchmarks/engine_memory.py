@@ -1,4 +1,4 @@
-"""Memory of a training step: estimated beforehand, and measured in a process of its own."""
+"""Memory of a training step: the estimate, and the measurement in a separate process."""
 
 from __future__ import annotations
 

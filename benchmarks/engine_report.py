@@ -51,7 +51,7 @@ def _throughput(result: dict[str, Any]) -> list[str]:
         "## Training: images per second and memory by batch",
         "",
         "Memory in MiB: as `flowctl plan` estimates it, and as measured over building the network and two steps (of a "
-        "GPU its allocations at their peak; else what a fresh process grew by, kernels and allocator included).",
+        "GPU its allocations at their peak; else the growth of a fresh process, kernels and allocator included).",
         "",
         "| network | precision | batch | images/s | torchcfm | estimate | measured | torchcfm |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -65,7 +65,7 @@ def _throughput(result: dict[str, Any]) -> list[str]:
 
 
 def _waiting(result: dict[str, Any]) -> list[str]:
-    kept = result["checkpoint"]
+    checkpoint = result["checkpoint"]
     lines = [
         "## What training waits for",
         "",
@@ -85,8 +85,9 @@ def _waiting(result: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"A checkpoint of the last network of the first table, {kept['mib']:.0f} MiB, takes {kept['seconds']:.2f} "
-        f"s: with one every {kept['interval']:.0f} s, {kept['share']:.1%} of a long training.",
+        f"A checkpoint of the last network of the first table, {checkpoint['mib']:.0f} MiB, takes "
+        f"{checkpoint['seconds']:.2f} s: with one every {checkpoint['interval']:.0f} s, {checkpoint['share']:.1%} of a "
+        "long training.",
     ]
 
 

@@ -45,7 +45,7 @@ Sampler = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """What both sides are told."""
+    """Settings that both sides share."""
 
     network: str
     batch: int
@@ -83,7 +83,7 @@ def a_job(
     compute: configs.Compute,
     progress: Callable | None = None,
 ) -> Job:
-    """What a student's training sees, without a store around it."""
+    """The data of a student's training, without a store."""
     work.mkdir(parents=True, exist_ok=True)
     fields = ("base", "multipliers", "blocks", "attention", "head_channels", "dropout")
     network = configs.UNet(**{name: getattr(shape, name) for name in fields})
@@ -218,13 +218,13 @@ def largest_difference(shape: UNetConfig) -> float:
     torch.manual_seed(0)
     ours, peer = UNet(shape).eval(), peer_network(shape).eval()
     # Both list their weights from the input to the output.
-    for (name, own), theirs in zip(ours.named_parameters(), peer.parameters(), strict=True):
+    for (name, own), counterpart in zip(ours.named_parameters(), peer.parameters(), strict=True):
         if not own.any():
             own.normal_(std=0.02)  # else whole branches would say nothing
         value = own
-        if ".qkv." in name:  # ours: the queries of all heads, then their keys, their values; theirs: head by head
+        if ".qkv." in name:  # ours: the queries of all heads, then their keys, their values; peer: head by head
             value = own.view(3, -1, shape.head_channels, *own.shape[1:]).transpose(0, 1)
-        theirs.copy_(value.reshape(theirs.shape))
+        counterpart.copy_(value.reshape(counterpart.shape))
     x, t = torch.randn(2, *shape.shape), torch.tensor([0.25, 0.75])
     answer = ours(x, t)
     return float((answer - peer(1000 * t, x)).abs().max() / answer.abs().max())  # the factor is within our network

@@ -43,7 +43,7 @@ def turns(works: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 
 def against(peer: Times, ours: Times) -> dict[str, float]:
     """How many times as fast we are: by the best and the median of all rounds, the lowest and highest of a round, and
     by the least CPU time, which other work on the machine disturbs less."""
-    rounds = [theirs / own for theirs, own in zip(peer.wall, ours.wall, strict=True)]
+    rounds = [other / own for other, own in zip(peer.wall, ours.wall, strict=True)]
     return {
         "ratio": peer.best / ours.best,
         "ratio_median": peer.median / ours.median,

@@ -1,4 +1,4 @@
-"""What measuring costs beside sampling: features, moments and further metrics, in the pass that generates.
+"""Cost of measuring relative to sampling: features, moments and further metrics, in the pass that generates.
 
     python -m benchmarks.evaluation [--quick] [--device cuda] [--threads 1] [--most 5]
 
@@ -33,7 +33,7 @@ METRICS = ("kid", "precision-recall", "inception-score", "sliced-wasserstein")
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe's student, its extractor, and how many images are made at each number of calls."""
+    """A recipe's student, its extractor, and the number of images for each NFE."""
 
     recipe: str
     shape: tuple[int, int, int]
@@ -60,11 +60,11 @@ class Clock:
 
     def __call__(self, name: str, work: Callable[..., Any], *given: Any) -> Any:
         began = time.perf_counter()
-        found = work(*given)
+        result = work(*given)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - began
-        return found
+        return result
 
 
 def measure(case: Case, device: torch.device, most: int | None) -> dict[str, Any]:
@@ -83,17 +83,17 @@ def measure(case: Case, device: torch.device, most: int | None) -> dict[str, Any
     features(extractor, torch.zeros(case.batch, *case.shape))
     rows = []
     for how, nfe in ways(recipe.evaluation, most):
-        clock, moments, kept = Clock(device), Moments(wide), panel.collect()
+        clock, moments, buffer = Clock(device), Moments(wide), panel.collect()
         for numbers in torch.arange(case.images).split(case.batch):
             images = clock("sampling", generated, case, network, numbers, how, nfe, device)
-            found = clock("features", features, extractor, images.to(device))
-            clock("moments", moments.update, found)
-            clock("further", panel.update, kept, numbers, found)
+            extracted = clock("features", features, extractor, images.to(device))
+            clock("moments", moments.update, extracted)
+            clock("further", panel.update, buffer, numbers, extracted)
         rows.append({"solver": how.solver, "calls": nfe, "images": case.images, **clock.spent})
     clock = Clock(device)
     clock("Fréchet distance", frechet_distance, Moments.of(real), moments)
     if case.images >= 20:  # KID needs as many
-        clock("further metrics", panel.measured, kept)
+        clock("further metrics", panel.measured, buffer)
     return {
         "recipe": case.recipe,
         "features": wide,
@@ -117,12 +117,12 @@ def generated(case: Case, network: nn.Module, rows: Tensor, how: Sweep, nfe: int
 
 
 def overhead(rows: Rows, *names: str) -> float:
-    """Time of these beside the time of sampling."""
+    """Time of these relative to the time of sampling."""
     return sum(row[name] for row in rows for name in names) / sum(row["sampling"] for row in rows)
 
 
 def projected(rows: Rows, more: Sequence[int]) -> float:
-    """`overhead` of features and moments, had these further numbers of calls been made at the mean time of one."""
+    """`overhead` of features and moments, if these further NFE took the mean time of one call each."""
     call = sum(row["sampling"] for row in rows) / sum(row["calls"] for row in rows)
     one = sum(row[name] for row in rows for name in ("features", "moments")) / len(rows)
     return one * (len(rows) + len(more)) / (call * (sum(row["calls"] for row in rows) + sum(more)))
@@ -135,7 +135,7 @@ def markdown(result: dict[str, Any]) -> str:
     machine = result["machine"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     lines = [
-        "# What measuring costs beside sampling",
+        "# Cost of measuring relative to sampling",
         "",
         f"{machine['processor']}, {machine['device']}, {threads}, torch {machine['torch']}. One run, random "
         f"weights. Load average before the start: {machine['load']:.1f}. Milliseconds per image; further metrics "
@@ -147,7 +147,7 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"## {case['recipe']}: {case['parameters']:,} parameters, {case['features']:,} features",
             "",
-            "| solver | calls | sampling | features | moments | further metrics | features and moments, beside "
+            "| solver | calls | sampling | features | moments | further metrics | features and moments, share of "
             "sampling |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]

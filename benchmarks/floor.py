@@ -48,7 +48,7 @@ KNOBS: dict[str, list[str]] = {
 
 
 def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """The scores and costs of one run; it is made first where the store has none."""
+    """The scores and costs of one run; computed first where the store has none."""
     rules = [*STUDENT_ONLY, *overrides, *KNOBS[knob], f"seed={seed}", f"name={base}-{knob}"]
     words = [word for rule in rules for word in ("--set", rule)]
     subprocess.run([sys.executable, "-m", "flows.cli", "run", base, *words, "--until", "evaluation"], check=True)

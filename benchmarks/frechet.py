@@ -127,9 +127,9 @@ def statistics(bench: Bench, chunks: list[Tensor], ours: Moments) -> Rows:
 # --- measuring
 
 
-def relative(found: Any, ours: Any) -> float:
+def relative(actual: Any, ours: Any) -> float:
     """The largest difference, in units of the largest of ours."""
-    error = float(np.abs(np.asarray(found) - ours).max() / np.abs(ours).max())
+    error = float(np.abs(np.asarray(actual) - ours).max() / np.abs(ours).max())
     assert error <= 1e-3, f"both sides must agree to 1e-3, not {error}"
     return error
 

@@ -7,7 +7,7 @@ rate that suits it best. Held-out likelihood is measured by `pipeline.flow_match
 benchmarks/results/maximum-likelihood.json and .md, and docs/maximum-likelihood.png.
 
 Maximum likelihood (Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019, arXiv 1810.01367) differentiates through
-all steps of the solver here. `odeint_adjoint`, which saves memory instead, is timed beside it.
+all steps of the solver here. `odeint_adjoint`, which saves memory instead, is timed too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RADIUS, STD = 1.4, 0.15  # of the eight Gaussians; together about unit variance 
 BATCH, HELD_OUT = 256, 4000
 LEARNING_RATES = {"flow matching": 1e-2, "maximum likelihood": 3e-2}  # best of 0.003, 0.01, 0.03 in short trials
 TRAINING_TOLERANCE = 1e-3  # of dopri5 while training; 1e-5 when measuring
-TARGETS = (0.5, 0.2, 0.1, 0.05)  # nats below what the true density gives held-out data
+TARGETS = (0.5, 0.2, 0.1, 0.05)  # nats below the true density of held-out data
 
 Rows = list[dict[str, Any]]
 
@@ -124,7 +124,7 @@ def likelihood_loss(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, adjo
 
 @dataclass
 class Side:
-    """One way to train: its clock, and what it reached when."""
+    """One training method: its clock, and its progress by time."""
 
     name: str
     network: nn.Module
@@ -132,7 +132,7 @@ class Side:
     seconds: float = 0.0  # of this process on the CPU, while training
     steps: int = 0
     curve: Rows = field(default_factory=list)
-    kept: list[nn.Module] = field(default_factory=list)  # the averaged network at each row of the curve
+    networks: list[nn.Module] = field(default_factory=list)  # the averaged network at each row of the curve
 
     def __post_init__(self) -> None:
         self.source = torch.Generator().manual_seed(1)
@@ -162,8 +162,8 @@ class Side:
 
     def measure(self, held_out: Tensor) -> None:
         """Append to the curve: by how many nats the averaged network falls short of the true density."""
-        found = log_density(self.averaged, held_out)
-        short = true_log_density(held_out).double() - found.log_density
+        measured = log_density(self.averaged, held_out)
+        short = true_log_density(held_out).double() - measured.log_density
         self.curve.append(
             {
                 "seconds": self.seconds,
@@ -171,10 +171,10 @@ class Side:
                 "training_calls": self.counted.calls,
                 "nats_short": float(short.mean()),
                 "standard_error": float(short.std()) / len(short) ** 0.5,
-                "calls_to_measure": found.calls,
+                "calls_to_measure": measured.calls,
             }
         )
-        self.kept.append(copy.deepcopy(self.averaged))
+        self.networks.append(copy.deepcopy(self.averaged))
 
     def reached(self, target: float) -> dict[str, Any] | None:
         """The first row of the curve that is as good as that."""
@@ -262,7 +262,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The result as a page for people."""
     machine = result["machine"]
     lines = [
-        "# Flow matching beside maximum likelihood",
+        "# Flow matching compared with maximum likelihood",
         "",
         f"`{result['command']}` on {machine['processor']}, {machine['threads']} thread, Python "
         f"{machine['python']}, torch {machine['torch']}, torchdiffeq {machine['torchdiffeq']}. CPU seconds "
@@ -274,8 +274,8 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for row in result["targets"]:
         cells = [
-            f"{found['seconds']:.1f} ({found['steps']})" if found else "not reached"
-            for found in (row["flow matching"], row["maximum likelihood"])
+            f"{measured['seconds']:.1f} ({measured['steps']})" if measured else "not reached"
+            for measured in (row["flow matching"], row["maximum likelihood"])
         ]
         ratio = f"{row['ratio']:.0f}" if row["ratio"] else "–"
         lines.append(f"| {row['nats_short']} | {' | '.join(cells)} | {ratio} |")
@@ -311,11 +311,11 @@ def figure(both: tuple[Side, Side], side_points: int = 120) -> Any:
     fast, slow = both
     line = torch.linspace(-2.1, 2.1, side_points)
     points = torch.cartesian_prod(line, line)
-    beside = len(fast.curve) - 1  # both were measured at the same seconds, as long as both ran
+    same_time = len(fast.curve) - 1  # both were measured at the same seconds, as long as both ran
     panels = [("truth", true_log_density(points))]
-    for side, i in ((fast, -1), (slow, beside), (slow, -1)):
+    for side, i in ((fast, -1), (slow, same_time), (slow, -1)):
         title = f"{side.name}\n{side.curve[i]['seconds']:.0f} s, {side.curve[i]['nats_short']:.3f} nats short"
-        panels.append((title, log_density(side.kept[i], points, rtol=1e-4, atol=1e-4).log_density))
+        panels.append((title, log_density(side.networks[i], points, rtol=1e-4, atol=1e-4).log_density))
     drawing = Figure(figsize=(10, 2.9), layout="constrained")
     for axes, (title, values) in zip(drawing.subplots(1, len(panels)), panels, strict=True):
         axes.imshow(values.exp().view(side_points, side_points).T, origin="lower", vmin=0, vmax=1.2, cmap="magma")

@@ -1,7 +1,7 @@
 """TarFlow as it was published, plainly: what `benchmarks.teacher` measures ours against.
 
-The published algorithm (Zhai et al. 2024, arXiv 2412.06329, and what its code does), written for this benchmark: an
-explicit causal mask, the network run over all tokens and its output shifted by one, every block's output kept, and in
+The published algorithm (Zhai et al. 2024, arXiv 2412.06329, and its code), written for this benchmark: an
+explicit causal mask, the network run over all tokens and its output shifted by one, every block's output stored, and in
 sampling a list of keys and of values that is concatenated for every token. Parameters are named as in
 `models.tarflow.TarFlow`, so that the two can share weights.
 """

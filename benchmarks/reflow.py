@@ -1,8 +1,8 @@
-"""What a round of reflow and distillation are worth on digits, by the coupling that the first student was trained on.
+"""Gain of a round of reflow and of distillation on digits, by the coupling of the first student.
 
-    python -m benchmarks.reflow             # four couplings, with a round and without; goes on after any stop
+    python -m benchmarks.reflow             # four couplings, with a round and without; resumes after any stop
 
-makes what the store does not have yet (`flowctl run` for each), and writes benchmarks/results/reflow-digits.{json,md}.
+computes missing artifacts (`flowctl run` for each) and writes benchmarks/results/reflow-digits.{json,md}.
 One seed. All students are trained on 153,600 images, a round and each distillation on 89,600 more.
 """
 
@@ -29,35 +29,35 @@ NO_ROUND = [f"evaluation.student={CALLS}", "reflow=[]", "evaluation.reflow=[]"]
 
 
 def measured(coupling: str, overrides: list[str]) -> dict[str, float]:
-    """Frechet distance by "model calls", and straightness by stage; made first where it is not there."""
+    """Frechet distance by "model calls", and straightness by stage; computed first where missing."""
     name, store = f"{coupling}-digits-reflow", Store()
     nodes = build(load(name, overrides), store.home / "cache")
     if valid_artifact(nodes["evaluation"], store) is None:
         words = [word for override in overrides for word in ("--set", override)]
         subprocess.run([sys.executable, "-m", "flows.cli", "run", name, *words], check=True)
     metrics = store.find("evaluation", nodes["evaluation"].fingerprint).metrics
-    found: dict[str, Any] = {f"{score['model']} {score['nfe']:g}": score["value"] for score in metrics["scores"]}
-    found |= {
+    result: dict[str, Any] = {f"{score['model']} {score['nfe']:g}": score["value"] for score in metrics["scores"]}
+    result |= {
         f"straightness {name}": store.find(name, node.fingerprint).metrics["straightness"]
         for name, node in nodes.items()
         if node.stage.kind in ("pairs", "reflow")
     }
-    return found | {"protocol": metrics["protocol"], "floor": metrics["floor"]}
+    return result | {"protocol": metrics["protocol"], "floor": metrics["floor"]}
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(result: dict[str, Any]) -> str:
     """The table."""
     lines = [
         "# A round of reflow and distillation on digits",
         "",
-        f"`{found['command']}` on {found['processor']}. FD-classifier, lower is better; one seed. Two halves of "
-        f"the data: {next(iter(found['rows'].values()))['round']['floor']:.3f}.",
+        f"`{result['command']}` on {result['processor']}. FD-classifier, lower is better; one seed. Two halves of "
+        f"the data: {next(iter(result['rows'].values()))['round']['floor']:.3f}.",
         "",
         "| first coupling | student, 1 call | 2 | 16 | distilled to 1 | after a round, 1 call | 2 | 16 "
         "| distilled to 1 | of the student at 16 | straightness before | after |",
         "|---|" + "---:|" * 11,
     ]
-    for coupling, row in found["rows"].items():
+    for coupling, row in result["rows"].items():
         one, other = row["no round"], row["round"]
         best = min(one["onestep 1"], other["onestep 1"])
         lines.append(
@@ -99,11 +99,11 @@ def main() -> None:
         coupling: {"round": measured(coupling, ROUND), "no round": measured(coupling, NO_ROUND)}
         for coupling in asked.only
     }
-    found = {"command": "python -m benchmarks.reflow", "processor": processor(), "rows": rows}
-    print(markdown(found))
+    result = {"command": "python -m benchmarks.reflow", "processor": processor(), "rows": rows}
+    print(markdown(result))
     if set(asked.only) == set(COUPLINGS):
-        RESULTS.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-        RESULTS.with_suffix(".md").write_text(markdown(found))
+        RESULTS.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+        RESULTS.with_suffix(".md").write_text(markdown(result))
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def sampling_memory(side: str, batch: int = 32) -> float:
 
 
 def memory() -> dict[str, float]:
-    """Peak memory of sampling, each side in a process of its own."""
+    """Peak memory of sampling, each side in a separate process."""
     peak = {}
     for side in ("ours", "plain"):
         command = [sys.executable, "-m", "benchmarks.teacher", "--memory-of", side]

@@ -3,7 +3,7 @@
     python -m benchmarks.threads --seconds 4 --rounds 3
 
 Images/s of the digits student's training step, for 1 and 2 threads, passive and active waiting (OMP_WAIT_POLICY), with
-nothing else and with two busy loops. Each figure comes from a process of its own, for OpenMP reads the policy once; the
+nothing else and with two busy loops. Each figure comes from a separate process: OpenMP reads the policy once. The
 cells take turns, and the table gives the median and the range of the rounds. Writes results/threads-cpu.md.
 """
 

@@ -1,7 +1,7 @@
 """Images from noise by an exported network: the few lines between a network and its samples, without the pipeline.
 
-What is to be done stands in sampler.json as plain numbers (see `models.load`). These classes follow it, and know no
-solver's order, no path's formula and no time grid beyond what is written there.
+sampler.json states the steps as plain numbers (see `models.load`). These classes apply them; they contain no solver's
+order, no path's formula and no time grid.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class VelocitySampler(Sampler):
             (B, C, H, W) float32, nominally in [-1, 1]; latents if the model makes those.
 
         Raises:
-            ValueError: there is no way with so many calls, labels are missing, or an input does not fit the network.
+            ValueError: no setting has `nfe` network calls, labels are missing, or an input does not fit the network.
         """
         if self.classes and labels is None:
-            raise ValueError(f"this model needs labels; pass (B,) int64 in [0, {self.classes})")
+            raise ValueError(f"labels must be given for this model; pass (B,) int64 in [0, {self.classes})")
         way = self._way(nfe)
         x, evaluations = self.facts["noise_scale"] * z.float(), iter(way["evaluations"])
         for step in way["steps"]:
@@ -84,8 +84,8 @@ class VelocitySampler(Sampler):
         for way in ways:
             if way["nfe"] == nfe:
                 return way
-        known = ", ".join(str(way["nfe"]) for way in ways)
-        raise ValueError(f"nfe must be a number of calls that this model was exported with ({known}), got {nfe}")
+        calls = ", ".join(str(way["nfe"]) for way in ways)
+        raise ValueError(f"nfe must be one of those exported with the model ({calls}), got {nfe}")
 
     def _velocity(self, x: Tensor, labels: Tensor | None, at: Mapping[str, float], guidance: float) -> Tensor:
         t = x.new_full((len(x),), at["t"])
@@ -104,7 +104,7 @@ class FlowSampler(Sampler):
     def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples of noise, (B, C, H, W) float32; arguments and errors as for `VelocitySampler`."""
         if self.classes and labels is None:
-            raise ValueError(f"this model needs labels; pass (B,) int64 in [0, {self.classes})")
+            raise ValueError(f"labels must be given for this model; pass (B,) int64 in [0, {self.classes})")
         facts = self.facts
         guidance = Guidance(facts["guidance"], facts["annealed"]) if facts["guidance"] else None
         schedules = [schedule_from_dict(fields) for fields in facts["schedules"]]

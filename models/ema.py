@@ -148,10 +148,10 @@ class EMA:
             ValueError: if the state belongs to another architecture or memory; this EMA is then unchanged.
         """
         own = self._settings()
-        theirs = {n.removeprefix("memory."): v.item() for n, v in state.items() if n.startswith("memory.")}
-        if theirs != {n.removeprefix("memory."): v for n, v in own.items()} or "images_seen" not in state:
+        saved = {n.removeprefix("memory."): v.item() for n, v in state.items() if n.startswith("memory.")}
+        if saved != {n.removeprefix("memory."): v for n, v in own.items()} or "images_seen" not in state:
             raise ValueError(
-                f"state must be that of an EMA with {self.memory}, got {theirs}; load it into the EMA that saved it"
+                f"state must be that of an EMA with {self.memory}, got {saved}; load it into the EMA that saved it"
             )
         averages = {n.removeprefix("average."): v for n, v in state.items() if n.startswith("average.")}
         _copy(averages, self._parameters | self._buffers, "state")

@@ -2,7 +2,7 @@
 
     weights.safetensors   the weights, float32
     network.json          kind and shape of the network
-    sampler.json          shape and classes, pixel range and levels, and how samples are made, number by number
+    sampler.json          shape and classes, pixel range and levels, and the sampling steps, number by number
 
 Nothing in these files is code, and nothing is unpickled.
 """
@@ -41,15 +41,15 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VelocitySamp
         facts = json.loads((folder / SAMPLER).read_bytes())
         shape = json.loads((folder / NETWORK).read_bytes())
         if facts["format"] != FORMAT:
-            raise ValueError(f"format {facts['format']}, this code reads {FORMAT}")
+            raise ValueError(f"format must be {FORMAT}, got {facts['format']}")
         network_type, shape_type = KINDS[shape.pop("kind")]
         network = network_type(shape_type(**shape))
         network.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:  # whatever json, safetensors and torch raise
-        found = " ".join(line.strip() for line in str(error).splitlines()[:2])  # torch names every tensor
+        fault = " ".join(line.strip() for line in str(error).splitlines()[:2])  # torch names every tensor
         raise ValueError(
-            f"{folder} must hold what `flowctl export` wrote ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
-            f"{type(error).__name__}: {found}; export the model again"
+            f"{folder} must hold the files of `flowctl export` ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
+            f"{type(error).__name__}: {fault}; export the model again"
         ) from error
     network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(network, facts)

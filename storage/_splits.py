@@ -30,25 +30,25 @@ def require_images(name: str, splits: dict[str, Split], levels: int, classes: Se
     for split, (images, labels) in splits.items():
         what = f"{split} of {name!r}"
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3] or not images.size:
-            found = f"{images.dtype} {images.shape}"
+            actual = f"{images.dtype} {images.shape}"
             raise DataError(
-                f"Images of {what} must be uint8 (N, C, S, S), at least one", found, "Crop them to squares."
+                f"Images of {what} must be uint8 (N, C, S, S), at least one", actual, "Crop them to squares."
             )
         if int(images.max()) >= levels:
             raise DataError(
                 f"Pixels of {what} must be below {levels}", int(images.max()), "Raise levels, or scale them."
             )
         if (labels is None) != (classes is None):
-            found = "no labels" if labels is None else "no class names"
-            raise DataError(f"{what} must have labels and class names, or neither", found, "Give both.")
+            actual = "no labels" if labels is None else "no class names"
+            raise DataError(f"{what} must have labels and class names, or neither", actual, "Give both.")
         if labels is not None and classes is not None:
             if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
-                found = f"{labels.dtype} {labels.shape}"
-                raise DataError(f"Labels of {what} must be int64 ({len(images)},)", found, "Give one for each image.")
+                actual = f"{labels.dtype} {labels.shape}"
+                raise DataError(f"Labels of {what} must be int64 ({len(images)},)", actual, "Give one for each image.")
             if labels.min() < 0 or labels.max() >= len(classes):
-                found = f"{labels.min()} to {labels.max()}"
+                actual = f"{labels.min()} to {labels.max()}"
                 raise DataError(
-                    f"Labels of {what} must be 0 to {len(classes) - 1}", found, "Number the classes from 0."
+                    f"Labels of {what} must be 0 to {len(classes) - 1}", actual, "Number the classes from 0."
                 )
     _require_one_shape(name, {split: images for split, (images, _) in splits.items()})
 
@@ -65,8 +65,8 @@ def require_latents(name: str, latents: dict[str, np.ndarray], counts: dict[str,
             rule = f"{what} must be as many as its images, or in train twice as many, with mirror images"
             raise DataError(rule, f"{len(array)} of {images} images", "Encode every image.")
         if not np.isfinite(array).all():
-            found = f"{int((~np.isfinite(array)).sum())} of {array.size} values"
-            raise DataError(f"{what} must be finite", found, "Check that the autoencoder reconstructs its own images.")
+            actual = f"{int((~np.isfinite(array)).sum())} of {array.size} values"
+            raise DataError(f"{what} must be finite", actual, "Check that the autoencoder reconstructs its own images.")
     _require_one_shape(name, latents)
 
 

@@ -20,7 +20,7 @@ def create_array(
 ) -> zarr.Array:
     """An empty array `name` of `shape` (rows, ...) in `group`, a file for every `shard` rows.
 
-    `fill_value` is what a missing file reads as, so choose one that cannot pass for data where the type has one.
+    A missing file reads as `fill_value`, so choose one that cannot pass for data where the type has one.
     """
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -37,7 +37,7 @@ def create_array(
         fill_value=fill_value,
         # One file to a shard, in one directory to an array: a single fsync makes a new name durable.
         chunk_key_encoding={"name": "default", "separator": "."},
-        # Otherwise rows that all equal fill_value (labels of class 0) leave no file, and cannot be told from lost ones.
+        # Otherwise rows that all equal fill_value (labels of class 0) leave no file and look like lost ones.
         config={"write_empty_chunks": True},
     )
 
@@ -55,8 +55,8 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     except (FlowctlError, MemoryError):
         raise
     except Exception as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamageError(what, found, remedy) from error
+        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamageError(what, fault, remedy) from error
 
 
 def _chunk_rows(shard: int) -> int:

@@ -1,4 +1,4 @@
-"""An artifact: a published directory and the manifest that says what it is and how it was made."""
+"""An artifact: a published directory and its manifest: identity, provenance and files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCHEMA = 1
 
 
 class NewerFormat(DamageError):
-    """A newer flowctl made this artifact. This one can neither use nor replace it."""
+    """A newer flowctl wrote this artifact. This one can neither use nor replace it."""
 
 
 class FileRecord(BaseModel):
@@ -43,12 +43,12 @@ class FileRecord(BaseModel):
     def _stays_below(cls, path: str) -> str:
         parts = PurePosixPath(path).parts
         if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
-            raise ValueError("a file of an artifact lies below it")
+            raise ValueError("path of a file must lie below its artifact")
         return path
 
 
 class Provenance(BaseModel):
-    """How the artifact was made. Nothing here is part of its identity."""
+    """The origin of the artifact. Nothing here is part of its identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     created: str
@@ -125,7 +125,7 @@ class Artifact(BaseModel):
             raise DamageError(where, f"not a valid manifest: {_flaw(error)}", remedy) from None
         raise NewerFormat(
             where,
-            f"made by a newer flowctl, in format {facts['schema_version']}, of which this one knows {SCHEMA}",
+            f"written by a newer flowctl, in format {facts['schema_version']}; this one reads {SCHEMA}",
             "Use that version, or set FLOWCTL_HOME to another store",
         )
 
@@ -150,8 +150,8 @@ class Artifact(BaseModel):
                 raise DamageError(str(file), "a link instead of the file", REBUILD)
             size = file.stat().st_size if file.is_file() else None
             if size != record.size:
-                found = "missing" if size is None else f"{size} bytes, recorded {record.size}"
-                raise DamageError(str(file), found, REBUILD)
+                flaw = "missing" if size is None else f"{size} bytes, recorded {record.size}"
+                raise DamageError(str(file), flaw, REBUILD)
         return artifact
 
     def check_files(self) -> None:
@@ -170,15 +170,15 @@ class Artifact(BaseModel):
                 )
 
     def problems(self) -> list[str]:
-        """Read every byte: one line for each file whose digest is not the recorded one, or that is unknown."""
-        known = {record.path: record for record in self.files}
-        found = [
+        """Read every byte: one line for each damaged or unrecorded file."""
+        records = {record.path: record for record in self.files}
+        problems = [
             f"{path}: SHA-256 differs from the recorded one"
-            for path, record in known.items()
+            for path, record in records.items()
             if sha256_file(self.path(path)) != record.sha256
         ]
         present = {file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file()}
-        return found + [f"{path}: not in the manifest" for path in sorted(present - set(known) - {MANIFEST})]
+        return problems + [f"{path}: not in the manifest" for path in sorted(present - set(records) - {MANIFEST})]
 
 
 def _is_newer(facts: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class FlowctlError(Exception):
-    """An expected failure. `exit_code` is what the command line returns for it."""
+    """An expected failure. `exit_code` is the exit status of the command line."""
 
     exit_code = 1
     retryable = False
@@ -20,10 +20,10 @@ def _sentence(text: str) -> str:
 
 
 class InputError(FlowctlError):
-    """What the user gave breaks a rule. Nothing has been computed yet.
+    """The user's input breaks a rule. Nothing has been computed yet.
 
     Raise the most exact subclass: `RecipeError` for a setting, `UsageError` for an option or argument of a command,
-    `DataError` for images, archives and weights, `MissingError` for a name that nothing has, `DownloadError` for a
+    `DataError` for images, archives and weights, `MissingError` for an unknown name, `DownloadError` for a
     file that could not be fetched. `InputError` itself is for arguments of library functions.
     """
 
@@ -57,7 +57,7 @@ class DownloadError(InputError):
 
 
 class DamageError(FlowctlError):
-    """A file of the store is not what was written: torn, flipped, missing or edited."""
+    """A file of the store differs from the one written: torn, flipped, missing or edited."""
 
     def __init__(self, what: str, found: object, remedy: str) -> None:
         super().__init__(f"{what}: {found}. {_sentence(remedy)}")
@@ -65,7 +65,7 @@ class DamageError(FlowctlError):
 
 
 class StageFailed(FlowctlError):
-    """A stage could not finish. What it had saved stays for the next run."""
+    """A stage could not finish. Its saved work stays for the next run."""
 
 
 class DiskError(StageFailed):
@@ -77,7 +77,7 @@ class OutOfMemory(StageFailed):
 
 
 class BusyError(FlowctlError):
-    """Another process uses what this one would change."""
+    """Another process uses the artifact or directory that this one would change."""
 
     retryable = True
 

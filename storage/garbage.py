@@ -1,4 +1,4 @@
-"""Garbage collection: what no run needs any more, its size, and its removal: one rename, then deletion."""
+"""Garbage collection: artifacts that no run needs, their size, and their removal: one rename, then deletion."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Item:
 
 
 def room(path: Path) -> Room:
-    """What a directory or file takes. Files that vanish meanwhile do not count."""
+    """Disk usage of a directory or file. Files that vanish meanwhile do not count."""
     size, touched = 0, 0.0
     files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
     for file in files:
@@ -47,35 +47,35 @@ def room(path: Path) -> Room:
 
 
 def reachable(store: Store, keys: Collection[Key]) -> set[Key]:
-    """These artifacts and all that they were made from, as their manifests tell."""
-    found, ahead = set(), list(keys)
+    """These artifacts and all artifacts that they were computed from, by their manifests."""
+    seen, ahead = set(), list(keys)
     while ahead:
         key = ahead.pop()
-        if key in found:
+        if key in seen:
             continue
-        found.add(key)
+        seen.add(key)
         for root in store.directories(*key):
             try:
                 inputs = json.loads((root / MANIFEST).read_bytes())["inputs"]
                 ahead += [(role, fingerprint[:PREFIX]) for role, fingerprint in inputs.items()]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue  # damaged: what a run refers to is kept for that run's sake
-    return found
+                continue  # damaged, but a run refers to it
+    return seen
 
 
-def garbage(store: Store, kept: Collection[Key] | None, days: float) -> Iterator[Item]:
-    """All that may go: what no kept run needs, and what was not touched for `days`.
+def garbage(store: Store, referenced: Collection[Key] | None, days: float) -> Iterator[Item]:
+    """Everything that may be deleted: artifacts that no run needs, and files not touched for `days`.
 
-    `kept` are the artifacts that kept runs refer to; None if that is not known, and then no artifact goes.
+    `referenced` are the artifacts that runs refer to; None if unknown, and then no artifact is deleted.
     """
     before = time.time() - days * DAY
-    needed = None if kept is None else reachable(store, kept)
+    needed = None if referenced is None else reachable(store, referenced)
     artifacts, works = _by_key(store.roots()), _by_key(store.works())
     for key, path in sorted(artifacts.items()) if needed is not None else ():
         taken = room(path)
         if key not in needed and taken.touched <= before:
             del artifacts[key]
-            yield Item(path, "no run that is kept refers to it", taken.size, key)
+            yield Item(path, "no run refers to it", taken.size, key)
     for key, path in sorted(works.items()):
         taken = room(path)
         if taken.touched <= before:
@@ -119,7 +119,7 @@ def remove(
 
 
 def _leftovers(store: Store, before: float) -> Iterator[Item]:
-    """What killed processes have left, and what is only remembered to save time."""
+    """Leftovers of killed processes, and caches."""
     for path in sorted((store.home / "work").glob(".*")):
         taken = room(path)
         if path.name.startswith(DISCARDED) or taken.touched <= before:
@@ -131,7 +131,7 @@ def _leftovers(store: Store, before: float) -> Iterator[Item]:
     for path in sorted((store.home / "cache").glob("[!.]*")):
         taken = room(path)
         if taken.touched <= before:
-            yield Item(path, f"remembered to save time, and not touched for {_days(taken)}", taken.size, None)
+            yield Item(path, f"a cache, not touched for {_days(taken)}", taken.size, None)
 
 
 def _days(taken: Room) -> str:

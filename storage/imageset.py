@@ -58,7 +58,9 @@ def write_imageset(
     require_latents(name, encoded, {split: len(images) for split, (images, _) in splits.items()})
     path = Path(path)
     if path.exists() and not (path / "zarr.json").is_file():
-        raise InputError("An image set may replace an image set only", str(path), "Choose another directory.")
+        raise InputError(
+            "An image set must not replace anything but an image set", str(path), "Choose another directory."
+        )
     aside, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old.partial")
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -191,12 +193,12 @@ class ImageSet:
 
 def _check(path: Path, file: str, size: int, digest: str | None) -> None:
     """Raise DamageError unless `file` has its size and, if given, its SHA-256."""
-    found = None
+    flaw = None
     if not (path / file).is_file():
-        found = "is missing"
+        flaw = "is missing"
     elif (actual := (path / file).stat().st_size) != size:
-        found = f"has {actual} bytes instead of {size}"
+        flaw = f"has {actual} bytes instead of {size}"
     elif digest and sha256_file(path / file) != digest:
-        found = "its bytes are not those written (SHA-256)"
-    if found:
-        raise DamageError(f"image set {path}, {file}", found, _REMEDY)
+        flaw = "its bytes are not those written (SHA-256)"
+    if flaw:
+        raise DamageError(f"image set {path}, {file}", flaw, _REMEDY)

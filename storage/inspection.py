@@ -1,4 +1,4 @@
-"""A look at every byte of what lies in the store: what is torn, flipped, missing or foreign, file by file."""
+"""Verification of every byte in the store: torn, flipped, missing and foreign files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FOREIGN, LINK = "not in the manifest", "a link to somewhere else"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found in a directory: of an artifact, whose manifest is `artifact` if it holds, or of unfinished work.
+    """Verification of one directory: of an artifact, with its manifest in `artifact` if valid, or of unfinished work.
 
-    `flaws` says by file, below `root`, what is wrong with it; empty if all is intact. `changed` is when the directory
+    `flaws` maps files below `root` to their damage; empty if all is intact. `changed` is when the directory
     was last renamed or given a file, in nanoseconds: a replacement under its name is later.
     """
 
@@ -35,7 +35,7 @@ class Finding:
     flaws: dict[str, str] = field(default_factory=dict)
 
     def stands(self) -> bool:
-        """Whether what was looked at is still there."""
+        """Whether the directory is still the one inspected."""
         return self.root.is_dir() and _changed(self.root) == self.changed
 
 

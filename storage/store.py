@@ -45,21 +45,21 @@ class Store:
             probe = self.home / "work" / f".probe-{uuid.uuid4().hex[:8]}.partial"
             probe.write_bytes(b"")
             try:
-                os.rename(probe, self.home / "artifacts" / probe.name)  # as what a stage has made will be
+                os.rename(probe, self.home / "artifacts" / probe.name)  # as a stage's result will be
             finally:
                 for folder in ("work", "artifacts"):
                     (self.home / folder / probe.name).unlink(missing_ok=True)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 raise UsageError(
-                    "The artifacts and the work of a store must lie on one disk, for a rename makes one of the other",
+                    "artifacts and work of a store must lie on one disk, because a rename publishes a result",
                     f"{self.home}: one of them is a link to another disk, or a mount",
-                    "Move it next to the other, or set FLOWCTL_HOME to a place for both",
+                    "Move it to the same disk, or set FLOWCTL_HOME to a directory for both",
                 ) from None
             raise UsageError(
-                "The store must be a directory that can be written to",
+                "The store must be a writable directory",
                 f"{self.home} ({error.strerror})",
-                "Set FLOWCTL_HOME to another place, or free it",
+                "Set FLOWCTL_HOME to another directory, or change its permissions",
             ) from None
 
     # -- names ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ BANNED = re.compile(
     r"run the same command again|goes? on from|told apart|vouch(ed|es)?|zombies?)\b",
     re.IGNORECASE,
 )
+IN_SOURCE = re.compile(r"\b(told|sound(ly|ness)?|beside|(of|for) (its|their) own|go(es)? on from)\b", re.IGNORECASE)
 WRITTEN = ("models", "storage", "pipeline", "flows", "benchmarks", "docs", "README.md", "CONTRIBUTING.md")
 
 
@@ -30,6 +31,6 @@ def test_no_banned_word_is_written():
         f"{path.relative_to(ROOT)}:{number}: {match[0]}"
         for path in texts()
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if (match := BANNED.search(line))
+        if (match := BANNED.search(line) or (path.suffix != ".md" and IN_SOURCE.search(line)))
     ]
     assert not lines, "\n".join(lines)

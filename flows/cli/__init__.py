@@ -1,4 +1,4 @@
-"""`flowctl`, the command line. Each command imports what it needs when it is called: `--help` needs none of it."""
+"""`flowctl`, the command line. Each command imports its dependencies when it is called, so that `--help` is fast."""
 
 from flows.cli.app import app, main
 

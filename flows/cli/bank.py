@@ -131,7 +131,7 @@ def _print_noise(diagnostics: dict[str, Any]) -> None:
         typer.echo(
             f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; independent noise: {cost['independent']:.4g}"
         )
-    for key, title in (("two_sample", "z told from N(0, I)"), ("class_leak", "Class told from z alone")):
+    for key, title in (("two_sample", "z distinguished from N(0, I)"), ("class_leak", "Class predicted from z alone")):
         if probe := diagnostics.get(key):
             typer.echo(
                 f"{title}, by a small classifier: {probe['accuracy']:.1%} of {probe['decisions']:,} right; "

@@ -18,7 +18,7 @@ RESUME = "Rerun the same command to resume."
 
 @dataclass
 class Options:
-    """What was said before the command's name."""
+    """The options given before the command's name."""
 
     debug: bool = False
 

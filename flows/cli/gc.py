@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from storage.garbage import Item
     from storage.store import Key, Store
 
-Yes = Annotated[bool, typer.Option("--yes", help="Delete. Without it the command only lists what it would delete.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete. Without it the command only lists candidates.")]
 
 
 def gc(

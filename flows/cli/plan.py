@@ -1,4 +1,4 @@
-"""`plan`: what `run` would do for each stage and why, and what it would take."""
+"""`plan`: the action of `run` for each stage, the reason, and the resources needed."""
 
 from __future__ import annotations
 

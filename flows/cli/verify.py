@@ -1,4 +1,4 @@
-"""`verify`: read every byte in the store, list what is damaged, and repair it."""
+"""`verify`: read every byte in the store, list damaged files, and repair them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def verify(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE|ARTIFACT]", help="Check only this artifact, or what this recipe and its runs use."
+            metavar="[RECIPE|ARTIFACT]", help="Check only this artifact, or those of this recipe and its runs."
         ),
     ] = None,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Rebuild what is damaged: only the bad shards of a bank, else the whole result."),
+        typer.Option("--repair", help="Rebuild damaged results: only the bad shards of a bank, else the whole result."),
     ] = False,
     remote: Annotated[
         bool,

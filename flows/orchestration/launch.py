@@ -66,7 +66,7 @@ def _orchestrate(session: Session, server: str | None) -> None:
     except (Exception, Abort) as error:  # errors of stages come as states; this one is Prefect's
         detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
         raise ServerFailed(
-            f"The Prefect server went away during the run{detail}. Finished stages and saved work are kept"
+            f"The Prefect server went away during the run{detail}. Finished stages and saved work stay"
         ) from error
     if state.is_completed():
         return

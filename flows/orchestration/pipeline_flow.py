@@ -2,7 +2,7 @@
 
     data ──► teacher ──► bank ──► student ──► pairs ──► onestep ──► evaluation ──► report
 
-Prefect gives states, logs, progress, retries and the graph. The artifact store alone decides what is reused, so Prefect
+Prefect gives states, logs, progress, retries and the graph. The artifact store alone decides what to reuse, so Prefect
 caches nothing. `flows/session/settings.py` sets Prefect up before this module is imported.
 """
 
@@ -73,7 +73,7 @@ def _run(session: Session) -> State:
         for node in session.nodes.values():
             before = [states[role] for role in node.inputs]
             inputs = {role: source.fingerprint for role, source in node.inputs.items()}
-            # The UI colours a state by its type alone: what is reused shows in the name too.
+            # The UI colours a state by its type alone: the name therefore shows reuse too.
             name = f"{node.name} (reused)" if planned[node.name] == "reuse" else node.name
             stage = run.with_options(name=node.name, task_run_name=name)
             state = stage(node.name, node.fingerprint, inputs, wait_for=before, return_state=True)

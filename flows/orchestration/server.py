@@ -37,7 +37,7 @@ class ServerFailed(FlowctlError):
 
 
 class EmbeddedServer:
-    """A starting server: import what is slow, then `wait` until it answers. It ends with this process."""
+    """A starting server: do slow imports, then `wait` until it answers. It ends with this process."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -120,8 +120,8 @@ def _migrations() -> set[str]:
     """The schemas of SQLite that the installed Prefect knows, read from its files: importing it takes seconds."""
     [folder] = importlib.util.find_spec("prefect").submodule_search_locations
     files = (Path(folder) / "server/database/_migrations/versions/sqlite").glob("*.py")
-    found = (re.search(r"^revision\b.*?=\s*[\"'](\w+)", file.read_text(), re.MULTILINE) for file in files)
-    return {match[1] for match in found if match}
+    matches = (re.search(r"^revision\b.*?=\s*[\"'](\w+)", file.read_text(), re.MULTILINE) for file in files)
+    return {match[1] for match in matches if match}
 
 
 def answers(url: str, timeout: float = 5.0) -> bool:

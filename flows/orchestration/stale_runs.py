@@ -40,7 +40,7 @@ def close_dead_runs(home: Path, server: str | None) -> None:
 
 def _close(client: SyncPrefectClient, facts: dict[str, Any]) -> bool:
     """Whether the server has the run. A process can die before it notes the id; then the tag finds the run."""
-    message = f"Process {facts['pid']} on {facts['host']} was killed; the next run resumes from what it had saved"
+    message = f"Process {facts['pid']} on {facts['host']} was killed; the next run resumes from its saved work"
     query = {"id": {"any_": [facts["flow_run"]]}} if facts["flow_run"] else {"tags": {"all_": [facts["id"]]}}
     mine = FlowRunFilter.model_validate(query)
     runs = client.read_flow_runs(flow_run_filter=mine)

@@ -1,4 +1,4 @@
-"""What the `flowctl` process needs before anything else runs: open streams, a home directory, places for caches."""
+"""Preparation of the `flowctl` process before anything else runs: open streams, a home directory, places for caches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storage.home import default_home
 
-# Where libraries put what they remember. Each is a directory of the store, so that nothing is written elsewhere. Dot
+# Where libraries put their caches. Each is a directory of the store, so that nothing is written elsewhere. Dot
 # names: `flowctl gc` leaves them alone.
 CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -1,7 +1,7 @@
-"""The identity of the sources that runs have read, by which finished results are found without the sources.
+"""The identity of the sources that runs have read, which identifies finished results without the sources.
 
 Images and weights may have moved, changed or stayed on another machine since. A run records the settings of each stage
-that reads from outside the store, and the digest of what the stage read.
+that reads from outside the store, and the digest of the files that the stage read.
 """
 
 from __future__ import annotations

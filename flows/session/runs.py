@@ -26,7 +26,7 @@ _REQUIRED = {"id", "name", "pid", "host", "server", "flow_run"}  # fields that r
 class RunRecord:
     """One run of this process. Its `id` is also a tag of its flow run in Prefect, if this process creates that.
 
-    `command` says what the run was for: "run", "repair" or "smoke test".
+    `command` is the purpose of the run: "run", "repair" or "smoke test".
     """
 
     def __init__(

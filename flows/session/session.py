@@ -45,7 +45,7 @@ class Session:
 
     @classmethod
     def finished(cls, recipe: Recipe) -> Session:
-        """A session to read results in: sources are not looked at where a run has recorded what it read."""
+        """A session to read results in: sources are not read where a run has recorded their identity."""
         store = Store()
         return cls(recipe, store, finished_nodes(recipe, store))
 

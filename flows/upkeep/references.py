@@ -25,7 +25,7 @@ from storage.store import PREFIX, Key, Store
 
 
 class UnreadableRecord(FlowctlError):
-    """A run record cannot be read, so that what it needs is unknown."""
+    """A run record cannot be read, so the artifacts that it needs are unknown."""
 
 
 @dataclass(frozen=True)

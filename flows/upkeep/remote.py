@@ -67,7 +67,7 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
 
 
 def restore(remote: Remote, item: Damaged, store: Store) -> str:
-    """Take an artifact off the remote, and send it again if the store has a valid one; what was done, in words."""
+    """Delete an artifact from the remote and upload a valid local copy, if any. Returns the action in words."""
     files = [where for where in item.flaws if not where.endswith("/" + MANIFEST)]
     remote.retract(item.stage, item.fingerprint, files)
     name = title(item.stage, item.fingerprint)

@@ -37,7 +37,7 @@ class RepairStopped(Interrupted):
 class Repairs:
     """One `flowctl verify --repair`.
 
-    `recipes` may produce what is damaged, the most likely first; `used` names the users of artifacts that must not
+    `recipes` may produce the damaged artifacts, most likely first; `used` names the users of artifacts that must not
     change; `inspected` holds the finding of each artifact that was read.
     """
 
@@ -52,9 +52,9 @@ class Repairs:
         return finding
 
     def repair(self, finding: Finding) -> str:
-        """Repair an artifact, and before it what it is computed from; what was done, in words.
+        """Repair an artifact and, first, its inputs. Returns the action in words.
 
-        Raises BusyError if it is in use, NoRecipe if no known recipe produces it, and what its stage raises.
+        Raises BusyError if it is in use, NoRecipe if no known recipe produces it, and the errors of its stage.
         """
         self._check_unused(finding.key)
         self._check_version(finding)
@@ -76,7 +76,7 @@ class Repairs:
         return f"{done}, {_comparison(finding.artifact, artifact)}"
 
     def repair_work(self, finding: Finding) -> str:
-        """Drop the damaged part of a stage's saved work: the stage resumes from what was saved before."""
+        """Drop the damaged part of a stage's saved work: the stage resumes from the rest."""
         self._check_unused(finding.key)
         with self.store.lock(*finding.key, self._refuse):
             if not finding.stands():
@@ -133,7 +133,7 @@ class Repairs:
         )
 
     def _repair_inputs(self, session: Session) -> None:
-        """A stage must not read damaged inputs: weights have no checksum of their own."""
+        """A stage must not read damaged inputs: weight files carry no checksum."""
         *inputs, _ = session.nodes.values()
         for node in inputs:
             for root in self.store.directories(node.name, node.fingerprint):
@@ -144,7 +144,7 @@ class Repairs:
     # -- the repair ----------------------------------------------------------------------------------------------
 
     def _make_room(self, finding: Finding) -> tuple[str, list[Path]]:
-        """Move the artifact out of the way, the valid shards of banks into its work directory; what has to be done, in
+        """Move the artifact out of the way, the valid shards of banks into its work directory; the remaining work, in
         words, and the paths that were set aside."""
         banks = banks_in(finding.root) if LINK not in finding.flaws.values() else []
         try:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 
 class ModulatedNorm(nn.Module):
-    """Layer norm whose scale and shift come from the embedding and not from weights of its own.
+    """Layer norm whose scale and shift come from the embedding instead of learned weights.
 
     (B, T, W), shift (B, W), scale (B, W) -> norm(h) (1 + scale) + shift, (B, T, W).
     """

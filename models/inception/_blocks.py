@@ -119,7 +119,7 @@ class InceptionD(nn.Module):
 
 
 class InceptionE(nn.Module):
-    """3x3 spread into a row beside a column, at 8x8: (B, inputs, H, W) -> (B, 2048, H, W).
+    """3x3 factorised into a 1x3 and a 3x1 branch in parallel, at 8x8: (B, inputs, H, W) -> (B, 2048, H, W).
 
     Args:
         inputs: channels.

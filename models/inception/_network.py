@@ -55,8 +55,8 @@ class InceptionV3(nn.Module):
             ValueError: if ``images`` are not uint8 or have not three channels.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            found = f"{images.dtype} {tuple(images.shape)}"
-            raise ValueError(f"images must be uint8 (B, 3, H, W), got {found}; round them to 8 bits first")
+            given = f"{images.dtype} {tuple(images.shape)}"
+            raise ValueError(f"images must be uint8 (B, 3, H, W), got {given}; round them to 8 bits first")
         x = resize_bilinear(images.to(self.fc.weight.dtype), SIDE)
         x = (x - 128) / 128  # (B, 3, 299, 299)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (B, 64, 147, 147)
@@ -70,6 +70,6 @@ class InceptionV3(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         """(B, 2048) features to (B, 1008) logits without the bias, which the Inception Score has always left out.
 
-        The code published with it multiplies ``pool3`` by the weights of the last layer and goes on to the softmax.
+        The code published with it multiplies ``pool3`` by the weights of the last layer and then takes the softmax.
         """
         return features @ self.fc.weight.T

@@ -1,4 +1,4 @@
-"""One block of the flow: each token shifted and scaled by what a causal transformer reads in the tokens before it."""
+"""One block of the flow: each token shifted and scaled by a causal transformer of the tokens before it."""
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Block(nn.Module):
         z_i = (x_i - b_i) exp(-a_i),    log |det dz/dx| = -sum_i a_i.
 
     Three deviations from the published code. The log-scale is bounded, a = B tanh(a'/B) for the network's output a'.
-    What the network reads is clamped to [-100, 100]. And the output layer starts at zero, bias included, so that an
+    The network's input is clamped to [-100, 100]. The output layer starts at zero, bias included, so that an
     untrained block is exactly the identity.
     """
 

@@ -29,7 +29,7 @@ class LayerCache:
 class KVCache:
     """Room for the keys and values of every token and layer of one block, allocated once.
 
-    The decoder passes it to the block. Writing a token replaces what was there, so the next block may reuse the room.
+    The decoder passes it to the block. Writing a token overwrites the old one, so the next block may reuse the memory.
 
     Args:
         shape: (layers, B, heads, T, head_dim).

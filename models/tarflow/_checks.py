@@ -1,4 +1,4 @@
-"""What a flow asks of its inputs, said before any work is done."""
+"""Checks of a flow's inputs, before any work is done."""
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ def check_images(images: Tensor, config: TarFlowConfig, dtype: torch.dtype) -> N
     shape = (config.channels, config.size, config.size)
     if images.dim() != 4 or images.shape[1:] != shape:
         raise ValueError(
-            f"images must be (B, {', '.join(map(str, shape))}), not {tuple(images.shape)}; "
+            f"images must be (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}; "
             "resize them, or build the flow for their size"
         )
     if images.dtype != dtype:
         raise ValueError(
-            f"images must have the dtype of the flow's weights, {dtype}, not {images.dtype}; "
+            f"images must have the dtype of the flow's weights, {dtype}, got {images.dtype}; "
             "convert them, with pixels scaled to [-1, 1]"
         )
 
@@ -26,17 +26,15 @@ def check_labels(labels: Tensor | None, batch: int, classes: int) -> None:
     if labels is None:
         return
     if not classes:
-        raise ValueError("an unconditional flow takes no labels; pass None, or give its config a number of classes")
+        raise ValueError("labels must be None for an unconditional flow; set classes in its config to use them")
     if labels.shape != (batch,) or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64 of shape ({batch},), not {labels.dtype} of {tuple(labels.shape)}")
+        raise ValueError(f"labels must be int64 of shape ({batch},), got {labels.dtype} of {tuple(labels.shape)}")
     # Looking at values would make a GPU wait, and break a compiled graph in two.
     if labels.device.type != "cpu" or torch.compiler.is_compiling() or not batch:
         return
     low, high = int(labels.min()), int(labels.max())
     if low < -1 or high >= classes:
-        raise ValueError(
-            f"labels must lie in -1 .. {classes - 1}, where -1 is a dropped label, but these go from {low} to {high}"
-        )
+        raise ValueError(f"labels must lie in -1 .. {classes - 1}, got {low} to {high}; use -1 for a dropped label")
 
 
 def first_bad_row(values: Tensor) -> int | None:

@@ -1,4 +1,4 @@
-"""What a TarFlow is made of, and the configurations that have been published."""
+"""Architecture of a TarFlow, and the published configurations."""
 
 from dataclasses import dataclass
 
@@ -43,25 +43,25 @@ class TarFlowConfig:
     def __post_init__(self) -> None:
         for name in ("channels", "size", "patch", "width", "blocks", "layers", "head_dim"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}; give a positive integer")
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive integer")
         if self.classes < 0:
-            raise ValueError(f"classes must not be negative, not {self.classes}; 0 makes an unconditional flow")
+            raise ValueError(f"classes must be at least 0, got {self.classes}; 0 is an unconditional flow")
         if self.size % self.patch or self.size == self.patch:
             raise ValueError(
-                f"patch must divide size into at least 2 x 2 patches, but size is {self.size} and patch {self.patch}; "
+                f"patch must divide size into at least 2 x 2 patches, got size {self.size} and patch {self.patch}; "
                 "change one of them"
             )
         if self.width % self.head_dim:
             raise ValueError(
-                f"head_dim must divide width, but width is {self.width} and head_dim {self.head_dim}; "
+                f"head_dim must divide width, got width {self.width} and head_dim {self.head_dim}; "
                 "use a smaller head_dim, such as 16 or 32, for a narrow flow"
             )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}; 0 turns it off")
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}; 0 turns it off")
         if self.log_scale_bound is not None and not 0 < self.log_scale_bound * self.blocks <= LARGEST_TOTAL_LOG_SCALE:
             raise ValueError(
                 f"log_scale_bound * blocks must lie in (0, {LARGEST_TOTAL_LOG_SCALE:g}], so that float32 holds the "
-                f"product of all scales, but it is {self.log_scale_bound} * {self.blocks}; lower log_scale_bound"
+                f"product of all scales, got {self.log_scale_bound} * {self.blocks}; lower log_scale_bound"
             )
 
     @property

@@ -18,15 +18,15 @@ from models.tarflow._schedules import Schedule, Sequential
 SEQUENTIAL = Sequential()
 
 
-# On a CPU, so many rows at once, or more if their keys and values fit in so many bytes of its cache: to read those from
-# memory is most of the time of decoding a token.
+# A CPU decodes ROWS_AT_ONCE rows at a time, or more if their keys and values fit in BYTES_AT_ONCE of its cache. Reading
+# them from memory takes most of the time of decoding a token.
 ROWS_AT_ONCE = 32
 BYTES_AT_ONCE = 8 << 20
 
 
 @dataclass
 class BlockWork:
-    """What it took to invert one block for one row; the mean over rows, as a large batch is decoded in slices."""
+    """Cost of inverting one block for one row: the mean over rows, since a large batch is decoded in slices."""
 
     block: int  # index into TarFlow.blocks
     calls: float = 0  # network calls; with Jacobi decoding, the number of iterations
@@ -55,9 +55,9 @@ def decode(
 ) -> Tensor:
     """Images of latents: the inverse of ``flow.forward`` or, with guidance, of a sharpened flow.
 
-    To sample, give it z ~ N(0, I), times a prior temperature if that is wanted. Runs without dropout, and follows the
+    To sample, give it z ~ N(0, I), optionally times a prior temperature. Runs without dropout, and follows the
     ambient autocast; with `full_precision` around it, it inverts ``flow.encode``. With `Sequential` a row does not
-    depend on the rows beside it; with other schedules it may, within their tolerance.
+    depend on the other rows; with other schedules it may, within their tolerance.
 
     Args:
         flow: the trained flow.
@@ -81,14 +81,14 @@ def decode(
     check_labels(labels, len(z), config.classes)
     schedules = [schedule] * config.blocks if not isinstance(schedule, Sequence) else list(schedule)
     if len(schedules) != config.blocks:
-        raise ValueError(f"decoding needs a schedule for each of {config.blocks} blocks, not {len(schedules)}")
+        raise ValueError(f"schedules must be one for each of {config.blocks} blocks, got {len(schedules)}")
     if not attention_temperature > 0:
-        raise ValueError(f"attention_temperature must be positive, not {attention_temperature}; 1 leaves it as it is")
+        raise ValueError(f"attention_temperature must be positive, got {attention_temperature}; 1 leaves it as it is")
     if guidance is None and attention_temperature != 1:
         raise ValueError("attention_temperature only acts through guidance; pass guidance=Guidance(scale) as well")
     row = first_bad_row(z)
     if row is not None:
-        raise FloatingPointError(f"latents must be finite, but row {row} is not; check where they come from")
+        raise FloatingPointError(f"latents must be finite, got NaN or infinity in row {row}; check their source")
 
     x = torch.empty_like(z)
     rows_at_once = _rows_at_once(flow, z, guidance)
@@ -116,7 +116,7 @@ def _rows_at_once(flow: TarFlow, z: Tensor, guidance: Guidance | None) -> int:
 
 
 class Inverse:
-    """Inverts the blocks of a flow for one batch; holds what they share: labels, guidance, and room for the cache."""
+    """Inverts the blocks of a flow for one batch; holds their shared state: labels, guidance and the cache."""
 
     def __init__(
         self, flow: TarFlow, labels: Tensor | None, batch: int, guidance: Guidance | None, attention_temperature: float
@@ -152,13 +152,13 @@ class Inverse:
             row = first_bad_row(tokens)
             if row is not None:
                 raise FloatingPointError(
-                    f"decoded values must be finite, but block {index} made row {first_row + row} overflow; "
+                    f"decoded values must be finite, got row {first_row + row} overflowing in block {index}; "
                     "use a lower guidance scale or prior temperature, or Sequential() for this block"
                 )
         return unpatchify(tokens, flow.config.channels, flow.config.patch), works
 
     def tokens_of(self, z: Tensor) -> Tensor:
-        """What the last block made, (B, T, D), of latents (B, C, H, W)."""
+        """Output of the last block, (B, T, D), for latents (B, C, H, W)."""
         if self.flow.prior_log_variance is not None:
             z = z * torch.exp(0.5 * self.flow.prior_log_variance)
         return patchify(z, self.flow.config.patch)

@@ -12,7 +12,7 @@ from models.tarflow._config import TarFlowConfig
 from models.tarflow._patches import patchify, unpatchify
 from models.tarflow._precision import full_precision
 
-# On a CPU, so many tokens at once keep the activations in its cache, which halves the time of encoding a large batch.
+# On a CPU this number of tokens keeps the activations in the cache, which halves the time of encoding a large batch.
 TOKENS_AT_ONCE = 2048
 
 
@@ -84,7 +84,7 @@ class TarFlow(nn.Module):
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents of images, for use: in full precision whatever the surroundings, without dropout, and checked.
 
-        A row's latent does not depend on the rows beside it. Only their number may change the order in which a matrix
+        A row's latent does not depend on the other rows. Only their number may change the order in which a matrix
         product is summed, which moves float32 latents by a few units in the last place (less than 1e-5).
 
         Args:
@@ -96,7 +96,7 @@ class TarFlow(nn.Module):
 
         Raises:
             ValueError: if shapes, dtypes or labels do not fit the flow.
-            FloatingPointError: if a latent is not finite; says which row, and which block made it so.
+            FloatingPointError: if a latent is not finite; names the row and the block.
         """
         check_images(x, self.config, self.dtype)
         check_labels(labels, len(x), self.config.classes)
@@ -119,11 +119,11 @@ class TarFlow(nn.Module):
     def _where_it_breaks(self, x: Tensor, labels: Tensor | None) -> str:
         row = first_bad_row(x)
         if row is not None:
-            return f"latents must be finite, but the image in row {row} is not; check the data"
+            return f"latents must be finite, got NaN or infinity in the image in row {row}; check the data"
         tokens = patchify(x, self.config.patch)
         for index, block in enumerate(self.blocks):
             tokens = self.in_order(block(self.in_order(tokens, index), labels)[0], index)
             row = first_bad_row(tokens)
             if row is not None:
-                return f"latents must be finite, but block {index} made row {row} overflow; the flow may have diverged"
-        return "latents must be finite, but the learned prior's variance made them overflow; the flow may have diverged"
+                return f"latents must be finite, got row {row} overflowing in block {index}; the flow may have diverged"
+        return "latents must be finite, got an overflow by the learned prior's variance; the flow may have diverged"

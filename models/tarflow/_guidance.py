@@ -28,7 +28,7 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if not self.scale >= 0:
-            raise ValueError(f"guidance scale must be at least 0, not {self.scale}; 0 turns guidance off")
+            raise ValueError(f"guidance scale must be at least 0, got {self.scale}; 0 turns guidance off")
 
     def weights(self, tokens: int, like: Tensor) -> Tensor:
         """(T, 1): the weight at each of T tokens, with the device and dtype of ``like``."""

@@ -1,4 +1,4 @@
-"""What a flow's density is good for: bits per dimension, and denoising."""
+"""Uses of a flow's density: bits per dimension and denoising."""
 
 import math
 
@@ -34,7 +34,7 @@ def bits_per_dimension(log_prob_nats: Tensor, dims: int, bin_width: float) -> Te
     """
     if dims < 1 or not bin_width > 0:
         raise ValueError(
-            f"dims and bin_width must be positive, not {dims} and {bin_width}; "
+            f"dims and bin_width must be positive, got {dims} and {bin_width}; "
             "for L levels in [-1, 1] a bin is 2 / (L - 1)"
         )
     return -(log_prob_nats / dims + math.log(bin_width)) / math.log(2)
@@ -46,7 +46,7 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
         E[x | y] = y + noise_std^2 grad_y log p(y)
 
     where p is the density of noisy images (Efron 2011; for TarFlow: Zhai et al. 2024, arXiv 2412.06329). Computed in
-    full precision; a row's result does not depend on the rows beside it. The gradient keeps what all layers have
+    full precision; a row's result does not depend on the other rows. The gradient keeps what all layers have
     computed, 90 MB for an image of the 29 million parameters that suit CIFAR-10: so a few rows are taken at a time.
 
     Args:
@@ -62,7 +62,7 @@ def denoise(flow: TarFlow, y: Tensor, labels: Tensor | None, noise_std: float) -
         ValueError: if an argument does not fit the flow.
     """
     if not noise_std >= 0:
-        raise ValueError(f"noise_std must be at least 0, not {noise_std}; give the noise the flow was trained with")
+        raise ValueError(f"noise_std must be at least 0, got {noise_std}; give the noise the flow was trained with")
     with full_precision(flow), torch.inference_mode(False), torch.enable_grad():
         noisy = y.detach().clone()
         labels = None if labels is None else labels.clone()  # autograd keeps no tensor born in inference mode

@@ -80,7 +80,7 @@ class GaussSeidelJacobi:
     def __post_init__(self) -> None:
         _check(self.tolerance, self.max_iterations, self.start)
         if self.segments < 1:
-            raise ValueError(f"segments must be at least 1, not {self.segments}; 1 is Jacobi decoding")
+            raise ValueError(f"segments must be at least 1, got {self.segments}; 1 is Jacobi decoding")
 
     def windows(self, tokens: int) -> list[tuple[int, int]]:
         """The windows [first, last + 1) into which this cuts the tokens 1 .. ``tokens`` - 1."""
@@ -106,17 +106,17 @@ def schedule_from_dict(fields: dict[str, Any]) -> Schedule:
     rest = dict(fields)
     kind = rest.pop("kind", None)
     if kind not in kinds:
-        raise ValueError(f"a schedule's kind must be one of {', '.join(kinds)}, not {kind!r}")
+        raise ValueError(f"a schedule's kind must be one of {', '.join(kinds)}, got {kind!r}")
     try:
         return kinds[kind](**rest)
     except TypeError as error:
-        raise ValueError(f"a {kind} schedule cannot have the fields {sorted(rest)}: {error}") from error
+        raise ValueError(f"fields of a {kind} schedule must be its own, got {sorted(rest)}: {error}") from error
 
 
 def _check(tolerance: float, max_iterations: int | None, start: str) -> None:
     if not tolerance >= 0:
-        raise ValueError(f"tolerance must be at least 0, not {tolerance}; 0 makes the result exact")
+        raise ValueError(f"tolerance must be at least 0, got {tolerance}; 0 makes the result exact")
     if max_iterations is not None and max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1, not {max_iterations}; None is as many as it takes")
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}; None sets no limit")
     if start not in ("latent", "zeros"):
-        raise ValueError(f"start must be 'latent' or 'zeros', not {start!r}")
+        raise ValueError(f"start must be 'latent' or 'zeros', got {start!r}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FEWEST = 512  # pixels in a batch for which summing the weights beforehand is worth it
+FEWEST = 512  # pixels in a batch from which summing the weights first is faster
 
 
 def pointwise(x: Tensor, layer: nn.Linear) -> Tensor:
@@ -33,7 +33,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def repeated_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Every pixel repeated 2 x 2, then a 3 x 3 convolution: (B, C, H, W), (C', C, 3, 3), (C',) -> (B, C', 2H, 2W).
 
-    Repeated pixels meet neighbouring weights, and the sums of those can be taken beforehand. What is left is a
+    Repeated pixels meet neighbouring weights, so the weights can be summed first. This gives a
     transposed convolution of 4 x 4 weights and stride 2: 16 products for each pixel of x where there were 36, and no
     repeated image to write, read and keep.
     """

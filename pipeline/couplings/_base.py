@@ -1,4 +1,4 @@
-"""What a coupling is."""
+"""The interface of a coupling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Coupling(Protocol):
             x: images in [-1, 1], (B, C, H, W) float32.
             labels: classes, (B,) int64, or None where there are none.
             rows: of the images in the data set, (B,) int64.
-            generator: on the CPU, so that the same draws are made whatever the device.
+            generator: on the CPU, so that the draws are the same on every device.
 
         Returns:
             (B, C, H, W) float32 on the device of x. z[i] belongs to x[i].

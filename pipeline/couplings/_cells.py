@@ -78,7 +78,7 @@ class Cells:
             index: number of the class.
             offsets: (g_i - |x_i|^2) / 2, (N_c,) on the device of the points, up to a number added to all.
         """
-        # Centred in float64: what is the same for all points must not cost digits of the float32 scores.
+        # Centred in float64: a common offset must not cost digits of the float32 scores.
         offsets = (offsets - offsets.mean()).float()
         best = place = None
         start = 0

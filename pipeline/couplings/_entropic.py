@@ -64,7 +64,7 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
 
     Args:
         x, z: (b, ...) of equal shape.
-        regularisation: positive, in standard deviations of what a pairing can gain.
+        regularisation: positive, in standard deviations of the gain of a pairing.
     """
     cost = (x.flatten(1) @ z.flatten(1).T).mul_(-2).double()  # (b, b); |x|^2 and |z|^2 change no plan
     weights = cost.new_full((len(x),), 1 / len(x))

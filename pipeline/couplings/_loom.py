@@ -127,7 +127,7 @@ class Loom:
     def _meet(self, x: Tensor, labels: Tensor | None, places: Tensor) -> Tensor:
         """Exchange the noises at `places`, (B,) into the flat tau; the noise of each image of x, (B, C, H, W)."""
         # A batch that straddles epochs can hold a place twice. It has one noise, so it takes part once, and both
-        # copies are trained against what it ends with.
+        # copies are trained against its result.
         places, first, copies = map(torch.from_numpy, np.unique(places.numpy(), return_index=True, return_inverse=True))
         x = x[first.to(x.device)]
         labels = labels.cpu()[first] if labels is not None and self.within_classes else None

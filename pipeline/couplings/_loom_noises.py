@@ -40,7 +40,7 @@ class SeededNoises:
 
     Args:
         seed: of `pipeline.runtime.noise.noise`.
-        rows: images of the data set; where it has flipped copies, those are rows of their own.
+        rows: images of the data set; where it has flipped copies, those are separate rows.
         shape: (C, H, W).
         noises_per_image: noises for each image.
 

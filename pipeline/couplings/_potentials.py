@@ -13,7 +13,7 @@ from pipeline.couplings._cells import Cells
 from pipeline.runtime.noise import noise
 from storage.errors import InputError
 
-STEP, DECAY = 0.4, 2 / 3  # of the ascent: the first step, and the power of the passes made at which steps shorten
+STEP, DECAY = 0.4, 2 / 3  # of the ascent: the first step, and the power of the number of passes at which steps shorten
 FORGETTING = 3  # of the average: its weights grow as this power of the step
 _ASCENT, _CHECK, _REPORT = 0, 1, 2  # streams of noise
 _REPORT_CHECKS = 4  # the reported chi^2 uses as many noises as this number of checks
@@ -27,7 +27,7 @@ class Ascent:
         iterate: (N,) float64, the potentials at which the gradient is taken.
         potentials: (N,) float64, their average, which is the answer.
         classes: (C,) int64.
-        steps: (C,) int64, steps made for each class.
+        steps: (C,) int64, steps taken for each class.
         divergence: (C,) float64, chi^2 at its last check, NaN before the first.
         done: (C,) bool.
     """
@@ -53,7 +53,7 @@ class Potentials:
         classes: (C,) int64, ascending; [0] where there were no labels.
         divergence: (C,) float64: chi^2 between the mass of the cells of each class and the uniform one, measured on
             fresh noise after the fit.
-        steps: (C,) int64, steps made for each class.
+        steps: (C,) int64, steps taken for each class.
     """
 
     values: Tensor
@@ -89,7 +89,7 @@ def fit_potentials(
     - Each step draws `batch` noises and counts where they fall: g += a (1 - N counts / batch) min(1, batch / N).
     - a = 0.4 u (1 + p)^(-2/3) after p passes, a pass being N noises, or one step where the batch is larger. The unit
       u = 2 s / q makes it free of dimension and contrast: s is the root mean square distance of the points from their
-      mean, q = Phi^-1(1 - 1/N) what the greatest of N Gaussians reaches. For points far apart, a potential higher by u
+      mean, q = Phi^-1(1 - 1/N) the typical greatest of N Gaussians. For points far apart, a potential higher by u
       multiplies a cell's mass by about e.
     - The answer is the average of the iterates with weights that grow as step^3 (Shamir and Zhang 2013, arXiv
       1212.1824), so that it forgets where it began.
@@ -100,7 +100,7 @@ def fit_potentials(
     It ends when chi^2 of the averaged potentials is at most `tolerance`: the chi-square divergence
     sum_i (m_i - 1/N)^2 N of the masses m of the cells from equal ones. On B fresh noises, c_i of which fall to point
     i, N sum_i c_i (c_i - 1) / (B (B - 1)) - 1 is an unbiased estimate, with a standard deviation near (2N)^1/2 / B;
-    B makes that a fifth of `tolerance` (CIFAR-10, 0.05: 32,000 noises). A check is made whenever the steps since
+    B makes that a fifth of `tolerance` (CIFAR-10, 0.05: 32,000 noises). A check runs whenever the steps since
     the last have used three times as many noises, and after the last step. The first check that is low enough ends the
     fit, by luck perhaps, so the reported chi^2 is measured once more, on other noises and four times as many. The paper
     finds that images gain little below 0.05. It cannot be reached where many points are copies of one another: they

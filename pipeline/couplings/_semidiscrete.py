@@ -53,7 +53,7 @@ class Semidiscrete:
 
         Args:
             count: of pairs, B.
-            generator: on the CPU, so that the same draws are made whatever the device.
+            generator: on the CPU, so that the draws are the same on every device.
             labels: (B,) classes of the pairs; None for classes as frequent as among the points.
 
         Returns:

@@ -2,7 +2,7 @@
 
     z = (m(x) - shift) * scale        x = D(z / scale + shift)
 
-m is the mean of q(z | x): what an image's latent is, without the sampling noise that training the autoencoder needed.
+m is the mean of q(z | x): the latent of an image without the sampling noise of the autoencoder's training.
 Scale and shift come with the autoencoder; they make latents of about unit variance (section 4.3.2 and appendix D.1).
 """
 

@@ -1,4 +1,4 @@
-"""Training images as rows: in an order that differs each epoch, with mirrored copies as rows of their own."""
+"""Training images as rows: in an order that differs each epoch, with mirrored copies as separate rows."""
 
 from __future__ import annotations
 

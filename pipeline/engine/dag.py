@@ -1,4 +1,4 @@
-"""The DAG: which stages a recipe has, what each reads, and the fingerprint that follows.
+"""The DAG: the stages of a recipe, the inputs of each, and its fingerprint.
 
     data ──► teacher ──► bank ──► student ──► pairs ──► onestep ──► evaluation ──► report
       ├────► potentials ────────────┤                                    │
@@ -113,7 +113,7 @@ class Node:
     inputs: Mapping[str, Node] = field(repr=False)
     fingerprint: str
     label: str
-    external: str | None = None  # digest of what it reads from outside the store
+    external: str | None = None  # digest of the files that it reads from outside the store
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 The launcher holds the lock, the plan and the publication; the ranks share the work directory. They communicate by small
 files there: the stage (ranks.json), the request to stop (stop), progress, log lines, and how it ended (outcome.json).
-Ranks that die are restarted, all together, and resume from what the stage has saved.
+If a rank dies, all ranks restart together and resume from the stage's saved work.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def execute(
     its work directory. A requested rerun (`pipeline.engine.rerun`) always runs.
 
     `offered` says that the plan has seen it on `remote`: if it then cannot be fetched, that is an error.
-    Raises FlowctlError for expected failures; what the stage has saved stays for the next call.
+    Raises FlowctlError for expected failures; the stage's saved work stays for the next call.
     """
     started, stop = time.monotonic(), StopSignal() if stop is None else stop
     work = store.work(node.name, node.fingerprint)
@@ -180,7 +180,7 @@ def _disk_error(error: OSError, node: Node, store: Store) -> DiskError | None:
     if error.errno in remedies and (ours or error.errno != errno.EACCES):  # EACCES elsewhere: the user's images
         return DiskError(
             f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
-            f"Saved work is kept. {remedies[error.errno]}; the next run resumes"
+            f"Saved work stays. {remedies[error.errno]}; the next run resumes"
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and ours:
         return DiskError(
@@ -199,7 +199,7 @@ def _memory_error(error: MemoryError | RuntimeError, node: Node) -> OutOfMemory 
     training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
     return OutOfMemory(
         f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
-        f"Saved work is kept. Lower compute.inference_batch{training}"
+        f"Saved work stays. Lower compute.inference_batch{training}"
     )
 
 
@@ -207,6 +207,6 @@ def failure(stage: str, error: BaseException) -> FlowctlError:
     """A stage's exception as an error for the user."""
     if isinstance(error, FlowctlError):
         return error
-    failed = StageFailed(f"Stage {stage} failed: {type(error).__name__}: {error}. Saved work is kept")
+    failed = StageFailed(f"Stage {stage} failed: {type(error).__name__}: {error}. Saved work stays")
     failed.__cause__ = error
     return failed

@@ -20,7 +20,7 @@ Action = Literal["reuse", "fetch", "resume", "run"]
 
 @dataclass(frozen=True)
 class Step:
-    """What a run does for one node, and why."""
+    """The action of a run for one node, and the reason."""
 
     node: Node
     action: Action
@@ -31,7 +31,7 @@ class Step:
 def plan(
     nodes: Mapping[str, Node], store: Store, force: Collection[str] = (), remote: Remote | None = None
 ) -> list[Step]:
-    """A step for each node, in the order of the DAG. What the store lacks is looked for on `remote`.
+    """A step for each node, in the order of the DAG. Artifacts missing from the store are looked up on `remote`.
 
     Raises RemoteError if the remote does not answer, DamageError that names the flaw of an artifact there, and
     NewerFormat for an artifact of a newer version.
@@ -41,7 +41,7 @@ def plan(
 
 
 def outline(steps: list[Step]) -> list[dict[str, Any]]:
-    """A plan as plain data, with the identity of what is read from outside the store."""
+    """A plan as plain data, with the identity of the sources outside the store."""
     return [
         {"stage": step.node.name, "action": step.action, "reason": step.reason, "fingerprint": step.node.fingerprint}
         | ({"source": source_of(step.node)} if step.node.external else {})
@@ -50,7 +50,7 @@ def outline(steps: list[Step]) -> list[dict[str, Any]]:
 
 
 def source_of(node: Node) -> dict[str, Any]:
-    """What a run records of a stage that reads from outside the store."""
+    """The record of a stage that reads from outside the store."""
     return {"settings": node.config.model_dump(mode="json"), "digest": node.external}
 
 

@@ -81,7 +81,7 @@ def is_requested(node: Node, store: Store) -> bool:
 
 
 def start(work: Path) -> None:
-    """Drop what was saved before the request; does nothing from the second call on. Call under the stage's lock."""
+    """Delete work saved before the request. A second call does nothing. Call under the stage's lock."""
     asked = _request(work)
     if asked is not None and not asked["begun"]:
         for path in list(work.iterdir()):

@@ -13,7 +13,7 @@ import traceback
 from datetime import timedelta
 from pathlib import Path
 
-if __name__ == "__main__":  # this directory is not on the path: `flowctl` makes our packages the ones that are found
+if __name__ == "__main__":  # this directory is not on the path: importing `flowctl` puts our packages first
     sys.path.insert(0, str(Path(__file__).parents[2]))
     import flowctl
 

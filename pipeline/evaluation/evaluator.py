@@ -32,8 +32,8 @@ class SamplerUnderTest:
         model: its role, such as "student".
         solver: its name.
         nfe: network calls requested; 0 where the solver chooses them or there are none.
-        facts: what the protocol states of this sampler.
-        make: sample numbers (n,) and labels (n,) to samples (n, C, H, W) and the network calls made.
+        facts: the protocol's fields of this sampler.
+        make: sample numbers (n,) and labels (n,) to samples (n, C, H, W) and their NFE.
         walk: the path of the same samples, of a model that has one.
     """
 

@@ -1,4 +1,4 @@
-"""What an evaluation computes after its scores: each figure is written at once, and a resumed run reads it back."""
+"""Figures that an evaluation computes after its scores: each is written at once, and a resumed run reads it back."""
 
 from __future__ import annotations
 

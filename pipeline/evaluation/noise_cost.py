@@ -1,4 +1,4 @@
-"""What the noise costs: the student from the teacher's noise of held-out images, against the same student from N(0, I).
+"""Cost of the noise: the student from the teacher's noise of held-out images, against the same student from N(0, I).
 
 Encoded noise carries its image, so these samples are no generator's. Their distance to the held-out images bounds the
 student's own error; the rest of the student's distance comes from N(0, I) not being the law of z (NFM, arXiv

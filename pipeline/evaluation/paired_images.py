@@ -25,7 +25,7 @@ class PairedImageMetrics:
     window: int = 0
 
     def update(self, images: Tensor, targets: Tensor) -> None:
-        """Take in samples and what they should be, (B, C, H, W) float32 in [-1, 1], both at grey levels."""
+        """Add samples and their targets, (B, C, H, W) float32 in [-1, 1], both at grey levels."""
         nearest = (2 / (self.levels - 1)) ** 2 / images[0].numel()  # mean squared error
         self.psnr += psnr(images, targets).clamp(max=10 * math.log10(4 / nearest)).tolist()
         self.ssim += ssim(images, targets).tolist()

@@ -23,7 +23,7 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 
-ENLARGED = "enlarged"  # small images made large without a network: the baseline of super-resolution
+ENLARGED = "enlarged"  # small images enlarged without a network: the baseline of super-resolution
 
 
 def samplers(
@@ -97,7 +97,7 @@ def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
 
 
 def trained(artifact: Artifact, average: str | None = None) -> dict[str, Any]:
-    """What a protocol says of a network's training."""
+    """A protocol's fields of a network's training."""
     training = artifact.config["training"]
     return {"images_seen": training["images"], "ema": average or f"half-life-{training['ema']}"}
 

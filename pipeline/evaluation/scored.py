@@ -31,7 +31,7 @@ class Scored:
     """A sampler, its scores, and its first samples.
 
     Attributes:
-        sampler: what was measured.
+        sampler: the sampler under test.
         scores: the Frechet distance first.
         path: the samples' file, grey levels (n, C, H, W) uint8; on the first rank's machine.
         levels: number of grey levels.

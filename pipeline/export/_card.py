@@ -1,4 +1,4 @@
-"""The model card: what the model is, how to load it, its scores and their protocol, its training and provenance."""
+"""The model card: the model, how to load it, its scores and their protocol, its training and provenance."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ def card(subject: Subject, facts: dict[str, Any], kind: str, folder: str, onnx: 
         "## Provenance",
         _provenance(subject),
         "## Licence",
-        "Not stated. Before you share this model, check what the licence of the training data permits, and state the "
-        "licence here.",
+        "Not stated. Before you share this model, check the licence of the training data, and state the licence here.",
     ]
     return "\n\n".join(sections) + "\n"
 

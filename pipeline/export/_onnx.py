@@ -22,7 +22,7 @@ INLINE = 2**31 - 2**24  # bytes; protobuf holds no file of 2 GiB, so larger weig
 
 
 class OnnxError(FlowctlError):
-    """The exported ONNX file does not compute what the network computes."""
+    """The exported ONNX file does not reproduce the network's output."""
 
 
 @dataclass(frozen=True)

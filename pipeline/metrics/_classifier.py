@@ -72,9 +72,9 @@ def build_classifier(channels: int, size: int, classes: int) -> Classifier:
         InputError: images smaller than 8x8, or fewer than two classes.
     """
     if size < _SMALLEST:
-        raise InputError(f"The classifier takes images of {_SMALLEST}x{_SMALLEST} or more", size, "Enlarge them.")
+        raise InputError(f"Images of the classifier must be {_SMALLEST}x{_SMALLEST} or larger", size, "Enlarge them.")
     if classes < 2:
-        raise InputError("The classifier's features need two classes or more", classes, _REMEDY)
+        raise InputError("The number of classes must be >= 2", classes, _REMEDY)
     return Classifier(channels, classes)
 
 
@@ -100,7 +100,7 @@ def train_classifier(
         InputError: no labels, or as for `build_classifier`.
     """
     if labels is None or held_out_labels is None:
-        raise InputError("The features of a classifier need labels", None, _REMEDY)
+        raise InputError("labels must be given for the features of a classifier", None, _REMEDY)
     labels, held_out_labels = torch.as_tensor(labels).long(), torch.as_tensor(held_out_labels).long()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

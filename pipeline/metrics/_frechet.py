@@ -14,7 +14,7 @@ class Moments:
     """Running mean and covariance of features in float64, whatever the batches.
 
     Sums of squared deviations are merged by the formula of Chan, Golub & LeVeque (1979), so nothing cancels where the
-    mean is large beside the spread.
+    mean is large compared with the spread.
 
     Args:
         dimension: features per sample, F.
@@ -44,11 +44,15 @@ class Moments:
         """
         f = features.detach().cpu().double().numpy() if isinstance(features, Tensor) else features.astype(np.float64)
         if f.ndim != 2 or f.shape[1] != len(self.mean):
-            raise InputError(f"Features have the shape (n, {len(self.mean)})", f.shape, "Use one extractor throughout.")
+            raise InputError(
+                f"Features must have shape (n, {len(self.mean)})", f.shape, "Use one extractor throughout."
+            )
         if not np.isfinite(f).all():
             bad = int((~np.isfinite(f)).any(1).sum())
             raise InputError(
-                "Features are finite", f"{bad} of {len(f)} samples", "Look at the images: did they diverge?"
+                "Features must be finite",
+                f"NaN or infinity in {bad} of {len(f)} samples",
+                "Check the images: did the sampler diverge?",
             )
         if len(f):
             mean = f.mean(0)
@@ -58,7 +62,9 @@ class Moments:
     def merge(self, other: Moments) -> Moments:
         """Take in what another one, of another rank perhaps, has seen, and return self."""
         if len(other.mean) != len(self.mean):
-            raise InputError(f"Features are {len(self.mean)}", len(other.mean), "Use one extractor throughout.")
+            raise InputError(
+                f"Merged moments must have {len(self.mean)} features", len(other.mean), "Use one extractor throughout."
+            )
         if other.count:
             self._scatter += other._scatter
             self._absorb(other.count, other.mean, np.empty((0, len(self.mean))))
@@ -72,7 +78,7 @@ class Moments:
             InputError: fewer than two samples.
         """
         if self.count < 2:
-            raise InputError("A covariance needs two samples or more", self.count, "Generate more.")
+            raise InputError("The number of samples of a covariance must be >= 2", self.count, "Generate more.")
         return self._symmetric() / (self.count - 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -112,7 +118,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         InputError: different dimensions, or fewer than two samples.
     """
     if len(a.mean) != len(b.mean):
-        raise InputError("Both sides have the same features", (len(a.mean), len(b.mean)), "Use one extractor for both.")
+        raise InputError(
+            "Both sides must have equally many features", (len(a.mean), len(b.mean)), "Use one extractor for both."
+        )
     s_a, s_b = a.covariance, b.covariance
     # Of the product only the lower triangle is sure to be there; `eigvalsh` looks at no other.
     cross = np.sqrt(np.linalg.eigvalsh(_product(s_a, s_b)).clip(min=0)).sum()
@@ -121,7 +129,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) -> float:
-    """Distance between two random halves of real features (n, F): the yardstick beside every distance of samples.
+    """Distance between two random halves of real features (n, F): the baseline for every distance of samples.
 
     It is biased up more than a comparison with the whole set, since each half has but n/2 samples; good samples, as
     many as the whole, can score lower.
@@ -129,8 +137,8 @@ def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) ->
     Args:
         features: (n, F).
         seed: of the halves.
-        splits: take the mean over so many. A few thousand samples of a few classes need ten: their floor goes up and
-            down with the share of each class in each half. Tens of thousands need one.
+        splits: number of random splits to average over. A few thousand samples of a few classes need ten: their floor
+            varies with the share of each class in each half. Tens of thousands need one.
     """
     f = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
     generator, half, distances = np.random.default_rng(seed), len(f) // 2, []

@@ -76,4 +76,6 @@ def _gaussian(size: int, device: torch.device) -> Tensor:
 def _check(images: Tensor, targets: Tensor) -> None:
     if images.shape != targets.shape or images.ndim != 4:
         shapes = (tuple(images.shape), tuple(targets.shape))
-        raise InputError("Images and targets are (B, C, H, W) of one shape", shapes, "Pair each image with its target.")
+        raise InputError(
+            "images and targets must have one shape (B, C, H, W)", shapes, "Pair each image with its target."
+        )

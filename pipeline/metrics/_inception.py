@@ -42,12 +42,12 @@ class Inception(nn.Module):
 
     @property
     def metric(self) -> str:
-        """What a Frechet distance in these features may be called."""
+        """The name of a Frechet distance in these features."""
         return "FID" if self.checksum == PUBLISHED else "FD-inception"
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a protocol must say of the extractor."""
+        """The protocol's fields of the extractor."""
         return {
             "weights": self.checksum,
             "layer": f"pool3, {FEATURES} features",
@@ -64,9 +64,9 @@ class Inception(nn.Module):
             InputError: another number of channels, or x holds NaN.
         """
         if x.shape[1] not in (1, 3):
-            raise InputError("Inception looks at images of one or three channels", x.shape[1], "Use another extractor.")
+            raise InputError("Images for Inception must have 1 or 3 channels", x.shape[1], "Use another extractor.")
         levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
-        # cuDNN's convolutions use TF32 unless told otherwise.
+        # cuDNN's convolutions use TF32 by default.
         with ieee(x.device, torch.backends.cudnn.conv, torch.backends.mkldnn.conv):
             return torch.cat([self.network(part) for part in levels.split(_INCEPTION_BATCH)])
 
@@ -83,7 +83,7 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
         path: the weights, .safetensors or else .pth, with the names and shapes of the published ones; None fetches
             those, 96 MB.
         checksum: "sha256:" and 64 digits of the file at `path`, if it is another than the published one.
-        cache_dir: where a fetched file is kept; by default the user's cache.
+        cache_dir: directory of downloaded files; by default the user's cache.
 
     Raises:
         InputError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is
@@ -94,11 +94,11 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
     path = Path(path)
     expected = checksum or PUBLISHED
     if not path.is_file():
-        raise InputError("Inception's weights are a file", str(path), f"Check the path, or fetch it from {URL}.")
+        raise InputError("Inception's weights must be a file", str(path), f"Check the path, or download it from {URL}.")
     checksum = f"sha256:{sha256_file(path)}"
     if checksum != expected:
         remedy = f"It is truncated or another file: fetch it again from {URL}, or state its own checksum."
-        raise InputError(f"{path} has the checksum {expected}", checksum, remedy)
+        raise InputError(f"{path} must have the checksum {expected}", checksum, remedy)
     extractor = Inception()
     _load(extractor.network, path)
     extractor.digest.copy_(torch.tensor(list(bytes.fromhex(checksum.removeprefix("sha256:")))))
@@ -115,7 +115,7 @@ def _load(network: nn.Module, path: Path) -> None:
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in given.items()}
     if shapes != own:
         name = min((name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name)), key=str)
-        rule = f"{path} has the tensors of Inception v3 as published: {name} {own.get(name, 'is none of them')}"
+        rule = f"{path} must have the tensors of the published Inception v3: {name} {own.get(name, 'is none of them')}"
         raise InputError(rule, shapes.get(name, "nothing of this name"), remedy)
     network.load_state_dict(given, strict=False)
 

@@ -32,7 +32,7 @@ class Confidence:
     p(y) is the mean over the split. The literature's scores are of 50,000 images in 10 splits, with the logits of
     `Inception.logits`; those of any other classifier compare with nothing but each other.
 
-    Image number i belongs to the same split whoever brings it and in whichever batch. Each split keeps n, sum p(y | x)
+    The number of an image alone decides its split, whatever the rank and batch. Each split keeps n, sum p(y | x)
     and sum p log p, in float64: exp of (sum p log p)/n less the sum over y of q log q with q = (sum p)/n is its score.
 
     Args:
@@ -48,7 +48,7 @@ class Confidence:
     def __init__(self, count: int, splits: int = 10, seed: int = 0) -> None:
         if not 1 <= splits <= count:
             raise InputError(
-                "An Inception Score needs one split or more, and an image in each",
+                "splits must be >= 1, with at least one image in each",
                 (count, splits),
                 "Generate more images or use fewer splits.",
             )
@@ -69,7 +69,7 @@ class Confidence:
         """
         logits = logits.detach().cpu().double()
         if not torch.isfinite(logits).all():
-            raise InputError("Logits are finite", "NaN or infinity", "Look at the images: did they diverge?")
+            raise InputError("Logits must be finite", "NaN or infinity", "Check the images: did the sampler diverge?")
         p, split = logits.softmax(dim=1), self._split[rows.cpu()]
         if self._classes is None:
             self._classes = torch.zeros(self.splits, logits.shape[1], dtype=torch.float64)
@@ -90,7 +90,7 @@ class Confidence:
     def score(self) -> InceptionScore:
         """Raises InputError where images are missing."""
         if self._classes is None or self.count != len(self._split):
-            raise InputError(f"This Inception Score is of {len(self._split)} images", self.count, "Give all of them.")
+            raise InputError(f"The number of images must be {len(self._split)}", self.count, "Add every image once.")
         marginal = self._classes / self._images[:, None]
         scores = (self._certainty / self._images - torch.special.xlogy(marginal, marginal).sum(1)).exp()
         return InceptionScore(float(scores.mean()), float(scores.std(correction=0)), self.splits)

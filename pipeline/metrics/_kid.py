@@ -74,12 +74,12 @@ def check_sides(real: Tensor, generated: Tensor, least: int) -> None:
     """Both are finite features (n, F) of one extractor, at least `least`."""
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
         got = (tuple(real.shape), tuple(generated.shape))
-        raise InputError("Both sides have the same features, (n, F) and (m, F)", got, "Use one extractor for both.")
+        raise InputError("Features must have shapes (n, F) and (m, F)", got, "Use one extractor for both.")
     if min(len(real), len(generated)) < least:
-        counts = (len(real), len(generated))
-        raise InputError(f"Each side has {least} features or more", counts, "Generate more.")
+        got = (len(real), len(generated))
+        raise InputError(f"Each side must have >= {least} samples", got, "Generate more.")
     if not (torch.isfinite(real).all() and torch.isfinite(generated).all()):
-        raise InputError("Features are finite", "NaN or infinity", "Look at the images: did they diverge?")
+        raise InputError("Features must be finite", "NaN or infinity", "Check the images: did the sampler diverge?")
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def manifold(real: Tensor, generated: Tensor, neighbours: tuple[int, int] = (3, 
     """
     few, many = neighbours
     if min(neighbours) < 1:
-        raise InputError("Balls reach to the first neighbour or beyond", neighbours, "Use 1 or more.")
+        raise InputError("neighbours must be >= 1", neighbours, "Use a positive number.")
     check_sides(real, generated, max(neighbours) + 1)
     # Distances do not change, but without a common offset fewer of their digits cancel.
     centre = real.double().mean(0)

@@ -50,7 +50,9 @@ def sliced_w2(a: Tensor, b: Tensor, projections: int = 256, seed: int = 0) -> fl
     """
     a, b = _flat(a), _flat(b)
     if a.shape[1] != b.shape[1]:
-        raise InputError("Both sets hold samples of one size", (a.shape[1], b.shape[1]), "Compare like with like.")
+        raise InputError(
+            "Both sets must have samples of the same size", (a.shape[1], b.shape[1]), "Compare samples of one shape."
+        )
     weights, of_a, of_b = _common_refinement(len(a), len(b))
     total = 0.0
     for directions in _directions(a.shape[1], projections, seed):
@@ -86,5 +88,5 @@ def _common_refinement(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _flat(samples: Tensor) -> Tensor:
     if len(samples) < 2:
-        raise InputError("A distance between distributions needs two samples or more", len(samples), "Give more.")
+        raise InputError("The number of samples must be >= 2", len(samples), "Pass more samples.")
     return samples.detach().flatten(1).float()

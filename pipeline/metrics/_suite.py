@@ -30,7 +30,7 @@ class MetricValue:
         metric: its name.
         value: itself.
         error: its standard error, where it has one.
-        facts: what a protocol must say of it.
+        facts: its fields in the protocol.
         value_held_out, error_held_out: the same to the held-out images, of a metric that is a distance.
     """
 
@@ -70,7 +70,7 @@ class MetricSuite:
 
     Args:
         names: any of "kid", "precision-recall", "inception-score", "sliced-wasserstein".
-        metric: what a Frechet distance in these features is called: "FID", or "FD-" and a name that the others bear.
+        metric: the name of a Frechet distance in these features: "FID", or "FD-" and a name that the others bear.
         real: (n, F) features of real images.
         samples: images that will be generated.
         logits: (b, F) features to (b, classes) logits; None for an extractor that has no classes.
@@ -95,7 +95,7 @@ class MetricSuite:
     ) -> None:
         if "inception-score" in names and logits is None:
             raise InputError(
-                "inception-score needs an extractor that knows classes",
+                "The extractor of inception-score must predict classes",
                 metric,
                 "Leave it out of evaluation.metrics, or set reference.extractor to inception or classifier",
             )
@@ -104,8 +104,8 @@ class MetricSuite:
         self._suffix = "inception" if self._standard else metric.removeprefix("FD-")
         self.logits, self.seed, self.device = logits, seed, torch.device(device)
         order = np.random.default_rng(seed).permutation(samples)
-        self._kept = torch.zeros(samples, dtype=torch.bool)
-        self._kept[torch.from_numpy(order[:FEATURE_ROWS])] = True
+        self._drawn = torch.zeros(samples, dtype=torch.bool)
+        self._drawn[torch.from_numpy(order[:FEATURE_ROWS])] = True
 
     def collect(self) -> FeatureBuffer:
         """An empty collection, for one way of sampling."""
@@ -116,7 +116,7 @@ class MetricSuite:
 
     def update(self, collected: FeatureBuffer, rows: Tensor, features: Tensor) -> None:
         """Take in images number `rows` (b,) by their features (b, F)."""
-        keep = self._kept[rows]
+        keep = self._drawn[rows]
         if self._keeps:
             collected.rows.append(rows[keep])
             collected.features.append(features[keep].detach().float().cpu())
@@ -169,9 +169,9 @@ class MetricSuite:
         if not self._keeps:
             return None
         rows = torch.cat(collected.rows)
-        if len(rows) != int(self._kept.sum()):
+        if len(rows) != int(self._drawn.sum()):
             raise InputError(
-                f"These metrics are of {int(self._kept.sum())} generated images", len(rows), "Give all of them."
+                f"The number of generated images must be {int(self._drawn.sum())}", len(rows), "Add every image once."
             )
         return torch.cat(collected.features)[rows.argsort()]
 

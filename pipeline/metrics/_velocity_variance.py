@@ -1,4 +1,4 @@
-"""What a coupling leaves to be learnt, measured on its pairs alone: no network, no training.
+"""The velocity variance that a coupling leaves, measured on its pairs alone: no network, no training.
 
 Flow matching regresses v = z - x on x_t = (1 - t) x + t z. Its loss is never below E Var(v | x_t, t), and paths of the
 perfect network are straight where that is 0 (Liu et al. 2023, arXiv 2209.03003).
@@ -28,40 +28,42 @@ def velocity_variance(
 
     The mean of v over the k nearest other points of x_t stands for E[v | x_t]. Two corrections:
 
-    - Such a mean has a variance of its own, so the squared residual is Var(v | x_t) (1 + 1/k); it is multiplied by
+    - The mean itself has a variance, so the squared residual is Var(v | x_t) (1 + 1/k); it is multiplied by
       k / (k + 1).
     - Neighbours lie at a distance, over which E[v | x_t] changes, and that counts as variance. In many dimensions
       they are hardly nearer than any other point. But Var(v | x_t) = Var(v - A x_t | x_t) for any fixed A, so the
       part that is linear in x_t is taken away first, which for Gaussians is all of it: along each principal axis of x
       by least squares.
 
-    What is left of the second is the curved part of E[v | x_t] across a neighbourhood, so the estimate is too large
+    The rest of the second is the curved part of E[v | x_t] across a neighbourhood, so the estimate is too large
     rather than too small, less so with more pairs. Compare couplings at equal numbers of pairs, more of them than
     there are dimensions. 0 at all times is a coupling that a single network call can follow.
 
-    Cost: a decomposition of D^3, and 2 n^2 D flops for each time; 64 MiB beside a few copies of the pairs.
+    Cost: a decomposition of D^3, and 2 n^2 D flops for each time; 64 MiB and a few copies of the pairs.
 
     Args:
         x, z: pairs of images and noise, (n, ...) of equal shape.
         times: in [0, 1]; 0 is data.
         neighbours: k.
-        labels: (n,); if given, E Var(v | x_t, t, label), which is what a network that is told the class faces.
+        labels: (n,); if given, E Var(v | x_t, t, label), the variance that a class-conditional network faces.
 
     Raises:
         InputError: shapes that differ, a time outside [0, 1], or not more pairs, in some class, than neighbours.
     """
     if x.shape != z.shape or x.ndim < 2 or (labels is not None and labels.shape != x.shape[:1]):
         shapes = (tuple(x.shape), tuple(z.shape), None if labels is None else tuple(labels.shape))
-        raise InputError("Pairs are images and noise of one shape, and a label for each", shapes, "Give them as pairs.")
+        raise InputError(
+            "x and z must have one shape, and labels must be (n,)", shapes, "Pass one noise and label per image."
+        )
     outside = [t for t in times if not 0 <= t <= 1]
     if outside:
-        raise InputError("Times lie in [0, 1]", outside[0], "t = 0 is data, t = 1 is noise.")
+        raise InputError("Times must lie in [0, 1]", outside[0], "Use 0 for data and 1 for noise.")
     every = torch.zeros(len(x), dtype=torch.long) if labels is None else labels.cpu()
     groups = [(every == label).nonzero().squeeze(1) for label in every.unique()]
     least = min((len(group) for group in groups), default=0)
     if not 1 <= neighbours < least:
         raise InputError(
-            f"Neighbours are 1 or more, of more pairs than that in each class ({least} here)",
+            f"neighbours must be >= 1 and below the smallest number of pairs in a class, {least}",
             neighbours,
             "Give more pairs or ask for fewer neighbours.",
         )

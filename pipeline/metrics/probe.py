@@ -1,4 +1,4 @@
-"""A small classifier that asks what a coupling's noise gives away: seconds on a CPU, the same figures for one seed."""
+"""A small classifier that measures the information in a coupling's noise: seconds on a CPU, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ProbeAccuracy:
 
 
 def two_sample_accuracy(z: Tensor, labels: Tensor | None = None, seed: int = 0) -> ProbeAccuracy:
-    """How well a classifier tells z from N(0, I), given the class: 0.5 where they have one law.
+    """Accuracy of a classifier of z against N(0, I), given the class: 0.5 where both have the same law.
 
     A classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv 1610.06545). No classifier exceeds
     (1 + TV) / 2 (their sec. 3), so the total variation between both laws is at least 2 accuracy - 1. It sees
@@ -62,21 +62,21 @@ def two_sample_accuracy(z: Tensor, labels: Tensor | None = None, seed: int = 0) 
     def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor]:
         rows = rows[torch.randint(len(rows), (_BATCH // 2,), generator=generator)]
         inputs = torch.cat([z[rows], torch.randn(z[rows].shape, generator=generator)])
-        told = None if classes is None else classes[rows].repeat(2, 1)
-        return inputs, told, torch.arange(_BATCH) // (_BATCH // 2)
+        conditions = None if classes is None else classes[rows].repeat(2, 1)
+        return inputs, conditions, torch.arange(_BATCH) // (_BATCH // 2)
 
     generator = torch.Generator().manual_seed(seed + 1)
     right = 0
     for number, (train, test) in enumerate((halves, halves[::-1])):
         network = _trained(z.shape[1], classes, 2, lambda g, train=train: batch(train, g), seed + number, _steps(train))
-        told = None if classes is None else classes[test]
+        conditions = None if classes is None else classes[test]
         for target, inputs in enumerate((z[test], torch.randn(z[test].shape, generator=generator))):
-            right += int((_logits(network, inputs, told).argmax(1) == target).sum())
+            right += int((_logits(network, inputs, conditions).argmax(1) == target).sum())
     return _accuracy(right, 2 * len(z), 0.5)
 
 
 def class_leak(z: Tensor, labels: Tensor, seed: int = 0) -> ProbeAccuracy:
-    """How well a classifier tells an image's class from its noise alone; chance is the share of the largest class.
+    """Accuracy of a classifier of an image's class from its noise alone; chance is the share of the largest class.
 
     Samples start from noise that is independent of the class. A coupling whose noise gives the class away trains the
     student on other noise of each class than it is sampled from.
@@ -154,8 +154,8 @@ def _trained(
         optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
         for _ in range(steps):
-            inputs, told, targets = batch(generator)
-            loss = F.cross_entropy(network(inputs, told), targets)
+            inputs, conditions, targets = batch(generator)
+            loss = F.cross_entropy(network(inputs, conditions), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -171,7 +171,7 @@ def _logits(network: _Probe, inputs: Tensor, classes: Tensor | None) -> Tensor:
 def _chosen(z: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:
     """At most `PROBE_SAMPLES` of z, (n, D) float32 on the CPU, their labels, and the rows of two random halves."""
     if len(z) < FEWEST_SAMPLES:
-        raise InputError(f"A probe needs {FEWEST_SAMPLES} samples or more", len(z), "Give more images.")
+        raise InputError(f"The number of samples must be >= {FEWEST_SAMPLES}", len(z), "Pass more images.")
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(z))[:PROBE_SAMPLES])
     z = z.detach().cpu().flatten(1)[order].float()
     labels = None if labels is None else labels.cpu()[order].long()

@@ -1,1 +1,1 @@
-"""What each stage leaves on disk, and the one place that reads it back."""
+"""The files that each stage writes, and the one place that reads them back."""

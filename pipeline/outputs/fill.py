@@ -22,7 +22,7 @@ def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor
     `make` takes flat indices (n,) and gives the bank's arrays of those rows.
     """
     if ranks.first() and len(writer.missing()) < len(writer.shards):
-        for index in reopen(writer.path):  # of what an earlier run has left, only what is as it was written counts
+        for index in reopen(writer.path):  # only intact shards of an earlier run count
             log.warning("%s: shard %d is damaged and is written again", job.stage, index)
     missing = ranks.agreed(writer.missing())  # as one rank saw it, before any began
     types = dict.fromkeys(("z", "x"), getattr(torch, writer.facts.dtype))

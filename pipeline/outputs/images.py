@@ -47,7 +47,7 @@ def decoder(data: Artifact, device: torch.device | str) -> Callable[[Tensor], Te
 
 
 def autoencoder_of(data: Artifact) -> dict[str, str]:
-    """What a protocol says of how samples were decoded; nothing where they were not."""
+    """A protocol's fields of the decoding of samples; empty where samples are not decoded."""
     if not data.path(AUTOENCODER).is_dir():
         return {}
     return {"autoencoder": data.digest(f"{AUTOENCODER}/{FILES[1]}")[:12]}

@@ -12,7 +12,7 @@ POTENTIALS = "potentials.safetensors"
 
 
 def load_potentials(artifact: Artifact) -> Potentials:
-    """What the stage wrote. Raises DamageError where it cannot be read."""
+    """The stage's output. Raises DamageError where it cannot be read."""
     try:
         return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
     except Exception as error:

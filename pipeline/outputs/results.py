@@ -1,4 +1,4 @@
-"""What each stage reports: the validated `metrics` of its artifact. Light to import, for planning reads it too."""
+"""The result of each stage: the validated `metrics` of its artifact. Light to import, since planning reads it too."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class DataResult(Result):
     classes: tuple[str, ...] | None
     pixels: tuple[int, int] | None = Field(None, description="channels and size of the images, where there are latents")
     left_out: tuple[LeftOut, ...] = Field((), description="files of the source that are not among the images")
-    notes: tuple[str, ...] = Field((), description="what was assumed of the source")
+    notes: tuple[str, ...] = Field((), description="assumptions about the source")
 
 
 class ReferenceResult(Result):
-    metric: str = Field(description="what a Frechet distance in these features may be called")
-    facts: dict[str, str] = Field(description="what a protocol must say of the extractor")
+    metric: str = Field(description="name of a Frechet distance in these features")
+    facts: dict[str, str] = Field(description="the protocol's fields of the extractor")
     extractor: str = Field(description="name and digest of the network that gives the features")
     features: int
     accuracy: float | None = Field(description="of the extractor on held-out images")
@@ -108,9 +108,9 @@ class StudentResult(Trained):
 
 
 class ReflowResult(StudentResult):
-    straightness: float = Field(description="of its own paths, on the first noises of its pairs; 0 is straight")
+    straightness: float = Field(description="of this student's paths, on the first noises of its pairs; 0 is straight")
     straightness_before: float = Field(description="of the student that generated the pairs, on the same noises")
-    warnings: tuple[str, ...] = Field(description="what is worse after this round")
+    warnings: tuple[str, ...] = Field(description="figures that are worse after this round")
 
 
 class PairsResult(Result):

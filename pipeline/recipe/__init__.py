@@ -1,1 +1,1 @@
-"""What is asked for: the recipe, its sections, how it is read, and the fingerprint of each stage."""
+"""The recipe, its sections, its parser, and the fingerprint of each stage."""

@@ -13,11 +13,11 @@ from pipeline.recipe.fields import Section, kinds, names_at, sections_at
 _SHOWN = 60  # characters of a value
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, vocabulary: Iterable[str]) -> str:
     """'Did you mean …?' for an unknown word; the list of known words where none is close."""
-    known = sorted(set(known))
-    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"Did you mean {match[0]!r}?" if match else "Known: " + ", ".join(known)
+    words = sorted(set(vocabulary))
+    match = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"Did you mean {match[0]!r}?" if match else "Known: " + ", ".join(words)
 
 
 def faults(errors: Iterable[Any]) -> list[str]:

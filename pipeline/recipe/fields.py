@@ -1,4 +1,4 @@
-"""The fields of a recipe, found by their path: which types and which sections may stand at a place."""
+"""The fields of a recipe, looked up by their path: the types and sections allowed there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def alternatives(annotation: Any) -> Iterator[Any]:
 
 
 def items(annotation: Any) -> list[Any]:
-    """The types of a tuple's items; empty for what is not a tuple."""
+    """The types of a tuple's items; empty for other types."""
     return [part for part in get_args(annotation) if part is not ...] if get_origin(annotation) is tuple else []
 
 
@@ -37,10 +37,10 @@ def is_section(annotation: Any) -> bool:
 
 def sections(annotation: Any) -> list[Section]:
     """The sections that an annotation allows, also as items of a tuple."""
-    found = []
+    places = []
     for one in alternatives(annotation):
-        found += [one] if is_section(one) else [model for item in items(one) for model in sections(item)]
-    return found
+        places += [one] if is_section(one) else [model for item in items(one) for model in sections(item)]
+    return places
 
 
 def kinds(section: Section) -> tuple[str, ...]:
@@ -57,14 +57,14 @@ def of_kind(candidates: Iterable[Section], kind: object) -> list[Section]:
 
 def types_at(path: Iterable[str], tree: Mapping[str, Any]) -> list[Any]:
     """The types that the field at `path` may have in a recipe. The kinds of sections are those given in `tree`."""
-    found: list[Any] = [Recipe]
+    places: list[Any] = [Recipe]
     branch: Any = tree
     for key in path:
         given = branch.get("kind") if isinstance(branch, Mapping) else None
-        models = of_kind((one for one in found if is_section(one)), given)
-        found = [one for model in models if key in model.model_fields for one in types_of(model, key)]
+        models = of_kind((one for one in places if is_section(one)), given)
+        places = [one for model in models if key in model.model_fields for one in types_of(model, key)]
         branch = branch.get(key) if isinstance(branch, Mapping) else None
-    return found
+    return places
 
 
 def types_of(section: Section, key: str) -> Iterator[Any]:

@@ -1,11 +1,11 @@
 """Fingerprints: the identity of a result, from what can change it and nothing else.
 
 SHA-256 over (scheme, stage, stage version, meaningful config, input fingerprints), each value with its type, so that
-the number 1, the text "1" and the truth value True never collide. Two annotations on a config field say what it means
+the number 1, the text "1" and the truth value True never collide. Two annotations on a config field state its role
 here:
 
     Annotated[str, NotFingerprinted]        cannot change the result (device, workers, ...): left out
-    Annotated[int, AddedLater(3)]          came later; at the value 3 the stage does what it did before: left out there
+    Annotated[int, AddedLater(3)]          added later; at the value 3 the stage behaves as before: left out there
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def fingerprint(
     """Hex SHA-256 that names the result of `stage`.
 
     `inputs` maps each role to the fingerprint of the artifact that plays it; `external` is the content identity of
-    what is read from outside the store.
+    the sources outside the store.
     """
     tree = {
         "scheme": SCHEME,

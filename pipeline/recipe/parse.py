@@ -25,7 +25,7 @@ _TAGS = {_YAML + name for name in ("str", "int", "float", "bool", "null", "map",
 
 
 def parse_recipe(text: bytes, source: str) -> Any:
-    """The plain tree of a recipe file. Raises RecipeError for what is not plain YAML."""
+    """The plain tree of a recipe file. Raises RecipeError for anything but plain YAML."""
     return _parse(text, [Recipe], source)
 
 

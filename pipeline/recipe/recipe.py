@@ -23,7 +23,7 @@ class Recipe(Config):
 
     name: Name = Field(description="of the run and its artifacts")
     description: str = Field("", description="one line for lists")
-    seed: int = Field(0, ge=0, lt=2**32, description="of all stages without their own; data and reference have theirs")
+    seed: int = Field(0, ge=0, lt=2**32, description="of all stages without a seed field; data and reference have one")
     data: configs.Data
     source: configs.Data | None = Field(None, description="a second image set, in the place of noise")
     reference: configs.Reference = configs.Reference()
@@ -81,7 +81,7 @@ class Recipe(Config):
         every = [*(this.pairs for this in self.reflow), *([self.pairs] if self.pairs else [])]
         if any(pairs.forward or pairs.intervals != 1 for pairs in every):
             raise ValueError(
-                "pairs.intervals and pairs.forward follow from what is trained on the pairs: leave them out"
+                "pairs.intervals and pairs.forward follow from the students trained on the pairs: leave them out"
             )
         for stage, section in self._trained().items():
             if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
@@ -123,11 +123,11 @@ class Recipe(Config):
         for sweeps, sections in asked:
             for average in {sweep.ema for sweep in sweeps} - {None}:
                 for section in sections:
-                    known = [kept.name for kept in section.training.averages]
-                    if average not in known:
+                    names = [ema.name for ema in section.training.averages]
+                    if average not in names:
                         raise ValueError(
                             f"evaluation asks for the average {average!r}, and the training has "
-                            f"{', '.join(known) or 'none by name'}: name it in training.averages"
+                            f"{', '.join(names) or 'none by name'}: name it in training.averages"
                         )
         return self
 
@@ -227,5 +227,5 @@ class Recipe(Config):
 
 
 def _pairs(pairs: configs.Pairs, **follows: int) -> configs.Pairs:
-    """The pairs' settings with those that follow from what is trained on them."""
+    """The pairs' settings with those that follow from the students trained on them."""
     return pairs.model_copy(update=follows)

@@ -15,7 +15,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     """The recipe reduced: one optimizer step of each network on a few images, one draw, the fewest calls.
 
     Architectures, couplings, solvers and all stages stay as they are. With `whole_batches` batches do too, of training
-    and of sampling, so that what they need is found to be there: on a GPU, where it is scarce and a batch is fast.
+    and of sampling, to check that their memory suffices: on a GPU, where it is scarce and a batch is fast.
     """
     samples = recipe.compute.inference_batch if whole_batches else SAMPLES
     trained = [
@@ -57,7 +57,7 @@ def _few(pairs: Any, count: int, steps: int = 1) -> Any:
 
 
 def _one_step(section: Any, batch: int | None) -> Any:
-    """The section with one optimizer step of `batch` images; None for its own batch, in its own parts."""
+    """The section with one optimizer step of `batch` images; with None its batch and parts stay."""
     training: Training = section.training
     size = {"batch": batch, "accumulate": 1} if batch else {}
     return section.model_copy(

@@ -1,1 +1,1 @@
-"""What a running stage sees: its job, the device, seeds, noise and the ranks beside it."""
+"""The environment of a running stage: its job, the device, seeds, noise and the other ranks."""

@@ -41,8 +41,8 @@ def prepare(compute: Compute) -> torch.device:
 def same_bits(device: torch.device) -> Iterator[None]:
     """Gradients inside come out the same each time, or torch raises for an operation that cannot do so.
 
-    On a GPU attention goes backward by atomic additions, in whatever order, unless what is not deterministic is an
-    error: the warnings that `prepare` asks for do not suffice.
+    On a GPU the backward pass of attention adds atomically, in any order, unless nondeterminism is an error: the
+    warnings that `prepare` asks for do not suffice.
     """
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cuda")
     try:

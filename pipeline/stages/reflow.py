@@ -44,7 +44,7 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
     paths that do not cross cross less. Forward pairs: Kim et al. 2024 (arXiv 2410.07815).
 
     Leaves: the network with its averages, history.jsonl. The result has the straightness before and after, on the same
-    noises, and a warning if the round made it worse.
+    noises, and a warning if the paths are less straight than before.
     """
     device = prepare(job.compute)
     config = job.config
@@ -94,11 +94,11 @@ def measured(network: nn.Module, z: Tensor, labels: Tensor | None, device: torch
 
 
 def worsened(stage: str, before: float, after: float) -> tuple[str, ...]:
-    """A warning if the round made the paths less straight; it is logged too."""
+    """A warning if the paths are less straight after the round; it is logged too."""
     if after <= before:
         return ()
     warning = (
-        f"{stage} made the paths less straight: straightness {before:.4g} became {after:.4g} (0 is "
+        f"the paths are less straight after {stage}: straightness {before:.4g} became {after:.4g} (0 is "
         "straight). Train it for longer, on more pairs, or leave it out"
     )
     log.warning("%s", warning)

@@ -67,8 +67,8 @@ def _variance(x: Tensor, z: Tensor, labels: Tensor | None, path: GaussianPath) -
         return None
     within = labels is not None and int(labels.unique(return_counts=True)[1].min()) > dimensions
     moments = [straight_time(path, t) for t in path.times(torch.tensor(TIMES, dtype=torch.float64)).tolist()]
-    found = velocity_variance(x, z, [moment for moment, _ in moments], labels=labels if within else None)
-    values = tuple(scale * value for value, (_, scale) in zip(found, moments, strict=True))
+    variances = velocity_variance(x, z, [moment for moment, _ in moments], labels=labels if within else None)
+    values = tuple(scale * value for value, (_, scale) in zip(variances, moments, strict=True))
     return VelocityVariance(
         mean=sum(values) / len(values), times=TIMES, values=values, pairs=len(x), within_classes=within
     )

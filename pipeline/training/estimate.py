@@ -1,4 +1,4 @@
-"""What a stage needs, before it runs: parameters, optimizer steps, memory of the device, disk.
+"""Requirements of a stage, before it runs: parameters, optimizer steps, memory of the device, disk.
 
 Networks are built of torch's fake tensors, which have shapes and no memory, and one forward pass of them says which
 tensors autograd would keep: the estimate follows the architecture and not a rule of thumb.
@@ -34,7 +34,7 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """Figures of one stage; None where they do not apply or cannot be known yet."""
+    """Figures of one stage; None where they do not apply or are not yet computable."""
 
     parameters: int | None = None
     steps: int | None = None

@@ -37,10 +37,8 @@ class BatchReader:
         self, bank: Bank, batch: int, seed: int, rank: int = 0, world: int = 1, buffer_bytes: int = 2**30
     ) -> None:
         if batch < 1 or not 0 <= rank < world:
-            found = f"batch {batch}, rank {rank}, world {world}"
-            raise InputError(
-                "A batch must hold 1 pair or more, and the rank must lie in 0 to world - 1", found, "Correct it."
-            )
+            values = f"batch {batch}, rank {rank}, world {world}"
+            raise InputError("batch must be >= 1 and rank must be in [0, world)", values, "Correct the arguments.")
         self.bank, self.batch, self.seed = bank, batch, seed
         self._share = Share(bank.facts.pairs, rank, world)
         row_bytes = sum(bank.row_bytes.values())
@@ -48,10 +46,10 @@ class BatchReader:
         # Two windows: one is used while the next is read.
         self._chunks = buffer_bytes // (2 * bank.chunk * row_bytes)
         if not self.resident and not self._chunks:
-            rule = f"a buffer holds two chunks of this bank, {2 * bank.chunk * row_bytes} bytes"
-            raise InputError(rule, buffer_bytes, "Give buffer_bytes more.")
-        self._limit = buffer_bytes + 2 * BLOCK_BYTES  # the caller may still hold what the window before gave last
-        self._spare: list[Blocks] = []  # kept from one epoch to the next
+            rule = f"buffer_bytes must hold two chunks of this bank, >= {2 * bank.chunk * row_bytes}"
+            raise InputError(rule, buffer_bytes, "Increase buffer_bytes.")
+        self._limit = buffer_bytes + 2 * BLOCK_BYTES  # the caller may still hold the last batch of the window before
+        self._spare: list[Blocks] = []  # reused in the next epoch
 
     def __len__(self) -> int:
         """Batches of an epoch, the same number for each rank."""
@@ -60,8 +58,8 @@ class BatchReader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Arrays]:
         """The batches of an epoch from number `start` on: flat indices "index" (B,) and the bank's arrays (B, ...).
 
-        The last one may be shorter. What comes before `start` is not read. Raises DamageError for what is not as it
-        was written.
+        The last one may be shorter. Batches before `start` are not read. Raises DamageError for damaged
+        bytes.
         """
         if start >= len(self):
             return

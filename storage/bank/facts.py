@@ -1,4 +1,4 @@
-"""What a bank says of itself, and where its files lie."""
+"""A bank's description of itself, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ class BankFacts(_Model):
     )
     shard: int = Field(gt=0, description="flat indices in one file")
     seed: int = Field(ge=0, lt=2**64, description="of the noise added to images, or of z")
-    noise_std: float | None = Field(None, ge=0, description="eta: what was added to the images before encoding")
-    sigma_f: float | None = Field(None, gt=0, description="what the teacher's output was divided by")
+    noise_std: float | None = Field(
+        None, ge=0, description="eta: standard deviation of the noise added to images before encoding"
+    )
+    sigma_f: float | None = Field(None, gt=0, description="divisor of the teacher's output")
     producer: str = Field(min_length=1, description="fingerprint of the teacher or student")
     solver: str | None = Field(None, description="how x was computed from z: solver, grid, steps, guidance")
     flips: bool = Field(False, description="mirrored images are among the draws")
@@ -53,7 +55,9 @@ class BankFacts(_Model):
     @model_validator(mode="after")
     def _rounding_rounds(self) -> BankFacts:
         if self.mantissa_bits is not None and self.mantissa_bits >= MANTISSA[self.dtype]:
-            raise ValueError(f"{self.dtype} has {MANTISSA[self.dtype]} mantissa bits: keep fewer, or leave it out")
+            raise ValueError(
+                f"mantissa_bits must be below the {MANTISSA[self.dtype]} of {self.dtype}: set fewer, or leave it out"
+            )
         return self
 
     @property
@@ -102,7 +106,7 @@ class Identity(_Model):
     checksum: str | None = None  # of all else in the file; banks were once written without
 
     def content(self, checked: bool = True, **options: bool) -> dict[str, Any]:
-        """What is written, dumped with pydantic's `options`: with its checksum, or as banks of before have it."""
+        """The file's content, dumped with pydantic's `options`: with its checksum, or without, as in older banks."""
         plain = self.model_dump(mode="json", exclude={"checksum"}, **options)
         return with_checksum(plain) if checked else plain
 

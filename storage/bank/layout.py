@@ -81,7 +81,7 @@ def _create_array(
         chunks=(chunk, *shape[1:]),
         compressors=[blosc, Crc32cCodec()] if compressed else [Crc32cCodec()],
         filters=None,
-        # What a lost shard reads as in other readers, which can be no value of a bank.
+        # Other readers see this value in a lost shard; no bank contains it.
         fill_value=float("nan") if np.dtype(dtype).kind == "f" else -1,
         # One file to a shard, in one directory to an array: a single fsync makes a new name durable.
         chunk_key_encoding={"name": "default", "separator": "."},
@@ -91,7 +91,7 @@ def _create_array(
 
 @dataclass(frozen=True)
 class Layout:
-    """What a zarr.json says, and the codecs that follow from it.
+    """The content of a zarr.json, and its codecs.
 
     `row` is the shape of one row; a file holds `shard` rows in chunks of `chunk`. An array that is not `indexed` has no
     shards in Zarr's sense: its file is one chunk.
@@ -166,7 +166,7 @@ class Layout:
 
     @property
     def scatters(self) -> bool:
-        """Whether a chunk has few and large rows, that each may be read to a place of its own."""
+        """Whether a chunk has few and large rows, so that each row is read straight into its destination."""
         return bool(self.row) and self.chunk <= _SCATTERED
 
     def read_rows(self, file: int, offset: int, first: int, rows: list[memoryview]) -> None:

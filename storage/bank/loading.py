@@ -22,8 +22,8 @@ BLOCK_BYTES = 2**25  # allocated at once, for several batches: large pages come 
 class Loading:
     """The rows of `window` in their order of use from number `first` on, in parts that end where batches do.
 
-    The first part has `needed` rows, which complete a batch; the others have `batch`, the last one what there is.
-    `missing` is what the last one lacks of a batch, or `batch` if it lacks nothing.
+    The first part has `needed` rows, which complete a batch; the others have `batch`, the last one the remainder.
+    `missing` is the number of rows that the last one lacks of a batch, or `batch` if it lacks none.
     """
 
     def __init__(self, bank: Bank, window: Window, first: int, needed: int, batch: int) -> None:
@@ -90,9 +90,9 @@ class Block:
 
 
 class Blocks:
-    """Memory for batches, used again once no caller holds an array in it: to get fresh memory costs as much as to read.
+    """Memory for batches, reused once no caller holds an array in it: fresh memory costs as much as reading.
 
-    At most `limit` bytes are kept for that.
+    At most `limit` bytes are retained.
     """
 
     def __init__(self, limit: int) -> None:
@@ -104,7 +104,7 @@ class Blocks:
             if block.free and (len(block.rows), block.memory.nbytes) == (count, count * row_bytes):
                 return block
         block = Block(count, row_bytes)
-        if sum(kept.memory.nbytes for kept in [*self._blocks, block]) <= self._limit:
+        if sum(retained.memory.nbytes for retained in [*self._blocks, block]) <= self._limit:
             self._blocks.append(block)
         return block
 

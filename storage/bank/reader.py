@@ -21,7 +21,7 @@ THREADS = 2  # that read a whole bank: decoding and fresh memory cost more than 
 
 
 class Problem(NamedTuple):
-    """What `Bank.verify` found: `file` of shard number `shard` (None for a file that belongs to no shard)."""
+    """A flaw found by `Bank.verify`: `file` of shard number `shard` (None for a file that belongs to no shard)."""
 
     shard: int | None
     file: str
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 
 class Bank:
-    """A complete bank, opened by `Bank.open`. `facts` describe it; `arrays` names what it holds of z, x and labels."""
+    """A complete bank, opened by `Bank.open`. `facts` describe it; `arrays` names its arrays, of z, x and labels."""
 
     def __init__(self, path: Path, index: Index) -> None:
         self.path = path
@@ -51,8 +51,8 @@ class Bank:
                     "A bank must be a directory with a bank.json", str(path), "Run the stage that writes it."
                 )
             shards = read_json(path / FACTS, Identity).facts.shards
-            found = f"{len(list((path / COMPLETE).glob('*.json')))} of {len(shards)} shards in {path}"
-            raise MissingError("A bank must have all its shards", found, "Run the stage that writes it to its end.")
+            complete = f"{len(list((path / COMPLETE).glob('*.json')))} of {len(shards)} shards in {path}"
+            raise MissingError("A bank must have all its shards", complete, "Run the stage that writes it to its end.")
         bank = cls(path, read_json(path / INDEX, Index))
         problems = bank._metadata_problems() + [p for s in bank.facts.shards for p in bank._problems(s, deep=False)]
         if problems:
@@ -118,7 +118,7 @@ class Bank:
             file.read(first, out)
 
     def scatter(self, name: str, start: int, rows: list[memoryview]) -> None:
-        """As `read`, the bytes of each row to a place of their own. For arrays that scatter."""
+        """As `read`, with a separate destination for each row. For arrays that scatter."""
         number, first = divmod(start, self.facts.shard)
         file = self._file(name, number)
         with reading(f"bank {self.path}, shard {number}, {name}/{file.path.name}", REMEDY):
@@ -129,12 +129,12 @@ class Bank:
         return self._layouts[name].scatters
 
     def _file(self, name: str, shard: int) -> ShardFile:
-        found = self._files.get((name, shard))
-        if found is None:
+        file = self._files.get((name, shard))
+        if file is None:
             path = self.facts.file(self.path, name, shard)
-            found = ShardFile(path, self._layouts[name], self._index.shards[shard].files[name].size)
-            self._files[name, shard] = found
-        return found
+            file = ShardFile(path, self._layouts[name], self._index.shards[shard].files[name].size)
+            self._files[name, shard] = file
+        return file
 
     @cached_property
     def _layouts(self) -> dict[str, Layout]:
@@ -146,14 +146,14 @@ class Bank:
 
     def _problem(self, shard: Shard, name: str, deep: bool) -> Problem | None:
         file, fact = self.facts.file(self.path, name, shard.index), self._index.shards[shard.index].files[name]
-        found = None
+        flaw = None
         if not file.is_file():
-            found = "is missing"
+            flaw = "is missing"
         elif (size := file.stat().st_size) != fact.size:
-            found = f"has {size} bytes instead of {fact.size}"
+            flaw = f"has {size} bytes instead of {fact.size}"
         elif deep and not self._as_written(file, name, shard.index, fact):
-            found = "its bytes are not those written"
-        return Problem(shard.index, file.relative_to(self.path).as_posix(), found) if found else None
+            flaw = "its bytes are not those written"
+        return Problem(shard.index, file.relative_to(self.path).as_posix(), flaw) if flaw else None
 
     def _as_written(self, file: Path, name: str, shard: int, fact: FileFact) -> bool:
         """Read every byte of a file."""
@@ -161,7 +161,7 @@ class Bank:
             return sha256_file(file) == fact.sha256
         try:
             return self._file(name, shard).digest() == fact.checksums
-        except (ValueError, RuntimeError):  # a checksum, or what a decompressor makes of bad bytes
+        except (ValueError, RuntimeError):  # a checksum, or a decompressor's error on bad bytes
             return False
 
     def _metadata_problems(self) -> list[Problem]:

@@ -42,27 +42,27 @@ def flaws(path: Path) -> list[Problem]:
 
 
 def reopen(path: Path, damaged: Collection[str] = ()) -> list[int]:
-    """Take back that the bank is complete, drop the shards that are not as written, and give their numbers.
+    """Mark the bank as incomplete, delete damaged shards, and return their numbers.
 
     `damaged` names damaged files below `path`, in addition to those that the bank's own checksums name.
-    What is no file of a bank is removed. A crash at any time leaves a bank that is as it was, or known not to be whole.
+    Foreign files are removed. A crash at any time leaves the bank unchanged, or marked as incomplete.
 
     Raises DamageError where the facts or Zarr's metadata are lost, and cannot be written with the bytes that they had.
     """
     path = Path(path)
     identity, index = _claims(path, damaged)
-    known = identity or index
-    if known is None or (index is not None and not _alike(known, index)):
-        raise DamageError(f"bank {path}", f"{FACTS} and {INDEX} do not tell what it is", REMEDY)
+    bank = identity or index
+    if bank is None or (index is not None and not _alike(bank, index)):
+        raise DamageError(f"bank {path}", f"{FACTS} and {INDEX} do not identify it", REMEDY)
     lost = {problem.file for problem in _claim_flaws(path, identity, index)} | set(damaged)
-    _restore(path, known, lost & {FACTS, *_metadata(known)}, {} if index is None else index.metadata)
-    bad = {problem.shard for problem in _shard_flaws(path, known, index)}
-    bad |= {shard.index for shard in known.facts.shards if lost & set(_files(known, shard.index))}
-    _drop(path, known, bad)
+    _restore(path, bank, lost & {FACTS, *_metadata(bank)}, {} if index is None else index.metadata)
+    bad = {problem.shard for problem in _shard_flaws(path, bank, index)}
+    bad |= {shard.index for shard in bank.facts.shards if lost & set(_files(bank, shard.index))}
+    _drop(path, bank, bad)
     return sorted(bad)
 
 
-def _drop(path: Path, known: Identity, shards: Collection[int]) -> None:
+def _drop(path: Path, bank: Identity, shards: Collection[int]) -> None:
     """The claim that the bank is complete goes first, then those of the shards, then the files that these cover."""
     (path / INDEX).unlink(missing_ok=True)
     fsync_path(path)
@@ -70,24 +70,24 @@ def _drop(path: Path, known: Identity, shards: Collection[int]) -> None:
     for shard in shards:
         record_path(path, shard).unlink(missing_ok=True)
     fsync_path(path / COMPLETE)
-    kept = {
+    retained = {
         FACTS,
-        *_metadata(known),
-        *(f for s in known.facts.shards if s.index not in shards for f in _files(known, s.index)),
+        *_metadata(bank),
+        *(f for s in bank.facts.shards if s.index not in shards for f in _files(bank, s.index)),
     }
     for file in [file for file in path.rglob("*") if file.is_file()]:
-        if file.relative_to(path).as_posix() not in kept:
+        if file.relative_to(path).as_posix() not in retained:
             file.unlink()
 
 
-def _restore(path: Path, known: Identity, lost: Collection[str], digests: dict[str, str]) -> None:
+def _restore(path: Path, bank: Identity, lost: Collection[str], digests: dict[str, str]) -> None:
     """Write files that every bank of these facts begins with."""
     if not lost:
         return
     with tempfile.TemporaryDirectory() as folder:
-        fresh = BankWriter(Path(folder, path.name), known.facts, known.arrays).path
-        if known.checksum is None:  # a bank of before, which shall have the bytes that it had
-            write_json(fresh / FACTS, Identity(facts=known.facts, arrays=known.arrays).content(checked=False))
+        fresh = BankWriter(Path(folder, path.name), bank.facts, bank.arrays).path
+        if bank.checksum is None:  # an older bank, whose bytes must stay the same
+            write_json(fresh / FACTS, Identity(facts=bank.facts, arrays=bank.arrays).content(checked=False))
         for file in sorted(lost):
             if digests.get(file) not in (None, sha256_file(fresh / file)):
                 raise DamageError(f"bank {path}, {file}", "is lost, and would now be written in another way", REMEDY)
@@ -95,7 +95,7 @@ def _restore(path: Path, known: Identity, lost: Collection[str], digests: dict[s
 
 
 def _claims(path: Path, damaged: Collection[str]) -> tuple[Identity | None, Index | None]:
-    """What facts.json and bank.json say, as far as they can be read."""
+    """The content of facts.json and bank.json, as far as readable."""
     return (
         None if FACTS in damaged else readable(path / FACTS, Identity),
         None if INDEX in damaged else readable(path / INDEX, Index),
@@ -103,13 +103,13 @@ def _claims(path: Path, damaged: Collection[str]) -> tuple[Identity | None, Inde
 
 
 def _claim_flaws(path: Path, identity: Identity | None, index: Index | None) -> Iterator[Problem]:
-    """What is wrong with the files that belong to no shard."""
+    """Flaws of the files that belong to no shard."""
     if index is None and (path / INDEX).exists():
         yield Problem(None, INDEX, "cannot be read")
     if identity is None:
         yield Problem(None, FACTS, "cannot be read" if (path / FACTS).exists() else "is missing")
     elif index is not None and not _alike(identity, index):
-        yield Problem(None, FACTS, f"says something else than {INDEX}")
+        yield Problem(None, FACTS, f"contradicts {INDEX}")
     for file in _metadata(identity or index):
         recorded = None if index is None else index.metadata.get(file)
         if not (path / file).is_file():
@@ -120,44 +120,44 @@ def _claim_flaws(path: Path, identity: Identity | None, index: Index | None) -> 
             yield Problem(None, file, "cannot be read")
 
 
-def _shard_flaws(path: Path, known: Identity | None, index: Index | None) -> Iterator[Problem]:
-    """What is wrong with the shards; nothing is known of them where Zarr's metadata cannot be read."""
-    layouts = {name: _layout(path / name / "zarr.json") for name in known.arrays} if known else {}
-    if known is None or None in layouts.values():
+def _shard_flaws(path: Path, bank: Identity | None, index: Index | None) -> Iterator[Problem]:
+    """Flaws of the shards; none where Zarr's metadata cannot be read."""
+    layouts = {name: _layout(path / name / "zarr.json") for name in bank.arrays} if bank else {}
+    if bank is None or None in layouts.values():
         return
-    for shard in known.facts.shards:
+    for shard in bank.facts.shards:
         indexed = index.shards[shard.index] if index is not None and shard.index < len(index.shards) else None
-        yield from _flaws_of(path, known, layouts, shard, indexed)
+        yield from _flaws_of(path, bank, layouts, shard, indexed)
 
 
 def _flaws_of(
-    path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard, indexed: ShardRecord | None
+    path: Path, bank: Identity, layouts: dict[str, Layout], shard: Shard, indexed: ShardRecord | None
 ) -> Iterator[Problem]:
-    """What is wrong with one shard: its record, its files, or what bank.json says of it. Two of the three are right."""
+    """Flaws of one shard: of its record, its files, or its entry in bank.json. Two of the three are right."""
     place = record_path(path, shard.index)
-    name, record = place.relative_to(path).as_posix(), _record(place, shard, known)
+    name, record = place.relative_to(path).as_posix(), _record(place, shard, bank)
     if record is None and place.is_file():
         yield Problem(shard.index, name, "is not the record of this shard")
     elif record is None and indexed is not None:
         yield Problem(shard.index, name, "is missing")
     elif indexed not in (None, record):
-        if not any(_file_flaws(path, known, layouts, shard, record)):
-            yield Problem(None, INDEX, f"says of shard {shard.index} what neither its record nor its files say")
+        if not any(_file_flaws(path, bank, layouts, shard, record)):
+            yield Problem(None, INDEX, f"contradicts record and files of shard {shard.index}")
             return
-        yield Problem(shard.index, name, f"says something else than {INDEX}")
+        yield Problem(shard.index, name, f"contradicts {INDEX}")
     claim = indexed or record
     if claim is not None:
-        yield from _file_flaws(path, known, layouts, shard, claim)
+        yield from _file_flaws(path, bank, layouts, shard, claim)
 
 
 def _file_flaws(
-    path: Path, known: Identity, layouts: dict[str, Layout], shard: Shard, claim: ShardRecord
+    path: Path, bank: Identity, layouts: dict[str, Layout], shard: Shard, claim: ShardRecord
 ) -> Iterator[Problem]:
     for name, layout in layouts.items():
-        file = known.facts.file(path, name, shard.index)
-        found = _file_flaw(file, layout, claim.files[name])
-        if found:
-            yield Problem(shard.index, file.relative_to(path).as_posix(), found)
+        file = bank.facts.file(path, name, shard.index)
+        flaw = _file_flaw(file, layout, claim.files[name])
+        if flaw:
+            yield Problem(shard.index, file.relative_to(path).as_posix(), flaw)
 
 
 def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
@@ -165,7 +165,7 @@ def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
         return "is missing"
     if (size := file.stat().st_size) != fact.size:
         return f"has {size} bytes instead of {fact.size}"
-    with suppress(ValueError, RuntimeError):  # a checksum, or what a decompressor makes of bad bytes
+    with suppress(ValueError, RuntimeError):  # a checksum, or a decompressor's error on bad bytes
         if fact.checksums is None:
             intact = sha256_file(file) == fact.sha256
         else:
@@ -175,9 +175,9 @@ def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
     return "its bytes are not those written"
 
 
-def _record(place: Path, shard: Shard, known: Identity) -> ShardRecord | None:
+def _record(place: Path, shard: Shard, bank: Identity) -> ShardRecord | None:
     record = readable(place, ShardRecord)
-    fits = record and (record.start, record.stop, set(record.files)) == (shard.start, shard.stop, set(known.arrays))
+    fits = record and (record.start, record.stop, set(record.files)) == (shard.start, shard.stop, set(bank.arrays))
     return record if fits else None
 
 
@@ -192,12 +192,12 @@ def _alike(identity: Identity, index: Index) -> bool:
     return (identity.format, identity.facts, identity.arrays) == (index.format, index.facts, index.arrays)
 
 
-def _metadata(known: Identity | None) -> list[str]:
+def _metadata(bank: Identity | None) -> list[str]:
     """Zarr's own files."""
-    return ["zarr.json", *(f"{name}/zarr.json" for name in known.arrays)] if known else []
+    return ["zarr.json", *(f"{name}/zarr.json" for name in bank.arrays)] if bank else []
 
 
-def _files(known: Identity, shard: int) -> list[str]:
+def _files(bank: Identity, shard: int) -> list[str]:
     """Record and files of a shard, below the bank."""
-    files = [known.facts.file(Path(), name, shard) for name in known.arrays]
+    files = [bank.facts.file(Path(), name, shard) for name in bank.arrays]
     return [file.as_posix() for file in (record_path(Path(), shard), *files)]

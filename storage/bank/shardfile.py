@@ -45,9 +45,9 @@ def write(
 
 
 def _begin_writeback(stream: BinaryIO, start: int) -> None:
-    """Let the disk begin with the bytes from `start` on, while the next are made; a final fsync then has less to do.
+    """Start writing back the bytes from `start` on, while the next are computed; the final fsync then has less to do.
 
-    Linux starts to write what it is told is not needed, and keeps in memory what is not yet written.
+    Linux starts to write pages marked as not needed, and drops a page from memory only after it is written.
     """
     stream.flush()
     if hasattr(os, "posix_fadvise"):
@@ -75,7 +75,7 @@ class ShardFile:
         self.path, self._name, self._layout, self._size = path, str(path), layout, size
         self._version: tuple[int, ...] = ()
         self._chunks: list[tuple[int, int]] = []  # offsets and lengths
-        self._sound: set[int] = set()  # chunks that were checked
+        self._verified: set[int] = set()  # chunks that were checked
 
     def read(self, start: int, out: np.ndarray) -> None:
         """Rows from `start` of the file on into `out` (n, ...), which is contiguous."""
@@ -95,7 +95,7 @@ class ShardFile:
         with self._opened() as file:
             for number, first, low, high in self._spans(start, start + len(rows)):
                 targets = rows[low - start : high - start]
-                if compressed or number not in self._sound:
+                if compressed or number not in self._verified:
                     whole = self._scratch()
                     self._read_chunk(file, number, whole)
                 if compressed:
@@ -109,7 +109,7 @@ class ShardFile:
         """Read the file, check all of it, and give the digest of its checksums."""
         rows = self._scratch()
         with self._opened() as file:
-            self._sound.clear()
+            self._verified.clear()
             return digest_of([self._read_chunk(file, number, rows) for number in range(len(self._chunks))])
 
     def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
@@ -123,8 +123,8 @@ class ShardFile:
         return np.empty((self._layout.chunk, *self._layout.row), self._layout.dtype)
 
     def _read_chunk(self, file: int, number: int, out: np.ndarray) -> bytes:
-        checksum = self._layout.read_chunk(file, *self._chunks[number], out, check=number not in self._sound)
-        self._sound.add(number)
+        checksum = self._layout.read_chunk(file, *self._chunks[number], out, check=number not in self._verified)
+        self._verified.add(number)
         return checksum
 
     @contextmanager
@@ -134,12 +134,12 @@ class ShardFile:
         except FileNotFoundError:
             raise ValueError("is missing") from None
         try:
-            found = os.fstat(file)
-            if found.st_size != self._size:
-                raise ValueError(f"has {found.st_size} bytes instead of {self._size}")
-            version = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+            status = os.fstat(file)
+            if status.st_size != self._size:
+                raise ValueError(f"has {status.st_size} bytes instead of {self._size}")
+            version = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
             if version != self._version:
-                self._sound = set()
+                self._verified = set()
                 self._chunks = self._layout.read_index(file, self._size)
                 self._version = version
             yield file

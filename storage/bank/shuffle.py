@@ -34,7 +34,7 @@ class Share:
 
 
 class Window(NamedTuple):
-    """What is in memory at once: runs (start, stop) of flat indices, each within a chunk, read one after another.
+    """The rows in memory at a time: runs (start, stop) of flat indices, each within a chunk, read one after another.
 
     `order` (n,) is the order in which the rows so read are used.
     """

@@ -25,10 +25,10 @@ def survey(path: Path) -> Survey:
     path = Path(path)
     if not (path / FACTS).is_file():
         raise MissingError(f"A bank must be a directory with a {FACTS}", str(path), "Give the path of one.")
-    found = read_json(path / FACTS, Identity)
+    identity = read_json(path / FACTS, Identity)
     complete = sum(1 for _ in (path / COMPLETE).glob("*.json"))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Survey(path, found.facts, found.arrays, complete, size, (path / INDEX).is_file())
+    return Survey(path, identity.facts, identity.arrays, complete, size, (path / INDEX).is_file())
 
 
 def banks_below(path: Path) -> list[Path]:

@@ -48,22 +48,22 @@ class BankWriter:
 
     def __init__(self, path: Path, facts: BankFacts, arrays: tuple[str, ...] = ("z",)) -> None:
         if "z" not in arrays or len(set(arrays)) < len(arrays) or not set(arrays) <= set(ARRAYS):
-            raise ValueError(f"a bank has z and may have x and labels, got {arrays}")
+            raise ValueError(f"arrays must be z and optionally x and labels, got {arrays}")
         self.path = Path(path)
         self.facts = facts
         self.arrays = tuple(name for name in ARRAYS if name in arrays)
         self._behind: set[Path] = set()  # the last record, not yet forced to the disk
         identity = Identity(facts=facts, arrays=self.arrays)
         begun = not (self.path / FACTS).is_file() and self._create(identity)
-        found = self._begun_with(identity)
-        if (found.facts, found.arrays) != (identity.facts, identity.arrays):
-            theirs, ours = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (found, identity))
-            changed = ", ".join(f"{k}: {theirs[k]!r} there, {ours[k]!r} now" for k in ours if theirs[k] != ours[k])
+        recorded = self._begun_with(identity)
+        if (recorded.facts, recorded.arrays) != (identity.facts, identity.arrays):
+            old, new = ({**i.facts.model_dump(), "arrays": i.arrays} for i in (recorded, identity))
+            changed = ", ".join(f"{k}: {old[k]!r} there, {new[k]!r} now" for k in new if old[k] != new[k])
             remedy = "Use the old settings, or remove that directory to begin a new bank."
             raise InputError(
                 f"The bank {self.path} must be continued with the settings that it was begun with", changed, remedy
             )
-        self._checked = found.checksum is not None
+        self._checked = recorded.checksum is not None
         if not begun:
             self._restore_metadata(identity)
 
@@ -86,7 +86,7 @@ class BankWriter:
         """
         shard = self.shards[index]
         if set(values) != set(self.arrays):
-            raise ValueError(f"this bank holds {self.arrays}, got {tuple(values)}")
+            raise ValueError(f"arrays must be {self.arrays}, got {tuple(values)}")
         asides: dict[Path, Path] = {}  # by the name that each will have
         files = {}
         try:
@@ -153,9 +153,9 @@ class BankWriter:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _begun_with(self, identity: Identity) -> Identity:
-        """What facts.json says; if it was harmed, what it said, where that was `identity` by the checksum left in it.
+        """The content of facts.json; `identity` is written back if the file is damaged but has that checksum.
 
-        Else raises DamageError: nothing knows what the shards that are there were divided by.
+        Else raises DamageError: the divisor of the existing shards is lost.
         """
         file, ours = self.path / FACTS, identity.content()
         try:
@@ -167,7 +167,7 @@ class BankWriter:
             return read_json(file, Identity)
 
     def _restore_metadata(self, identity: Identity) -> None:
-        """Zarr's own files hold no checksum; they follow from the facts, so what was harmed is written again."""
+        """Write damaged Zarr metadata again: it has no checksum, but follows from the facts."""
         with tempfile.TemporaryDirectory() as folder:
             create_arrays(Path(folder, "bank"), identity)
             for fresh in sorted(Path(folder, "bank").rglob("zarr.json")):
@@ -192,13 +192,13 @@ class BankWriter:
         self._behind = {path}
 
     def _write(self, path: Path, name: str, values: np.ndarray, shard: Shard, pool: ThreadPoolExecutor) -> FileFact:
-        """Write the file of an array, once shape and labels are known to fit; each chunk is checked on its way."""
+        """Write the file of an array, after checking shape and labels; each chunk is checked as it is written."""
         values = np.asarray(values)
         expected = self.facts.array_shape(name, shard.stop - shard.start)
         if values.shape != expected:
-            raise ValueError(f"{name} of shard {shard.index} has shape {expected}, got {values.shape}")
+            raise ValueError(f"{name} of shard {shard.index} must have shape {expected}, got {values.shape}")
         if name == "labels" and (values.dtype.kind not in "iu" or (values < 0).any()):
-            raise ValueError(f"labels are whole numbers from 0, got {values.dtype} from {values.min()}")
+            raise ValueError(f"labels must be integers >= 0, got {values.dtype} from {values.min()}")
         ready = self._whole_numbers if name == "labels" else self._numbers
         try:
             layout = self._layouts[name]
@@ -208,8 +208,8 @@ class BankWriter:
             bad = [start for start, row in enumerate(values, shard.start) if not self._holds(row)]
             where = f"{len(bad)} of rows {shard.start} to {shard.stop - 1}, first {bad[0]}"
             remedy = "The network that produced them has diverged, or they exceed the bank's type."
-            found = f"{name} is not finite in {self.facts.dtype} in {where}"
-            raise StageFailed(f"bank {self.path}: {found}. {remedy}") from None
+            fault = f"{name} is not finite in {self.facts.dtype} in {where}"
+            raise StageFailed(f"bank {self.path}: {fault}. {remedy}") from None
         return FileFact(size=size, checksums=checksums)
 
     def _whole_numbers(self, rows: np.ndarray) -> np.ndarray:
@@ -217,7 +217,7 @@ class BankWriter:
 
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         """z or x of a chunk in the bank's type, rounded; raises _NotFiniteError."""
-        with np.errstate(over="ignore"):  # float16 ends at 65504; what lies beyond becomes infinite, and is found
+        with np.errstate(over="ignore"):  # float16 ends at 65504; values beyond become infinite, and are detected
             rows = np.ascontiguousarray(rows, dtype=self.facts.dtype)
         _require_finite(rows)
         if self.facts.mantissa_bits is not None:

@@ -1,4 +1,4 @@
-"""Artifacts on S3-compatible storage: the second copy of a store, from which other machines fetch what they lack.
+"""Artifacts on S3-compatible storage: the second copy of a store, from which other machines fetch missing artifacts.
 
 <url>/artifacts/<stage>/<fingerprint>/artifact.json          the manifest, put last: without it there is no artifact
 <url>/artifacts/<stage>/<fingerprint>/<content>/<path>       its files; a bank in it is plain Zarr v3

@@ -22,10 +22,10 @@ def parse(url: str) -> tuple[str, str]:
     match = URL.fullmatch(url)
     if match is None or {".", ".."} & set(url.split("/")):
         raise UsageError(
-            "A remote is s3://bucket or s3://bucket/prefix",
+            "A remote must be s3://bucket or s3://bucket/prefix",
             url,
-            "Other servers than Amazon's are named "
-            "by AWS_ENDPOINT_URL, and keys by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            "Name a server other than Amazon's by AWS_ENDPOINT_URL, and keys by AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY",
         )
     return match["bucket"], match["prefix"].strip("/")
 
@@ -38,13 +38,15 @@ def client(url: str) -> S3Store:
         from obstore.store import S3Store
     except ImportError:
         raise UsageError(
-            "Object storage needs obstore", url, "Install it: pip install -e '.[s3]' in the project's folder"
+            "obstore must be installed for object storage",
+            url,
+            "Install it: pip install -e '.[s3]' in the project's folder",
         ) from None
     try:
         return S3Store(
             bucket,
             prefix=prefix or None,
-            checksum_algorithm="SHA256",  # sent with each object: the server refuses what was torn on its way
+            checksum_algorithm="SHA256",  # sent with each object: the server refuses corrupt uploads
             client_options={
                 "allow_http": True,  # only where AWS_ENDPOINT_URL says http://
                 "connect_timeout": timedelta(seconds=10),

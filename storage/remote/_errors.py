@@ -38,7 +38,7 @@ def asking(url: str) -> Iterator[None]:
 
 
 def _explained(error: BaseException, text: str, inside: str) -> tuple[str, str]:
-    """What was found, and the remedy."""
+    """The problem and the remedy."""
     status = re.search(r"status code: (\d{3})", text)
     code = re.search(r"<Code>(\w+)</Code>", text)
     said = ", ".join(part for part in (status and status[1], code and code[1]) if part)
@@ -66,7 +66,7 @@ def _explained(error: BaseException, text: str, inside: str) -> tuple[str, str]:
 
 
 _SILENCE = (
-    ("dns error", "its name is not known"),
+    ("dns error", "unknown host"),
     ("ConnectionRefused", "connection refused"),
     ("refused", "connection refused"),
     ("TimedOut", "timed out"),

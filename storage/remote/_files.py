@@ -34,16 +34,16 @@ def send(store: S3Store, key: str, where: str, file: Path, record: FileRecord, m
             obstore.put(store, key, _parts(stream, file, record, moment), chunk_size=PART, max_concurrency=AT_ONCE)
         return
     data = file.read_bytes()
-    _require_sound(file, len(data), hashlib.sha256(data).hexdigest(), record)
+    _require_intact(file, len(data), hashlib.sha256(data).hexdigest(), record)
     with asking(where):
         obstore.put(store, key, data)
     moment(len(data))
 
 
 def fetch(store: S3Store, key: str, where: str, file: Path, record: FileRecord, moment: Moment) -> None:
-    """Make `file` the object at `key`. If it is there already, with its bytes, nothing is asked.
+    """Download the object at `key` into `file`, unless the file exists with the same bytes.
 
-    Raises DamageError if the object is missing or not what was recorded, and then no file appears; RemoteError.
+    Raises DamageError if the object is missing or differs from the record, and then no file appears; RemoteError.
     """
     if file.is_file() and file.stat().st_size == record.size and sha256_file(file) == record.sha256:
         moment(record.size)
@@ -79,16 +79,16 @@ REPAIR = (
 
 
 def _parts(stream, file: Path, record: FileRecord, moment: Moment) -> Iterator[bytes]:
-    """The file in parts. What is wrong with it is raised before the last is done with, which ends the whole upload."""
+    """The file in parts. Damage is raised before the last part is consumed, which aborts the upload."""
     digest, size = hashlib.sha256(), 0
     while part := stream.read(PART):
         digest.update(part)
         size += len(part)
         yield part
         moment(len(part))
-    _require_sound(file, size, digest.hexdigest(), record)
+    _require_intact(file, size, digest.hexdigest(), record)
 
 
-def _require_sound(file: Path, size: int, digest: str, record: FileRecord) -> None:
+def _require_intact(file: Path, size: int, digest: str, record: FileRecord) -> None:
     if (size, digest) != (record.size, record.sha256):
         raise DamageError(str(file), DIFFERS, "Rebuild it: `flowctl verify --repair`")

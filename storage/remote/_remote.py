@@ -84,16 +84,16 @@ class Remote:
         """Stage and fingerprint of everything that is there or on its way there, sorted."""
         import obstore
 
-        found = []
+        keys = []
         with asking(self.url):
             for stage in obstore.list_with_delimiter(self._store, TOP)["common_prefixes"]:
                 below = obstore.list_with_delimiter(self._store, stage)["common_prefixes"]
-                found += [(stage.rpartition("/")[2], path.rpartition("/")[2]) for path in below]
-        return sorted(found)
+                keys += [(stage.rpartition("/")[2], path.rpartition("/")[2]) for path in below]
+        return sorted(keys)
 
     def flaws(self, artifact: Artifact) -> dict[str, str]:
-        """Read every byte: by path, what is wrong with a file; empty if all is as recorded."""
-        found = self._missing(artifact)
+        """Read every byte. Returns the damage by path; empty if all is as recorded."""
+        flaws = self._missing(artifact)
 
         def look(record: FileRecord) -> None:
             try:
@@ -101,22 +101,22 @@ class Remote:
                     self._store, _key(artifact, record), self.address(artifact, record.path), record, lambda part: None
                 )
             except DamageError as damage:
-                found[record.path] = str(damage.found)
+                flaws[record.path] = str(damage.found)
 
-        _in_threads(look, [record for record in artifact.files if record.path not in found])
-        return dict(sorted(found.items()))
+        _in_threads(look, [record for record in artifact.files if record.path not in flaws])
+        return dict(sorted(flaws.items()))
 
     def fetch(self, artifact: Artifact, aside: Path, moment: _files.Moment = lambda size: None) -> None:
-        """Make the directory `aside` the artifact's files, each held against its SHA-256; `publish` makes it one.
+        """Download the artifact's files into `aside`, each checked by its SHA-256; `publish` turns it into an artifact.
 
-        What an earlier, killed call has fetched into it is used. `moment` is called with bytes as they come, and
-        may raise to stop. Raises DamageError that names the object which is not as recorded.
+        Files that an earlier, killed call has fetched are reused. `moment` is called with bytes as they come, and
+        may raise to stop. Raises DamageError that names the damaged object.
         """
         for path, flaw in self._missing(artifact).items():
             raise DamageError(self.address(artifact, path), flaw, REPAIR)
-        wanted = {aside / record.path for record in artifact.files}
+        files = {aside / record.path for record in artifact.files}
         for file in [*aside.rglob("*")]:
-            if file.is_symlink() or (file.is_file() and file not in wanted):
+            if file.is_symlink() or (file.is_file() and file not in files):
                 remove_tree(file)
         moment = _serialised(moment)
         aside.mkdir(parents=True, exist_ok=True)
@@ -135,11 +135,11 @@ class Remote:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def send(self, artifact: Artifact, replace: bool = False, moment: _files.Moment = lambda size: None) -> int | None:
-        """Upload a local artifact, its manifest last; the bytes of files that were not there yet. None if all was.
+        """Upload a local artifact, its manifest last. Returns the bytes sent, None if the remote had all of them.
 
-        One of other bytes that is there is replaced if it was made before this one, or if `replace`; else it is left
-        as it is. A call after one that was killed sends what is missing. Two at once do no harm: the last manifest
-        counts, and its files are whole. `moment` is called with bytes as they go, and may raise to stop.
+        A remote artifact of other bytes is replaced if it is older than this one, or if `replace`; else it is left
+        unchanged. A call after a killed one sends the missing files. Concurrent calls do no harm: the last manifest
+        counts, and its files are complete. `moment` is called with bytes as they go, and may raise to stop.
 
         Raises DamageError, before anything can be believed, if a local file is not as recorded.
         """
@@ -213,10 +213,10 @@ def _manifest(stage: str, fingerprint: str) -> str:
 
 
 def _later(one: Artifact, other: Artifact) -> bool:
-    """Whether one was made after the other.
+    """Whether one was created after the other.
 
-    An upload may fail or be killed, and a run or a repair may have no remote: what tells that this machine has made
-    the artifact since is in the manifests alone. No two machines can go on replacing each other's.
+    An upload may fail or be killed, and a run or a repair may have no remote: only the manifests show that this
+    machine has created the artifact since. Two machines therefore never replace each other's forever.
     """
     return one.provenance.created > other.provenance.created  # ISO 8601 in UTC, all of one form
 
@@ -244,7 +244,7 @@ def _serialised(moment: _files.Moment) -> _files.Moment:
 
 
 def _in_threads(work: Callable[[FileRecord], None], records: Iterable[FileRecord]) -> None:
-    """`work` for each, several at once. The first exception ends it, once what is on its way has ended.
+    """`work` for each, several at once. The first exception is raised once calls in progress have ended.
 
     Each has the caller's context variables: a progress callback can find the run that it belongs to.
     """

@@ -99,7 +99,7 @@ def test_what_a_call_must_have():
     z = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match=r"int64 in \[0, 2\)"):
         sampler(z)
-    with pytest.raises(ValueError, match=r"exported with \(1\), got 5"):
+    with pytest.raises(ValueError, match=r"exported with the model \(1\), got 5"):
         sampler(z, torch.tensor([0]), nfe=5)
 
 
@@ -141,5 +141,5 @@ def test_what_is_no_export_is_refused(folder, name, content):
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_text(content)
-    with pytest.raises(ValueError, match=r"must hold what `flowctl export` wrote.*export the model again"):
+    with pytest.raises(ValueError, match=r"must hold the files of `flowctl export`.*export the model again"):
         load(folder)

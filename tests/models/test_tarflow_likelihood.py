@@ -39,7 +39,7 @@ def test_bits_of_an_identity_flow_are_those_of_a_standard_normal():
 
 
 def test_bits_refuse_what_makes_no_sense():
-    with pytest.raises(ValueError, match="must be positive, not 0"):
+    with pytest.raises(ValueError, match="must be positive, got 0"):
         bits_per_dimension(torch.zeros(1), 0, 1.0)
     with pytest.raises(ValueError, match=r"a bin is 2 / \(L - 1\)"):
         bits_per_dimension(torch.zeros(1), 1, -1.0)

@@ -270,7 +270,7 @@ def test_a_manifest_names_no_file_outside_of_its_artifact(finished, place):
     facts["files"][0]["path"] = place
     del facts["checksum"]
     (root / MANIFEST).write_text(json.dumps(facts))
-    with pytest.raises(DamageError, match="a file of an artifact lies below it"):
+    with pytest.raises(DamageError, match="must lie below its artifact"):
         Artifact.read(root)
 
 

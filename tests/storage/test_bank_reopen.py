@@ -95,7 +95,7 @@ def test_a_flipped_fact_of_a_bank_of_before(bank):
     before = as_before(bank)
     (bank / "facts.json").write_text((bank / "facts.json").read_text().replace('"seed": 7', '"seed": 3'))
     assert [problem.file for problem in flaws(bank)] == ["facts.json"]
-    with pytest.raises(DamageError, match=r"facts.json and bank.json do not tell"):
+    with pytest.raises(DamageError, match=r"facts.json and bank.json do not identify"):
         reopen(bank)  # one of the two is wrong, and nothing says which
     assert reopen(bank, ["facts.json"]) == []
     assert completed(bank) == ([], before)
@@ -115,7 +115,7 @@ def test_without_any_facts_there_is_nothing_to_go_on_from(bank):
     before = content(bank)
     for file in ("facts.json", "bank.json"):
         (bank / file).write_bytes(b"{")
-    with pytest.raises(DamageError, match="do not tell what it is"):
+    with pytest.raises(DamageError, match="do not identify it"):
         reopen(bank)
     assert {name for name in before} == set(content(bank))  # and nothing was dropped
 

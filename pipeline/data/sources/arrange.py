@@ -1,4 +1,4 @@
-"""What the folders of a set of images mean: train and test, and classes. Two readings are refused, not guessed."""
+"""The meaning of an image set's folders: train and test, and classes. Ambiguous layouts are refused, not guessed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Arrangement(NamedTuple):
     labels: np.ndarray | None
     classes: list[str] | None
     tests: np.ndarray | None  # bool (N,)
-    notes: list[str]  # what was passed over
+    notes: list[str]  # files passed over
 
 
 def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
@@ -33,7 +33,7 @@ def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
     class; fewer than two of them are no classes.
 
     Args:
-        layout: auto; or what the first folders are: `classes`, or `split`, classes below; or `flat`: they mean nothing.
+        layout: auto; or the meaning of the first folders: `classes`, or `split`, classes below; or `flat`: none.
 
     Raises:
         DataError: the folders have two readings and `layout` is auto, or they do not have the `layout`.

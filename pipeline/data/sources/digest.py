@@ -49,7 +49,7 @@ def autoencoder_digest(folder: Path, cache_dir: Path | None = None) -> str:
 
 
 def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> str:
-    """The SHA-256 of single files and what each is for, remembered as below. Raises DataError if one is not there."""
+    """The SHA-256 of single files and the purpose of each, cached as below. Raises DataError if one is not there."""
     pairs = []
     for name, file in sorted(files.items()):
         path = Path(file).absolute()
@@ -64,7 +64,7 @@ def images_digest(config: Data, cache_dir: Path | None = None) -> str | None:
 
     cifar10, cifar100: the checksum that the archive must have. mnist, fashion-mnist: of the published files' checksums,
     or of the four files in the folder. images: of the archive file, or of the names and content of the folder's images.
-    What was hashed is remembered in `cache_dir` by name, size and times, so the next call only looks at those.
+    Digests are cached in `cache_dir` by name, size and times, so the next call only reads those.
 
     Raises DataError if there is nothing at `config.path`.
     """

@@ -20,7 +20,7 @@ from pipeline.recipe.sections import Data
 from storage.errors import DataError, RecipeError
 from storage.imageset import Split
 
-SMALL_CLASS = "image of a class too small"  # a kind of what is left out
+SMALL_CLASS = "image of a class too small"  # a kind of file that is left out
 
 
 def load(config: Data, cache_dir: Path | None) -> LoadedData:

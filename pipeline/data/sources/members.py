@@ -19,7 +19,7 @@ from pipeline.data.sources.text import shown
 from storage.errors import DataError
 
 MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch is near it, a bomb is beyond
-HIDDEN, STORE = "hidden", "flowctl store"  # kinds of what is never looked at
+HIDDEN, STORE = "hidden", "flowctl store"  # kinds of files that are never read
 _STORE_FOLDERS = ("artifacts", "work", "locks", "cache")  # that `storage.store.Store.prepare` creates
 
 
@@ -137,7 +137,7 @@ def open_folder(path: Path) -> Members:
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """What the standard library raises on a damaged or unreadable file, as a DataError about `path`."""
+    """Turn the standard library's errors on a damaged or unreadable file into a DataError about `path`."""
     place = shown(str(path))
     try:
         yield

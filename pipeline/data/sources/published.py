@@ -1,4 +1,4 @@
-"""What the published data sets are: addresses, checksums and classes. Light: planning imports it."""
+"""The published data sets: addresses, checksums and classes. Light: planning imports it."""
 
 from __future__ import annotations
 

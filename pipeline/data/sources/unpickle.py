@@ -19,7 +19,7 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
-# A pickle calls what it names. These build arrays, and bytes where Python 3 wrote protocol 2; nothing else is needed.
+# A pickle calls the functions that it names. These build arrays, and bytes where Python 3 wrote protocol 2.
 _ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,

@@ -1,4 +1,4 @@
-"""What a wrong velocity costs: `loss(answer, target, x_t, t)` is the mean over a batch, a scalar."""
+"""Losses of a predicted velocity: `loss(answer, target, x_t, t)` is the mean over a batch, a scalar."""
 
 from pipeline.flow_matching.losses._losses import SQUARED as SQUARED
 from pipeline.flow_matching.losses._losses import Loss as Loss

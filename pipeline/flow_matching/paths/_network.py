@@ -8,7 +8,7 @@ denoiser (Karras et al. 2022, arXiv 2206.00364, sec. 5, app. B.6):
 
     input_scale    = 1 / sqrt(a^2 d^2 + s^2)                       x_t then has unit variance
     skip           = (a a' d^2 + s s') / (a^2 d^2 + s^2)           the best guess of v that is linear in x_t
-    velocity_scale = d (a s' - s a') / sqrt(a^2 d^2 + s^2)         what is left of v then has unit variance
+    velocity_scale = d (a s' - s a') / sqrt(a^2 d^2 + s^2)         the rest of v then has unit variance
 
 g is thus asked for the noise near the data and for the data near the noise, whichever x_t does not show. Without the
 skip it would have to return z on the variance-exploding path at t = 1, that is to copy its input, with an error that is

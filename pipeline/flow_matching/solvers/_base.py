@@ -1,4 +1,4 @@
-"""What a solver is."""
+"""The interface of a solver."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class CountedField:
-    """Counts the network calls made through it.
+    """Counts the network calls that go through it.
 
     It may wrap a network or a `Guided` velocity, whose evaluations cost two calls: the count is the same.
 
@@ -42,7 +42,7 @@ class Guided:
     Args:
         field: the network, called as (x, t, labels).
         labels: (B,) classes to generate, or None for unconditional samples.
-        guidance: w. At 1 only the conditional call is made; else each evaluation makes two network calls.
+        guidance: w. At 1 each evaluation is one conditional network call, else two network calls.
 
     Raises:
         InputError: guidance without labels.

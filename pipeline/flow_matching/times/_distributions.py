@@ -54,7 +54,7 @@ class Uniform:
 class UShaped:
     """p(t) = a (exp(a t) + exp(a (1 - t))) / (2 (exp(a) - 1)), most at both ends and symmetric about t = 1/2.
 
-    For reflow: what a student has yet to learn of the pairs of another lies at the ends of the path (Lee et al. 2024,
+    For reflow: the remaining error of a student trained on pairs lies at the ends of the path (Lee et al. 2024,
     arXiv 2405.20320, sec. 4.1, with a = 4). The paper writes exp(a u) + exp(-a u), which has this shape where u runs
     from -1/2 to 1/2; so here p(t) is proportional to cosh(a (t - 1/2)). a towards 0 is the uniform distribution.
 

@@ -69,7 +69,7 @@ class Data(Config):
         "refuse", description="what to do with classes that have no training image or no test image"
     )
     layout: Annotated[Literal["auto", "classes", "split", "flat"], AddedLater("auto")] = Field(
-        "auto", description="what the first folders are: classes; train and test, with classes below; or nothing"
+        "auto", description="meaning of the first folders: classes; train and test, with classes below; or none"
     )
     names_encoding: Annotated[str | None, AfterValidator(_encoding), AddedLater(None)] = Field(
         None, description="of names in an archive that are not marked as UTF-8; unless given cp437 in a zip"

@@ -67,7 +67,7 @@ class Evaluation(Seeded):
 
     noise_cost: Annotated[bool, AddedLater(False)] = Field(
         False,
-        description="also sample the student from encoded held-out images: what its scores lose because N(0, I) is not "
+        description="also sample the student from encoded held-out images: the cost in scores of N(0, I) not being "
         "the law of z",
     )
 

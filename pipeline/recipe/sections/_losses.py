@@ -1,4 +1,4 @@
-"""What a network that learns from pairs is punished for."""
+"""Training losses for reflow and distillation."""
 
 from __future__ import annotations
 

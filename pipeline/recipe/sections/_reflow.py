@@ -1,4 +1,4 @@
-"""Pairs that a student generates, and what is trained on them: rounds of reflow and a student of few steps."""
+"""Pairs that a student generates, and the students trained on them: rounds of reflow and a few-step student."""
 
 from __future__ import annotations
 

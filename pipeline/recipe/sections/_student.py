@@ -61,7 +61,7 @@ Path = Annotated[
 
 
 class LowResolution(Config):
-    """The image itself, made smaller: super-resolution (SR3, Saharia et al. 2021, arXiv 2104.07636)."""
+    """The image itself at a lower resolution: super-resolution (SR3, Saharia et al. 2021, arXiv 2104.07636)."""
 
     kind: Literal["low-resolution"] = "low-resolution"
     factor: int = Field(2, ge=2, description="how many times smaller each side is; must divide the images' side")

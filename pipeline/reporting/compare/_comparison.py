@@ -18,7 +18,7 @@ from storage.errors import DataError, MissingError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that may share a table, in the order given; made by `compare`."""
+    """Runs that may share a table, in the order given; created by `compare`."""
 
     runs: tuple[SeedRun, ...]
 
@@ -68,7 +68,7 @@ class Comparison:
         return _plot.plot(self.table(metric), seeds, path)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain tree for `json.dump`, nothing rounded: every run, and what its seeds come to."""
+        """A plain tree for `json.dump`, nothing rounded: every run, and the summary over its seeds."""
         columns, lines = figures(self.runs)
         return {
             "protocol": self.protocol,

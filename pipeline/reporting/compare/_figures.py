@@ -18,7 +18,7 @@ FEWEST = 5  # students that can be ranked
 
 @dataclass(frozen=True)
 class Figure:
-    """A column: its key in JSON, its name, the number of a run (None where it has none), and what is shown as 1."""
+    """A column: its key in JSON, its name, the number of a run (None where it has none), and the value shown as 1."""
 
     key: str
     title: str
@@ -110,31 +110,31 @@ def predictions(runs: Sequence[SeedRun], metric: str) -> list[Prediction]:
     A score that is better when higher counts as its negative, so that 1 always speaks for the cheap figure.
     """
     sign = 1 if lower_is_better(metric) else -1
-    dear = (CURVATURE, Figure("score", f"{metric} at {CALLS} calls", lambda run: _score(run, metric, sign)))
-    found = []
+    outcomes = (CURVATURE, Figure("score", f"{metric} at {CALLS} calls", lambda run: _score(run, metric, sign)))
+    predictions = []
     for cheap in (TRANSPORT, VARIANCE):
-        for figure in dear:
+        for figure in outcomes:
             both = [(run.recipe, cheap.of(run), figure.of(run)) for run in runs]
             both = [item for item in both if None not in item]
             if len(both) >= FEWEST:
-                recipes, ours, theirs = zip(*both, strict=True)
-                found.append(
-                    Prediction(cheap.title, figure.title, _spearman(ours, theirs), len(both), len(set(recipes)))
+                recipes, before, after = zip(*both, strict=True)
+                predictions.append(
+                    Prediction(cheap.title, figure.title, _spearman(before, after), len(both), len(set(recipes)))
                 )
-    return found
+    return predictions
 
 
 def _score(run: SeedRun, metric: str, sign: int) -> float | None:
     """The student's at `CALLS` calls, if it was sampled so in one way."""
-    found = [
+    values = [
         score.value for score in run.scores if (score.model, score.metric, score.nfe) == ("student", metric, CALLS)
     ]
-    return sign * found[0] if len(found) == 1 else None
+    return sign * values[0] if len(values) == 1 else None
 
 
-def _spearman(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    if len(set(ours)) == 1 or len(set(theirs)) == 1:
+def _spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    if len(set(one)) == 1 or len(set(other)) == 1:
         return None
     from scipy.stats import spearmanr
 
-    return float(spearmanr(ours, theirs).statistic)
+    return float(spearmanr(one, other).statistic)

@@ -26,7 +26,7 @@ def comparison_page(comparison: Comparison, evaluations: Mapping[str, Artifact])
     """The page as HTML: no script, nothing fetched, every text escaped. The same inputs give the same bytes.
 
     Args:
-        comparison: what is shown.
+        comparison: the comparison to show.
         evaluations: by recipe, the evaluation artifact whose sample grid is shown; those of one seed start from the
             same noise.
     """

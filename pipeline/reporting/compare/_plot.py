@@ -85,7 +85,7 @@ def _error_bar(axes: Axes, cell: Cell, colour: str) -> None:
 
 
 def _scale(axes: Axes, places: list[float]) -> None:
-    """Logarithmic axes with plain numbers: at the calls that were made, and at 1, 2, 5 times powers of ten."""
+    """Logarithmic axes with plain numbers: at the NFE of the points, and at 1, 2, 5 times powers of ten."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     ticks: list[float] = []

@@ -37,7 +37,7 @@ class Bits(_Plain):
 
 
 class SeedRun(_Plain):
-    """What a comparison reads from a recipe's artifacts, as plain data for JSON."""
+    """A comparison's data of a recipe's artifacts, plain for JSON."""
 
     recipe: str
     seed: int

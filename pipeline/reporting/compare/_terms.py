@@ -1,4 +1,4 @@
-"""Whether runs may share a table: what must be equal, and what a reader must know where terms are not."""
+"""Whether runs may share a table: terms that must be equal, and notes where they are not."""
 
 from __future__ import annotations
 
@@ -95,25 +95,35 @@ def _differ(what: str, runs: Sequence[SeedRun], values: Callable[[SeedRun], set[
         return []
     return [
         f"{what}: "
-        + "; ".join(f"{recipe} {', '.join(sorted(found))}" for recipe, found in by_recipe_values.items() if found)
+        + "; ".join(
+            f"{recipe} {', '.join(sorted(stated_values))}"
+            for recipe, stated_values in by_recipe_values.items()
+            if stated_values
+        )
     ]
 
 
 def _differences(runs: Sequence[SeedRun]) -> list[str]:
-    """Field by field, what each recipe's protocol says; the digests where no field differs."""
+    """Field by field, each recipe's protocol; the digests where no field differs."""
     recipes = by_recipe(runs)
     lines = []
     for name in dict.fromkeys(field for run in runs for field in agreed_scores(run.scores)):
-        found = {recipe: [_stated(agreed_scores(run.scores), name) for run in some] for recipe, some in recipes.items()}
-        everything = {value for values in found.values() for value in values}
+        stated_values = {
+            recipe: [_stated(agreed_scores(run.scores), name) for run in some] for recipe, some in recipes.items()
+        }
+        everything = {value for values in stated_values.values() for value in values}
         # Seeds of the noise differ within a recipe by intention, but not from one recipe to the next.
         different = (
-            len({tuple(sorted(values)) for values in found.values()}) > 1 if name == SEED else len(everything) > 1
+            len({tuple(sorted(values)) for values in stated_values.values()}) > 1
+            if name == SEED
+            else len(everything) > 1
         )
         if different:
             lines.append(
                 f"{name}: "
-                + ", ".join(f"{recipe} {' and '.join(dict.fromkeys(values))}" for recipe, values in found.items())
+                + ", ".join(
+                    f"{recipe} {' and '.join(dict.fromkeys(values))}" for recipe, values in stated_values.items()
+                )
             )
     if len({run.floor for run in runs}) > 1:
         lines.append(

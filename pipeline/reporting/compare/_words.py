@@ -60,7 +60,7 @@ def _calls(columns: Sequence[Column]) -> str:
 
 
 def remarks(runs: Sequence[SeedRun]) -> list[str]:
-    """What the columns of the figures mean."""
+    """The meaning of the figures' columns."""
     noises = [run.noise for run in runs if run.noise]
     within = any(run.velocity_variance and run.velocity_variance.within_classes for run in runs)
     lines = [meaning.format(known=", given the class" * within) for meaning in MEANINGS]

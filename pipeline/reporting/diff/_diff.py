@@ -14,7 +14,7 @@ from pipeline.reporting.diff._stages import Origin, StagePair, origins, stage_pa
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between A and B, and what they have in common."""
+    """The differences of A and B, and their common parts."""
 
     a: str
     b: str

@@ -28,7 +28,7 @@ class StageOf:
         settings: those that can change the result, as a plain tree.
         inputs: fingerprint by role.
         artifact: the result, None where there is none yet.
-        damage: what is wrong with the artifact, if anything.
+        damage: the artifact's damage, if any.
     """
 
     fingerprint: str
@@ -83,7 +83,7 @@ def of_recipe(recipe: Recipe, store: Store, nodes: Mapping[str, Node] | None = N
 
 
 def of_artifact(root: Path) -> Side:
-    """An artifact with those of its inputs, and theirs, that lie in the same store.
+    """An artifact with its direct and indirect inputs that lie in the same store.
 
     Raises DamageError where its manifest cannot be read.
     """

@@ -46,7 +46,7 @@ class ScorePair:
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured on both sides.
+    """Metrics measured on both sides.
 
     Attributes:
         paired: numbers of both sides under one protocol.

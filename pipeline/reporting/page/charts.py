@@ -56,13 +56,13 @@ class LevelLine:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws, all places in pixels of a picture of `width` and `height` whose y grows downwards.
+    """The template's data, all places in pixels of a picture of `width` and `height` whose y grows downwards.
 
     Attributes:
-        left, right, top, bottom: edges of the frame; what is beyond them is cut off.
+        left, right, top, bottom: edges of the frame; curves are clipped there.
         curves: in the order of their key, each a path with its marks.
         lines: heights without a place on the x axis.
-        alt: what the chart shows in words, for those who do not see it.
+        alt: the chart in words, for screen readers.
         size: class by which the page's style sheet shows one of two charts, by the width of the screen.
     """
 
@@ -220,7 +220,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
 
 def _staircase(figure: Figure, every: list[Point], x: Axis, y: Axis) -> Curve:
     on = front([alike(p.x) for p in every], [p.y for p in every], figure.lower)
-    best = sorted({(p.x, p.y) for p, kept in zip(every, on, strict=True) if kept})
+    best = sorted({(p.x, p.y) for p, optimal in zip(every, on, strict=True) if optimal})
     steps = [(x.place(best[0][0]), y.end if figure.lower else y.start)]
     for cost, value in best:
         steps += [(x.place(cost), steps[-1][1]), (x.place(cost), y.place(value))]

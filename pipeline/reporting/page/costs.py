@@ -1,4 +1,4 @@
-"""What an image costs: the samplers that no other one beats in cost and quality at once."""
+"""Cost of an image: the samplers that no other one beats in cost and quality at once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class OnFront:
 
 def front_of(table: Table) -> list[OnFront]:
     """What is on one of the two fronts, fewest seconds first. Empty where there is nothing to choose from."""
-    found: list[tuple[Row | Level, Cell | Level, float, bool, str]] = [
+    points: list[tuple[Row | Level, Cell | Level, float, bool, str]] = [
         (row, cell, cell.nfe, cell.front, cell.rounded) for row, cell in table.measured
     ]
-    found += [(level, level, 0.0, False, level.text) for level in table.baselines]
-    timed = [item for item in found if item[1].seconds is not None]
+    points += [(level, level, 0.0, False, level.text) for level in table.baselines]
+    timed = [item for item in points if item[1].seconds is not None]
     costs, values = [alike(item[1].seconds) for item in timed], [item[1].value for item in timed]
     fast = [id(item) for item, on in zip(timed, front(costs, values, table.lower_is_better), strict=True) if on]
-    shown = [item for item in found if item[3] or id(item) in fast] if len(found) > 1 else []
+    shown = [item for item in points if item[3] or id(item) in fast] if len(points) > 1 else []
     return [
         OnFront(
             model(named.model),

@@ -24,10 +24,10 @@ MANY = 12  # classes that are named
 
 @dataclass(frozen=True)
 class Origin:
-    """What samples are made from, in the words of the captions."""
+    """The inputs of samples, in the words of the captions."""
 
     start: str  # noise, or source images
-    column: str  # what is the same down a column of the grid
+    column: str  # the property shared by a column of the grid
     top: str  # the first row of the grid
 
 
@@ -109,12 +109,12 @@ def tables(name: str, result: EvaluationResult, reference: Artifact | None) -> l
 
 def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """The same as a plain tree for JSON: nothing rounded, nothing in words but the headline."""
-    page, found = view(inputs), inputs["evaluation"].metrics
+    page, metrics = view(inputs), inputs["evaluation"].metrics
     return {
         "recipe": page["recipe"],
         "headline": page["headline"],
         **{
-            key: found.get(key)
+            key: metrics.get(key)
             for key in ("protocol", "floor", "floors", "held_out", "scores", "paths", "memorisation")
         },
         "warnings": [{"stage": stage, "text": text} for stage, text in page["warnings"]],
@@ -137,11 +137,11 @@ def _name(row: Row | Level) -> str:
     return names.model(row.model) + (f", {row.setting}" if isinstance(row, Row) else "")
 
 
-def _how(made: Table, main: Table) -> str:
-    """What the protocol adds to that of the main table: 'Neighbours: 3.'"""
+def _how(table: Table, main: Table) -> str:
+    """The protocol's differences from that of the main table: 'Neighbours: 3.'"""
     lines = [
         f"{names.field(name)}: {plain(value)}"
-        for name, value in made.protocol.items()
+        for name, value in table.protocol.items()
         if name != "metric" and main.protocol.get(name) != value
     ]
     return f"{names.sentence('; '.join(lines))}." if lines else ""
@@ -194,12 +194,12 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
         parts.append(f"trained on latents of {data['channels']} × {data['size']} × {data['size']}")
     if "source" in inputs:
         source = inputs["source"].metrics
-        parts.append(f"made from {count(source['test'])} held-out source images ({source['name']})")
+        parts.append(f"generated from {count(source['test'])} held-out source images ({source['name']})")
     return ", ".join(parts)
 
 
 def _left_out(data: Artifact) -> list[str]:
-    """Files of the source that are not among the images, and what the stage assumed of the source."""
+    """Files of the source that are not among the images, and the stage's assumptions about the source."""
     result = DataResult.model_validate(data.metrics)
     files = [
         f"Left out of the images: {count(some.count)} × {some.kind} ({', '.join(some.names)}"
@@ -209,26 +209,26 @@ def _left_out(data: Artifact) -> list[str]:
     return [*files, *result.notes]
 
 
-def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:
-    """What all scores share, and how far the reference can be trusted."""
-    lines = [(names.field(name), stated(name, value)) for name, value in made.protocol.items()]
+def _protocol(table: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:
+    """The protocol shared by all scores, and the quality of the reference."""
+    lines = [(names.field(name), stated(name, value)) for name, value in table.protocol.items()]
     reference = inputs.get("reference")
     if reference is not None:
-        found = reference.metrics
-        lines.append(("features of the extractor", count(found["features"])))
-        if found["accuracy"] is not None:
-            lines.append(("accuracy of the extractor, held-out images", f"{fixed(100 * found['accuracy'], 1)} %"))
-        lines.append((f"{found['metric']} of held-out to training images", significant(found["held_out"])))
-        halves = f"{count(found['images'] // 2)} images each: too few for a floor"
+        result = reference.metrics
+        lines.append(("features of the extractor", count(result["features"])))
+        if result["accuracy"] is not None:
+            lines.append(("accuracy of the extractor, held-out images", f"{fixed(100 * result['accuracy'], 1)} %"))
+        lines.append((f"{result['metric']} of held-out to training images", significant(result["held_out"])))
+        halves = f"{count(result['images'] // 2)} images each: too few for a floor"
         lines.append(
             (
-                f"{found['metric']} of two halves of the training images",
-                f"{significant(found['split_half'])} ({halves})",
+                f"{result['metric']} of two halves of the training images",
+                f"{significant(result['split_half'])} ({halves})",
             )
         )
     for metric, value in inputs["evaluation"].metrics.get("floors", {}).items():
         lines.append((f"{metric} of two halves of the training images", significant(value)))
-    lines.append(("rounding", f"half up, to {made.digits} decimal{'s' if made.digits > 1 else ''}"))
+    lines.append(("rounding", f"half up, to {table.digits} decimal{'s' if table.digits > 1 else ''}"))
     return [(names.sentence(name), value) for name, value in lines]
 
 

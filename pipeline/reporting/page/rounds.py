@@ -14,7 +14,7 @@ from pipeline.reporting.text.numbers import calls, count, digits_for, fixed, sig
 
 @dataclass(frozen=True)
 class Round:
-    """A student and the one that made its pairs.
+    """A student and the one that generated its pairs.
 
     Attributes:
         before, model: the two models.

@@ -32,7 +32,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What it takes to reproduce the page's numbers."""
+    """The command, recipe and versions that reproduce the page's numbers."""
 
     command: str
     recipe: str

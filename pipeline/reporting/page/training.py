@@ -1,4 +1,4 @@
-"""The sections of the page on what was trained: teacher, bank, students."""
+"""The sections of the page on training: teacher, bank, students."""
 
 from __future__ import annotations
 

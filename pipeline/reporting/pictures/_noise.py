@@ -58,7 +58,7 @@ _WIDEST = 3.0  # standard deviations from black to white
 
 
 def bank_picture(z: Tensor, x: Tensor | None = None) -> Image.Image:
-    """What a bank's noise looks like: its histogram and spread (see `z_diagnostics`), and some pairs of it and images.
+    """A bank's noise: its histogram and spread (see `z_diagnostics`), and some pairs of it and images.
 
     Args:
         z: noise, (n, C, H, W), of about unit size.

@@ -53,7 +53,7 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor | np.ndarray]], columns: int 
     """Grids below each other, each with its caption at the left: the same noise at growing numbers of calls, say.
 
     Args:
-        rows: (caption, images as for `grid`); more images than `columns` go on below.
+        rows: (caption, images as for `grid`); more images than `columns` continue on the next line.
         columns: as for `grid`.
 
     Raises:
@@ -87,6 +87,6 @@ def _rgb(images: Tensor | np.ndarray, levels: int) -> np.ndarray:
     """(N, H, W, 3) uint8 of 256 levels."""
     pixels = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
-        raise InputError("Pictures are made of images (N, 1 or 3, H, W)", pixels.shape, "Give one or more of them.")
+        raise InputError("Pictures must be images (N, 1 or 3, H, W)", pixels.shape, "Give one or more of them.")
     pixels = quantise(to_unit(pixels, levels) if pixels.dtype == np.uint8 else pixels)
     return np.broadcast_to(pixels.transpose(0, 2, 3, 1), (len(pixels), *pixels.shape[2:], 3))

@@ -86,7 +86,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The number with what is to be said of it: calls that a solver chose, a mark of noise, a mark of the grid."""
+        """The number with its annotations: calls that a solver chose, a mark of noise, a mark of the grid."""
         calls = f" ({count(round(self.nfe))})" if self.chosen else ""
         return self.spread.text(self.digits) + calls + "≈" * self.near + "†" * self.other_grid
 
@@ -160,7 +160,7 @@ class Table:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of these marks and levels, one sentence each."""
+        """Notes on these marks and levels, one sentence each."""
         notes = []
         if any(cell and cell.near for row in self.rows for cell in row.cells):
             notes.append("≈ is within noise of the best: two standard errors of the difference.")
@@ -187,8 +187,8 @@ def _frechet(metric: str) -> bool:
 def metrics_of(scores: Iterable[Score]) -> list[str]:
     """The metrics in the order of their weight: paired ones first, for they measure the very image that was asked for;
     else in order of appearance."""
-    found = dict.fromkeys(score.metric for score in scores)
-    return sorted(found, key=lambda metric: metric not in ("PSNR", "SSIM"))
+    metrics = dict.fromkeys(score.metric for score in scores)
+    return sorted(metrics, key=lambda metric: metric not in ("PSNR", "SSIM"))
 
 
 def yardstick_of(
@@ -242,22 +242,22 @@ def table(
     groups = _grouped(chosen)
     grids = _grids(every)
     by_model: dict[str, dict[str, set[Column]]] = {}
-    for (_, model, setting), found in groups.items():
-        by_model.setdefault(model, {}).setdefault(setting, set()).update(found)
+    for (_, model, setting), cells in groups.items():
+        by_model.setdefault(model, {}).setdefault(setting, set()).update(cells)
     shown = {m: {s: tuple(sorted(columns, key=_order)) for s, columns in by.items()} for m, by in by_model.items()}
     if joined:
         groups = _joined(groups, shown)
-    swept = {key: found for key, found in groups.items() if set(found) != {0}}
-    columns = tuple(sorted({column for found in swept.values() for column in found}, key=_order))
+    swept = {key: cells for key, cells in groups.items() if set(cells) != {0}}
+    columns = tuple(sorted({column for cells in swept.values() for column in cells}, key=_order))
     rows, levels = [], []
     for held_out in (False, True):
         part = tuple(
-            Row(*key, tuple(_cell(found.get(column), column, digits, grids, held_out) for column in columns), held_out)
-            for key, found in swept.items()
+            Row(*key, tuple(_cell(cells.get(column), column, digits, grids, held_out) for column in columns), held_out)
+            for key, cells in swept.items()
         )
         rows.append(_marked(part, lower_is_better(metric)))
-        for key, found in groups.items():
-            cell = _cell([s for scores in found.values() for s in scores], 0, digits, grids, held_out)
+        for key, cells in groups.items():
+            cell = _cell([s for scores in cells.values() for s in scores], 0, digits, grids, held_out)
             if key not in swept and cell:
                 levels.append(Level(*key, cell.spread, cell.spread.text(digits), cell.seconds, held_out))
     if yardstick is not None:
@@ -326,10 +326,10 @@ def _grouped(chosen: Mapping[str, Sequence[Sequence[Score]]]) -> _Group:
 
 def _joined(groups: _Group, shown: Mapping[str, Mapping[str, tuple[Column, ...]]]) -> _Group:
     joined: _Group = {}
-    for (recipe, model, setting), found in groups.items():
+    for (recipe, model, setting), cells in groups.items():
         columns = [column for some in shown[model].values() for column in some]
         unique = len(set(columns)) == len(columns)
-        joined.setdefault((recipe, model, "" if unique else setting), {}).update(found)
+        joined.setdefault((recipe, model, "" if unique else setting), {}).update(cells)
     return joined
 
 
@@ -356,7 +356,7 @@ def _error(score: Score, held_out: bool) -> float | None:
 
 
 def _marked(rows: tuple[Row, ...], lower: bool) -> list[Row]:
-    """The best of each column, what is within noise of it, and the front against calls; nothing where there is no
+    """The best of each column, the cells within noise of it, and the front against calls; nothing where there is no
     choice."""
     points = [cell for row in rows for cell in row.cells if cell]
     on = dict(zip(map(id, points), front([c.nfe for c in points], [c.value for c in points], lower), strict=True))

@@ -12,7 +12,7 @@ MINUS = "−"
 def fixed(value: float, digits: int) -> str:
     """`value` with this number of decimals, halves away from zero: 2.675 to two digits is 2.68.
 
-    The decimal that is rounded is the shortest one that names the float, which is what its reader has in mind.
+    The decimal that is rounded is the shortest one that names the float, as a reader expects.
     """
     if not math.isfinite(value):
         return str(value)
@@ -22,7 +22,7 @@ def fixed(value: float, digits: int) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` with this number of significant digits; powers of ten only for what is very large or small."""
+    """`value` with this number of significant digits; powers of ten only for very large or small numbers."""
     if value == 0 or not math.isfinite(value):
         return fixed(value, 0)
     exponent = math.floor(math.log10(abs(value)))

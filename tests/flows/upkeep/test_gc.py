@@ -61,7 +61,7 @@ def test_gc_says_what_would_go_and_removes_it_only_then(flowctl, store):
             path.unlink()
     result = flowctl("gc", "--older-than", "0")
     assert result.exit_code == 0 and len(stages(store)) == 10
-    assert "student/other-" in result.stdout and "no run that is kept refers to it" in result.stdout
+    assert "student/other-" in result.stdout and "no run refers to it" in result.stdout
     assert "Nothing was deleted: add --yes" in result.stdout and "teacher/" not in result.stdout
     assert "Nothing to delete" in flowctl("gc").stdout  # not touched for a month, unless said otherwise
     result = flowctl("gc", "--older-than", "0", "--yes")

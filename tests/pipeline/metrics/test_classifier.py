@@ -81,9 +81,9 @@ def test_shifts_keep_the_image_but_for_its_edges():
 
 
 def test_needs_labels_and_size(digits):
-    with pytest.raises(InputError, match=r"labels.*reference.extractor"):
+    with pytest.raises(InputError, match="got None"):
         train_classifier(digits[0], None, digits[2], None)
-    with pytest.raises(InputError, match="two classes"):
+    with pytest.raises(InputError, match="got 1"):
         train_classifier(digits[0], digits[1] * 0, digits[2], digits[3])
-    with pytest.raises(InputError, match="8x8"):
+    with pytest.raises(InputError, match="got 7"):
         build_classifier(1, 7, 10)

@@ -76,15 +76,15 @@ def test_warnings_carry_their_numbers():
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="finite"):
+    with pytest.raises(InputError, match="1 of 1 samples"):
         Moments(2).update(np.array([[0.0, np.nan]]))
-    with pytest.raises(InputError, match="shape"):
+    with pytest.raises(InputError, match=r"got \(3, 4\)"):
         Moments(2).update(np.zeros((3, 4)))
-    with pytest.raises(InputError, match="two samples"):
+    with pytest.raises(InputError, match="got 0"):
         frechet_distance(Moments(2), Moments(2))
-    with pytest.raises(InputError, match="same features"):
+    with pytest.raises(InputError, match=r"got \(2, 3\)"):
         frechet_distance(Moments(2), Moments(3))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="got 3"):
         Moments(2).merge(Moments(3))
 
 

@@ -81,7 +81,7 @@ def test_both_are_symmetric_and_see_one_image_at_a_time():
 
 def test_bad_input():
     for measure in (psnr, ssim):
-        with pytest.raises(InputError, match="one shape"):
+        with pytest.raises(InputError, match="got"):
             measure(images(), images(channels=1))
-        with pytest.raises(InputError, match="one shape"):
+        with pytest.raises(InputError, match="got"):
             measure(images()[0], images()[0])

@@ -65,9 +65,9 @@ def test_no_feature_is_used_twice():
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="same features"):
+    with pytest.raises(InputError, match=r"got \(\(50, \d+\), \(50, 8\)\)"):
         kid(normal(50), normal(50, 8))
-    with pytest.raises(InputError, match="20 features"):
+    with pytest.raises(InputError, match=r"got \(19, 50\)"):
         kid(normal(19), normal(50))
     with pytest.raises(InputError, match="finite"):
         kid(normal(50), normal(50) / 0)

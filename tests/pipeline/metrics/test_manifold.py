@@ -88,11 +88,11 @@ def test_a_model_with_one_mode_is_precise_without_recall():
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="same features"):
+    with pytest.raises(InputError, match=r"got \(\(50, \d+\), \(50, 4\)\)"):
         manifold(normal(50), normal(50, 4))
-    with pytest.raises(InputError, match="6 features"):
+    with pytest.raises(InputError, match=r"got \(5, 50\)"):
         manifold(normal(5), normal(50))
     with pytest.raises(InputError, match="finite"):
         manifold(normal(50) / 0, normal(50))
-    with pytest.raises(InputError, match="first neighbour"):
+    with pytest.raises(InputError, match=r"got \(0, 5\)"):
         manifold(normal(50), normal(50), (0, 5))

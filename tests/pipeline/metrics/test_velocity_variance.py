@@ -138,12 +138,12 @@ def test_training_finds_the_closed_field_of_gaussians():
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"z": torch.zeros(40, 3)}, "shape"),
-        ({"labels": torch.zeros(7)}, "label"),
-        ({"times": (0.5, 1.5)}, "Times"),
-        ({"neighbours": 0}, "Neighbours"),
-        ({"neighbours": 40}, "40 here"),
-        ({"labels": torch.arange(40) % 4}, "10 here"),
+        ({"z": torch.zeros(40, 3)}, r"got \(\(40, 2\), \(40, 3\), None\)"),
+        ({"labels": torch.zeros(7)}, r"\(7,\)"),
+        ({"times": (0.5, 1.5)}, "got 1.5"),
+        ({"neighbours": 0}, "got 0"),
+        ({"neighbours": 40}, "in a class, 40"),
+        ({"labels": torch.arange(40) % 4}, "in a class, 10"),
     ],
 )
 def test_refuses(change, rule):

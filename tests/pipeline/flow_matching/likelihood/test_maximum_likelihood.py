@@ -61,7 +61,7 @@ def test_each_side_learns_and_is_measured(which, steps):
     assert before["nats_short"] > after["nats_short"] + 0.3 > 0.3 and after["seconds"] > before["seconds"] == 0
     assert after["steps"] == steps <= after["training_calls"]
     assert side.reached(after["nats_short"]) == after and side.reached(0.0) is None
-    moved = [(a - b).abs().max() for a, b in zip(side.kept[1].parameters(), start.parameters(), strict=True)]
+    moved = [(a - b).abs().max() for a, b in zip(side.networks[1].parameters(), start.parameters(), strict=True)]
     assert min(moved) > 0
 
 
@@ -72,6 +72,6 @@ def test_the_page_and_the_figure_say_what_was_not_reached(tmp_path, monkeypatch)
     page = benchmark.markdown(result)
     assert "not reached" in page and "torchdiffeq" in page and result["command"] in page
     assert set(result["step_seconds"]) > {"flow matching", "maximum likelihood, adjoint"}
-    assert len(result["curves"]["flow matching"]) == len(both[0].kept) == 15
+    assert len(result["curves"]["flow matching"]) == len(both[0].networks) == 15
     benchmark.figure(both, side_points=8).savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
