@@ -25,7 +25,7 @@ from models.unet import CONFIGS, UNet
 from pipeline.couplings import Entropic, Loom, MinibatchOT, SeededNoises, assignment
 from pipeline.couplings._loom_exchange import exchange
 from pipeline.data.batches import FlowBatch
-from pipeline.flow_matching.objective import velocity_error
+from pipeline.flow_matching.objective import FlowMatching
 
 RESULTS = Path("benchmarks/results")
 SHAPE, SIZES = (3, 32, 32), (128, 512, 2048)
@@ -80,7 +80,7 @@ def steps(bench: Bench) -> dict[str, Any]:
     """What couplings add to a training step of the CIFAR-10 U-Net, forward and backward."""
     x, z = images(LOOM_BATCH).to(bench.device), noise(LOOM_BATCH).to(bench.device)
     rows = torch.arange(LOOM_BATCH)
-    loom = Loom(SeededNoises(0, 50_000, SHAPE, caches=4))
+    loom = Loom(SeededNoises(0, 50_000, SHAPE, noises_per_image=4))
     network = UNet(CONFIGS["cifar10"]).to(bench.device, memory_format=torch.channels_last).train()
     part = FlowBatch(x[:PART], z[:PART], torch.rand(PART, device=bench.device), None)
 
@@ -88,9 +88,9 @@ def steps(bench: Bench) -> dict[str, Any]:
         return torch.Generator().manual_seed(0)
 
     pair, ot, entropic, tensor = bench.medians(
-        lambda: loom.pair(x, None, rows, draws()),
-        lambda: MinibatchOT().pair(x, None, rows, draws()),
-        lambda: Entropic(0.1).pair(x, None, rows, draws()),
+        lambda: loom.noise_for(x, None, rows, draws()),
+        lambda: MinibatchOT().noise_for(x, None, rows, draws()),
+        lambda: Entropic(0.1).noise_for(x, None, rows, draws()),
         lambda: by_cost_tensor(x, z),
     )
     short = Bench(str(bench.device), 3)
@@ -109,7 +109,7 @@ def steps(bench: Bench) -> dict[str, Any]:
 
 def train(network: nn.Module, part: FlowBatch) -> None:
     network.zero_grad(set_to_none=True)
-    velocity_error(network, part).backward()
+    FlowMatching()(network, part).backward()
 
 
 def by_cost_tensor(x: Tensor, z: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def markdown(found: dict[str, Any]) -> str:
     ]
     lines += [
         f"| {name} | {s[f'{key}_ms']:.1f} | {s[f'{key}_share']:.2%} |"
-        for name, key in (("LOOM-CFM, 4 caches", "loom"), ("minibatch OT", "ot"), ("entropic, 0.1", "entropic"))
+        for name, key in (("LOOM-CFM, 4 noises", "loom"), ("minibatch OT", "ot"), ("entropic, 0.1", "entropic"))
     ]
     lines += [
         "",

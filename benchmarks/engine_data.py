@@ -22,7 +22,7 @@ from pipeline.recipe import sections as configs
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import ProgressUpdate
 from pipeline.stages._coupling import seeded_noises
-from pipeline.training.flow_batches import FlowBatches, calls_ahead
+from pipeline.training.flow_batches import FlowBatches, blocks_ahead
 from pipeline.training.student import train
 
 
@@ -60,7 +60,7 @@ def couplings(case: Case) -> dict[str, Callable[[], Coupling]]:
     return {
         "nfm": lambda: Banked(torch.empty(1, case.rows, *shape, dtype=torch.float16).normal_()),
         "ot": MinibatchOT,
-        "loom": lambda: Loom(seeded_noises(1, case.examples(), 1), journal=calls_ahead(case.batch, case.batch)),
+        "loom": lambda: Loom(seeded_noises(1, case.examples(), 1), journal=blocks_ahead(case.batch, case.batch)),
     }
 
 

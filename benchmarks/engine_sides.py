@@ -8,7 +8,6 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from torchdiffeq import odeint
 from models.unet import CONFIGS, UNet, UNetConfig
 from pipeline.couplings import Independent
 from pipeline.data.examples import Examples
-from pipeline.flow_matching.objective import transport_cost, velocity_error
+from pipeline.flow_matching.objective import FlowMatching, transport_cost
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.sampling import student_samples
 from pipeline.flow_matching.times import Uniform
@@ -27,7 +26,7 @@ from pipeline.outputs.networks import build
 from pipeline.recipe import sections as configs
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job, Progress
-from pipeline.training._data import Stream
+from pipeline.training._data import Prefetcher
 from pipeline.training._loop import Loop
 from pipeline.training.flow_batches import FlowBatches
 
@@ -114,12 +113,12 @@ class Ours:
         self.loop = Loop(
             a_job(work, setting.shape, training, self.compute),
             network,
-            partial(velocity_error, path=couples.path),
+            FlowMatching(couples.path),
             training,
             device,
             couples,
         )
-        self.steps = Stream(couples, device).steps(range(training.steps))
+        self.steps = Prefetcher(couples, device).steps(range(training.steps))
 
     @property
     def weights(self) -> int:

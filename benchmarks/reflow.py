@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.load import load
 from storage.store import Store
 
@@ -32,7 +32,7 @@ def measured(coupling: str, overrides: list[str]) -> dict[str, float]:
     """Frechet distance by "model calls", and straightness by stage; made first where it is not there."""
     name, store = f"{coupling}-digits-reflow", Store()
     nodes = build(load(name, overrides), store.home / "cache")
-    if sound(nodes["evaluation"], store) is None:
+    if valid_artifact(nodes["evaluation"], store) is None:
         words = [word for override in overrides for word in ("--set", override)]
         subprocess.run([sys.executable, "-m", "flows.cli", "run", name, *words], check=True)
     metrics = store.find("evaluation", nodes["evaluation"].fingerprint).metrics

@@ -1,1 +1,7 @@
 """The science and the stages. Imports models and storage; knows neither Prefect nor Typer."""
+
+import os
+
+# OpenMP's idle threads sleep instead of spinning: on a busy machine spinning takes the CPU from the thread that all
+# wait for (benchmarks/results/threads-cpu.md). OpenMP reads this once, when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

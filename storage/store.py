@@ -23,16 +23,12 @@ from pathlib import Path
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import fsync_path, fsync_tree, write_json
 from storage.errors import DamageError, InputError
+from storage.home import default_home
 from storage.locks import take
 
 Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
 DISCARDED = ".discarded-"
-
-
-def default_home() -> Path:
-    """`$FLOWCTL_HOME`, or `.flowctl` in the current directory."""
-    return Path(os.environ.get("FLOWCTL_HOME") or ".flowctl").expanduser().absolute()
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""The headline promise: kill -9 anywhere, run the same command again, end with the same bits.
+"""The headline promise: kill -9 anywhere, rerun the command, end with the same bits.
 
 The real command runs as a process and is killed in the teacher, in the couplings and in the student as soon as each has
 saved something. Digests of weights and bank must equal those of a run that nothing interrupted.
@@ -104,6 +104,6 @@ def test_terminated_gently_it_saves_says_so_and_goes_on(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "same command" in output
+    assert "error: Stopped in stage teacher (SIGTERM)" in output
     assert list((tmp_path / "work" / "teacher").glob("*/saved.json"))
     assert "resumed" in finish(start(tmp_path))

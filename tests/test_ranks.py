@@ -19,7 +19,7 @@ from pipeline.outputs import networks
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import StopSignal
-from storage.errors import Interrupted, StageFailed
+from storage.errors import BusyError, Interrupted, StageFailed
 from storage.store import Store
 from tests.tiny import TINY
 
@@ -139,11 +139,47 @@ def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
     work, killed = store.work("student", nodes(*more)["student"].fingerprint), []
     killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent))
     killer.start()
-    with pytest.raises(StageFailed, match="torchrun was ended by signal 9"):
+    with pytest.raises(elastic.RanksDied, match="SIGKILL"):
         make(store, "student", TWO.model_copy(update={"checkpoint_seconds": 0.05}), *more)
     killer.join()
     assert killed
     elastic.await_orphans(work, StopSignal(), patience=10)
+
+
+FOREIGN = "raise ImportError('a package of another project was imported')"
+
+
+def test_ranks_import_our_packages_whatever_the_directory_and_the_path(store, tmp_path, monkeypatch):
+    """Most repositories of this field have a package `models`."""
+    for place in ("here", "there"):
+        for name in ("models", "pipeline", "storage", "flows", "torch"):
+            if (place, name) == ("there", "torch"):
+                continue  # on PYTHONPATH another torch is what the user asked for
+            package = tmp_path / place / name
+            package.mkdir(parents=True)
+            (package / "__init__.py").write_text(FOREIGN)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
+    alone = store.find("bank", nodes()["bank"].fingerprint)
+    assert digests(remade(store, "bank", TWO)) == digests(alone)
+
+
+@pytest.mark.parametrize(
+    ("before", "cause"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"signal 9 \(SIGKILL\)"),
+        ("import types, sys; sys.modules['storage'] = types.ModuleType('storage')", "`storage` must be flowctl's"),
+        ("import torch.distributed as d; d.init_process_group = lambda *a, **k: 1 / 0", "ZeroDivisionError"),
+    ],
+    ids=["killed", "foreign package", "exception"],
+)
+def test_the_error_names_why_the_ranks_died(store, tmp_path, monkeypatch, before, cause):
+    """Python runs this first in each process; only ranks have a RANK."""
+    (tmp_path / "sitecustomize.py").write_text(f"import os\nif 'RANK' in os.environ:\n    {before}\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(elastic, "RESTARTS", 0)
+    with pytest.raises(elastic.RanksDied, match=cause):
+        make(store, "student", TWO, "student.seed=7")
 
 
 def test_an_error_of_the_ranks_is_the_error_of_the_stage_and_is_not_tried_again(store):
@@ -176,7 +212,7 @@ def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_pat
         text=True,
     )
     assert orphan.stdout.readline() == "up\n"
-    with pytest.raises(StageFailed, match="still work in"):
+    with pytest.raises(BusyError):
         elastic.await_orphans(tmp_path, StopSignal(), patience=0.3)
     asked = StopSignal()
     asked.request("Ctrl-C")
@@ -191,7 +227,7 @@ def test_ranks_leave_with_their_launcher_and_the_next_one_waits_for_them(tmp_pat
 
 def test_a_rank_whose_torchrun_is_gone_already_does_not_begin(tmp_path):
     """It was handed to another parent before it could see whose child it is."""
-    command = [sys.executable, "-m", "pipeline.engine.worker", str(tmp_path)]
+    command = [sys.executable, str(elastic.WORKER), str(tmp_path)]
     environment = {**os.environ, elastic.LAUNCHER: str(os.getpid())}
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")

@@ -23,7 +23,7 @@ def digests(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A recipe's file, and its artifacts up to the couplings; each test leaves them sound."""
+    """A recipe's file, and its artifacts up to the bank; each test leaves them valid."""
     folder = tmp_path_factory.mktemp("repair")
     recipe = folder / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(load("nfm-digits", TINY).model_dump(mode="json")))
@@ -53,12 +53,12 @@ def test_lost_shards_are_encoded_again_and_no_others(made, monkeypatch):
     )
     result = CliRunner().invoke(app, ["verify", str(recipe), "--repair"])
     assert result.exit_code == 0, result.output
-    assert "2 of 4 shards made anew, every byte as recorded before" in result.stdout
+    assert "2 of 4 shards encoded again, every byte as recorded" in result.stdout
     assert written == [1, 3] and digests(roots["bank"]) == before
     assert CliRunner().invoke(app, ["verify"]).exit_code == 0
 
 
-def test_a_teacher_that_is_not_sound_is_trained_again_to_the_same_bits(made):
+def test_a_damaged_teacher_is_trained_again_to_the_same_bits(made):
     recipe, roots = made
     before = {stage: digests(roots[stage]) for stage in ("teacher", "bank")}
     flip(roots["teacher"] / "weights.safetensors")

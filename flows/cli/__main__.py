@@ -1,5 +1,5 @@
 """`python -m flows.cli`: the same program where no `flowctl` script is installed."""
 
-from flows.cli import main
+from flowctl import main
 
 main()

@@ -22,6 +22,7 @@ from flows.cli import (
     verifying,
 )
 from flows.cli.errors import OPTIONS, reports_errors
+from flows.session.process import prepare_process
 
 
 class Commands(TyperGroup):
@@ -91,4 +92,5 @@ app.add_typer(couplings, name="bank")
 
 def main() -> None:
     """The `flowctl` program."""
+    prepare_process()
     app()

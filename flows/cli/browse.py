@@ -102,7 +102,7 @@ def _work(store: Store) -> list[tuple[str, int, str]]:
     from flows.upkeep.status import unfinished
     from storage.garbage import room
 
-    told = {(item["stage"], item["fingerprint"]): item for item in unfinished(store)}
+    told = {(item["stage"], item["fingerprint"]): item for item in reversed(unfinished(store))}
     rows = []
     for work in store.works():
         item, state = told.get((work.parent.name, work.name)), "nothing to go on from: `flowctl gc` removes it in time"

@@ -9,7 +9,7 @@ import typer
 from flows.cli.output import print_table
 
 if TYPE_CHECKING:
-    from flows.upkeep.references import Newcomers, Run
+    from flows.upkeep.references import NewRuns, Run
     from storage.garbage import Item
     from storage.store import Key, Store
 
@@ -23,13 +23,13 @@ def gc(
     ] = 30.0,
 ) -> None:
     """Remove what no run refers to, stopped work that nobody went on with, and leftovers. `rm` makes a run go."""
-    from flows.upkeep.references import Newcomers, every_run, users
+    from flows.upkeep.references import NewRuns, every_run, users
     from storage.errors import FlowctlError
     from storage.garbage import garbage
     from storage.store import Store
 
     store, known, kept = Store(), [], None
-    newcomers = Newcomers(store)
+    newcomers = NewRuns(store)
     try:
         known = every_run(store)
         kept = {key for run in known for key in run.keys}
@@ -45,13 +45,13 @@ def rm(
     yes: Yes = False,
 ) -> None:
     """Remove a recipe's artifacts that no other run refers to, and its runs; or one artifact."""
-    from flows.upkeep.references import Newcomers, every_run, named, of_recipe, users
+    from flows.upkeep.references import NewRuns, every_run, named, of_recipe, users
     from storage.errors import InputError
     from storage.garbage import belongings, reachable
     from storage.store import PREFIX, Store
 
     store = Store()
-    newcomers = Newcomers(store)
+    newcomers = NewRuns(store)
     known = every_run(store)
     own, keys = of_recipe(name, known, store)
     if not own and not keys:
@@ -83,7 +83,7 @@ def rm(
         typer.echo(f"{len(own)} run{'s' * (len(own) > 1)} of {name} {done}")
 
 
-def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Newcomers, yes: bool) -> bool:
+def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: NewRuns, yes: bool) -> bool:
     """List the items and, if that is wished, remove them, all but what is in use. Whether that was all of them."""
     from flows.session import words
     from storage.errors import BusyError
@@ -98,7 +98,7 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Ne
             if item.key in used:
                 refuse(used[item.key])
             if yes:
-                remove(store, item, refuse, newcomers.refuse)
+                remove(store, item, refuse, newcomers.check_unused)
         except BusyError as busy:
             skipped.append(f"in use: {_place(store, item)}: by {busy}")
             continue
@@ -118,10 +118,10 @@ def _remove(store: Store, items: list[Item], used: dict[Key, str], newcomers: Ne
 
 
 def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:
-    from flows.upkeep.references import going_on
+    from flows.upkeep.references import is_running
     from storage.errors import BusyError
 
-    busy = [run.process for run in own if going_on(run, store)] + [used[key] for key in sorted(keys & set(used))]
+    busy = [run.process for run in own if is_running(run, store)] + [used[key] for key in sorted(keys & set(used))]
     if busy:
         raise BusyError(f"It is in use by {busy[0]}. Stop that first")
 

@@ -38,6 +38,7 @@ def diff(
 
 def _side(name: str) -> Side:
     from flows.session.recipes import known, load, names
+    from flows.session.recorded import finished_nodes
     from pipeline.recipe.load import nearest
     from pipeline.reporting.diff import of_artifact, of_recipe
     from storage.artifact import MANIFEST
@@ -46,7 +47,8 @@ def _side(name: str) -> Side:
 
     store = Store()
     if known(name):
-        return of_recipe(load(name), store)
+        recipe = load(name)
+        return of_recipe(recipe, store, finished_nodes(recipe, store))
     for folder in (Path(name), store.home / "artifacts" / name):
         if (folder / MANIFEST).is_file():
             return of_artifact(folder)
@@ -98,7 +100,7 @@ def _print_scores(found: Diff) -> None:
 
     scores = found.scores
     typer.echo()
-    if scores.beside:
+    if scores.paired:
         print_table(
             ("MODEL", "SAMPLED BY", "CALLS", "METRIC", "A", "B", "B/A", "NOT EQUAL"),
             [
@@ -112,7 +114,7 @@ def _print_scores(found: Diff) -> None:
                     "" if row.ratio is None else f"{row.ratio:.3f}",
                     ", ".join(f"{change.path} {short(change.a)} → {short(change.b)}" for change in row.unequal),
                 )
-                for row in scores.beside
+                for row in scores.paired
             ],
         )
     if scores.protocol:
@@ -130,7 +132,7 @@ def _print_scores(found: Diff) -> None:
                     for score in alone
                 ],
             )
-    if not (scores.beside or scores.a or scores.b):
+    if not (scores.paired or scores.a or scores.b):
         typer.echo("Neither is evaluated yet: no scores.")
 
 

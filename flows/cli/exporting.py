@@ -31,13 +31,13 @@ def export(
     from flows.session.recipes import load
     from flows.session.session import Session
     from flows.views.samples import check_model
-    from pipeline.engine.plan import sound
+    from pipeline.engine.rerun import valid_artifact
     from storage.errors import InputError
 
-    session = Session.open(load(recipe, set_ or ()))
+    session = Session.finished(load(recipe, set_ or ()))
     name, nodes = session.recipe.name, session.nodes
     check_model(model, session)
-    made = {stage: found for stage, node in nodes.items() if (found := sound(node, session.store)) is not None}
+    made = {stage: found for stage, node in nodes.items() if (found := valid_artifact(node, session.store)) is not None}
     for stage in ("data", model):
         if stage not in made:
             raise InputError(

@@ -39,6 +39,8 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         progress = words.moment(
             ProgressUpdate(item["stage"], item["done"], item["total"], item["unit"], item["rate"] or 0.0, item["facts"])
         )
+    if item["waits_for"] is not None:
+        progress, saved = f"waiting for {item['waits_for']}", ""
     if item["saved"] is not None:
         saved = (
             f"{item['saved']['done']:,} {item['saved']['unit']}, "
@@ -96,11 +98,11 @@ def report(
     """Where the finished report of a recipe lies: one HTML file."""
     from flows.session.recipes import load
     from flows.session.session import Session
-    from pipeline.engine.plan import sound
+    from pipeline.engine.rerun import valid_artifact
     from storage.errors import InputError
 
-    session = Session.open(load(recipe, set_ or ()))
-    artifact = sound(session.nodes["report"], session.store)
+    session = Session.finished(load(recipe, set_ or ()))
+    artifact = valid_artifact(session.nodes["report"], session.store)
     if artifact is None:
         raise InputError("report needs a finished run", recipe, f"`flowctl run {recipe}` makes it")
     page = artifact.path(artifact.metrics["page"])

@@ -65,9 +65,9 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Say for each stage whether `run` would reuse, fetch, resume or run it, why, and what it would take."""
-    from flows.orchestration.launch import outline
     from flows.session.recipes import load
     from flows.session.session import Session
+    from pipeline.engine.plan import outline
     from pipeline.engine.plan import plan as make_plan
     from storage.remote import default_remote
 

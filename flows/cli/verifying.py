@@ -52,7 +52,7 @@ def verify(
     store = Store()
     recipe, roots, works = _targets(name, store)
     repairs = Repairs(store, [], {}, display())
-    found = [repairs.look(root) for root in _watched(roots)]
+    found = [repairs.inspect(root) for root in _watched(roots)]
     saved = [inspect_work(work) for work in works if not held(store.lock_path(work.parent.name, work.name))]
     damaged = [finding for finding in (*saved, *found) if finding.flaws]
     for finding in damaged:
@@ -77,12 +77,12 @@ def verify(
 
 def _verify_remote(name: str | None, repair: bool) -> None:
     """The same of what lies on the remote: read over the network, byte by byte."""
-    from flows.upkeep.remote import damaged, mend, named, wanted
+    from flows.upkeep.remote import damaged, named, restore, selected
     from storage.errors import FlowctlError
     from storage.store import Store
 
     place = named()
-    keys = wanted(place, name)
+    keys = selected(place, name)
     found = [item for item in (damaged(place, *key) for key in keys) if item is not None]
     for item in found:
         for where, flaw in item.flaws.items():
@@ -96,7 +96,7 @@ def _verify_remote(name: str | None, repair: bool) -> None:
         )
     else:
         for item in found:
-            typer.echo(f"repaired: {mend(place, item, Store())}")
+            typer.echo(f"repaired: {restore(place, item, Store())}")
 
 
 def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
@@ -105,10 +105,10 @@ def _mended(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
     from storage.errors import FlowctlError, Interrupted
 
     name = title(finding.root)
-    if not in_work and not repairs.looked[finding.key].flaws:
+    if not in_work and not repairs.inspected[finding.key].flaws:
         return True  # before something that is made from it
     try:
-        typer.echo(f"repaired: {name}: {repairs.mend_work(finding) if in_work else repairs.mend(finding)}")
+        typer.echo(f"repaired: {name}: {repairs.repair_work(finding) if in_work else repairs.repair(finding)}")
     except Interrupted:
         raise
     except FlowctlError as error:

@@ -1,1 +1,1 @@
-"""The Prefect flow, its deployments, and the server beside it."""
+"""The Prefect flow, its deployments, and the server."""

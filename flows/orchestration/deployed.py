@@ -1,79 +1,83 @@
-"""A flow run that a worker of Prefect started: nobody has prepared a session, and nobody watches its terminal."""
+"""The session of a flow run: that of `flowctl run`, or a new one in a process that a Prefect worker started."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Abort, Pause
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Cancelled, Suspended
 
-from flows.orchestration.launch import outline
-from flows.orchestration.server_watch import wish
+from flows.orchestration.server_watch import stop_reason
 from flows.orchestration.stale_runs import close_dead_runs
+from flows.session import session as sessions
 from flows.session import settings
 from flows.session.display import Logged
-from flows.session.logs import forward_logs
-from flows.session.runs import RunRecord, records
+from flows.session.recording import recording
+from flows.session.runs import records
 from flows.session.session import Session
 from pipeline.engine import rerun
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import validate
 from storage.remote import default_remote
 
-AGAIN = 30  # seconds until a run whose machine was taken away is offered to the workers again
+RETRY_SECONDS = 30  # until a run whose machine was taken away is offered to the workers again
 
 
 @contextmanager
 def session_of(
     flow_run: UUID | str, recipe: dict[str, Any], force: Sequence[str], until: str | None
 ) -> Iterator[Session]:
-    """A session with a record of its own. Raises InputError for a recipe that is not sound: never tried again."""
-    session = Session.open(validate(recipe, "of the deployment"), force, until, display=Logged())
-    session.deployed = True
-    session.remote = default_remote()
-    session.store.prepare()
-    if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else what is left is known
-        rerun.request(session.nodes, session.force, session.store)
-    session.record = RunRecord(
-        session.store.home,
-        session.recipe.model_dump(mode="json"),
-        outline(plan(session.nodes, session.store, remote=session.remote)),
-        settings.server_url(),
-    )
-    session.record.joined(flow_run)
-    outcome = "stopped at once"
-    try:
-        with forward_logs(journal=session.record.journal):
-            close_dead_runs(session.store.home, settings.server_url())
+    """A recorded session of the recipe. Raises RecipeError if the recipe is invalid.
+
+    `flowctl run` lends its display, stop signal and record to the flow that it calls, and learns the outcome. A worker
+    gives the flow nothing but its parameters.
+    """
+    caller = sessions.find()
+    home = None if caller is None else caller.store.home
+    session = Session.open(validate(recipe, "of the flow run"), force, until, home, Logged())
+    if caller is not None:
+        session = replace(caller, recipe=session.recipe, nodes=session.nodes, force=force, until=until)
+        session.record.joined(flow_run)
+        try:
             yield session
-        outcome = f"failed: {session.error}" if session.error else "done"
-    except (Abort, Pause):
-        outcome = f"stopped: {session.error}"
-        raise
-    except Exception as error:
-        outcome = f"failed: {error}"
-        raise
-    finally:
-        session.record.end(outcome)
+        finally:
+            caller.error = session.error
+        return
+    session.deployed, session.remote = True, default_remote()
+    session.store.prepare()
+    if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else it is a retry
+        rerun.request(session.nodes, session.force, session.store)
+    server = settings.server_url()
+    close_dead_runs(session.store.home, server)
+    with recording(session, plan(session.nodes, session.store, remote=session.remote), server) as record:
+        record.joined(flow_run)
+        yield session
 
 
 def hand_back(flow_run: UUID | str, message: str) -> None:
-    """End an interrupted run as it was asked for. Returns for one that was cancelled.
+    """Give an interrupted run of a worker the state that was asked for: cancelled, paused, or waiting for a worker.
 
-    A paused one stays paused: raises Pause. One that nobody asked to stop lost its machine or its worker (SIGTERM):
-    it waits for the next worker, and Abort keeps Prefect from changing that.
+    A run that was not asked to stop lost its machine or worker (SIGTERM): it waits for the next worker. Always raises
+    Abort or Pause, which prevent Prefect from changing that state and from logging a traceback.
     """
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(UUID(str(flow_run)))
-        reason = wish(run.state)
-        if reason is None:
-            soon = datetime.now(UTC) + timedelta(seconds=AGAIN)
-            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=soon, message=message), force=True)
-            raise Abort(message)
-    if run.state.is_paused():
-        raise Pause(state=run.state)
+        state, details = run.state, run.state.state_details
+        if state.is_paused() and details.pause_reschedule:
+            raise Pause(state=state)
+        if state.is_paused():
+            # Prefect resumes such a run in its process, which ends now. It sends a suspended one to a worker instead.
+            new = Suspended(pause_expiration_time=details.pause_timeout, pause_key=details.pause_key)
+        elif stop_reason(state) is not None:
+            new = Cancelled(message=message)
+        else:
+            soon = datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS)
+            new = AwaitingRetry(scheduled_time=soon, message=message)
+        client.set_flow_run_state(run.id, new, force=True)
+    raise Pause(state=new) if new.is_paused() else Abort(message)

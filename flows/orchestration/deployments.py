@@ -1,4 +1,4 @@
-"""Recipes as deployments on a Prefect server: started, scheduled and retried in its UI, run by its workers."""
+"""Recipes as deployments on a Prefect server, which its UI starts, schedules and retries, and its workers run."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
-from flows.orchestration.gpus import create_limits, limit_name
-from flows.orchestration.pipeline_flow import pipeline
+from flows.orchestration.pipeline_flow import pipeline, seed_tag
 from flows.session import settings
 from pipeline.recipe.recipe import Recipe
-from storage.errors import InputError
+from storage.errors import UsageError
 
 ENTRYPOINT = "flows.orchestration.pipeline_flow.pipeline"  # by import: a worker may be started anywhere
 
 
 def deploy(recipes: Sequence[Recipe], pool: str, schedule: str | None, home: Path) -> list[str]:
-    """Register a deployment for each recipe on a work pool, made if it is not there; the deployments' names.
+    """Register a deployment for each recipe on a work pool, which is created if it does not exist; their names.
 
-    Runs go to the store at `home`. A deployment that is there is replaced, with its schedule; `schedule` is a cron
-    line in UTC. Raises InputError for such a line, or a pool, that will not do.
+    Their runs use the store at `home`. An existing deployment is replaced, with its schedule; `schedule` is a cron
+    line in UTC. Raises UsageError for an invalid line, or for a pool of another type.
     """
     schedules = [] if schedule is None else [DeploymentScheduleCreate(schedule=_cron(schedule), active=True)]
     with get_client(sync_client=True) as client:
         _prepare_pool(client, pool)
-        create_limits(client, _gpus())
         flow_id = client.create_flow_from_name(pipeline.name)
         for recipe in recipes:
+            parameters = _parameters(recipe)
             client.create_deployment(
                 flow_id,
                 recipe.name,
                 entrypoint=ENTRYPOINT,
                 work_pool_name=pool,
                 schedules=schedules,
+                tags=[seed_tag(parameters["recipe"])],
                 description=recipe.description,
-                parameters=_parameters(recipe),
+                parameters=parameters,
                 job_variables=_job(home),
                 parameter_openapi_schema=parameter_schema(pipeline).model_dump_for_openapi(),
                 pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(home)}}],
@@ -54,15 +54,15 @@ def _cron(line: str) -> CronSchedule:
     try:
         return CronSchedule(cron=line, timezone="UTC")
     except ValueError:
-        raise InputError(
-            "--schedule is a cron line: minute hour day month weekday",
+        raise UsageError(
+            "--schedule must be a cron line: minute hour day month weekday",
             line,
-            "Example: --schedule '0 2 * * *', each night at two, UTC",
+            "Example: --schedule '0 2 * * *' runs each night at two, UTC",
         ) from None
 
 
 def _prepare_pool(client: SyncPrefectClient, name: str) -> None:
-    """A pool whose workers start processes on their own machine, for that is where the store is."""
+    """Create a pool whose workers start processes on their own machine, where the store is, if it does not exist."""
     try:
         kind = client.read_work_pool(name).type
     except ObjectNotFound:
@@ -70,11 +70,13 @@ def _prepare_pool(client: SyncPrefectClient, name: str) -> None:
         client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
         return
     if kind != "process":
-        raise InputError("--pool names a work pool of type process", f"{name}, of type {kind}", "Choose another name")
+        raise UsageError(
+            "--pool must name a work pool of type process", f"{name}, of type {kind}", "Choose another name"
+        )
 
 
 def _parameters(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe, to be read and changed in the UI. A relative path would mean another place in a worker."""
+    """The whole recipe, to be read and changed in the UI. Paths are absolute: a worker has another directory."""
     tree = recipe.model_dump(mode="json")
     for section in (tree["data"], tree["source"]):
         if section and section["path"]:
@@ -83,9 +85,9 @@ def _parameters(recipe: Recipe) -> dict[str, Any]:
 
 
 def _job(home: Path) -> dict[str, Any]:
-    """How a worker starts the process. Its settings of Prefect are made here, for there Prefect is imported first.
+    """How a worker starts the process. Prefect is set up here because the process imports Prefect first.
 
-    The output stays with the process: a worker that is killed would take along one that writes to it.
+    The worker does not read the process's output: otherwise a worker that is killed would end the process too.
     """
     return {
         "stream_output": False,
@@ -96,10 +98,3 @@ def _job(home: Path) -> dict[str, Any]:
             "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         },
     }
-
-
-def _gpus() -> list[str]:
-    """The limits of this machine's GPUs; one even without any, for other machines may have theirs."""
-    import torch
-
-    return [limit_name(index) for index in range(max(1, torch.cuda.device_count()))]

@@ -1,70 +1,46 @@
-"""Run a recipe: plan, and where there is something to make, or a server to record it, let Prefect orchestrate."""
+"""Run a recipe: plan it, and let Prefect orchestrate if a stage has to run or a server is to show the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
 from flows.session import settings
+from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
-from flows.session.logs import forward_logs
-from flows.session.remotes import move_all
-from flows.session.runs import RunRecord
+from flows.session.recording import recording, run_stages
+from flows.session.remotes import Unsent
 from flows.session.session import Session, current
 from pipeline.engine import rerun
 from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
-from storage.errors import FlowctlError, StageFailed
+from storage.errors import StageFailed
 
 
 def launch(session: Session, debug: bool = False) -> list[Step]:
-    """Make what is missing; the plan that was followed. Raises FlowctlError, or KeyboardInterrupt.
+    """Run every stage that has no result yet; the plan that was followed. Raises FlowctlError, or KeyboardInterrupt.
 
-    With nothing to make and no server to tell, neither torch nor Prefect is imported.
+    If all stages are reused and there is no server, neither torch nor Prefect is imported.
     """
     session.store.prepare()
-    if session.recipe.compute.node_rank:
-        join(session)
-    else:
+    first = session.recipe.compute.node_rank == 0  # the machine that plans, records and sends
+    if first:
         rerun.request(session.nodes, session.force, session.store)
+    else:
+        join(session)
     steps = plan(session.nodes, session.store, remote=session.remote)
     server, actions = settings.server_url(), {step.action for step in steps}
-    if server is None and actions == {"reuse"}:
-        if session.remote is not None and not session.recipe.compute.node_rank:  # the first machine sends
-            with session.display:
-                move_all(session, steps)
-    elif server is None and actions <= {"reuse", "fetch"}:
-        _recorded(session, steps, server, lambda: move_all(session, steps))
-    else:
-        _connect(session, debug)
-        _recorded(session, steps, server, lambda: _orchestrate(session, server))
+    if server is None and actions <= {"reuse", "fetch"}:
+        if "fetch" in actions or (session.remote is not None and first):
+            with recording(session, steps), graceful_shutdown(session.stop, session.display.note):
+                run_stages(session)
+        return steps
+    _connect(session, debug)
+    with recording(session, steps, server):
+        _orchestrate(session, server)
     return steps
 
 
-def _recorded(session: Session, steps: list[Step], server: str | None, work: Callable[[], str]) -> None:
-    """Do the work of a run, which returns how it ended in words, under a record that says so."""
-    session.record = RunRecord(session.store.home, session.recipe.model_dump(mode="json"), outline(steps), server)
-    outcome = "stopped at once"
-    try:
-        with session.display, forward_logs(session.display, session.record.journal):
-            outcome = work()
-    except Exception as error:
-        outcome = f"failed: {error}"
-        raise
-    finally:
-        session.record.end(outcome)
-
-
-def outline(steps: list[Step]) -> list[dict[str, str]]:
-    """A plan as plain data."""
-    return [
-        {"stage": step.node.name, "action": step.action, "reason": step.reason, "fingerprint": step.node.fingerprint}
-        for step in steps
-    ]
-
-
 def _connect(session: Session, debug: bool) -> None:
-    """A server that answers: the user's, or one of our own."""
+    """Wait for a server: the one that the user named, or an embedded one."""
     settings.configure(debug)
     if settings.server_url() is not None:
         check_server()
@@ -75,29 +51,27 @@ def _connect(session: Session, debug: bool) -> None:
     server.wait()
 
 
-def _orchestrate(session: Session, server: str | None) -> str:
+def _orchestrate(session: Session, server: str | None) -> None:
     from prefect import tags
     from prefect.exceptions import Abort
 
-    from flows.orchestration.pipeline_flow import pipeline
+    from flows.orchestration.pipeline_flow import pipeline, seed_tag
     from flows.orchestration.stale_runs import close_dead_runs
 
     close_dead_runs(session.store.home, server)
+    recipe = session.recipe.model_dump(mode="json")
     try:
-        with current(session), tags(session.record.id):
-            state = pipeline(session.recipe.model_dump(mode="json"), list(session.force), return_state=True)
-    except (Exception, Abort) as error:  # the stages' errors come as states; this is Prefect's own trouble
+        with current(session), tags(session.record.id, seed_tag(recipe)):
+            state = pipeline(recipe, list(session.force), session.until, return_state=True)
+    except (Exception, Abort) as error:  # errors of stages come as states; this one is Prefect's
         detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
         raise ServerFailed(
-            f"The Prefect server went away during the run{detail}. What is finished is kept: run the same command again"
+            f"The Prefect server went away during the run{detail}. Finished stages and saved work are kept"
         ) from error
-    if not state.is_completed():
-        raise _explained(session, state.message)
-    return state.message
-
-
-def _explained(session: Session, message: str) -> FlowctlError:
-    """What went wrong, as an error for the user."""
+    if state.is_completed():
+        return
+    if session.unsent:
+        raise Unsent(session)
     if session.error is None:
-        return StageFailed(message)
-    return failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
+        raise StageFailed(state.message)
+    raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)

@@ -1,4 +1,7 @@
-"""Prefect's API server as a child process that ends with its parent; see flows/orchestration/server.py."""
+"""Prefect's API server as a child process that ends with its parent; see flows/orchestration/server.py.
+
+The current directory is the server's home.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import signal
 import socket
 import sys
 import threading
-from pathlib import Path
 
 
 def main(descriptor: int) -> None:
@@ -19,17 +21,17 @@ def main(descriptor: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    _migrate(Path(os.environ["PREFECT_HOME"]))
+    _migrate()
     app = create_app(ephemeral=True, final=True)
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
-def _migrate(home: Path) -> None:
+def _migrate() -> None:
     """Bring the database up to date. Two processes at once on a new database would break each other's migrations."""
     from prefect.server.database import provide_database_interface
 
-    with open(home / "migration.lock", "a") as lock:
+    with open("migration.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         asyncio.run(provide_database_interface().create_db())
 

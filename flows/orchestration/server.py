@@ -1,33 +1,39 @@
 """An embedded Prefect server: a child process on loopback that lives as long as ours.
 
-Prefect can start such a server by itself. This one differs in what matters here: it starts while the slow imports go
-on, takes a free port that nobody else can take in between, does not hear the terminal's Ctrl-C (so that a stage can
-save and still report), dies with its parent even on kill -9, and waits while another one migrates the same database
-(see flows/orchestration/serve.py).
+Prefect can start such a server by itself. This one differs: it starts while the slow imports run, takes a free port
+that no other process can take in between, does not receive the terminal's Ctrl-C (so that a stage can save and still
+report), dies with its parent even on kill -9, waits while another one migrates the same database (see
+flows/orchestration/serve.py), and takes none of the user's settings of Prefect (see flows/session/settings.py).
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
+import importlib.util
 import os
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 from flows.session import settings
-from flows.session.settings import confine
 from storage.errors import FlowctlError
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
-TIMEOUT = 300.0  # seconds; a cold database needs half a minute, and many times that on a machine that is busy
+START_SECONDS = 300.0  # a cold database needs half a minute, and many times that on a machine that is busy
 
 
 class ServerFailed(FlowctlError):
     """The embedded Prefect server, or the one that PREFECT_API_URL names, does not answer."""
+
+    retryable = True
 
 
 class EmbeddedServer:
@@ -35,13 +41,15 @@ class EmbeddedServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        confine(home)
+        settings.confine(home)
+        set_aside_unreadable(home)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         self.log = home / "server.log"
         with listener, open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(CHILD), str(listener.fileno())],
+                cwd=home,
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -51,17 +59,18 @@ class EmbeddedServer:
         # At exit, and registered before Prefect is imported, so that Prefect's own last logs and events come first.
         atexit.register(self._stop)
         os.environ["PREFECT_API_URL"] = self.url
+        settings.import_client(self.url, home)
 
     def wait(self) -> None:
-        """Block until the server answers. Raises ServerFailed where it does not."""
-        deadline = time.monotonic() + TIMEOUT
+        """Block until the server answers. Raises ServerFailed if it does not."""
+        deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
             if answers(self.url):
                 return
             time.sleep(0.05)
         raise ServerFailed(
-            f"The embedded Prefect server did not start; its log is {self.log}. "
-            "Run the same command again, or start a server and set PREFECT_API_URL"
+            f"The embedded Prefect server must start, but it did not. Read its log, {self.log}. "
+            "To do without it, start a server and set PREFECT_API_URL."
         )
 
     def _stop(self) -> None:
@@ -72,20 +81,65 @@ class EmbeddedServer:
             self._process.kill()
 
 
-def answers(url: str, timeout: float = 5.0) -> bool:
-    """Whether a Prefect server at `url` says that it is well."""
+def set_aside_unreadable(home: Path) -> None:
+    """Rename a database that the installed Prefect cannot read, and say so: it holds the history of runs, no result."""
+    database = home / "prefect.db"
+    with open(home / "migration.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        why = _unreadable(database)
+        if why is None:
+            return
+        aside = home / f"prefect-aside-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.db"
+        for ending in ("-wal", "-shm", ""):
+            if Path(f"{database}{ending}").exists():
+                os.rename(f"{database}{ending}", f"{aside}{ending}")
+    print(
+        f"warning: The history of runs in {database} {why}. It is renamed to {aside.name}, and a new history begins. "
+        "No result is lost.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _unreadable(database: Path) -> str | None:
+    """Why Prefect cannot read its database: damage, or a migration that only a newer version knows. None if it can."""
+    if not database.exists():
+        return None
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=timeout) as reply:
+        with closing(sqlite3.connect(database)) as connection:
+            schema = {revision for (revision,) in connection.execute("select version_num from alembic_version")}
+    except sqlite3.OperationalError:  # no schema yet, or a lock, or a disk that the server will complain about
+        return None
+    except sqlite3.DatabaseError as error:
+        return f"is damaged ({error})"
+    unknown = schema - _migrations()
+    return f"is of a newer Prefect (schema {', '.join(sorted(unknown))})" if unknown else None
+
+
+def _migrations() -> set[str]:
+    """The schemas of SQLite that the installed Prefect knows, read from its files: importing it takes seconds."""
+    [folder] = importlib.util.find_spec("prefect").submodule_search_locations
+    files = (Path(folder) / "server/database/_migrations/versions/sqlite").glob("*.py")
+    found = (re.search(r"^revision\b.*?=\s*[\"'](\w+)", file.read_text(), re.MULTILINE) for file in files)
+    return {match[1] for match in found if match}
+
+
+def answers(url: str, timeout: float = 5.0) -> bool:
+    """Whether a Prefect server at `url` says that it is healthy. On this machine it is asked without a proxy."""
+    try:
+        proxies = urllib.request.ProxyHandler({} if settings.is_loopback(url) else None)
+        with urllib.request.build_opener(proxies).open(f"{url}/health", timeout=timeout) as reply:
             return reply.status == 200
     except (OSError, urllib.error.URLError, ValueError):
         return False
 
 
 def check_server() -> None:
-    """Raises ServerFailed where the server that the user has named does not answer."""
+    """Connect to the server that the user has named. Raises ServerFailed if it does not answer."""
     url = settings.server_url()
     if not answers(url):
         raise ServerFailed(
-            f"No Prefect server answers at PREFECT_API_URL={url}. "
-            "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one"
+            f"The Prefect server at PREFECT_API_URL must answer, got no answer from {url}. "
+            "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one."
         )
+    settings.import_client(url)

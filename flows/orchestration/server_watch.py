@@ -1,7 +1,7 @@
-"""What is asked of a running flow from outside: cancel it, pause it; and whether its server is still there.
+"""Watch a flow run from inside: cancelled or paused in the UI, and whether its server still answers.
 
-Prefect acts on such wishes between tasks, or kills the process. A stage lasts hours, and can save and leave: so a
-thread looks at the flow run's state every few seconds and passes the wish on to the stage.
+Prefect acts on such requests between tasks, or kills the process. A stage lasts hours, and can save and stop: so a
+thread reads the flow run's state every few seconds and passes requests on to the stage.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 
 from pipeline.runtime.job import StopSignal
 
-EVERY = 3.0  # seconds between looks
-PATIENCE = 20.0  # seconds that a server may be gone until a stage that is finished gives it up
-FAILURES = 2  # in a row, until a server is taken to be gone: a busy one may miss a look
-# Prefect would try again for a minute before it gives up on a server that is gone.
-IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
+POLL_SECONDS = 3.0
+LOST_SECONDS = 20.0  # that a finished stage waits for a server that does not answer
+FAILURES = 2  # in a row, until a server counts as lost: a busy one may miss a request
+# Otherwise Prefect retries for a minute before it gives up on a server.
+FAIL_FAST = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 
 
-def wish(state: State | None) -> str | None:
-    """Why a flow run in this state should stop, if it should."""
+def stop_reason(state: State | None) -> str | None:
+    """Why a flow run in this state must stop; None if it may continue."""
     if state is None:
         return None
     if state.is_cancelling() or state.is_cancelled():
@@ -38,7 +38,7 @@ def wish(state: State | None) -> str | None:
 
 
 class ServerWatch:
-    """The connection to the server, as the last looks found it."""
+    """The watch on one flow run, and whether its server answered the last requests."""
 
     def __init__(self, flow_run: UUID, stop: StopSignal, tell: Callable[[str], None]) -> None:
         self._flow_run, self._stop, self._tell = flow_run, stop, tell
@@ -49,38 +49,38 @@ class ServerWatch:
     def lost(self) -> bool:
         return self._failures >= FAILURES
 
-    def hold(self, patience: float = PATIENCE) -> None:
-        """Return if the server is there, or comes back in time. Raises Abort, which Prefect does not report to it."""
+    def wait_if_lost(self, seconds: float = LOST_SECONDS) -> None:
+        """Return once the server answers. Raises Abort, which Prefect does not report, if it does not in this time."""
         while self.lost:
-            if time.monotonic() - self._lost_at >= patience:
-                raise Abort("The Prefect server went away")
+            if time.monotonic() - self._lost_at >= seconds:
+                raise Abort("The Prefect server does not answer")
             time.sleep(0.1)
 
-    def listen(self) -> None:
-        """Look, until the block ends."""
-        with temporary_settings(IMPATIENT):
+    def poll(self) -> None:
+        """Read the flow run's state again and again, until `close`."""
+        with temporary_settings(FAIL_FAST):
             client = get_client(sync_client=True)
-            while not self._over.wait(EVERY):
+            while not self._over.wait(POLL_SECONDS):
                 try:
                     state = client.read_flow_run(self._flow_run).state
-                except ObjectNotFound:  # deleted: there is nobody left to ask for anything
+                except ObjectNotFound:  # deleted in the UI
                     return
                 except Exception as error:
-                    self._missed(error)
+                    self._failed(error)
                     continue
-                self._heard(wish(state))
+                self._answered(stop_reason(state))
 
     def close(self) -> None:
         self._over.set()
 
-    def _missed(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures += 1
         logging.getLogger("flowctl").debug("the flow run's state could not be read: %s", error)
         if self._failures == FAILURES:
             self._lost_at = time.monotonic()
-            self._tell("The Prefect server does not answer; the stage goes on without it")
+            self._tell("The Prefect server does not answer; the stage continues without it")
 
-    def _heard(self, reason: str | None) -> None:
+    def _answered(self, reason: str | None) -> None:
         if self.lost:
             self._tell("The Prefect server answers again")
         self._failures = 0
@@ -91,13 +91,13 @@ class ServerWatch:
 
 @contextmanager
 def watched(flow_run: UUID | str, stop: StopSignal, tell: Callable[[str], None]) -> Iterator[ServerWatch]:
-    """Pass on to `stop` what the UI asks of the flow run, while the block lasts."""
-    line = ServerWatch(UUID(str(flow_run)), stop, tell)
-    context = contextvars.copy_context()  # so that what the thread tells is logged with the run
-    thread = threading.Thread(target=context.run, args=(line.listen,), name="flowctl-listening", daemon=True)
+    """Pass the UI's requests to cancel or pause the flow run on to `stop`, while the block lasts."""
+    watch = ServerWatch(UUID(str(flow_run)), stop, tell)
+    context = contextvars.copy_context()  # so that messages of the thread appear in the run's log
+    thread = threading.Thread(target=context.run, args=(watch.poll,), name="flowctl-server-watch", daemon=True)
     thread.start()
     try:
-        yield line
+        yield watch
     finally:
-        line.close()
+        watch.close()
         thread.join(1.0)

@@ -1,6 +1,6 @@
-"""Flow runs of killed processes say Running for ever, for nobody was left to say otherwise. The next run does.
+"""Close the flow runs of killed processes, which Prefect shows as Running for ever. Each new run does this first.
 
-One that a person started is marked as crashed. One of a deployment, whose worker would have marked it, has lost the
+A run that a person started becomes Crashed. A run of a deployment, which its worker would have marked, has lost its
 worker too: it waits for another.
 """
 
@@ -19,33 +19,33 @@ from flows.session.runs import alive, killed, mark_ended, records
 
 
 def close_dead_runs(home: Path, server: str | None) -> None:
-    """Close, or offer to the workers again, what killed runs left open on the server that we talk to.
+    """Close what killed runs left open on the server that we use, or offer it to the workers again.
 
-    A run of another server is left for the day when we talk to that one. What cannot be marked stops nobody. A flow
-    run that has been taken up again, by this process or another, is not dead.
+    Runs of another server stay as they are until a run uses that server. An error here is logged and stops nothing. A
+    flow run that this or another process has resumed is not dead.
     """
     dead = killed(home)
     if not dead:
         return
-    going_on = (facts for facts in records(home) if facts.get("ended") is None and alive(facts, home))
-    taken_up = {facts["flow_run"] for facts in going_on} - {None}
+    living = (facts for facts in records(home) if facts.get("ended") is None and alive(facts, home))
+    resumed = {facts["flow_run"] for facts in living} - {None}
     try:
         with get_client(sync_client=True) as client:
             for facts in dead:
-                if facts["flow_run"] in taken_up or _settle(client, facts) or facts["server"] == server:
+                if facts["flow_run"] in resumed or _close(client, facts) or facts["server"] == server:
                     mark_ended(home, facts)
     except Exception as error:
         logging.getLogger("flowctl").warning("A killed run could not be marked in Prefect: %s", error)
 
 
-def _settle(client: SyncPrefectClient, facts: dict[str, Any]) -> bool:
-    """Whether the server knows the run. Without an id it is found by tag: a process can die before it notes that."""
-    message = f"Process {facts['pid']} on {facts['host']} was killed; the same command goes on from what it had saved"
-    known = {"id": {"any_": [facts["flow_run"]]}} if facts["flow_run"] else {"tags": {"all_": [facts["id"]]}}
-    mine = FlowRunFilter.model_validate(known)
+def _close(client: SyncPrefectClient, facts: dict[str, Any]) -> bool:
+    """Whether the server has the run. A process can die before it notes the id; then the tag finds the run."""
+    message = f"Process {facts['pid']} on {facts['host']} was killed; the next run resumes from what it had saved"
+    query = {"id": {"any_": [facts["flow_run"]]}} if facts["flow_run"] else {"tags": {"all_": [facts["id"]]}}
+    mine = FlowRunFilter.model_validate(query)
     runs = client.read_flow_runs(flow_run_filter=mine)
     for run in runs:
-        state = _afterlife(run, message)
+        state = _final_state(run, message)
         if state is not None:
             client.set_flow_run_state(run.id, state, force=True)
     for run in client.read_task_runs(flow_run_filter=mine) if runs else ():
@@ -54,8 +54,8 @@ def _settle(client: SyncPrefectClient, facts: dict[str, Any]) -> bool:
     return bool(runs)
 
 
-def _afterlife(run: FlowRun, message: str) -> State | None:
-    """The state of a flow run whose process is gone; None where what it has is true."""
+def _final_state(run: FlowRun, message: str) -> State | None:
+    """The new state of a flow run whose process is gone; None if its present state is right."""
     state = run.state
     if state is not None and (state.is_final() or state.is_paused()):
         return None

@@ -1,4 +1,4 @@
-"""What a person sees of a run: bars on a terminal, one line per stage elsewhere, both on stderr; a log in a worker."""
+"""The display of a run: bars on a terminal, one line per stage elsewhere, both on stderr; the log in a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Shows nothing: for workers and tests."""
+    """Shows nothing; the base of the others."""
 
     def __enter__(self) -> Display:
         return self
@@ -24,20 +24,20 @@ class Display:
         pass
 
     def begin(self, stage: str) -> None:
-        """A stage is looked at: it may turn out to be there already."""
+        """A stage starts; it may be reused."""
 
     def report(self, report: ProgressUpdate) -> None:
-        """A moment of its progress."""
+        """Progress of a stage."""
 
     def end(self, stage: str, outcome: Outcome) -> None:
-        """It has its artifact."""
+        """A stage has its artifact."""
 
     def note(self, text: str) -> None:
-        """Something to know that is no progress."""
+        """Any other message."""
 
 
 class Logged(Display):
-    """What a person should know goes into the run's log: nobody watches the output of a worker's process."""
+    """Messages go to the run's log: a worker's process has no terminal."""
 
     def note(self, text: str) -> None:
         logging.getLogger("flowctl").info(text)
@@ -78,7 +78,7 @@ class Bars(Display):
         self._progress.stop()
 
     def begin(self, stage: str) -> None:
-        if stage not in self._bars:  # a retry goes on with its bar
+        if stage not in self._bars:  # a retry continues its bar
             self._bars[stage] = self._progress.add_task(stage, total=None, facts="")
 
     def report(self, report: ProgressUpdate) -> None:
@@ -94,5 +94,5 @@ class Bars(Display):
 
 
 def display() -> Display:
-    """Bars if someone watches."""
+    """Bars on a terminal, lines elsewhere."""
     return Bars() if sys.stderr.isatty() else Lines()

@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM: the first asks the stage to save and leave, the second leaves at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the stage to save and leave, the second stops at once."""
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,25 +12,28 @@ from typing import Any
 
 from pipeline.runtime.job import StopSignal
 
-REASONS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+REASONS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP, the terminal is closed"}
 
 
 @contextmanager
 def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: bool = True) -> Iterator[None]:
-    """Handle both signals inside the block; what handled them before does so again after it.
+    """Handle the signals inside the block, and restore their handlers after it.
 
-    To be entered inside the flow, for Prefect installs a SIGTERM handler of its own around it. A worker may send
-    SIGTERM twice for one cancellation; under one, where `insistent` is false, further signals say nothing new.
+    SIGHUP stays ignored where it is, as under `nohup`. Enter the block inside the flow, because Prefect installs a
+    SIGTERM handler around it. A worker may send SIGTERM twice for one cancellation; with `insistent` false, further
+    signals have no effect.
     """
-    heard = False
+    stopping = False
 
     def handle(number: int, frame: Any) -> None:
-        nonlocal heard
-        if heard:
-            if insistent:
+        nonlocal stopping
+        if stopping:
+            if insistent and number != signal.SIGHUP:  # which the kernel and a shell send, each of them
                 raise KeyboardInterrupt
             return
-        heard = True
+        stopping = True
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if not stop:  # the UI may have asked before
             stop.request(REASONS[signal.Signals(number)])
         tell(
@@ -39,9 +44,35 @@ def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: 
     if threading.current_thread() is not threading.main_thread():  # a worker's thread gets no signals
         yield
         return
-    before = {number: signal.signal(number, handle) for number in REASONS}
+    before = {
+        number: signal.signal(number, handle)
+        for number in REASONS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Let output that a closed terminal would take go nowhere: each write to it would raise an error in the stage."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        return  # the signal came from somewhere else, and the terminal is open
+    except OSError:
+        pass
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        if _is_character_device(stream):
+            os.dup2(null, stream)
+    os.close(null)
+
+
+def _is_character_device(descriptor: int) -> bool:
+    """Whether it is a terminal, open or closed: of a closed one `isatty` is false."""
+    try:
+        return stat.S_ISCHR(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False

@@ -1,10 +1,10 @@
-"""The log of a run as JSON lines, `<home>/runs/<id>.jsonl`: what stages log, and a span for each stage.
+"""The log of a run as JSON lines, `<home>/runs/<id>.jsonl`: log records, and a span for each stage.
 
     {"time": …, "event": "begin", "stage": "teacher"}
     {"time": …, "event": "log", "stage": "teacher", "level": "INFO", "logger": "pipeline.training", "message": …}
     {"time": …, "event": "end", "stage": "teacher", "seconds": 81.2, "outcome": "resumed"}
 
-Times are seconds since 1970. A span without an end is that of a process that was killed.
+Times are seconds since 1970. A span without an end belongs to a process that was killed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.errors import Interrupted
 
 
 class Journal(logging.Handler):
-    """Appends lines to a file; a disk that takes none stops nobody."""
+    """Appends lines to a file. Errors of the disk are ignored: a log must not stop a run."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(logging.INFO)
@@ -43,18 +43,18 @@ class Journal(logging.Handler):
 
     @contextmanager
     def span(self, stage: str) -> Iterator[dict[str, Any]]:
-        """A stage's time. What the block puts into the dict, such as its outcome, stands in the last line."""
-        began, found = time.monotonic(), {}
+        """The time of a stage. The block's entries in the yielded dict, such as the outcome, go into the last line."""
+        began, facts = time.monotonic(), {}
         self._stage = stage
         self._write(time=time.time(), event="begin", stage=stage)
         try:
-            yield found
+            yield facts
         except BaseException as error:
             outcome = "stopped" if isinstance(error, Interrupted) else "failed"
-            found = {"outcome": outcome, "error": f"{type(error).__name__}: {error}"}
+            facts = {"outcome": outcome, "error": f"{type(error).__name__}: {error}"}
             raise
         finally:
-            self._write(time=time.time(), event="end", stage=stage, seconds=time.monotonic() - began, **found)
+            self._write(time=time.time(), event="end", stage=stage, seconds=time.monotonic() - began, **facts)
             self._stage = None
 
     def _write(self, **line: Any) -> None:

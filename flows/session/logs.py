@@ -1,4 +1,4 @@
-"""Our loggers: all from INFO up to Prefect's UI and the run's journal, warnings to the person at the terminal."""
+"""Our loggers: records from INFO up go to Prefect's UI and the run's journal, warnings to the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.session.settings import LOGGERS
 
 
 class _Notes(logging.Handler):
-    """A warning becomes a note on the display, so that it does not tear a progress bar."""
+    """Shows a warning as a note on the display, so that it does not break a progress bar."""
 
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
@@ -24,9 +24,9 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def forward_logs(display: Display | None = None, journal: Journal | None = None) -> Iterator[None]:
-    """Prefect attaches its handler to our loggers but no level, and the root's would drop INFO.
+    """Log from INFO up inside the block: Prefect attaches its handler to our loggers, but the root's level drops INFO.
 
-    Warnings become notes on the display, if there is one that is not the log itself.
+    Warnings are also shown as notes on the display. Pass none if its notes are log records themselves.
     """
     loggers = [logging.getLogger(name) for name in LOGGERS.split(",")]
     levels = [logger.level for logger in loggers]

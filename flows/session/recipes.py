@@ -1,4 +1,4 @@
-"""What a user calls a recipe: a shipped name, a file, or the name of a run in the store."""
+"""Recipes by name: a shipped name, a file, or the name of a run in the store."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from flows.session.runs import records
 from pipeline.recipe.load import changed, nearest, shipped
 from pipeline.recipe.load import load as load_given
 from pipeline.recipe.recipe import Recipe
-from storage.errors import InputError
+from storage.errors import MissingError
 from storage.store import Store
 
-_PLACE = ("nnodes", "node_rank", "rendezvous")  # which machine of how many ran it: each command says that anew
+_PLACE = ("nnodes", "node_rank", "rendezvous")  # which machine of how many ran it: each command says that again
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of this name after `a.b=value` overrides: shipped or a file, else as the latest run so named recorded
-    it, so that `--set name=mine` need not be said again with all that went with it. Raises InputError.
+    """The recipe of this name, with `a.b=value` overrides: a shipped recipe, a file, or else the recipe that the latest
+    `flowctl run` of this name recorded, so that its `--set` options need not be repeated.
+
+    Raises MissingError for an unknown name, RecipeError for an invalid recipe.
     """
     if given(name):
         return load_given(name, overrides)
     store = Store()
     recorded = _recorded(store)
     if name not in recorded:
-        raise InputError(
-            "A recipe is a YAML file, a shipped name or the name of a run",
+        raise MissingError(
+            "A recipe must be a YAML file, a shipped name or the name of a run",
             name,
             f"{nearest(name, [*shipped(), *recorded])}. Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}",
         )
@@ -36,24 +38,26 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def given(name: str) -> bool:
-    """Whether it names a shipped recipe or a file: these come before runs of that name."""
+    """Whether it names a shipped recipe or a file. These take precedence over runs of that name."""
     return name in shipped() or name.endswith((".yaml", ".yml"))
 
 
 def known(name: str) -> bool:
-    """Whether `load` finds something, sound or not, under this name."""
+    """Whether `load` has a recipe, valid or not, under this name."""
     return given(name) or name in _recorded(Store())
 
 
 def names() -> list[str]:
-    """All that `load` takes, apart from files."""
+    """All names that `load` takes, apart from files."""
     return sorted({*shipped(), *_recorded(Store())})
 
 
 def _recorded(store: Store) -> dict[str, dict[str, Any]]:
-    """By name, the whole recipe of the latest run."""
+    """By name, the whole recipe of the latest `flowctl run`. A repair of an older artifact does not change a name."""
     return {
         facts["name"]: facts["recipe"]
         for facts in records(store.home)
-        if isinstance(facts["name"], str) and isinstance(facts.get("recipe"), dict)
+        if isinstance(facts["name"], str)
+        and isinstance(facts.get("recipe"), dict)
+        and facts.get("command", "run") == "run"
     }

@@ -1,6 +1,6 @@
-"""Records of runs, `<home>/runs/<id>.json`: who runs what, since when, and how it ended; beside it the run's journal.
+"""Records of runs, `<home>/runs/<id>.json`: which process runs what, since when, and how it ended; next to it the log.
 
-While the run lasts it holds a lock, `<id>.lock`. A record without an end whose lock nobody holds tells of a run that
+During the run its process holds a lock, `<id>.lock`. A record without an end whose lock is free belongs to a run that
 was killed: its flow run still says Running.
 """
 
@@ -20,38 +20,56 @@ from flows.session.journal import Journal
 from storage.atomic import write_json
 from storage.locks import held, take
 
-_KNOWN = {"id", "name", "pid", "host", "server", "flow_run"}  # what readers of a record take for granted
+_REQUIRED = {"id", "name", "pid", "host", "server", "flow_run"}  # fields that readers of a record rely on
 
 
 class RunRecord:
-    """One run of this process. Its `id` is also the tag of its flow run in Prefect, if this process creates that."""
+    """One run of this process. Its `id` is also a tag of its flow run in Prefect, if this process creates that.
 
-    def __init__(self, home: Path, recipe: Mapping[str, Any], plan: list[dict[str, str]], server: str | None) -> None:
+    `command` says what the run was for: "run", "repair" or "smoke test".
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        recipe: Mapping[str, Any],
+        plan: list[dict[str, Any]],
+        server: str | None,
+        command: str = "run",
+    ) -> None:
         self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._path = home / "runs" / f"{self.id}.json"
-        self._lock = take(_lock(self._path))  # before there is a record: one without a lock is of an older version
+        self._lock = take(_lock(self._path))  # before the record exists: one without a lock is of an older version
         self.journal = Journal(self._path.with_suffix(".jsonl"))
         self.facts: dict[str, Any] = {
             "id": self.id,
             "name": recipe["name"],
+            "command": command,
             **_me(),
             "server": server,
             "flow_run": None,
             "began": time.time(),
             "ended": None,
             "outcome": None,
+            "waiting": None,
             "plan": plan,
             "recipe": recipe,
         }
         self._write()
 
     def joined(self, flow_run: object) -> None:
-        """Prefect has given the run this id."""
+        """Note the id of the run's flow run in Prefect."""
         self.facts["flow_run"] = str(flow_run)
         self._write()
 
+    def waits(self, stage: str | None, reason: str = "") -> None:
+        """Note that a stage waits, and for what; None when it no longer does."""
+        self.facts["waiting"] = None if stage is None else {"stage": stage, "for": reason}
+        with suppress(OSError):
+            self._write()
+
     def end(self, outcome: str) -> None:
-        """The run is over, well or not: `outcome` says how in one line."""
+        """Note that the run is over; `outcome` says in one line how it ended."""
         self.facts.update(ended=time.time(), outcome=outcome)
         with suppress(OSError):  # a full disk must not hide why the run ended
             self._write()
@@ -59,7 +77,7 @@ class RunRecord:
         self.release()
 
     def release(self) -> None:
-        """Let go of the lock, as a process does that is killed: if the run has no end yet, it was that."""
+        """Free the lock, as the kernel does when a process is killed."""
         if self._lock is not None:
             self._lock.close()
 
@@ -73,41 +91,41 @@ def records(home: Path) -> Iterator[dict[str, Any]]:
         try:
             facts = json.loads(path.read_bytes())
         except (OSError, ValueError):
-            continue  # nothing depends on a record but tidiness
-        known = isinstance(facts, dict) and facts.keys() >= _KNOWN and isinstance(facts["pid"], int)
-        if known and facts["id"] == path.stem:  # by which its lock is found
+            continue  # torn
+        complete = isinstance(facts, dict) and facts.keys() >= _REQUIRED and isinstance(facts["pid"], int)
+        if complete and facts["id"] == path.stem:  # which names its lock
             yield facts
 
 
 def alive(facts: Mapping[str, Any], home: Path) -> bool:
-    """Whether the record's run, in the store at `home`, still goes on.
+    """Whether the process of a run in the store at `home` is alive.
 
-    The kernel knows of its lock. Without that the process's id and start must do, which another container with this
-    host's name knows nothing of; and a process of another host is taken to live.
+    Its lock decides. Without one the id and start time of the process decide, which another container with the same
+    host name cannot see; a process of another host counts as alive.
     """
-    known = locked(home / "runs" / f"{facts['id']}.json")
-    if known is not None:
-        return known
+    state = locked(home / "runs" / f"{facts['id']}.json")
+    if state is not None:
+        return state
     if facts.get("host") != socket.gethostname():
         return True
     return facts.get("boot") == _boot() and facts.get("process_start") == _process_start(int(facts.get("pid", 0)))
 
 
 def locked(record: Path) -> bool | None:
-    """Whether a living process holds the lock of a record; None if that has none, as those of older versions."""
+    """Whether a living process holds the lock of a record; None if it has no lock, as in older versions."""
     return held(_lock(record)) if _lock(record).exists() else None
 
 
 def killed(home: Path) -> list[dict[str, Any]]:
-    """Records that have no end and whose process is gone."""
+    """Records without an end whose process is gone."""
     dead = [facts for facts in records(home) if facts.get("ended") is None and not alive(facts, home)]
-    # One that was ending while we looked has written its end before it let go of its lock.
+    # A run that ended during the check wrote its end before it freed its lock.
     over = {facts["id"] for facts in records(home) if facts.get("ended") is not None} if dead else set()
     return [facts for facts in dead if facts["id"] not in over]
 
 
 def mark_ended(home: Path, facts: dict[str, Any]) -> None:
-    """Write into a killed run's record that it is over."""
+    """Note the end of a killed run in its record."""
     write_json(home / "runs" / f"{facts['id']}.json", {**facts, "ended": time.time(), "outcome": "killed"})
     _lock(home / "runs" / f"{facts['id']}.json").unlink(missing_ok=True)
 
@@ -122,7 +140,7 @@ def _me() -> dict[str, Any]:
 
 
 def _boot() -> str | None:
-    """Which boot of this machine we live in: process ids begin anew with each."""
+    """Id of this boot of the machine: process ids start over with each."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -130,9 +148,9 @@ def _boot() -> str | None:
 
 
 def _process_start(pid: int) -> int | None:
-    """When a process started, in ticks since boot, since its id may have been given anew; None if it is gone.
+    """When a process started, in ticks since boot: its id may have been reused. None if it is gone.
 
-    Where there is no /proc, 0 for any process that lives.
+    Without /proc, 0 for any living process.
     """
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
@@ -143,7 +161,7 @@ def _process_start(pid: int) -> int | None:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return 0  # another user's, but there
+        return 0  # another user's
     except OSError:
         return None
     return 0

@@ -1,7 +1,8 @@
-"""What a run of a recipe needs that is no parameter of the flow: the store, the terminal, the wish to stop."""
+"""Per-run state that is not a parameter of the flow: store, display, stop signal, record."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,28 +10,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.session.display import Display
+from flows.session.recorded import finished_nodes
 from flows.session.runs import RunRecord
-from pipeline.engine.dag import NAMES, Node, build, stages
+from pipeline.engine.dag import NAMES, STAGES, Node, build
 from pipeline.engine.execute import Outcome
 from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import StopSignal
-from storage.errors import InputError
+from storage.errors import MissingError
 from storage.remote import Remote
 from storage.store import Store
 
 
 @dataclass
 class Session:
-    """One run of one recipe in this process; `deployed` says that a worker of Prefect started it.
+    """One run of one recipe in this process; `deployed` says that a Prefect worker started it.
 
-    Artifacts are looked for, and sent to, `remote` if there is one; `unsent` says by stage why one could not be.
+    Artifacts are fetched from and sent to `remote`, if there is one; `unsent` says by stage why a transfer failed.
     """
 
     recipe: Recipe
     store: Store
     nodes: Mapping[str, Node]
     force: Collection[str] = ()
+    until: str | None = None
     display: Display = field(default_factory=Display)
     stop: StopSignal = field(default_factory=StopSignal)
     record: RunRecord | None = None
@@ -41,6 +44,12 @@ class Session:
     unsent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
+    def finished(cls, recipe: Recipe) -> Session:
+        """A session to read results in: sources are not looked at where a run has recorded what it read."""
+        store = Store()
+        return cls(recipe, store, finished_nodes(recipe, store))
+
+    @classmethod
     def open(
         cls,
         recipe: Recipe,
@@ -49,7 +58,7 @@ class Session:
         home: Path | None = None,
         display: Display | None = None,
     ) -> Session:
-        """Raises InputError for a stage that is unknown, or not part of the recipe, or not needed for `until`."""
+        """Raises MissingError for a stage that does not exist, is not in the recipe, or is not needed for `until`."""
         store = Store(home)
         nodes = build(recipe, store.home / "cache")
         if until is not None:
@@ -57,25 +66,45 @@ class Session:
             nodes = needed_for(until, nodes)
         for stage in force:
             _check("--force", stage, nodes, f"recipe {recipe.name}" + (f" up to {until}" if until else ""))
-        return cls(recipe, store, nodes, force, display or Display())
+        return cls(recipe, store, nodes, force, until, display or Display())
+
+    @contextmanager
+    def waiting(self, stage: str, reason: str) -> Iterator[None]:
+        """While the block lasts, the terminal, Prefect's log and `flowctl status` show that `stage` waits."""
+        text = f"{stage}: waiting for {reason}"
+        self.display.note(text)
+        if not self.deployed:  # whose display is the log
+            logging.getLogger("flowctl").info("%s", text)
+        if self.record is not None:
+            self.record.waits(stage, reason)
+        try:
+            yield
+        finally:
+            if self.record is not None:
+                self.record.waits(None)
+
+    def summary(self) -> str:
+        """How many stages were run, resumed, fetched and reused: "3 run, 5 reused"."""
+        actions = [outcome.action for outcome in self.outcomes.values()]
+        order = ("reused", "fetched", "resumed", "run")
+        return ", ".join(f"{actions.count(action)} {action}" for action in order if action in actions)
 
 
 def needed_for(stage: str, nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """A stage and all it builds on, in the order of the DAG."""
-    wanted, found = [nodes[stage]], set()
-    while wanted:
-        node = wanted.pop()
-        found.add(node.name)
-        wanted += node.inputs.values()
-    return {name: node for name, node in nodes.items() if name in found}
+    """A stage and all stages that it depends on, in the order of the DAG."""
+    ahead, needed = [nodes[stage]], set()
+    while ahead:
+        node = ahead.pop()
+        needed.add(node.name)
+        ahead += node.inputs.values()
+    return {name: node for name, node in nodes.items() if name in needed}
 
 
 def _check(option: str, stage: str, nodes: Collection[str], where: str) -> None:
     if stage not in NAMES:
-        known = {*(kind.name for kind in stages()), *nodes}
-        raise InputError(f"{option} names a stage", stage, nearest(stage, known))
+        raise MissingError(f"{option} must name a stage", stage, nearest(stage, {*STAGES, *nodes}))
     if stage not in nodes:
-        raise InputError(f"{option} names a stage of {where}", stage, f"Its stages: {', '.join(nodes)}")
+        raise MissingError(f"{option} must name a stage of {where}", stage, f"Its stages: {', '.join(nodes)}")
 
 
 _CURRENT: ContextVar[Session | None] = ContextVar("flowctl_session", default=None)
@@ -83,7 +112,7 @@ _CURRENT: ContextVar[Session | None] = ContextVar("flowctl_session", default=Non
 
 @contextmanager
 def current(session: Session) -> Iterator[None]:
-    """Let the flow that is called in the block find `session`."""
+    """Make `session` the current one while the block lasts."""
     token = _CURRENT.set(session)
     try:
         yield
@@ -92,5 +121,5 @@ def current(session: Session) -> Iterator[None]:
 
 
 def find() -> Session | None:
-    """The session of this process; None in a worker that Prefect started."""
+    """The current session; None in a process that a Prefect worker has just started."""
     return _CURRENT.get()

@@ -1,12 +1,32 @@
-"""Prefect's settings. They must stand in the environment before Prefect is imported, so nothing here imports it."""
+"""Prefect's settings. They must stand in the environment before Prefect is imported, so nothing here imports it early.
+
+Prefect reads settings from the environment, from .env, prefect.toml and pyproject.toml in the current directory, and
+from a profile. All of these belong to the user, and to the server that PREFECT_API_URL names. A server of our own, and
+the client that talks to it, get what stands here and nothing else: the user's database, credentials and headers are for
+another server.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import ipaddress
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.session.process import bypass_proxies
 
 LOGGERS = "flowctl,pipeline"  # their records, and those of their children, are seen in the UI
+# Relative to the server's directory: in a URL a path would need quotes that neither Prefect nor SQLAlchemy takes off.
+DATABASE = "sqlite+aiosqlite:///prefect.db"
+FILE_SOURCES = (  # of prefect.settings.base
+    "FilteredDotEnvSettingsSource",
+    "PrefectTomlConfigSettingsSource",
+    "PyprojectTomlConfigSettingsSource",
+    "ProfileSettingsTomlLoader",
+)
 
 
 def server_url() -> str | None:
@@ -14,9 +34,25 @@ def server_url() -> str | None:
     return os.environ.get("PREFECT_API_URL") or None
 
 
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine by its loopback address."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def configure(debug: bool = False) -> None:
-    """Quiet on the console, complete in the UI, and no calls home. What the user has set stays."""
+    """Quiet on the console, complete in the UI, and no calls home.
+
+    The user's settings of Prefect stay where they name a server, and are dropped otherwise.
+    """
     _must_be_early()
+    bypass_proxies()
+    if server_url() is None:
+        for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:  # names count in any case
+            del os.environ[name]
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's
         "DO_NOT_TRACK": "1",  # the client's
@@ -34,19 +70,56 @@ def configure(debug: bool = False) -> None:
 
 
 def confine(prefect_home: Path) -> None:
-    """Keep everything that an embedded Prefect writes in `prefect_home`, away from the user's own profile."""
+    """Keep everything that a server of our own writes in `prefect_home`. Its working directory must be that, too."""
     _must_be_early()
     prefect_home.mkdir(parents=True, exist_ok=True)
-    os.environ["PREFECT_HOME"] = str(prefect_home)
-    # Slots that are taken stand in the database. In memory, Prefect's default, leases would not outlive the server, and
-    # slots of before its restart would never come back.
-    os.environ.setdefault(
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
-    )
-    os.environ.pop("PREFECT_PROFILE", None)  # it would name a profile that this home does not have
-    os.environ.pop("PREFECT_PROFILES_PATH", None)
+    os.environ |= {
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": DATABASE,
+        # Slots that are taken stand in the database. In memory, Prefect's default, leases would not outlive the server,
+        # and slots from before its restart would never come back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+
+
+def import_client(url: str, prefect_home: Path | None = None) -> None:
+    """Import Prefect's client, for the server at `url`; for a server of our own `prefect_home` is its home.
+
+    For our own server the files in the current directory and the user's profile are not read, now or later. A server on
+    this machine is reached without the proxies of the environment, which httpx would set up even for hosts that are
+    exempt from them, and fail where it does not know their scheme.
+    """
+    with contextlib.chdir(prefect_home or "."):
+        import prefect.settings.base
+
+    if prefect_home is not None:
+        for name in FILE_SOURCES:
+            setattr(prefect.settings.base, name, _no_source())
+    if is_loopback(url):
+        from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+
+        for client in (PrefectHttpxAsyncClient, PrefectHttpxSyncClient):
+            client.__init__ = functools.partialmethod(client.__init__, trust_env=False)
+
+
+def _no_source() -> type:
+    """A source of settings that has none."""
+    from pydantic_settings import PydanticBaseSettingsSource
+
+    class NoSource(PydanticBaseSettingsSource):
+        def __init__(self, settings_cls: type, **options: object) -> None:
+            super().__init__(settings_cls)
+
+        def get_field_value(self, field: object, field_name: str) -> tuple[None, str, bool]:
+            return None, field_name, False
+
+        def __call__(self) -> dict[str, object]:
+            return {}
+
+    return NoSource
 
 
 def _must_be_early() -> None:
     """Late settings would be ignored in silence."""
-    assert "prefect" not in sys.modules, "Prefect has been imported before its settings were made"
+    assert "prefect" not in sys.modules, "Prefect is imported already; its settings must be set before"

@@ -1,14 +1,18 @@
-"""A rehearsal: the reduced recipe through all stages, in a store of its own that is removed, without Prefect."""
+"""The smoke test: the reduced recipe through all stages, in a temporary store, without Prefect."""
 
 from __future__ import annotations
 
+import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flows.session.display import display
-from flows.session.logs import forward_logs
+from flows.session.recording import recording, run_stages
 from flows.session.session import Session
-from pipeline.engine.execute import execute, failure
+from pipeline.engine.plan import plan
 from pipeline.recipe import smoke_test
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.device import prepare
@@ -16,28 +20,29 @@ from storage.artifact import Artifact
 
 
 def run_smoke_test(recipe: Recipe, until: str | None = None) -> dict[str, Artifact]:
-    """The manifests of what was made; their files are gone. Raises FlowctlError for what would fail later.
+    """The manifests of all artifacts; their files are deleted. Raises FlowctlError for what would fail later.
 
-    On a GPU batches are those of the recipe. What only whole trainings need is not rehearsed: room on the disk, and
-    the teacher's sampling.
+    On a GPU the batches are those of the recipe. Not tested: disk space for a whole training, and the teacher's
+    sampling.
     """
     reduced = smoke_test.reduced(recipe, whole_batches=prepare(recipe.compute).type == "cuda")
-    made: dict[str, Artifact] = {}
-    with tempfile.TemporaryDirectory(prefix="flowctl-smoke-test-") as home, display() as shown, forward_logs(shown):
-        session = Session.open(reduced, (), until, Path(home), shown)
+    with _stopped_by_sigterm(), tempfile.TemporaryDirectory(prefix="flowctl-smoke-test-") as home:
+        session = Session.open(reduced, (), until, Path(home), display())
         session.store.prepare()
-        for name, node in session.nodes.items():
-            shown.begin(name)
-            try:
-                outcome = execute(
-                    node,
-                    {role: made[role] for role in node.inputs},
-                    session.store,
-                    reduced.compute,
-                    listeners=(shown.report,),
-                )
-            except Exception as error:
-                raise failure(name, error) from error
-            made[name] = outcome.artifact
-            shown.end(name, outcome)
-    return made
+        with recording(session, plan(session.nodes, session.store), command="smoke test"):
+            return run_stages(session)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block at once, as Ctrl-C does: nothing is worth saving, and the store must be removed."""
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

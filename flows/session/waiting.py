@@ -1,4 +1,4 @@
-"""While another process makes the artifact that we need: say so, show its progress, and still hear Ctrl-C."""
+"""Wait while another process runs a stage that we need: show its progress, and react to a stop signal."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ INTERVAL = 0.5  # seconds
 
 
 def wait_for(holder: str, node: Node, session: Session) -> None:
-    """Return once nobody holds the node's lock. Raises Interrupted where the user does not want to wait.
+    """Return once the node's lock is free. Raises Interrupted on a stop signal.
 
-    The lock may be gone again when one tries to take it: then this is called again, with the next holder.
+    Another process can take the lock before the caller does; the caller then waits again, for the next holder.
     """
     lock = session.store.lock_path(node.name, node.fingerprint)
-    session.display.note(f"{node.name}: waiting for {holder}, which is making it")
-    while True:
-        if session.stop:
-            raise Interrupted(f"Stopped ({session.stop.reason}) while waiting for {holder} to make {node.name}")
-        if not held(lock):
-            return
-        report = read_progress(session.store.work(node.name, node.fingerprint))
-        if report is not None:
-            session.display.report(report)
-        time.sleep(INTERVAL)
+    with session.waiting(node.name, f"{holder}, which runs it"):
+        while held(lock):
+            if session.stop:
+                raise Interrupted(f"Stopped ({session.stop.reason}) while waiting for {holder} to run {node.name}")
+            report = read_progress(session.store.work(node.name, node.fingerprint))
+            if report is not None:
+                session.display.report(report)
+            time.sleep(INTERVAL)
 
 
 def read_progress(work: Path) -> ProgressUpdate | None:
-    """What the process that works in `work` last told about itself."""
+    """The last progress of the process that works in `work`."""
     try:
         facts = json.loads((work / PROGRESS).read_bytes())
-        known = {name: facts.pop(name) for name in ("stage", "done", "total", "unit", "rate")}
-        return ProgressUpdate(**known, facts=facts)
+        fields = {name: facts.pop(name) for name in ("stage", "done", "total", "unit", "rate")}
+        return ProgressUpdate(**fields, facts=facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

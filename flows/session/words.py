@@ -1,4 +1,4 @@
-"""Numbers in words, the same on the terminal, in Prefect and in `flowctl status`."""
+"""Numbers as text, the same on the terminal, in Prefect and in `flowctl status`."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What lies on a remote, for the commands that list, verify and mend it."""
+"""Artifacts on a remote, for the commands that list, verify and repair them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from storage.artifact import MANIFEST
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, MissingError, UsageError
 from storage.remote import Remote, default_remote
 from storage.store import PREFIX, Store
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """An artifact of a remote that is not as recorded: by URL, what is wrong."""
+    """An artifact of a remote that differs from its manifest; `flaws` says by URL how."""
 
     stage: str
     fingerprint: str
@@ -20,44 +20,40 @@ class Damaged:
 
 
 def named() -> Remote:
-    """The remote that the environment names. Raises InputError if it names none."""
+    """The remote that the environment names. Raises UsageError if it names none."""
     remote = default_remote()
     if remote is None:
-        raise InputError(
-            "--remote looks at the remote that FLOWCTL_REMOTE names",
-            None,
-            "Set it: export FLOWCTL_REMOTE=s3://bucket/prefix",
-        )
+        raise UsageError("--remote needs FLOWCTL_REMOTE", None, "Set it: export FLOWCTL_REMOTE=s3://bucket/prefix")
     return remote
 
 
 def title(stage: str, fingerprint: str, name: str = "") -> str:
-    """An artifact as commands name it."""
+    """An artifact's name in commands."""
     return f"{stage}/{name}-{fingerprint[:PREFIX]}" if name else f"{stage}/{fingerprint[:PREFIX]}"
 
 
-def wanted(remote: Remote, name: str | None) -> list[tuple[str, str]]:
+def selected(remote: Remote, name: str | None) -> list[tuple[str, str]]:
     """Stage and fingerprint of all artifacts, or of the one with this name or these digits of its fingerprint."""
     keys = remote.keys()
     if name is None:
         return keys
     digits = name.rstrip("/").rpartition("/")[2].rpartition("-")[2]
-    found = [
+    chosen = [
         (stage, mark)
         for stage, mark in keys
         if len(digits) >= 6 and mark.startswith(digits) and ("/" not in name or name.startswith(stage + "/"))
     ]
-    if not found:
-        raise InputError(
+    if not chosen:
+        raise MissingError(
             "verify --remote takes an artifact's name or six digits of its fingerprint",
             name,
             "`flowctl list --remote` shows them",
         )
-    return found
+    return chosen
 
 
 def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
-    """Read every byte of an artifact; None if all of it is as recorded, or if it is not there."""
+    """Read every byte of an artifact; None if all are as recorded, or if it does not exist."""
     try:
         artifact = remote.manifest(stage, fingerprint)
     except DamageError as damage:
@@ -70,8 +66,8 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
     )
 
 
-def mend(remote: Remote, item: Damaged, store: Store) -> str:
-    """Take it out of the remote, and send it again if the store has it, whole; what was done, in words."""
+def restore(remote: Remote, item: Damaged, store: Store) -> str:
+    """Take an artifact off the remote, and send it again if the store has a valid one; what was done, in words."""
     files = [where for where in item.flaws if not where.endswith("/" + MANIFEST)]
     remote.retract(item.stage, item.fingerprint, files)
     name = title(item.stage, item.fingerprint)
@@ -81,5 +77,5 @@ def mend(remote: Remote, item: Damaged, store: Store) -> str:
             remote.send(artifact)
             return f"{name}: sent again from {store.home}"
     except DamageError as damage:
-        return f"{name}: taken out; it is damaged here too: {damage}"
-    return f"{name}: taken out; a run that has it sends it again, and one that does not makes it"
+        return f"{name}: removed; it is damaged here too: {damage}"
+    return f"{name}: removed; the next run that has it sends it again"

@@ -1,16 +1,18 @@
-"""Make what is damaged sound again: of a bank the bad shards alone, anything else by its stage, as in `flowctl run`."""
+"""Repair damaged artifacts: of a bank the bad shards alone, anything else by its stage, as in `flowctl run`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from flows.session.display import Display
 from flows.session.interrupts import graceful_shutdown
+from flows.session.recording import recording, run_stages
 from flows.session.session import Session
-from flows.session.waiting import wait_for
-from pipeline.engine.execute import execute, failure
+from pipeline.engine.plan import plan
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import SAVED
 from storage.artifact import MANIFEST, Artifact, NewerFormat
@@ -22,53 +24,63 @@ from storage.inspection import CHECKPOINTS, FOREIGN, LINK, SCORES, Finding, bank
 from storage.store import PREFIX, Key, Store, remove_tree
 
 
-class Repairs:
-    """One `verify --repair`.
+class NoRecipe(FlowctlError):
+    """No known recipe produces a damaged artifact."""
 
-    `recipes` may have made what is damaged, the likeliest first; `used` names who uses what must stay as it is;
-    `looked` remembers what was inspected.
+
+class RepairStopped(Interrupted):
+    """A stop signal during a repair. `flowctl run` resumes it, the same command does not: nothing is damaged now."""
+
+    retryable = False
+
+
+class Repairs:
+    """One `flowctl verify --repair`.
+
+    `recipes` may produce what is damaged, the most likely first; `used` names the users of artifacts that must not
+    change; `inspected` holds the finding of each artifact that was read.
     """
 
-    def __init__(self, store: Store, recipes: list[Recipe], used: dict[Key, str], display: Display) -> None:
+    def __init__(self, store: Store, recipes: Sequence[Recipe], used: dict[Key, str], display: Display) -> None:
         self.store, self.recipes, self.used, self.display = store, recipes, used, display
-        self.looked: dict[Key, Finding] = {}
+        self.inspected: dict[Key, Finding] = {}
 
-    def look(self, root: Path) -> Finding:
-        """The artifact as `inspect_artifact` finds it, read once."""
+    def inspect(self, root: Path) -> Finding:
+        """Read an artifact and remember the finding."""
         finding = inspect_artifact(root)
-        self.looked[finding.key] = finding
+        self.inspected[finding.key] = finding
         return finding
 
-    def mend(self, finding: Finding) -> str:
-        """Make a damaged artifact sound, and before it what it is made from; what was done, in words.
+    def repair(self, finding: Finding) -> str:
+        """Repair an artifact, and before it what it is computed from; what was done, in words.
 
-        Raises FlowctlError where that cannot be: it is in use, no recipe that makes it is known, or its stage fails.
+        Raises BusyError if it is in use, NoRecipe if no known recipe produces it, and what its stage raises.
         """
-        self._require_unused(finding.key)
-        self._require_known(finding)
+        self._check_unused(finding.key)
+        self._check_version(finding)
         if set(finding.flaws.values()) == {FOREIGN}:
             for path in finding.flaws:
                 (finding.root / path).unlink()
-            self.look(finding.root)
-            return "what does not belong to it was removed"
+            self.inspect(finding.root)
+            return "foreign files removed"
         session = self._session(finding)
-        self._mend_inputs(session)
+        self._repair_inputs(session)
         with self.store.lock(*finding.key, self._refuse):
-            done, aside = self._make_room(finding) if finding.stands() else ("another process was faster", [])
-        artifact = self._make(session, finding.key[0])
+            done, aside = self._make_room(finding) if finding.stands() else ("repaired by another process", [])
+        artifact = self._run(session, finding.key[0])
         for path in aside:
             remove_tree(path)
-        again = self.look(artifact.root)
+        again = self.inspect(artifact.root)
         if again.flaws:
-            raise DamageError(str(artifact.root), "damaged as soon as it was written", "Look after the disk")
-        return f"{done}, {_likeness(finding.artifact, artifact)}"
+            raise DamageError(str(artifact.root), "corrupt immediately after writing", "Check the disk")
+        return f"{done}, {_comparison(finding.artifact, artifact)}"
 
-    def mend_work(self, finding: Finding) -> str:
-        """Drop what is damaged of a stage's saved work: the stage goes on from what was saved before."""
-        self._require_unused(finding.key)
+    def repair_work(self, finding: Finding) -> str:
+        """Drop the damaged part of a stage's saved work: the stage resumes from what was saved before."""
+        self._check_unused(finding.key)
         with self.store.lock(*finding.key, self._refuse):
             if not finding.stands():
-                return "another process was faster"
+                return "repaired by another process"
             for path in finding.flaws:
                 if path == SCORES or fnmatch(path, CHECKPOINTS):
                     (finding.root / path).unlink(missing_ok=True)
@@ -78,17 +90,17 @@ class Repairs:
                     reopen(bank, set(below(bank, finding)))
                 except DamageError:
                     self.store.discard(bank)
-        return "dropped, the rest is kept: the same `flowctl run` goes on from it"
+        return "damaged files dropped; `flowctl run` resumes from the rest"
 
-    # -- whose it is ---------------------------------------------------------------------------------------------
+    # -- which recipe produces it, and who uses it -----------------------------------------------------------------
 
-    def _require_unused(self, key: Key) -> None:
+    def _check_unused(self, key: Key) -> None:
         if key in self.used:
             self._refuse(self.used[key])
 
     @staticmethod
-    def _require_known(finding: Finding) -> None:
-        """Raises NewerFormat for an artifact that is not damaged, but beyond this version."""
+    def _check_version(finding: Finding) -> None:
+        """Raises NewerFormat for an artifact that is not damaged, but that only a newer version can read."""
         try:
             Artifact.read(finding.root)
         except NewerFormat:
@@ -97,44 +109,50 @@ class Repairs:
             pass
 
     def _refuse(self, holder: str) -> None:
-        raise BusyError(f"It is in use by {holder}. Wait for that to end")
+        raise BusyError(f"It is in use by {holder}. Wait until that ends")
 
     def _session(self, finding: Finding) -> Session:
-        """A session of a recipe that makes it, up to its stage."""
+        """A session of a recipe that produces it, up to its stage, under the name that it has."""
         stage, prefix = finding.key
         for recipe in self.recipes:
+            here = recipe.compute.model_copy(update={"nnodes": 1, "node_rank": 0, "rendezvous": None})
+            recipe = recipe.model_copy(update={"compute": here})
             try:
                 session = Session.open(recipe, until=stage, home=self.store.home, display=self.display)
-            except FlowctlError:  # it has no such stage, or its images are no longer there
+            except FlowctlError:  # it has no such stage, or its images no longer exist
                 continue
-            if session.nodes[stage].fingerprint.startswith(prefix):
+            node = session.nodes[stage]
+            if node.fingerprint.startswith(prefix):
+                name = finding.root.name[: -PREFIX - 1]  # a shared artifact may have the name of another recipe
+                session.nodes = {**session.nodes, stage: replace(node, label=name)}
                 return session
         name = f"{stage}/{finding.root.name}"
-        raise FlowctlError(
-            "No recipe that is known makes it. Name the one that does, `flowctl verify RECIPE --repair`"
-            f", or remove it, `flowctl rm {name} --yes`"
+        raise NoRecipe(
+            "No known recipe produces it. Name the recipe: `flowctl verify RECIPE --repair`, "
+            f"or delete the artifact: `flowctl rm {name} --yes`"
         )
 
-    def _mend_inputs(self, session: Session) -> None:
-        """A stage must not read what is damaged: weights, for one, have no checksum of their own."""
+    def _repair_inputs(self, session: Session) -> None:
+        """A stage must not read damaged inputs: weights have no checksum of their own."""
         *inputs, _ = session.nodes.values()
         for node in inputs:
             for root in self.store.directories(node.name, node.fingerprint):
-                found = self.looked.get((node.name, root.name[-PREFIX:])) or self.look(root)
-                if found.flaws:
-                    self.mend(found)
+                finding = self.inspected.get((node.name, root.name[-PREFIX:])) or self.inspect(root)
+                if finding.flaws:
+                    self.repair(finding)
 
     # -- the repair ----------------------------------------------------------------------------------------------
 
     def _make_room(self, finding: Finding) -> tuple[str, list[Path]]:
-        """Take the artifact back: what is kept for its stage to go on from, and what was set aside."""
+        """Move the artifact out of the way, the valid shards of banks into its work directory; what has to be done, in
+        words, and the paths that were set aside."""
         banks = banks_in(finding.root) if LINK not in finding.flaws.values() else []
         try:
             dropped = {bank: reopen(bank, set(below(bank, finding))) for bank in banks}
         except DamageError:
             banks = []
         if not banks:
-            return "made anew", [self.store.set_aside(finding.root)]
+            return "run again", [self.store.set_aside(finding.root)]
         (finding.root / MANIFEST).unlink(missing_ok=True)
         for path in finding.root.iterdir():
             if path not in dropped:
@@ -149,45 +167,29 @@ class Repairs:
         os.rename(finding.root, work / "out")
         fsync_path(work)
         fsync_path(finding.root.parent)
-        return f"{bad} of {total} shards made anew", []
+        return f"{bad} of {total} shards encoded again", []
 
-    def _make(self, session: Session, stage: str) -> Artifact:
-        """What `flowctl run` does for the stage and all before it, without Prefect and on this machine alone."""
-        made: dict[str, Artifact] = {}
-        alone = session.recipe.compute.model_copy(update={"nnodes": 1, "node_rank": 0, "rendezvous": None})
-        with self.display, graceful_shutdown(session.stop, self.display.note):
-            for name, node in session.nodes.items():
-                self.display.begin(name)
-                try:
-                    outcome = execute(
-                        node,
-                        {role: made[role] for role in node.inputs},
-                        self.store,
-                        alone,
-                        stop=session.stop,
-                        listeners=(self.display.report,),
-                        waiting=lambda holder, node=node: wait_for(holder, node, session),
-                    )
-                except Interrupted:
-                    raise Interrupted(
-                        f"Stopped ({session.stop.reason}) while {name} was made anew. Progress is saved: "
-                        f"`flowctl run` of the recipe {session.recipe.name} goes on from it"
-                    ) from None
-                except Exception as error:
-                    raise failure(name, error) from error
-                made[name] = outcome.artifact
-                self.display.end(name, outcome)
-        return made[stage]
+    def _run(self, session: Session, stage: str) -> Artifact:
+        """Run the stage and all stages before it, as `flowctl run` does, without Prefect and on this machine alone."""
+        with (
+            recording(session, plan(session.nodes, self.store), command="repair"),
+            graceful_shutdown(session.stop, self.display.note),
+        ):
+            try:
+                return run_stages(session)[stage]
+            except Interrupted:
+                raise RepairStopped(
+                    f"Stopped ({session.stop.reason}) during the repair of {stage}. Progress is saved: "
+                    f"`flowctl run {session.recipe.name}` resumes it"
+                ) from None
 
 
-def _likeness(before: Artifact | None, now: Artifact) -> str:
-    """Whether the bytes are those that the old manifest recorded."""
+def _comparison(before: Artifact | None, now: Artifact) -> str:
+    """Whether the new bytes are those that the old manifest recorded."""
     if before is None:
-        return "whose old bytes are not known"
+        return "old bytes unknown"
     old, new = ({record.path: record.sha256 for record in artifact.files} for artifact in (before, now))
     changed = [path for path in sorted({*old, *new}) if old.get(path) != new.get(path)]
     if not changed:
-        return "every byte as recorded before"
-    return f"as recorded before but for {', '.join(changed[:4])}" + (
-        f" and {len(changed) - 4} more" * (len(changed) > 4)
-    )
+        return "every byte as recorded"
+    return f"as recorded except {', '.join(changed[:4])}" + f" and {len(changed) - 4} more" * (len(changed) > 4)

@@ -1,4 +1,4 @@
-"""What is unfinished in a store, by any process: from work directories, locks and run records alone."""
+"""Unfinished stages of a store, by any process: from work directories, locks and run records alone."""
 
 from __future__ import annotations
 
@@ -15,23 +15,48 @@ from storage.store import PREFIX, Key, Store
 
 
 def unfinished(store: Store) -> list[dict[str, Any]]:
-    """One entry per work directory, running ones first. Values that are not known are None."""
-    known = list(records(store.home))
-    running = {
-        facts["pid"]: facts["name"] for facts in known if facts.get("ended") is None and alive(facts, store.home)
-    }
-    planned = {key: facts["name"] for facts in known for key in _keys(facts)}  # by whoever wanted it last
+    """One entry per stage that is running, waiting or stopped, running ones first. Unknown values are None."""
+    every = list(records(store.home))
+    living = [facts for facts in every if facts.get("ended") is None and alive(facts, store.home)]
+    running = {facts["pid"]: facts["name"] for facts in living}
+    planned = {key: facts["name"] for facts in every for key in _keys(facts)}  # by the latest run
     works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
-    found = [_describe(work, store, running, planned) for work in works]
-    return sorted((item for item in found if item is not None), key=lambda item: item["state"] != "running")
+    items = [_describe(work, store, running, planned) for work in works] + [_waiting(facts) for facts in living]
+    order = ("running", "waiting", "stopped")
+    return sorted((item for item in items if item is not None), key=lambda item: order.index(item["state"]))
 
 
 def _keys(facts: dict[str, Any]) -> list[Key]:
-    """What a run's record plans to make or to use; nothing where it cannot be read."""
+    """The artifacts that a run's plan refers to; none if the plan cannot be read."""
     try:
         return [(step["stage"], step["fingerprint"][:PREFIX]) for step in facts["plan"]]
     except (KeyError, TypeError):
         return []
+
+
+def _waiting(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """The stage of a run that waits for a GPU or for another process; None if it does not wait."""
+    if not facts.get("waiting"):
+        return None
+    stage = facts["waiting"]["stage"]
+    return _item(stage, dict(_keys(facts)).get(stage, ""), "waiting", facts["name"], facts["pid"]) | {
+        "waits_for": facts["waiting"]["for"]
+    }
+
+
+def _item(stage: str, fingerprint: str, state: str, recipe: str | None, pid: int | None) -> dict[str, Any]:
+    figures = dict.fromkeys(("done", "total", "unit", "rate", "seconds_left", "time"))
+    return {
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "state": state,
+        "recipe": recipe,
+        "pid": pid,
+        **figures,
+        "facts": {},
+        "saved": None,
+        "waits_for": None,
+    }
 
 
 def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[Key, str]) -> dict[str, Any] | None:
@@ -40,24 +65,21 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
     running = held(store.lock_path(stage, fingerprint))
     done = _published(store, stage, fingerprint) and not (work / REQUEST).is_file()
     if not running and (saved is None or done):
-        return None  # it died before it saved anything, or just after it had published: there is nothing to tell
-    pid = progress.pop("pid", None) if running else None
-    told = {name: progress.pop(name, None) for name in ("done", "total", "unit", "rate", "seconds_left", "time")}
+        return None  # its process died before it saved anything, or just after it had published
+    pid = progress.pop("pid", None)
+    pid = pid if running else None
+    recipe = recipes.get(pid) or planned.get((stage, fingerprint))
+    item = _item(stage, fingerprint, "running" if running else "stopped", recipe, pid)
+    progress.pop("stage", None)
+    for name in ("done", "total", "unit", "rate", "seconds_left", "time"):
+        item[name] = progress.pop(name, None)
     if not running:
-        told |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
-    progress.pop("stage", None), progress.pop("pid", None)
-    return {
-        "stage": stage,
-        "fingerprint": fingerprint,
-        "state": "running" if running else "stopped",
-        "recipe": recipes.get(pid) or planned.get((stage, fingerprint)),
-        "pid": pid,
-        **told,
-        "facts": progress,
-        "saved": None
-        if saved is None
-        else {"done": saved.done, "total": saved.total, "unit": saved.unit, "time": (work / SAVED).stat().st_mtime},
-    }
+        item |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
+    item["facts"] = progress
+    if saved is not None:
+        time = (work / SAVED).stat().st_mtime
+        item["saved"] = {"done": saved.done, "total": saved.total, "unit": saved.unit, "time": time}
+    return item
 
 
 def _published(store: Store, stage: str, fingerprint: str) -> bool:

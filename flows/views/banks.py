@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from flows.session import recipes
+from flows.session.recorded import finished_nodes
 from pipeline.data.examples import Examples
-from pipeline.engine.dag import build
 from pipeline.metrics import gaussianity
 from pipeline.outputs.images import IMAGES
 from pipeline.recipe.load import nearest
@@ -109,7 +109,7 @@ def _locate(
 ) -> tuple[Path, Artifact | None]:
     """The directory to look in, and the artifact that it is part of."""
     if recipes.known(name):
-        node = build(recipes.load(name, overrides), store.home / "cache").get("bank")
+        node = finished_nodes(recipes.load(name, overrides), store).get("bank")
         if node is None:
             raise InputError("bank inspect takes a recipe that has a bank", name, "See `flowctl plan`.")
         artifact = store.find(node.name, node.fingerprint)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flows.session.recipes import load
-from pipeline.engine.dag import build
-from pipeline.engine.plan import sound
+from flows.session.recorded import finished_nodes
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.compare import SeedRun, run_of
 from storage.artifact import Artifact
@@ -63,9 +63,9 @@ def find(item: Wanted, store: Store) -> SeedRun | None:
     """What the store has of it; None where its student or evaluation is missing or damaged. Of other stages only the
     seconds are wanted, if they are still there."""
     artifacts: dict[str, Artifact] = {}
-    for name, node in build(item.recipe, store.home / "cache").items():
+    for name, node in finished_nodes(item.recipe, store).items():
         try:
-            artifact = sound(node, store) if name != "report" else None
+            artifact = valid_artifact(node, store) if name != "report" else None
         except DamageError:
             continue  # to be made anew: `flowctl run` says so
         if artifact is not None:

@@ -14,9 +14,9 @@ from flows.session.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
 from pipeline.engine.dag import Node
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
-from pipeline.flow_matching.solvers import integrate, make_solver
+from pipeline.flow_matching.solvers import SOLVERS, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise
 from pipeline.outputs import networks
@@ -52,7 +52,7 @@ def draw(recipe: Recipe, wish: Wish) -> tuple[np.ndarray, np.ndarray | None, int
     A student with a condition is asked for the test images in turn, those of the class wished for; one with a source
     starts from the source's test images, in an order that follows from the seed.
     """
-    session = Session.open(recipe)
+    session = Session.finished(recipe)
     check_model(wish.model, session)
     _check_way(wish, recipe)
     artifact, data = _finished(wish.model, session), _finished("data", session)
@@ -93,12 +93,12 @@ def _images(
     if wish.model == "onestep":
         named, steps = "uniform", wish.steps or recipe.onestep.steps  # the times that it was trained at
     grid = path.times(time_grid(named, steps))
-    return integrate(velocity, path.start(start(rows)), grid, make_solver(wish.solver or "euler"))
+    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[wish.solver or "euler"]())
 
 
 def _finished(stage: str, session: Session) -> Artifact:
     name = session.recipe.name
-    artifact = sound(session.nodes[stage], session.store)
+    artifact = valid_artifact(session.nodes[stage], session.store)
     if artifact is None:
         raise InputError(
             "sample needs a finished network",

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from flows.session.recipes import load
 from flows.session.session import Session
-from pipeline.engine.plan import sound
+from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
-from pipeline.reporting.page.front import fronts
-from pipeline.reporting.page.scores import lower_is_better
+from pipeline.reporting.scores.front import fronts
+from pipeline.reporting.scores.table import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, InputError
 from storage.store import Store
@@ -27,8 +27,8 @@ def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> lis
         return [
             _read(found) for found in Store().artifacts() if isinstance(found, Artifact) and found.stage == "evaluation"
         ]
-    session = Session.open(load(recipe, overrides))
-    artifact = sound(session.nodes["evaluation"], session.store)
+    session = Session.finished(load(recipe, overrides))
+    artifact = valid_artifact(session.nodes["evaluation"], session.store)
     if artifact is None:
         raise InputError(
             "results need a finished evaluation",

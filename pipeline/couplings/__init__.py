@@ -1,4 +1,4 @@
-"""Which noise belongs to which image: `pair(x, labels, rows, generator) -> z`. `Semidiscrete` draws images too.
+"""Which noise belongs to which image: `noise_for(x, labels, rows, generator) -> z`. `Semidiscrete` draws images too.
 
 `Independent` and `MinibatchOT` take images of a `Source` in place of noise.
 """
@@ -15,6 +15,7 @@ from pipeline.couplings._loom_sweeps import refine_to_convergence as refine_to_c
 from pipeline.couplings._minibatch_ot import MinibatchOT as MinibatchOT
 from pipeline.couplings._minibatch_ot import assignment as assignment
 from pipeline.couplings._mixed import Mixed as Mixed
+from pipeline.couplings._mixed import Softened as Softened
 from pipeline.couplings._online import Online as Online
 from pipeline.couplings._potentials import Ascent as Ascent
 from pipeline.couplings._potentials import Potentials as Potentials

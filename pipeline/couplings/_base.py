@@ -10,15 +10,15 @@ from torch import Generator, Tensor
 
 
 class Coupling(Protocol):
-    """Chooses the noise that each image of a batch is trained against. The trainer knows nothing else of it."""
+    """Chooses the noise z of each image x of a batch. Training knows nothing else of it."""
 
-    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """Noise z for images x.
 
         Args:
             x: images in [-1, 1], (B, C, H, W) float32.
             labels: classes, (B,) int64, or None where there are none.
-            rows: where the images stand in the data set, (B,) int64.
+            rows: of the images in the data set, (B,) int64.
             generator: on the CPU, so that the same draws are made whatever the device.
 
         Returns:
@@ -26,7 +26,7 @@ class Coupling(Protocol):
         """
 
 
-#: What draws z, one for each of x (B, C, H, W), with a generator on the CPU: `gaussian_like`, or a `Source` of images.
+#: Draws z for x (B, C, H, W), with a generator on the CPU: `gaussian_like`, or a `Source` of images.
 Draw = Callable[[Tensor, Generator], Tensor]
 
 

@@ -1,4 +1,4 @@
-"""Which point of a finite set a noise falls to: a Laguerre (power) diagram, one for each class."""
+"""Which point of a finite set a noise belongs to: a Laguerre (power) diagram, one for each class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from storage.errors import InputError
 
-_AT_ONCE = 2**24  # scores in memory at a time: 64 MiB
+SCORES_IN_MEMORY = 2**24  # 64 MiB
 
 
 class Cells:
@@ -27,7 +27,7 @@ class Cells:
     def __init__(self, points: Tensor, labels: Tensor | None) -> None:
         if points.ndim < 2 or 0 in points.shape or points.dtype != torch.float32 or not points.isfinite().all():
             raise InputError(
-                "Semidiscrete transport needs points (N, D), finite float32",
+                "The points of semidiscrete transport must be (N, D), finite float32",
                 (tuple(points.shape), str(points.dtype)),
                 "Give the training images in [-1, 1].",
             )
@@ -36,7 +36,7 @@ class Cells:
         labels = labels.cpu()
         if labels.shape != points.shape[:1] or labels.dtype != torch.long or labels.min() < 0:
             raise InputError(
-                "Each point has a class, int64, 0 or more",
+                "Each point must have a class, int64, 0 or more",
                 (tuple(labels.shape), str(labels.dtype)),
                 "Give labels (N,), or None where there are no classes.",
             )
@@ -65,7 +65,7 @@ class Cells:
 
     def half_squares(self, index: int) -> Tensor:
         """|x_i|^2 / 2, (N_c,) float64, in the order of `rows`."""
-        parts = self.points(index).split(max(1, _AT_ONCE // self.dimension))
+        parts = self.points(index).split(max(1, SCORES_IN_MEMORY // self.dimension))
         return torch.cat([part.double().square().sum(1) for part in parts]) / 2
 
     def fall(self, z: Tensor, index: int, offsets: Tensor) -> Tensor:
@@ -82,14 +82,14 @@ class Cells:
         offsets = (offsets - offsets.mean()).float()
         best = place = None
         start = 0
-        for part in self.points(index).split(max(1, _AT_ONCE // max(1, len(z)))):
+        for part in self.points(index).split(max(1, SCORES_IN_MEMORY // max(1, len(z)))):
             scores = torch.addmm(offsets[start : start + len(part)], z, part.T)  # (n, part)
-            value, found = scores.max(dim=1)
-            found += start
+            value, column = scores.max(dim=1)
+            column += start
             if best is None:
-                best, place = value, found
+                best, place = value, column
             else:
                 better = value > best
-                best, place = torch.where(better, value, best), torch.where(better, found, place)
+                best, place = torch.where(better, value, best), torch.where(better, column, place)
             start += len(part)
         return place

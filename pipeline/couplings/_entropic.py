@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 
 from pipeline.couplings._base import gaussian_like
 from pipeline.couplings._minibatch_ot import gain_deviation, groups
-from storage.errors import InputError
 
 TOLERANCE = 1e-3  # of the plan's marginal on the noise, relative
 ITERATIONS = 2000  # of Sinkhorn, at the regularisation asked for
@@ -37,28 +36,20 @@ class Entropic:
     once on average. But within one batch some are used several times and others not at all, with a plan that is far
     from the assignment 37 % of them; `MinibatchOT` uses each exactly once.
 
-    With labels, there is one plan for each class: see `MinibatchOT`.
-
-    Raises:
-        InputError: the regularisation is not a positive number.
+    Attributes:
+        regularisation: above 0.
+        within_classes: with labels, one plan for each class: see `MinibatchOT`.
     """
 
     regularisation: float
+    within_classes: bool = True
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.regularisation) and self.regularisation > 0):
-            raise InputError(
-                "Entropic regularisation is a positive number",
-                self.regularisation,
-                "Use e.g. 0.1; for none there is the exact coupling, ot.",
-            )
-
-    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
-        """See `Coupling.pair`. Warns, as `plan` does."""
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """See `Coupling.noise_for`. Warns as `plan` does."""
         del rows
         z = gaussian_like(x, generator)
         partner = torch.empty(len(x), dtype=torch.long)
-        for members in groups(len(x), labels):  # (b,)
+        for members in groups(len(x), labels if self.within_classes else None):  # (b,)
             there = members.to(x.device)
             rows_of_plan = plan(x[there], z[there], self.regularisation).cpu()
             partner[members] = members[torch.multinomial(rows_of_plan, 1, generator=generator).squeeze(1)]
@@ -87,7 +78,7 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
     start = None
     for k in range(halvings, -1, -1):
         e = regularisation * 2**k * unit
-        found, facts = sinkhorn_log(
+        transport, facts = sinkhorn_log(
             weights,
             weights,
             cost,
@@ -109,4 +100,4 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
             RuntimeWarning,
             stacklevel=2,
         )
-    return found
+    return transport

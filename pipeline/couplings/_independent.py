@@ -15,6 +15,6 @@ class Independent:
 
     draw: Draw = gaussian_like
 
-    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         del labels, rows
         return self.draw(x, generator)

@@ -1,4 +1,4 @@
-"""Noises with numbers: what LOOM-CFM hands out is a number of 4 bytes, and here is what each stands for."""
+"""Numbered noises: LOOM-CFM assigns numbers of 4 bytes, and these classes give the noise of each number."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from storage.errors import InputError
 
 
 class Noises(Protocol):
-    """`caches` noises for each of `rows` images: number cache * rows + row is the one an image begins with."""
+    """K = `noises_per_image` noises for each of `rows` images: number k * rows + row is an image's noise k at first."""
 
-    caches: int
+    noises_per_image: int
     rows: int
     shape: tuple[int, ...]  # (C, H, W) of one noise
 
@@ -27,7 +27,7 @@ class Noises(Protocol):
 
 @dataclass(frozen=True)
 class SeededNoises:
-    """N(0, I), never stored: each noise is made again from its number whenever it is asked for.
+    """N(0, I), never stored: each noise is computed from its number at each use.
 
     Number i is row i of `pipeline.runtime.noise.noise`, so it has the same bits on any device and in a batch of any
     size. That takes time (see `Loom`); where memory allows, `in_memory` gives the same couplings.
@@ -36,34 +36,34 @@ class SeededNoises:
         seed: of `pipeline.runtime.noise.noise`.
         rows: images of the data set; where it has flipped copies, those are rows of their own.
         shape: (C, H, W).
-        caches: noises for each image.
+        noises_per_image: noises for each image.
 
     Raises:
-        InputError: no rows, no caches, or more noises than 4 bytes can number.
+        InputError: no rows, no noises, or more noises than 31 bits can number.
     """
 
     seed: int
     rows: int
     shape: tuple[int, ...]
-    caches: int = 1
+    noises_per_image: int = 1
 
     def __post_init__(self) -> None:
-        _check_count(self.caches, self.rows)
+        _check_count(self.noises_per_image, self.rows)
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
         return noise(self.seed, identities, 0, self.shape, device=device)
 
     def in_memory(self) -> BankNoises:
-        """The same noises, all made now: 4 * caches * rows * C * H * W bytes."""
-        every = self.take(torch.arange(self.caches * self.rows), torch.device("cpu"))
-        return BankNoises(every.view(self.caches, self.rows, *self.shape))
+        """The same noises in memory: 4 * K * rows * C * H * W bytes."""
+        every = self.take(torch.arange(self.noises_per_image * self.rows), torch.device("cpu"))
+        return BankNoises(every.view(self.noises_per_image, self.rows, *self.shape))
 
 
 class BankNoises:
     """The noises of a bank, such as a teacher's: LOOM-CFM then begins with the teacher's coupling and refines it.
 
     Args:
-        z: (draws, rows, C, H, W) as `Banked` takes it; each draw is a cache.
+        z: (draws, rows, C, H, W) as `Banked` takes it; one noise per image for each draw.
 
     Raises:
         InputError: as `Banked`, or more noises than 4 bytes can number.
@@ -71,9 +71,9 @@ class BankNoises:
 
     def __init__(self, z: Tensor | np.ndarray) -> None:
         self.z = Banked(z).z  # for its checks
-        self.caches, self.rows, *shape = z.shape
+        self.noises_per_image, self.rows, *shape = z.shape
         self.shape = tuple(shape)
-        _check_count(self.caches, self.rows)
+        _check_count(self.noises_per_image, self.rows)
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
         draw, row = identities.long() // self.rows, identities.long() % self.rows
@@ -84,10 +84,8 @@ class BankNoises:
         return z.to(device, torch.float32)
 
 
-def _check_count(caches: int, rows: int) -> None:
-    if caches < 1 or rows < 1 or caches * rows >= 1 << 31:
+def _check_count(noises_per_image: int, rows: int) -> None:
+    if noises_per_image < 1 or rows < 1 or noises_per_image * rows >= 1 << 31:
         raise InputError(
-            "caches x rows noises are numbered with 31 bits, and there is at least one",
-            (caches, rows),
-            "Give every image at least one noise; use fewer caches.",
+            "noises_per_image x rows must lie in 1..2^31 - 1", (noises_per_image, rows), "Use fewer noises per image."
         )

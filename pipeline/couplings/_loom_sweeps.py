@@ -1,4 +1,4 @@
-"""LOOM-CFM without training: the assignment is refined until it rests, for those who train afterwards."""
+"""LOOM-CFM without training: the assignment is refined to convergence first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from pipeline.couplings._loom import Loom
 from pipeline.data.examples import Examples
 from pipeline.runtime.seeds import generator
-from storage.errors import InputError
 
 
 def refine_to_convergence(
@@ -23,50 +22,28 @@ def refine_to_convergence(
 ) -> Iterator[list[dict[str, float]]]:
     """Refine `loom` epoch by epoch ("train after convergence", arXiv 2603.15279, Section 4.1).
 
-    An epoch visits each row once, in one of its caches, in an order of its own. After each the history so far is given
-    out; then `loom.state()` and that history are all it takes to go on, through `load_state` and `done`.
+    An epoch visits each row once, with one of its noises, in a new random order. `loom.state()` and the history that is
+    yielded are all that it takes to resume, through `load_state` and `done`.
 
     Args:
-        batch: rows that meet; the last batch of an epoch may be smaller.
-        seed: of the orders and caches.
+        batch: rows that exchange noises, at least 2; the last batch of an epoch may be smaller.
+        seed: of the orders and the choice of noises.
         max_epochs: the end at the latest, those of `done` among them.
-        tolerance: it rests once at most this share of an epoch's visits was given another noise. Exchanges grow rare
-            long before they cease: 0 means an epoch without any.
+        tolerance: the largest share of reassigned visits in an epoch that counts as converged. Exchanges grow rare long
+            before they cease: 0 means an epoch without any.
         done: the history of an earlier run.
 
     Yields:
-        For each epoch `epoch` (from 1), `reassigned` (a share of the visits), and `cost_before` and `cost_after`: the
-        mean squared distance of image and noise per dimension, before and after the exchanges. Nothing at all if
-        `done` says that nothing is left to do.
-
-    Raises:
-        InputError: a batch, epochs or tolerance that make no sense, or a loom that does not refine.
+        The history so far after each epoch: `epoch` (from 1), `reassigned` (a share of the visits), and `cost_before`
+        and `cost_after`, the mean squared distance of image and noise per dimension before and after the exchanges.
+        Nothing at all if `done` has converged.
     """
-    if batch < 2 or max_epochs < 1 or not 0 <= tolerance <= 1:
-        raise InputError(
-            "batch >= 2, max_epochs >= 1, 0 <= tolerance <= 1",
-            (batch, max_epochs, tolerance),
-            "Noises are exchanged between images that meet.",
-        )
-    if not loom.refine:
-        raise InputError("Only a Loom that refines can converge", "refine=False", "Give it refine=True.")
-    return _sweep(examples, loom, batch, seed, max_epochs, tolerance, list(done))
-
-
-def _sweep(
-    examples: Examples,
-    loom: Loom,
-    batch: int,
-    seed: int,
-    max_epochs: int,
-    tolerance: float,
-    history: list[dict[str, float]],
-) -> Iterator[list[dict[str, float]]]:
+    history = list(done)
     while len(history) < max_epochs and not (history and history[-1]["reassigned"] <= tolerance):
         before = loom.statistics()
         draws = generator(seed, "loom", len(history))
         for rows in torch.randperm(len(examples), generator=draws).split(batch):
-            loom.pair(examples.pixels(rows), examples.classes(rows), rows, draws)
+            loom.noise_for(examples.pixels(rows), examples.classes(rows), rows, draws)
         sums = {name: value - before[name] for name, value in loom.statistics().items()}
         means = {name: sums[name] / sums["visited"] for name in ("reassigned", "cost_before", "cost_after")}
         history.append({"epoch": len(history) + 1, **means})

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from pipeline.couplings._base import Draw, gaussian_like
 
-_SMOOTHING = (0.3, 0.1)  # of the Sinkhorn steps that prepare a cost, in standard deviations of what is to be gained
-_PREPARED = 64  # smaller problems are solved sooner than prepared
+_SMOOTHING = (0.3, 0.1)  # of the Sinkhorn steps that prepare a cost, in units of `gain_deviation`
+_PREPARED = 64  # images; smaller problems are solved without preparation
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,22 @@ class MinibatchOT:
     """Fresh noise, handed out within the batch so that the sum of |z - x|^2 is least.
 
     Pooladian et al. 2023 (arXiv 2304.14772) and Tong et al. 2023 (arXiv 2302.00482), with the exact assignment: every z
-    is used once, where sampling from a transport plan repeats some and loses others. With labels, noise is exchanged
-    only between images of one class: otherwise each class would be trained on noise of its own, yet sampled from all.
+    is used once, where sampling from a transport plan repeats some and loses others.
 
-    Images that `draw` gives in place of noise are exchanged in the same way: between images x of one class, if labels
-    are given, and whatever their own classes are.
+    Attributes:
+        draw: gives the noise, or images of a `Source`, which are assigned in the same way whatever their own classes.
+        within_classes: with labels, assign noise to images of one class at a time. Each class then trains on N(0, I),
+            which it is sampled from. Across classes the paths are shorter, but a class trains on its part of N(0, I).
     """
 
     draw: Draw = gaussian_like
+    within_classes: bool = True
 
-    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
-        """See `Coupling.pair`."""
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """See `Coupling.noise_for`."""
         del rows
         z = self.draw(x, generator)
-        return z[assignment(x, z, labels)]
+        return z[assignment(x, z, labels if self.within_classes else None)]
 
 
 def assignment(x: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -52,7 +54,7 @@ def assignment(x: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
 
 
 def groups(count: int, labels: Tensor | None) -> Iterator[Tensor]:
-    """Places in a batch of `count` that may exchange noise, (b,) int64 on the CPU: all, or each class by itself."""
+    """Positions in a batch of `count` that may exchange noise, (b,) int64 on the CPU: all, or each class by itself."""
     if labels is None:
         yield torch.arange(count)
     else:
@@ -64,8 +66,9 @@ def groups(count: int, labels: Tensor | None) -> Iterator[Tensor]:
 def gain_deviation(cost: Tensor) -> float:
     """Standard deviation of a cost (b, b) less its rows' and columns' means.
 
-    Those means do not depend on who is paired with whom; what is left is what a pairing can gain. For |z - x|^2 it is
-    near 2 tr(Cov x)^1/2: it grows as the root of the dimension, where the cost itself grows as the dimension.
+    Those means are the same for every assignment; the rest is the gain that an assignment can bring. For |z - x|^2 the
+    deviation is near 2 tr(Cov x)^1/2: it grows as the root of the dimension, where the cost itself grows as the
+    dimension.
     """
     centred = cost - cost.mean(1, keepdim=True) - cost.mean(0) + cost.mean()
     return float(centred.square().mean().sqrt())

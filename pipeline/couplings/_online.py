@@ -1,4 +1,4 @@
-"""The teacher's coupling without a bank: noise made anew for each visit."""
+"""The teacher's coupling without a bank: each visit encodes the image with fresh noise."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Online:
 
     Args:
         flow: the teacher, on the device that computes.
-        noise: eta, which it was trained with.
-        sigma: sigma_f, as measured over the training set.
-        rank, world: of several ranks each encodes the part of the batch that it trains on. The other rows stay zero:
-            they are never looked at.
+        noise: eta of the teacher's training.
+        sigma: sigma_f, measured over the training set.
+        rank, world: each rank encodes the part of the batch that it trains on. The other rows stay zero: no rank reads
+            them.
     """
 
     flow: TarFlow
@@ -29,8 +29,8 @@ class Online:
     world: int = 1
 
     @torch.no_grad()
-    def pair(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
-        """See `Coupling.pair`."""
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
+        """See `Coupling.noise_for`."""
         del rows
         eps = torch.randn(x.shape, generator=generator)
         z = torch.zeros_like(x)

@@ -1,4 +1,4 @@
-"""Semidiscrete optimal transport: noise chooses its image."""
+"""Semidiscrete optimal transport: each noise belongs to one image."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Semidiscrete:
     least |z - x_i|^2 - g_i. z is exactly N(0, I); images come up equally often as far as the potentials g were fitted
     (`Potentials.divergence`). With labels, transport is within each class, so that a class's noise is N(0, I) too.
 
-    Unlike a `Coupling`, which is given images, this one draws them: it has `draw` and no `pair`. There are no epochs,
-    for images come with replacement.
+    Unlike a `Coupling`, which is given images, this one draws them, with replacement: it has `draw` and no `noise_for`,
+    and there are no epochs.
 
     A draw costs 2 B N D flops, within classes 2 B N D / C: on CIFAR-10 a batch of 128 takes 4e10, or 4e9 in its
     classes. The images are kept as (N, D) float32, and with labels a copy of them by class.
 
     Args:
-        points: (N, C, H, W) float32, on the device to compute on: those that the potentials were fitted to. Where a
-            data set has flipped copies, they are points of their own.
-        labels: (N,) int64 or None, as for the fit.
+        points: (N, C, H, W) float32, on the device to compute on: those that the potentials were fitted to. Flipped
+            copies are points too.
+        labels: (N,) int64 or None, as for the fit; None couples across classes.
         potentials: from `fit_potentials`.
 
     Raises:
@@ -39,7 +39,7 @@ class Semidiscrete:
         fitted = (len(potentials.values), potentials.classes.tolist())
         if fitted != (len(points), self.cells.classes.tolist()):
             raise InputError(
-                f"Potentials belong to {len(points)} points of the classes {self.cells.classes.tolist()}",
+                f"The potentials must be of {len(points)} points of the classes {self.cells.classes.tolist()}",
                 fitted,
                 "Fit them to these points.",
             )
@@ -54,7 +54,7 @@ class Semidiscrete:
         Args:
             count: of pairs, B.
             generator: on the CPU, so that the same draws are made whatever the device.
-            labels: (B,) the classes wanted; None for classes as frequent as among the points.
+            labels: (B,) classes of the pairs; None for classes as frequent as among the points.
 
         Returns:
             rows (B,) int64 on the CPU, of the images among the points; and z (B, C, H, W) float32 on the device of the
@@ -64,8 +64,8 @@ class Semidiscrete:
             InputError: labels of another number, or of a class without points.
         """
         if labels is None:
-            wanted = torch.randint(len(self.cells.order), (count,), generator=generator)
-            numbers = torch.bucketize(wanted, torch.tensor(self.cells.sizes).cumsum(0), right=True)
+            drawn = torch.randint(len(self.cells.order), (count,), generator=generator)
+            numbers = torch.bucketize(drawn, torch.tensor(self.cells.sizes).cumsum(0), right=True)
         else:
             numbers = self._numbers(labels.cpu(), count)
         z = torch.randn(count, *self.shape, generator=generator).to(self.cells.device)
@@ -78,11 +78,11 @@ class Semidiscrete:
 
     def _numbers(self, labels: Tensor, count: int) -> Tensor:
         """The numbers of classes (B,) within `Cells.classes`."""
-        known = self.cells.classes
-        numbers = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
-        if labels.shape != (count,) or not torch.equal(known[numbers], labels):
+        classes = self.cells.classes
+        numbers = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1)
+        if labels.shape != (count,) or not torch.equal(classes[numbers], labels):
             raise InputError(
-                f"Draws need a class for each of {count} pairs, among {known.tolist()}",
+                f"Draws need a class for each of {count} pairs, among {classes.tolist()}",
                 sorted(set(labels.tolist())),
                 "Ask for classes of the training set, or give None.",
             )

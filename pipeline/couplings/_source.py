@@ -13,10 +13,10 @@ from storage.errors import InputError
 
 @dataclass(frozen=True)
 class Source:
-    """Draws z from a second image set, each of its images as likely at every draw, whatever was drawn before.
+    """Draws z from a second image set, uniformly and with replacement.
 
     Flow matching carries any distribution to any other (Liu et al. 2022, arXiv 2209.03003; Tong et al. 2023, arXiv
-    2302.00482): that at t = 1 need not be N(0, I). Labels of the source are not looked at: its classes are others.
+    2302.00482): that at t = 1 need not be N(0, I). Labels of the source are ignored: its classes are others.
     """
 
     examples: Examples
@@ -28,7 +28,7 @@ class Source:
         """
         if tuple(x.shape[1:]) != tuple(self.examples.shape):
             raise InputError(
-                f"Images of this source have the shape {tuple(self.examples.shape)}",
+                f"Images must have the shape of this source, {tuple(self.examples.shape)}",
                 tuple(x.shape[1:]),
                 "Pair them with images of that shape.",
             )

@@ -3,7 +3,7 @@
     z = (m(x) - shift) * scale        x = D(z / scale + shift)
 
 m is the mean of q(z | x): what an image's latent is, without the sampling noise that training the autoencoder needed.
-Scale and shift are the autoencoder's own; they make latents of about unit variance (section 4.3.2 and appendix D.1).
+Scale and shift come with the autoencoder; they make latents of about unit variance (section 4.3.2 and appendix D.1).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.sources.digest import AUTOENCODER
-from storage.errors import InputError
+from storage.errors import DataError, UsageError
 
-# Pixels of the images encoded or decoded at once. The shape of a product decides how it rounds, so this follows from
-# the images alone; at a network's full resolution of 128 channels it is 0.27 GB.
-TOGETHER = 2**19
+# Pixels encoded or decoded at once. The shape of a product decides how it rounds, so this follows from the images
+# alone. At a network's full resolution of 128 channels it is 0.27 GB.
+BATCH_PIXELS = 2**19
 
 
 class Autoencoder:
@@ -28,7 +28,7 @@ class Autoencoder:
 
     Attributes:
         channels: of images.
-        factor: how many times smaller a latent is, to a side.
+        factor: side of an image divided by the side of its latent.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
@@ -38,7 +38,7 @@ class Autoencoder:
         self.channels = config.in_channels
         self.factor = 2 ** (len(config.block_out_channels) - 1)
         self._latent_channels = config.latent_channels
-        # Some have one number for all channels, some one for each.
+        # Some autoencoders have one number for all channels, some one for each.
         per_channel = config.get("latents_mean"), config.get("latents_std")
         mean = config.get("shift_factor") or 0.0 if per_channel[0] is None else per_channel[0]
         std = 1.0 if per_channel[1] is None else per_channel[1]
@@ -49,58 +49,62 @@ class Autoencoder:
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> Autoencoder:
         """Read config.json and the weights, in float32. Nothing is fetched, and nothing is unpickled.
 
-        Raises InputError if diffusers is not installed, or the folder holds something else or not all of it.
+        Raises UsageError if diffusers is not installed, DataError if the folder holds something else or not all of it.
         """
         require_library()
         from diffusers import AutoencoderKL
 
-        rule, remedy = "data.autoencoder holds an AutoencoderKL of diffusers", "Give another folder, or save it anew."
+        rule, remedy = (
+            "data.autoencoder must hold an AutoencoderKL of diffusers",
+            "Give another folder, or save it again.",
+        )
         try:
             kind = json.loads((Path(folder) / AUTOENCODER[0]).read_bytes())["_class_name"]
             if kind != "AutoencoderKL":
-                raise InputError(rule, f"{folder}: {kind}", remedy)
+                raise DataError(rule, f"{folder}: {kind}", remedy)
             network, info = AutoencoderKL.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False,
                 torch_dtype=torch.float32, output_loading_info=True)  # fmt: skip
-        except InputError:
+        except DataError:
             raise
         except Exception as error:  # whatever diffusers, safetensors and json raise
-            raise InputError(rule, f"{folder}: {type(error).__name__}: {error}", remedy) from error
+            raise DataError(rule, f"{folder}: {type(error).__name__}: {error}", remedy) from error
         wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-        if wrong:  # diffusers would go on with random weights
-            raise InputError(rule, f"{folder}: weights that do not fit: {wrong[:3]} of {len(wrong)}", remedy)
+        if wrong:  # diffusers would use random weights
+            raise DataError(rule, f"{folder}: weights that do not fit: {wrong[:3]} of {len(wrong)}", remedy)
         return cls(network, torch.device(device))
 
     def latent_shape(self, channels: int, size: int) -> tuple[int, int, int]:
-        """(c, s, s) of the latent of an image (C, S, S). Raises InputError if it takes no such images."""
+        """(c, s, s) of the latent of an image (C, S, S). Raises DataError for images of another number
+        of channels or of a side that `factor` does not divide."""
         if channels != self.channels:
-            found = f"{channels} channel{'s' if channels > 1 else ''}"
-            raise InputError(f"this autoencoder takes images of {self.channels} channels", found, "Choose another.")
+            rule = f"Images for this autoencoder must have {self.channels} channels"
+            raise DataError(rule, channels, "Choose another autoencoder.")
         if size % self.factor:
-            rule = f"this autoencoder takes images of a multiple of {self.factor} pixels to a side"
-            raise InputError(rule, size, "Set data.size.")
+            rule = f"The side of images for this autoencoder must be a multiple of {self.factor} pixels"
+            raise DataError(rule, size, "Set data.size.")
         return self._latent_channels, size // self.factor, size // self.factor
 
-    def together(self, size: int) -> int:
-        """How many images of `size` pixels to a side are encoded or decoded at once."""
-        return max(1, TOGETHER // size**2)
+    def batch(self, size: int) -> int:
+        """The number of images of this side, in pixels, that are encoded or decoded at once."""
+        return max(1, BATCH_PIXELS // size**2)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, S, S) in [-1, 1] to latents (B, c, s, s), both float32, the latter on the autoencoder's device."""
-        pieces = x.split(self.together(x.shape[-1]))
+        pieces = x.split(self.batch(x.shape[-1]))
         means = [self.network.encode(piece.to(self.device)).latent_dist.mean for piece in pieces]
         return (torch.cat(means) - self._shift) * self._scale
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """(B, c, s, s) to (B, C, S, S), nominally in [-1, 1], both float32, the latter on the autoencoder's device."""
-        pieces = (z.to(self.device) / self._scale + self._shift).split(self.together(z.shape[-1] * self.factor))
+        pieces = (z.to(self.device) / self._scale + self._shift).split(self.batch(z.shape[-1] * self.factor))
         return torch.cat([self.network.decode(piece).sample for piece in pieces])
 
 
 def require_library() -> None:
-    """Raise InputError unless diffusers can be imported."""
+    """Raise UsageError unless diffusers can be imported."""
     if importlib.util.find_spec("diffusers") is None:
         remedy = "Install the extra: pip install -e '.[latents]' in the project's folder."
-        raise InputError("data.autoencoder is read by the package diffusers", "which is not installed", remedy)
+        raise UsageError("data.autoencoder needs the package diffusers", "not installed", remedy)

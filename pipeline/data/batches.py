@@ -1,4 +1,4 @@
-"""What one step trains on, as tensors of equal length."""
+"""Batches of one training step, as tensors of equal length."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class NoisyImages(_Batch):
-    """What a teacher sees: y = x + noise (B, C, H, W), labels (B,) with -1 for dropped ones."""
+    """A teacher's batch: y = x + noise (B, C, H, W), labels (B,) with -1 for dropped ones."""
 
     y: Tensor
     labels: Tensor | None
@@ -37,8 +37,8 @@ class NoisyImages(_Batch):
 
 @dataclass(frozen=True)
 class FlowBatch(_Batch):
-    """What a student sees: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones, and
-    images to be conditioned on (B, C', H, W)."""
+    """A student's batch: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones, and the
+    condition (B, C', H, W)."""
 
     x: Tensor
     z: Tensor

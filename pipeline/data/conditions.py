@@ -1,4 +1,4 @@
-"""What a student is told of the image that it shall make, and the held-out images that it is then asked for."""
+"""Conditions of image-to-image students, and the held-out images that they are asked for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 from pipeline.data.examples import Examples, drawn
 from pipeline.data.levels import quantise, to_unit
-from storage.errors import InputError
+from storage.errors import DataError, RecipeError
 from storage.imageset import ImageSet
 
-#: Images (B, C, H, W) in [-1, 1] -> what networks are told of them, (B, C, H, W).
+#: Images (B, C, H, W) in [-1, 1] -> the condition that networks get, (B, C, H, W).
 Condition = Callable[[Tensor], Tensor]
 
 
 def condition_of(spec: Mapping[str, Any] | None, levels: int | None) -> Condition | None:
-    """The condition that a student's settings ask for, of images of so many grey levels; None for none."""
+    """The condition of a student's settings, of images with `levels` grey levels; None for none."""
     return None if spec is None else partial(low_resolution, factor=spec["factor"], levels=levels)
 
 
@@ -53,28 +53,28 @@ class TargetImages:
         return f"{self.spec['kind']} {self.spec['factor']} of the test split, {len(self.order)} images in turn"
 
     def of_class(self, label: int) -> TargetImages:
-        """The images of one class alone. Raises InputError where the test split has none."""
+        """The images of one class alone. Raises DataError where the test split has none."""
         labels = self.examples.classes(self.order)
         chosen = self.order[labels == label]
         if not len(chosen):
-            raise InputError(
-                "Samples of a class are conditioned on its test images",
+            raise DataError(
+                "A class must have test images to condition its samples on",
                 f"none of class {label}",
-                "Ask for another class, or hold out more images: data.test_fraction",
+                "Ask for another class, or raise data.test_fraction.",
             )
         return replace(self, order=chosen)
 
     def images(self, rows: Tensor) -> Tensor:
-        """(n, C, H, W) float32 in [-1, 1]: what samples number `rows` (n,) should come near."""
+        """(n, C, H, W) float32 in [-1, 1]: the targets of samples number `rows` (n,)."""
         return self.examples.pixels(self._places(rows))
 
     def labels(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor | None:
-        """(n,) their classes; None where networks are told none."""
+        """(n,) their classes; None for networks without classes."""
         labels = self.examples.classes(self._places(rows))
         return None if labels is None else labels.to(device)
 
     def conditions(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """(n, C, H, W) float32: what the network is told of them."""
+        """(n, C, H, W) float32: their conditions."""
         return condition_of(self.spec, self.examples.levels)(self.images(rows)).to(device)
 
     def bicubic(self, rows: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class TargetImages:
         TASSP 29(6), with its a = -1/2)."""
         factor = self.spec["factor"]
         small = self.conditions(rows)[:, :, ::factor, ::factor]
-        # In enlarging, antialiasing changes nothing but a: without it torch has -3/4, which bends straight lines.
+        # In enlarging, antialiasing changes a alone: without it torch has a = -3/4, which bends straight lines.
         return F.interpolate(small, scale_factor=factor, mode="bicubic", align_corners=False, antialias=True)
 
     def _places(self, rows: Tensor) -> Tensor:
@@ -97,21 +97,21 @@ def low_resolution(x: Tensor, factor: int, levels: int = 256) -> Tensor:
 
     Args:
         x: (B, C, H, W) floating in [-1, 1], such as `Examples.pixels`. Not latents: they have no grey levels.
-        factor: how many times smaller, to a side; 1 gives x rounded.
+        factor: old side divided by new side; 1 gives x rounded.
         levels: grey levels of the data.
 
     Returns:
         (B, C, H, W) float32 on the device of x, constant on each block.
 
     Raises:
-        InputError: H or W is no multiple of `factor`, or as for `quantise`.
+        RecipeError: H or W is no multiple of `factor`. InputError: as for `quantise`.
     """
     batch, channels, height, width = x.shape
     if factor < 1 or height % factor or width % factor:
-        raise InputError(f"Images of {height}x{width} shrink by a factor of both", factor, "Choose a divisor.")
+        raise RecipeError(f"factor must divide the sides of images of {height}x{width}", factor, "Choose a divisor.")
     grey = torch.from_numpy(quantise(x.detach().cpu().numpy(), levels)).long()
     blocks = grey.view(batch, channels, height // factor, factor, width // factor, factor)
     area = factor**2
-    small = (2 * blocks.sum((3, 5)) + area) // (2 * area)  # integers: no mean of levels is a hair below its half
+    small = (2 * blocks.sum((3, 5)) + area) // (2 * area)  # in integers, so no mean of levels falls just below its half
     values = torch.from_numpy(to_unit(small.to(torch.uint8).numpy(), levels))
     return values.repeat_interleave(factor, 2).repeat_interleave(factor, 3).to(x.device)

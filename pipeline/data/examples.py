@@ -20,7 +20,7 @@ class Examples:
     """Rows of images and labels, resident in memory.
 
     `images` is (N, C, H, W): uint8 grey levels, or float32 values that are taken as they are, such as latents. With
-    `flips`, row N + i of grey levels is row i mirrored: it has noise of its own, for a TarFlow is not equivariant to
+    `flips`, row N + i of grey levels is row i mirrored: it has another noise, for a TarFlow is not equivariant to
     mirroring. Latents of mirror images are among their rows already: those of a mirrored image are no mirrored latents.
     """
 
@@ -74,7 +74,7 @@ class Examples:
 def drawn(count: int, total: int) -> Tensor:
     """(min(count, total),) rows drawn from `total` without replacement, the same each time.
 
-    The first rows will not do in their place: of a folder of images they may be all of one class.
+    The first rows may be all of one class.
     """
     return torch.randperm(total, generator=generator("drawn", total))[:count]
 

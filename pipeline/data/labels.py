@@ -1,4 +1,4 @@
-"""Which classes to generate, and which images to show beside them."""
+"""Classes to generate, and images to show next to the samples."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def rows_like(examples: Examples, rows: Tensor, labels: Tensor | None) -> Tensor
     """Rows of images that have these labels, none twice where that is possible; `rows` themselves without classes."""
     if labels is None:
         return rows
-    known = examples.classes(torch.arange(len(examples)))
+    classes = examples.classes(torch.arange(len(examples)))
     used: dict[int, int] = {}
-    found = []
+    chosen = []
     for label in labels.tolist():
-        of_class = torch.nonzero(known == label).flatten()
-        found.append(int(of_class[used.get(label, 0) % len(of_class)]))
+        of_class = torch.nonzero(classes == label).flatten()
+        chosen.append(int(of_class[used.get(label, 0) % len(of_class)]))
         used[label] = used.get(label, 0) + 1
-    return torch.tensor(found)
+    return torch.tensor(chosen)

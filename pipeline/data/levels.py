@@ -1,4 +1,4 @@
-"""Between images as networks see them, in [-1, 1], and as files hold them, in 0..levels-1."""
+"""Between images of networks, in [-1, 1], and images of files, in 0..levels-1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def quantise(x: np.ndarray, levels: int = 256) -> np.ndarray:
     _check(levels)
     bad = int(np.isnan(x).sum())
     if bad:
-        raise InputError("An image holds no NaN", f"{bad} of {x.size} values", "Look at how it was sampled.")
+        raise InputError("Images must not hold NaN", f"{bad} of {x.size} values", "Check how they were sampled.")
     # In float64, as float32 would round values a hair below one half onto it.
     u = np.floor((x.astype(np.float64) + 1) / 2 * (levels - 1) + 0.5)
     return u.clip(0, levels - 1).astype(np.uint8)
@@ -41,12 +41,12 @@ def to_unit(u: np.ndarray, levels: int = 256) -> np.ndarray:
     """
     _check(levels)
     if u.size and int(u.max()) >= levels:
-        raise InputError(f"Levels lie in 0..{levels - 1}", int(u.max()), "Give the true number of grey levels.")
+        raise InputError(f"Levels must be 0 to {levels - 1}", int(u.max()), "Give the true number of grey levels.")
     return u.astype(np.float32) * np.float32(2) / np.float32(levels - 1) - np.float32(1)
 
 
 def as_stored(x: Tensor, levels: int = 256) -> Tensor:
-    """What remains of images (...) in [-1, 1], on any device, when a file has held them: float32 on the CPU.
+    """Images (...) in [-1, 1], on any device, after a file has held them: float32 on the CPU.
 
     Raises:
         InputError: as `quantise`.
@@ -56,4 +56,4 @@ def as_stored(x: Tensor, levels: int = 256) -> Tensor:
 
 def _check(levels: int) -> None:
     if not 2 <= levels <= 256:
-        raise InputError("An image has 2 to 256 grey levels", levels, "8-bit images have 256.")
+        raise InputError("levels must be 2 to 256", levels, "8-bit images have 256.")

@@ -1,8 +1,8 @@
 """Run a stage in several processes, on one machine or more, under torch's elastic launch (`torchrun`).
 
-The launcher keeps lock, plan and publication; the ranks share the work directory. What passes between them are small
-files there: the stage (ranks.json), the wish to stop (stop), progress, log lines, and how it ended (outcome.json).
-Ranks that die are restarted, all together, and go on from what the stage has saved.
+The launcher holds the lock, the plan and the publication; the ranks share the work directory. They communicate by small
+files there: the stage (ranks.json), the request to stop (stop), progress, log lines, and how it ended (outcome.json).
+Ranks that die are restarted, all together, and resume from what the stage has saved.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import PROGRESS, STOP, Job, ProgressUpdate, StopSignal
 from storage import errors
 from storage.atomic import write_json
-from storage.errors import FlowctlError, Interrupted, StageFailed
+from storage.errors import BusyError, FlowctlError, Interrupted, StageFailed
 
 SPEC, OUTCOME, LINES, OUTPUT, ALIVE, ERRORS = (
     "ranks.json",
@@ -35,14 +36,24 @@ SPEC, OUTCOME, LINES, OUTPUT, ALIVE, ERRORS = (
     "ranks-errors",
 )
 RESTARTS = 3  # of all ranks, after one has died
-POLL = 0.1  # seconds
-PATIENCE = 60.0  # seconds that ranks have to save and leave, and that those of a dead launcher have to notice
-ENDING = 40.0  # seconds that torchrun has to end its ranks; it gives them 30 before it kills them
+POLL_SECONDS = 0.1
+LEAVE_SECONDS = 60.0  # that ranks have to save and leave, and that those of a dead launcher have to notice
+END_SECONDS = 40.0  # that torchrun has to end its ranks; it gives them 30 before it kills them
+WORKER = Path(__file__).with_name("worker.py")
 LAUNCHER = "FLOWCTL_LAUNCHER"  # the launcher's process id, for ranks to leave with it
 
 
+class RanksDied(StageFailed):
+    """The ranks of a stage, or their launcher, ended without a result."""
+
+    retryable = True
+
+
 def run_in_ranks(job: Job) -> dict[str, Any]:
-    """The stage's result as plain data. Raises what its ranks raised; errors of Python's own as StageFailed."""
+    """The stage's result as plain data.
+
+    Raises the error that its ranks raised: a FlowctlError or OSError as it is, any other as StageFailed.
+    """
     for name in (OUTCOME, STOP, LINES, PROGRESS):
         (job.work / name).unlink(missing_ok=True)
     for file in job.work.glob(f"{ERRORS}/*.txt"):
@@ -58,16 +69,16 @@ def run_in_ranks(job: Job) -> dict[str, Any]:
             "monitor": job.monitor and str(job.monitor),
         },
     )
-    with open(job.work / OUTPUT, "ab") as output, agent(job.work, job.compute, job.stage, output) as process:
+    with open(job.work / OUTPUT, "wb") as output, agent(job.work, job.compute, job.stage, output) as process:
         _attend(job, process)
     return _result(job, process.returncode)
 
 
 @contextlib.contextmanager
 def agent(work: Path, compute: Compute, name: str, output: Any) -> Iterator[subprocess.Popen]:
-    """torchrun with this machine's ranks, in a session of its own, so that Ctrl-C reaches the launcher alone.
+    """torchrun with this machine's ranks, in a new session, so that Ctrl-C reaches the launcher alone.
 
-    Whatever ends the block, no process of it stays.
+    However the block ends, none of its processes stays.
     """
     where = ["--standalone"]
     if compute.nnodes > 1:
@@ -79,21 +90,23 @@ def agent(work: Path, compute: Compute, name: str, output: Any) -> Iterator[subp
         ]
     command = [
         sys.executable,
+        "-P",
         "-m",
         "torch.distributed.run",
         f"--nnodes={compute.nnodes}",
         f"--nproc-per-node={compute.nproc}",
         f"--max-restarts={RESTARTS}",
         "--monitor-interval=0.2",
+        f"--log-dir={work / 'torchelastic'}",  # else in /tmp, where it stays
         *where,
-        "-m",
-        "pipeline.engine.worker",
+        str(WORKER),  # by its path: in the current directory, or on PYTHONPATH, may be another `pipeline`
         str(work),
     ]
     environment = {
         **os.environ,
         LAUNCHER: str(os.getpid()),
         "OMP_NUM_THREADS": str(compute.cores),
+        "PYTHONSAFEPATH": "1",  # neither the current directory nor the worker's is searched for modules
         # Else ranks that are started again find the addresses of the dead ones, and may wait for those.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
@@ -107,84 +120,101 @@ def agent(work: Path, compute: Compute, name: str, output: Any) -> Iterator[subp
 
 
 def _attend(job: Job, process: subprocess.Popen) -> None:
-    """Pass the ranks' progress and log on, and the wish to stop to them, until they are done."""
-    heard, seen, patience = 0, 0.0, None
+    """Pass on the ranks' progress and log, and to them a request to stop, until they are done."""
+    read, seen, deadline = 0, 0.0, None
     while process.poll() is None:
-        time.sleep(POLL)
-        heard = _relay_log(job.work / LINES, heard)
+        time.sleep(POLL_SECONDS)
+        read = _relay_log(job.work / LINES, read)
         seen = _relay_progress(job, seen)
-        if job.stop and patience is None:
+        if job.stop and deadline is None:
             (job.work / STOP).write_text(job.stop.reason or "")
-            patience = time.monotonic() + PATIENCE
-        if patience is None and (job.work / OUTCOME).exists():
-            patience = time.monotonic() + PATIENCE
-        if patience is not None and time.monotonic() > patience:
+            deadline = time.monotonic() + LEAVE_SECONDS
+        if deadline is None and (job.work / OUTCOME).exists():
+            deadline = time.monotonic() + LEAVE_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
             logging.getLogger(__name__).warning(
-                "%s: its ranks did not leave within %d s and are ended", job.stage, PATIENCE
+                "%s: its ranks did not leave within %d s and are ended", job.stage, LEAVE_SECONDS
             )
             return
-    _relay_log(job.work / LINES, heard)
+    _relay_log(job.work / LINES, read)
     _relay_progress(job, seen)
 
 
-def _relay_log(path: Path, heard: int) -> int:
-    """Log what the first rank has logged beyond byte `heard`."""
+def _relay_log(path: Path, read: int) -> int:
+    """Log the lines that the first rank has written beyond byte `read`; how many bytes are read now."""
     if not path.exists():
-        return heard
+        return read
     with open(path, "rb") as stream:
-        stream.seek(heard)
+        stream.seek(read)
         for line in stream:
             if not line.endswith(b"\n"):
                 break
-            heard += len(line)
+            read += len(line)
             record = json.loads(line)
             logging.getLogger(record["name"]).log(record["level"], "%s", record["message"])
-    return heard
+    return read
 
 
 def _relay_progress(job: Job, seen: float) -> float:
-    """Tell the listeners what the first rank has written since the time `seen`."""
+    """Pass the listeners the first rank's progress if it is of later than the time `seen`; the time that it is of."""
     try:
         line = json.loads((job.work / PROGRESS).read_bytes())
     except (OSError, ValueError):
         return seen
     if line["time"] > seen:
-        known = {key: line.pop(key) for key in ("stage", "done", "total", "unit", "rate")}
+        fields = {key: line.pop(key) for key in ("stage", "done", "total", "unit", "rate")}
         for listener in job.progress.listeners:
-            listener(ProgressUpdate(facts=line, **known))
+            listener(ProgressUpdate(facts=line, **fields))
     return line["time"]
 
 
 def _result(job: Job, code: int) -> dict[str, Any]:
-    """What the ranks left: a result, or the error that one of them met. `code` is how torchrun ended."""
+    """The result that the ranks left. Raises the error that one of them met; `code` is torchrun's exit code."""
     try:
         outcome = json.loads((job.work / OUTCOME).read_bytes())
     except (OSError, ValueError):
         if job.stop:
-            raise Interrupted(
-                f"Stopped in stage {job.stage} ({job.stop.reason}). What was saved before is kept: run "
-                "the same command again to go on"
-            ) from None
-        raise StageFailed(_post_mortem(job, code)) from None
+            raise Interrupted(f"Stopped in stage {job.stage} ({job.stop.reason}). Its last checkpoint stays.") from None
+        raise RanksDied(_post_mortem(job, code)) from None
     if "result" in outcome:
         return outcome["result"]
     raise error_from(outcome)
 
 
 def _post_mortem(job: Job, code: int) -> str:
-    """Ranks died again and again, or torchrun did: what the first of them said, or else the end of their output."""
-    found = sorted((job.work / ERRORS).glob("*.txt"), key=lambda file: file.stat().st_mtime)
-    text = found[0].read_text() if found else (job.work / OUTPUT).read_text(errors="replace")
-    last = [line for line in text.splitlines() if line.strip()][-1:]
-    what = f"torchrun was ended by signal {-code}" if code < 0 else f"its processes died {RESTARTS + 1} times"
+    """Why the ranks died again and again, or torchrun did."""
+    how = f"torchrun was ended by {_signal(-code)}" if code < 0 else f"its processes died {RESTARTS + 1} times"
     return (
-        f"Stage {job.stage}: {what}; {last[0] if last else 'without a word'}. "
-        f"Their output is in {job.work / OUTPUT}. What was saved is kept: run the same command again"
+        f"Stage {job.stage}: {how}: {_cause(job.work)}. Their output is in {job.work / OUTPUT}. "
+        "Progress up to the last checkpoint is saved."
     )
 
 
+def _cause(work: Path) -> str:
+    """The first error of a rank; else the signal that ended one; else the last line that is not torchrun's."""
+    if errors_of_ranks := sorted((work / ERRORS).glob("*.txt")):  # named by their time
+        return _last_line(errors_of_ranks[0].read_text())
+    text = (work / OUTPUT).read_text(errors="replace")
+    if exits := re.findall(
+        r"^\s*exitcode\s*: -(\d+)", text, re.MULTILINE
+    ):  # torchrun's summary; its root cause is last
+        hint = ", which the system sends when memory runs out" if int(exits[-1]) == signal.SIGKILL else ""
+        return f"one of them was ended by {_signal(int(exits[-1]))}{hint}"
+    of_ranks = text.partition('Traceback (most recent call last):\n  File "<frozen runpy>"')[0]
+    return _last_line(re.sub(r"^[EWI]\d{4} .*$", "", of_ranks, flags=re.MULTILINE) or text)
+
+
+def _last_line(text: str) -> str:
+    """The last line with a letter in it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if re.search("[A-Za-z]", line)), "without output")
+
+
+def _signal(number: int) -> str:
+    return f"signal {number} ({signal.Signals(number).name})"
+
+
 def outcome_of(error: BaseException) -> dict[str, Any] | None:
-    """An error that all ranks share, as plain data; None for one that a restart may cure."""
+    """An error that all ranks share, as plain data; None for one that a restart may fix."""
     if isinstance(error, FlowctlError):
         return {"error": type(error).__name__, "message": str(error), "facts": vars(error)}
     if isinstance(error, OSError) and error.errno is not None:
@@ -197,15 +227,15 @@ def error_from(outcome: dict[str, Any]) -> BaseException:
     if outcome["error"] == "OSError":
         return OSError(*outcome["arguments"])
     kind = getattr(errors, outcome["error"])
-    error = kind.__new__(kind, outcome["message"])  # the words are there already
+    error = kind.__new__(kind, outcome["message"])  # without its __init__, which would compose the message
     vars(error).update(outcome["facts"])
     return error
 
 
-def await_orphans(work: Path, stop: StopSignal, patience: float = PATIENCE) -> None:
-    """Ranks whose launcher was killed leave within a second or two; until then the work directory is theirs.
+def await_orphans(work: Path, stop: StopSignal, patience: float = LEAVE_SECONDS) -> None:
+    """Wait for ranks whose launcher was killed: they leave within two seconds, and write the work directory until then.
 
-    Raises StageFailed if they do not, Interrupted where a stop was asked for meanwhile.
+    Raises BusyError if they do not, Interrupted if a stop is requested meanwhile.
     """
     path = work / ALIVE
     if not path.exists():
@@ -219,19 +249,16 @@ def await_orphans(work: Path, stop: StopSignal, patience: float = PATIENCE) -> N
             except BlockingIOError:
                 if stop:
                     raise Interrupted(
-                        f"Stopped ({stop.reason}) while processes of an earlier run leave {work}. Run "
-                        "the same command again to go on"
+                        f"Stopped ({stop.reason}) while processes of an earlier run leave {work}."
                     ) from None
                 if time.monotonic() > deadline:
-                    raise StageFailed(
-                        f"Processes of an earlier run still work in {work}. End them, and run the same command again"
-                    ) from None
-                time.sleep(POLL)
+                    raise BusyError(f"Processes of an earlier run still work in {work}. End them.") from None
+                time.sleep(POLL_SECONDS)
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Gently, then at once; with all its ranks, which leave by themselves where torchrun could not end them."""
-    for number, patience in ((signal.SIGTERM, ENDING), (signal.SIGKILL, 10.0)):
+    """End torchrun and its ranks, by SIGTERM and then SIGKILL. Ranks that it could not end leave by themselves."""
+    for number, patience in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, 10.0)):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)

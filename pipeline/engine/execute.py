@@ -1,4 +1,4 @@
-"""Make one artifact: lock, look once more, fetch it, or run or take up the stage, publish."""
+"""Produce one artifact: lock its stage, then reuse it, fetch it, or run or resume the stage and publish."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from typing import Literal
 from pipeline.engine import rerun
 from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
-from pipeline.engine.plan import sound
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
-from storage.artifact import Artifact, NewerFormat, record_files
+from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
-from storage.errors import DamageError, FlowctlError, StageFailed
+from storage.errors import DamageError, DiskError, FlowctlError, OutOfMemory, StageFailed
 from storage.remote import Remote, RemoteError
-from storage.store import Store, remove_tree
+from storage.store import PREFIX, Store, remove_tree
 
 log = logging.getLogger(__name__)
 ATTEMPTS = "attempts.json"
 
 
+class InputsChanged(StageFailed):
+    """Files outside the store changed while a stage read them."""
+
+    retryable = True
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage came to its artifact."""
+    """How a run got an artifact, and the seconds that it took."""
 
     action: Literal["reused", "fetched", "resumed", "run"]
     artifact: Artifact
@@ -52,33 +57,33 @@ def execute(
     remote: Remote | None = None,
     offered: bool = False,
 ) -> Outcome:
-    """The node's artifact: the sound one if there is one, here or on `remote`; else made, going on from the work
-    directory. One that was asked for anew (`pipeline.engine.rerun`) is always made.
+    """The node's artifact: reused if the store or `remote` has a valid one; otherwise the stage runs, or resumes from
+    its work directory. A requested rerun (`pipeline.engine.rerun`) always runs.
 
-    `offered` says that the plan has found it on `remote`: where it then cannot be had from there, that is an error.
-    Raises FlowctlError for everything expected; what the stage had saved stays for the next call.
+    `offered` says that the plan has seen it on `remote`: if it then cannot be fetched, that is an error.
+    Raises FlowctlError for expected failures; what the stage has saved stays for the next call.
     """
     started, stop = time.monotonic(), StopSignal() if stop is None else stop
     work = store.work(node.name, node.fingerprint)
     try:
         with store.lock(node.name, node.fingerprint, waiting):
             await_orphans(work, stop)
-            anew = rerun.is_requested(node, store)
-            found = None if anew else _reusable(node, store)
-            if found is not None or work.is_symlink():
-                remove_tree(work)  # that of an artifact which is there was left by a process killed after publishing it
-            if found is not None:
-                return Outcome("reused", found, time.monotonic() - started)
-            found = None if anew or remote is None else _fetched(node, store, remote, offered, listeners, stop)
-            if found is not None:
-                return Outcome("fetched", found, time.monotonic() - started)
+            artifact = rerun.reusable(node, store, lambda damage: _warn(node, damage))
+            if artifact is not None or work.is_symlink():
+                remove_tree(work)  # a process that was killed right after it published left this behind
+            if artifact is not None:
+                return Outcome("reused", artifact, time.monotonic() - started)
+            if remote is not None and not rerun.is_requested(node, store):
+                artifact = _fetched(node, store, remote, offered, listeners, stop)
+            if artifact is not None:
+                return Outcome("fetched", artifact, time.monotonic() - started)
             rerun.start(work)
             resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
-            _clear(work)
+            _remove_leftovers(work)
             attempts = _count_attempt(work)
-            for artifact in inputs.values():
-                artifact.check_files()
+            for read in inputs.values():
+                read.check_files()
             job = Job(
                 node.name,
                 node.config,
@@ -91,12 +96,12 @@ def execute(
             )
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)
-            _require_unchanged(node, store)
+            _check_external(node, store)
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name,
                 stage_version=node.stage.version,
-                name=node.label,
+                name=_label(node, store),
                 fingerprint=node.fingerprint,
                 config=fingerprint_fields(node.config),
                 inputs={role: n.fingerprint for role, n in node.inputs.items()},
@@ -107,46 +112,47 @@ def execute(
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
     except (OSError, MemoryError, RuntimeError) as error:
-        told = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
-        if told is None:
+        explained = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
+        if explained is None:
             raise
-        raise told from error
+        raise explained from error
 
 
-def _reusable(node: Node, store: Store) -> Artifact | None:
-    try:
-        return sound(node, store)
-    except NewerFormat:
-        raise
-    except DamageError as damage:
-        log.warning("%s: %s: %s; it is replaced by a new one", node.name, damage.what, damage.found)
-        return None
+def _label(node: Node, store: Store) -> str:
+    """The readable name. An artifact that several recipes share keeps the name that it has."""
+    for directory in store.directories(node.name, node.fingerprint):
+        return directory.name[: -PREFIX - 1]
+    return node.label
+
+
+def _warn(node: Node, damage: DamageError) -> None:
+    log.warning("%s: %s: %s; it is replaced", node.name, damage.what, damage.found)
 
 
 def _fetched(
     node: Node, store: Store, remote: Remote, offered: bool, listeners: tuple[Listener, ...], stop: StopSignal
 ) -> Artifact | None:
-    """What `remote` has of it. Where it was not known to have any, that it cannot be asked now is no reason to stop."""
+    """The artifact from `remote`. If the plan did not count on the remote, its silence is no reason to stop."""
     try:
         return fetched(node, store, remote, listeners, stop)
     except RemoteError as error:
         if offered:
             raise
-        log.warning("%s: %s; it is made here", node.name, error)
+        log.warning("%s: %s; the stage runs here", node.name, error)
         return None
 
 
-def _require_unchanged(node: Node, store: Store) -> None:
-    """The fingerprint names files outside the store by their content as it was when the run was planned."""
+def _check_external(node: Node, store: Store) -> None:
+    """The fingerprint names files outside the store by their content at the time of the plan."""
     if node.external != external_digest(node.stage, node.config, store.home / "cache"):
-        raise StageFailed(
-            f"Stage {node.name}: the files that it reads from outside the store were changed after the "
-            "run was planned. Run the same command again: it is made of what they are now"
+        raise InputsChanged(
+            f"Stage {node.name}: files that it reads from outside the store changed during the run. "
+            "No artifact was published"
         )
 
 
 def _count_attempt(work: Path) -> int:
-    """How many times this work directory has been taken up, this one included."""
+    """How often a stage has started in this work directory, this time included."""
     try:
         attempts = int(json.loads((work / ATTEMPTS).read_bytes())["attempts"]) + 1
     except (OSError, ValueError, KeyError, TypeError):
@@ -155,55 +161,52 @@ def _count_attempt(work: Path) -> int:
     return attempts
 
 
-def _clear(work: Path) -> None:
-    """Remove what killed processes were writing, else it would be part of the artifact; and links, none of ours."""
+def _remove_leftovers(work: Path) -> None:
+    """Remove half-written files of killed processes, which would become part of the artifact, and foreign links."""
     for leftover in list(work.rglob("*")):
         if leftover.is_symlink() or leftover.name.endswith(".partial"):
             remove_tree(leftover)
 
 
-def _disk_error(error: OSError, node: Node, store: Store) -> StageFailed | None:
-    """The full, read-only or vanished disk in words; None for anything else."""
+def _disk_error(error: OSError, node: Node, store: Store) -> DiskError | None:
+    """A full, read-only or vanished disk as an error for the user; None for any other error."""
     remedies = {
-        errno.ENOSPC: "free some space",
-        errno.EDQUOT: "free some of your quota",
-        errno.EROFS: "make the store writable",
-        errno.EACCES: "make the store writable",
+        errno.ENOSPC: "Free some space",
+        errno.EDQUOT: "Free some of your quota",
+        errno.EROFS: "Make the store writable",
+        errno.EACCES: "Make the store writable",
     }
     ours = str(error.filename or store.home).startswith(str(store.home))
-    if error.errno in remedies and (ours or error.errno != errno.EACCES):  # else the user's images may not be read
-        return StageFailed(
+    if error.errno in remedies and (ours or error.errno != errno.EACCES):  # EACCES elsewhere: the user's images
+        return DiskError(
             f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
-            f"What was saved before is kept: {remedies[error.errno]} and run the same command again"
+            f"Saved work is kept. {remedies[error.errno]}; the next run resumes"
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and ours:
-        return StageFailed(
-            f"Stage {node.name}: {error.filename or store.home} has vanished while it was in use. Does "
-            f"anything remove files from {store.home}, or has its disk gone? Once it is back, run the "
-            "same command again"
+        return DiskError(
+            f"Stage {node.name}: {error.filename or store.home} vanished while it was in use. Check whether something "
+            f"removes files from {store.home}, or whether its disk is gone"
         )
     return None
 
 
-def _memory_error(error: MemoryError | RuntimeError, node: Node) -> StageFailed | None:
-    """Memory that ran out, of the machine or of a GPU, in words; None for anything else."""
+def _memory_error(error: MemoryError | RuntimeError, node: Node) -> OutOfMemory | None:
+    """A lack of memory, of the machine or of a GPU, as an error for the user; None for any other error."""
     text = str(error)
     out = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if not out and "can't allocate memory" not in text and "not enough memory" not in text:  # torch's own, on a CPU
         return None
     training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
-    return StageFailed(
+    return OutOfMemory(
         f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
-        f"What was saved before is kept: lower compute.inference_batch{training}, and run the same command again"
+        f"Saved work is kept. Lower compute.inference_batch{training}"
     )
 
 
 def failure(stage: str, error: BaseException) -> FlowctlError:
-    """A stage's exception as an error that a user can read."""
+    """A stage's exception as an error for the user."""
     if isinstance(error, FlowctlError):
         return error
-    failed = StageFailed(
-        f"Stage {stage} failed: {type(error).__name__}: {error}. What it had saved is kept: run the same command again"
-    )
+    failed = StageFailed(f"Stage {stage} failed: {type(error).__name__}: {error}. Saved work is kept")
     failed.__cause__ = error
     return failed

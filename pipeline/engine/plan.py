@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import ValidationError
+from typing import Any, Literal
 
 from pipeline.engine.dag import Node
 from pipeline.engine.remote import offered
-from pipeline.engine.rerun import is_requested, started
+from pipeline.engine.rerun import is_requested, reusable, started
 from pipeline.recipe.fingerprint import differences, fingerprint_fields
-from pipeline.runtime.job import read_saved
-from storage.artifact import Artifact, NewerFormat
-from storage.errors import DamageError
+from pipeline.runtime.job import Saved, read_saved
+from storage.artifact import Artifact
 from storage.remote import Remote
 from storage.store import Store
 
@@ -23,7 +20,7 @@ Action = Literal["reuse", "fetch", "resume", "run"]
 
 @dataclass(frozen=True)
 class Step:
-    """What will be done for one node, in words."""
+    """What a run does for one node, and why."""
 
     node: Node
     action: Action
@@ -36,68 +33,56 @@ def plan(
 ) -> list[Step]:
     """A step for each node, in the order of the DAG. What the store lacks is looked for on `remote`.
 
-    Raises RemoteError where that cannot be asked, DamageError that names what does not hold there, and NewerFormat
-    for an artifact that a newer version made.
+    Raises RemoteError if the remote does not answer, DamageError that names the flaw of an artifact there, and
+    NewerFormat for an artifact of a newer version.
     """
-    published = [found for found in store.artifacts() if isinstance(found, Artifact)]
+    published = [artifact for artifact in store.artifacts() if isinstance(artifact, Artifact)]
     return [_step(node, store, published, node.name in force, remote) for node in nodes.values()]
 
 
-def sound(node: Node, store: Store) -> Artifact | None:
-    """The node's artifact if it can be reused: fingerprint, manifest, sizes and metrics all hold.
+def outline(steps: list[Step]) -> list[dict[str, Any]]:
+    """A plan as plain data, with the identity of what is read from outside the store."""
+    return [
+        {"stage": step.node.name, "action": step.action, "reason": step.reason, "fingerprint": step.node.fingerprint}
+        | ({"source": source_of(step.node)} if step.node.external else {})
+        for step in steps
+    ]
 
-    Raises DamageError with what does not hold, NewerFormat where that is only the version.
-    """
-    artifact = store.find(node.name, node.fingerprint)
-    if artifact is not None:
-        try:
-            node.stage.result.model_validate(artifact.metrics)
-        except ValidationError as error:
-            raise DamageError(
-                str(artifact.path("artifact.json")),
-                f"metrics: {error.errors()[0]['msg']}",
-                "Run the same command again: it is made anew from its inputs",
-            ) from None
-    return artifact
+
+def source_of(node: Node) -> dict[str, Any]:
+    """What a run records of a stage that reads from outside the store."""
+    return {"settings": node.config.model_dump(mode="json"), "digest": node.external}
 
 
 def _step(node: Node, store: Store, published: list[Artifact], forced: bool, remote: Remote | None) -> Step:
+    flaws: list[str] = []
+    artifact = reusable(node, store, lambda damage: flaws.append(f"the artifact is damaged: {damage}"))
     if forced or is_requested(node, store):
-        return _anew(node, store)
-    flaw = None
-    try:
-        artifact = sound(node, store)
-    except NewerFormat:
-        raise  # to replace it would lose what only another version can read
-    except DamageError as damage:
-        artifact, flaw = None, f"the artifact is damaged: {damage}"
+        saved = read_saved(store.work(node.name, node.fingerprint)) if started(node, store) else None
+        return Step(node, "resume" if saved else "run", "forced by --force" + (f", {_saved(saved)}" if saved else ""))
     if artifact is not None:
-        return Step(node, "reuse", _made(artifact), artifact)
+        return Step(node, "reuse", _created(artifact), artifact)
     there = offered(node, remote) if remote is not None else None
     if there is not None:
-        return Step(node, "fetch", "; ".join(filter(None, (flaw, f"{_made(there)}, from {remote.url}"))))
-    if flaw is not None:
-        return Step(node, "run", flaw)
+        return Step(node, "fetch", "; ".join([*flaws, f"{_created(there)}, from {remote.url}"]))
+    if flaws:
+        return Step(node, "run", flaws[0])
     saved = read_saved(store.work(node.name, node.fingerprint))
     if saved is not None:
-        return Step(node, "resume", f"saved at {saved.done:,} of {saved.total:,} {saved.unit}")
+        return Step(node, "resume", _saved(saved))
     return Step(node, "run", _why_new(node, published))
 
 
-def _anew(node: Node, store: Store) -> Step:
-    """Of a stage that --force asked for, now or in a run that was interrupted."""
-    saved = read_saved(store.work(node.name, node.fingerprint)) if started(node, store) else None
-    if saved is None:
-        return Step(node, "run", "forced by --force")
-    return Step(node, "resume", f"forced by --force, saved at {saved.done:,} of {saved.total:,} {saved.unit}")
+def _saved(saved: Saved) -> str:
+    return f"saved at {saved.done:,} of {saved.total:,} {saved.unit}"
 
 
-def _made(artifact: Artifact) -> str:
-    return f"made {artifact.provenance.created[:16].replace('T', ' ')}"
+def _created(artifact: Artifact) -> str:
+    return f"created {artifact.provenance.created[:16].replace('T', ' ')}"
 
 
 def _why_new(node: Node, published: list[Artifact]) -> str:
-    """What differs from the nearest artifact of the same stage, of this recipe or of the same data."""
+    """What differs from the most similar artifact of the same stage, of this recipe or of the same data."""
     data = node.inputs.get("data")
     candidates = [
         artifact
@@ -106,7 +91,7 @@ def _why_new(node: Node, published: list[Artifact]) -> str:
         and (artifact.name == node.label or (data is not None and artifact.inputs.get("data") == data.fingerprint))
     ]
     if not candidates:
-        return "not made yet"
+        return "no artifact yet"
     explained = min((_changes(node, artifact) for artifact in candidates), key=len)
     return "; ".join(explained[:4]) if explained else "the external files or the stage's version changed"
 

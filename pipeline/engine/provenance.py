@@ -1,4 +1,4 @@
-"""What an artifact was made with: versions, revision, device, command."""
+"""How an artifact was created: versions, git revision, device, threads, command."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ PACKAGES = (
 
 
 def provenance(created: datetime, seconds: float, compute: Compute, resumed: int) -> Provenance:
+    """The provenance of an artifact that took `seconds` of wall time; `resumed` counts its resumptions."""
     return Provenance(
         created=created.isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
@@ -45,7 +46,7 @@ def provenance(created: datetime, seconds: float, compute: Compute, resumed: int
 
 
 def _device(compute: Compute) -> str:
-    """What `auto` came to. Torch is asked only where the stage has imported it."""
+    """The device that was used, also for `auto`. Torch is asked only if the stage has imported it."""
     torch = sys.modules.get("torch")
     if torch is None or compute.device == "cpu" or not torch.cuda.is_available():
         return "cpu"
@@ -53,17 +54,17 @@ def _device(compute: Compute) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _revision() -> str | None:
-    """The source tree's git revision, with `-dirty` where it has changes; None outside a checkout."""
+    """The source tree's git revision, with `-dirty` if it has changes; None outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(

@@ -1,15 +1,14 @@
-"""A node's artifact on a remote: whether it can be used, and how it comes into the store."""
+"""A node's artifact on a remote: whether it is valid there, and its transfer into the store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
 from pipeline.engine.dag import Node
+from pipeline.engine.rerun import check_metrics
 from pipeline.runtime.job import Listener, Progress, StopSignal
 from storage.artifact import Artifact
-from storage.errors import DamageError, Interrupted
+from storage.errors import Interrupted
 from storage.remote import Remote
 from storage.store import Store
 
@@ -17,30 +16,23 @@ MB = 10**6  # bytes
 
 
 def offered(node: Node, remote: Remote) -> Artifact | None:
-    """The manifest of the node's artifact on `remote`, None if that has none. It is not in the store: it has no `root`.
+    """The manifest of the node's artifact on `remote`; None if there is none. It has no `root` in the store.
 
-    Raises DamageError with what does not hold of manifest, metrics or sizes; RemoteError where nothing can be asked.
+    Raises DamageError that names the flaw of manifest, metrics or sizes; RemoteError if the remote does not answer.
     """
     artifact = remote.find(node.name, node.fingerprint)
     if artifact is not None:
-        try:
-            node.stage.result.model_validate(artifact.metrics)
-        except ValidationError as error:
-            raise DamageError(
-                remote.address(artifact),
-                f"metrics: {error.errors()[0]['msg']}",
-                f"Remove it there, or make it anew: --force {node.name}",
-            ) from None
+        check_metrics(node, artifact, remote.address(artifact))
     return artifact
 
 
 def fetched(
     node: Node, store: Store, remote: Remote, listeners: tuple[Listener, ...], stop: StopSignal
 ) -> Artifact | None:
-    """The node's artifact, in the store from now on; None if `remote` has none. To be called under the stage's lock.
+    """Fetch the node's artifact into the store; None if `remote` has none. Call under the stage's lock.
 
-    Every byte is held against the manifest before the artifact gets its name. A fetch that was killed or stopped goes
-    on with the files that it had. Raises as `offered`; Interrupted if asked to stop.
+    Every byte is compared with the manifest before the artifact gets its name. A fetch that was killed or stopped
+    resumes from the files that had arrived. Raises as `offered`; Interrupted on a stop signal.
     """
     artifact = offered(node, remote)
     if artifact is None:
@@ -53,8 +45,9 @@ def fetched(
 
 
 class Moments:
-    """Told of bytes as they move: calls `report` with the megabytes done, all of them and a unit, and leaves where a
-    stop is asked for. `verb` is what happens to the artifact: fetched, or sent.
+    """Counts bytes as they are transferred: reports megabytes done, in total, and their unit; raises on a stop signal.
+
+    `verb` says what happens to the artifact: "fetched" or "sent".
     """
 
     def __init__(
@@ -68,6 +61,5 @@ class Moments:
         self.report(-(-self.done // MB), -(-self.total // MB), f"MB {self.verb}")
         if self.stop:
             raise Interrupted(
-                f"Stopped ({self.stop.reason}) while {self.artifact.stage} was {self.verb}. What has "
-                "come over is kept: run the same command again to go on"
+                f"Stopped ({self.stop.reason}) while {self.artifact.stage} was {self.verb}. Finished files are saved"
             )

@@ -1,60 +1,105 @@
-"""Stages that are made anew although their artifacts are there (--force): the wish is kept until it is fulfilled.
+"""Reruns that the user asked for (--force), and whether an artifact can be reused.
 
-It stands in the stage's work directory, and goes with that when the artifact is published. So a run that was
-interrupted goes on with what it was asked to make anew, whoever goes on with it and however.
+The request is a file in the stage's work directory. It lasts until a new artifact is published, so that an interrupted
+run resumes the rerun, whichever command or process resumes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipeline.engine.dag import Node
-from storage.artifact import MANIFEST
+from storage.artifact import MANIFEST, Artifact, NewerFormat
 from storage.atomic import sha256_file, write_json
+from storage.errors import DamageError
 from storage.store import Store, remove_tree
 
 REQUEST = "rerun.json"
 
 
+def reusable(
+    node: Node, store: Store, on_damage: Callable[[DamageError], None] = lambda damage: None
+) -> Artifact | None:
+    """The node's artifact if a run can use it as it is: valid, and no rerun is requested; None otherwise.
+
+    `on_damage` is called with the flaw of a damaged artifact. Raises NewerFormat if only a newer version can read it.
+    """
+    if is_requested(node, store):
+        return None
+    try:
+        return valid_artifact(node, store)
+    except NewerFormat:
+        raise  # a replacement would lose what only the newer version can read
+    except DamageError as damage:
+        on_damage(damage)
+        return None
+
+
+def valid_artifact(node: Node, store: Store) -> Artifact | None:
+    """The node's artifact if its manifest, file sizes and metrics are valid; None if there is none.
+
+    Raises DamageError that names the flaw, NewerFormat if only a newer version can read it.
+    """
+    artifact = store.find(node.name, node.fingerprint)
+    if artifact is not None:
+        check_metrics(node, artifact, str(artifact.path(MANIFEST)))
+    return artifact
+
+
+def check_metrics(node: Node, artifact: Artifact, where: str) -> None:
+    """Raises DamageError if the artifact's metrics are not those of the node's stage."""
+    try:
+        node.stage.result.model_validate(artifact.metrics)
+    except ValidationError as error:
+        raise DamageError(
+            where, f"metrics: {error.errors()[0]['msg']}", f"Replace it: `flowctl run` with --force {node.name}"
+        ) from None
+
+
 def request(nodes: Mapping[str, Node], stages: Collection[str], store: Store) -> None:
-    """Have these stages made anew. Where some of them wait for that already, an earlier run was interrupted: then they
-    are what is left of the wish, and those that it had made are not made once more."""
+    """Ask for a rerun of these stages.
+
+    If a rerun of some of them is pending, an earlier run was interrupted: then only those are rerun, not the stages
+    that the earlier run has finished.
+    """
     if any(is_requested(nodes[stage], store) for stage in stages):
         return
     for stage in stages:
         work = store.work(stage, nodes[stage].fingerprint)
         work.mkdir(parents=True, exist_ok=True)
-        write_json(work / REQUEST, {"replaces": _present(nodes[stage], store), "begun": False})
+        write_json(work / REQUEST, {"replaces": _manifest(nodes[stage], store), "begun": False})
 
 
 def is_requested(node: Node, store: Store) -> bool:
-    """Whether the stage is to be made anew: asked for, and what is there is still what was there then."""
-    wish = _request(store.work(node.name, node.fingerprint))
-    return wish is not None and wish["replaces"] == _present(node, store)
+    """Whether a rerun is pending: requested, and the artifact is still the one that it replaces."""
+    asked = _request(store.work(node.name, node.fingerprint))
+    return asked is not None and asked["replaces"] == _manifest(node, store)
 
 
 def start(work: Path) -> None:
-    """Drop what was saved before the wish; of later calls for the same wish, nothing. Under the stage's lock."""
-    wish = _request(work)
-    if wish is not None and not wish["begun"]:
-        for left in list(work.iterdir()):
-            if left.name != REQUEST:
-                remove_tree(left)
-        write_json(work / REQUEST, {**wish, "begun": True})
+    """Drop what was saved before the request; does nothing from the second call on. Call under the stage's lock."""
+    asked = _request(work)
+    if asked is not None and not asked["begun"]:
+        for path in list(work.iterdir()):
+            if path.name != REQUEST:
+                remove_tree(path)
+        write_json(work / REQUEST, {**asked, "begun": True})
 
 
 def started(node: Node, store: Store) -> bool:
-    """Whether what is saved was made for the wish."""
-    wish = _request(store.work(node.name, node.fingerprint))
-    return wish is not None and wish["begun"]
+    """Whether the saved work belongs to the requested rerun."""
+    asked = _request(store.work(node.name, node.fingerprint))
+    return asked is not None and asked["begun"]
 
 
-def _present(node: Node, store: Store) -> str | None:
-    """The manifest that stands under the node's fingerprint: of an artifact made anew it is another.
+def _manifest(node: Node, store: Store) -> str | None:
+    """Digest and time of the manifest under the node's fingerprint: a new artifact changes them.
 
-    Its time counts too, for a stage of no work may be made twice in a second, with the same words.
+    The time counts because a short stage can run twice in a second and write the same bytes.
     """
     for directory in store.directories(node.name, node.fingerprint):
         manifest = directory / MANIFEST
@@ -65,7 +110,7 @@ def _present(node: Node, store: Store) -> str | None:
 
 def _request(work: Path) -> dict | None:
     try:
-        wish = json.loads((work / REQUEST).read_bytes())
-        return {"replaces": wish["replaces"], "begun": bool(wish["begun"])}
+        asked = json.loads((work / REQUEST).read_bytes())
+        return {"replaces": asked["replaces"], "begun": bool(asked["begun"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""One rank of a stage: `torchrun … -m pipeline.engine.worker WORK`, started by `pipeline.engine.elastic`."""
+"""One rank of a stage: `torchrun … worker.py WORK`, started by its path from `pipeline.engine.elastic`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ import traceback
 from datetime import timedelta
 from pathlib import Path
 
+if __name__ == "__main__":  # this directory is not on the path: `flowctl` makes our packages the ones that are found
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    import flowctl
+
+    del sys.path[0]
+    flowctl.check_packages()
+
 from pipeline.engine.elastic import ALIVE, ERRORS, LAUNCHER, LINES, OUTCOME, SPEC, outcome_of
 
-LONGEST = timedelta(hours=2)  # that one rank may work by itself while the others wait for it
-MEETING = 120.0  # seconds that ranks may take to connect
+LONGEST_WAIT = timedelta(hours=2)  # that one rank may work alone while the others wait for it
+CONNECT_SECONDS = 120.0  # that ranks may take to connect
 
 
 def main(work: Path) -> int:
-    """Run the stage that the work directory names. 0 if the launcher has, or will have, an outcome to read."""
+    """Run the stage that the work directory names. 0 if the launcher finds an outcome to read."""
     launcher = int(os.environ[LAUNCHER])
     if os.getppid() in (1, launcher):  # torchrun was killed before this rank could see whose child it is
         return 1
     _leave_with(launcher)
     with open(work / ALIVE, "a") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)
-        if (work / OUTCOME).exists():  # restarted, though another rank has met an error that a restart does not cure
+        if (work / OUTCOME).exists():  # restarted, though another rank has met an error that a restart does not fix
             return 0
-        import torch.distributed as dist
-
-        _join(dist)
         try:
+            import torch.distributed as dist
+
+            _join(dist)
             _run(work)
         except Exception as error:
             return _report(work, error)
@@ -41,7 +48,7 @@ def main(work: Path) -> int:
 
 
 def _run(work: Path) -> None:
-    """The stage, and its result from the first rank once all are through."""
+    """Run the stage. The first rank writes its result once all have finished."""
     from pipeline.engine.dag import stage_named
     from pipeline.recipe import sections as configs
     from pipeline.runtime import ranks
@@ -71,26 +78,26 @@ def _run(work: Path) -> None:
 
 
 def _join(dist) -> None:
-    """Meet the other ranks: gloo for values on the CPU, NCCL for gradients on GPUs."""
+    """Connect to the other ranks: gloo for values on the CPU, NCCL for gradients on GPUs."""
     import torch
 
-    late = threading.Timer(MEETING, os._exit, (1,))  # the agent then starts all ranks again
+    late = threading.Timer(CONNECT_SECONDS, os._exit, (1,))  # the agent then starts all ranks again
     late.daemon = True
     late.start()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
     late.cancel()
 
 
 def _placed(compute):
-    """Each rank has a GPU of its own."""
+    """Each rank has a different GPU."""
     import torch
 
-    wanted = compute.device != "cpu" and torch.cuda.is_available()
-    return compute.model_copy(update={"device": f"cuda:{os.environ['LOCAL_RANK']}"}) if wanted else compute
+    use_gpu = compute.device != "cpu" and torch.cuda.is_available()
+    return compute.model_copy(update={"device": f"cuda:{os.environ['LOCAL_RANK']}"}) if use_gpu else compute
 
 
 def _report(work: Path, error: Exception) -> int:
-    """Leave an outcome that all share, or the traceback of a rank that shall be restarted."""
+    """Write an outcome that all ranks share, or the traceback of a rank that torchrun restarts; the exit code."""
     outcome = outcome_of(error)
     traceback.print_exception(error)
     if outcome is None:
@@ -101,7 +108,7 @@ def _report(work: Path, error: Exception) -> int:
     aside = work / f".{OUTCOME}.{os.getpid()}"
     aside.write_text(json.dumps(outcome, default=str))
     try:
-        os.link(aside, work / OUTCOME)  # the first word stands
+        os.link(aside, work / OUTCOME)  # the first outcome stays
     except FileExistsError:
         pass
     finally:
@@ -126,7 +133,7 @@ def _log_to(path: Path) -> None:
 def _leave_with(launcher: int) -> None:
     """No rank outlives its launcher, or torchrun, its parent: two runs would write one work directory.
 
-    Each rank has a session of its own, so that no signal to torchrun's group reaches it.
+    Each rank is in another session, so that no signal to torchrun's group reaches it.
     """
     parent = os.getppid()
 

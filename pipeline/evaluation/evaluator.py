@@ -1,5 +1,4 @@
-"""The numbers of one way to make images: quantised as they would be stored, their features' distance to the real ones,
-what else was asked for, and, where each sample should be one certain image, how near it comes."""
+"""The scores of one sampler: its images, quantised as files store them, compared with the real ones in one pass."""
 
 from __future__ import annotations
 
@@ -18,17 +17,24 @@ from pipeline.outputs.results import Score
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 
-#: Sample numbers (n,), labels (n,), and the z (n, C, H, W) to start from instead of these numbers' own or None, to the
+STORED_SAMPLES = 1_000  # percentiles of more distances change little, and each is compared with all training images
+
+#: Sample numbers (n,), labels (n,), and the z (n, C, H, W) to start from or None for the numbers' own noise, to the
 #: times of a path from noise to data and x_t (n, C, H, W) at each.
 Walk = Callable[[Tensor, Tensor | None, Tensor | None], tuple[list[float], list[Tensor]]]
 
 
 @dataclass(frozen=True)
 class SamplerUnderTest:
-    """One line of the evaluation: a way to make images from noise.
+    """One line of the evaluation: a model, and how it is sampled.
 
-    `make` takes sample numbers (n,) and labels (n,) and gives samples (n, C, H, W) and the network calls it made. `nfe`
-    is the number asked for, 0 where the solver chooses or there is none. `walk` shows the way, of a model that has one.
+    Attributes:
+        model: its role, such as "student".
+        solver: its name.
+        nfe: network calls requested; 0 where the solver chooses them or there are none.
+        facts: what the protocol states of this sampler.
+        make: sample numbers (n,) and labels (n,) to samples (n, C, H, W) and the network calls made.
+        walk: the path of the same samples, of a model that has one.
     """
 
     model: str
@@ -43,17 +49,20 @@ class SamplerUnderTest:
 class Evaluator:
     """What all scores of an evaluation share.
 
+    The first `STORED_SAMPLES` images of each sampler are returned with its scores.
+
     Attributes:
         extractor: images in [-1, 1] to features.
         real: moments of the real training images in those features.
-        labels: (samples,) int64, the class that each sample is asked for; None where there are none.
-        levels: grey levels that samples are rounded to, as if they were stored.
-        batch: samples made at a time.
-        device: that networks and the extractor are on.
+        labels: (samples,) int64, the class of each sample; None where there are no classes.
+        levels: grey levels that samples are rounded to.
+        batch: samples at a time.
+        device: of networks and extractor.
         protocol: facts that every score states.
-        decode: samples to images, see `pipeline.stages.data.decoder`.
-        targets: the images that samples should be, by number; None where they are free.
-        panel: metrics beside the Frechet distance.
+        decode: samples to images, see `pipeline.outputs.images.decoder`.
+        targets: sample numbers to the images that samples should equal; None where there are none.
+        suite: further metrics.
+        held_out: moments of the held-out images, for a second distance of the same samples.
     """
 
     extractor: nn.Module
@@ -65,60 +74,73 @@ class Evaluator:
     protocol: dict[str, Any]
     decode: Callable[[Tensor], Tensor]
     targets: Callable[[Tensor], Tensor] | None = None
-    panel: MetricSuite | None = None
+    suite: MetricSuite | None = None
+    held_out: Moments | None = None
 
-    def images(self, entry: SamplerUnderTest, rows: Tensor) -> tuple[Tensor, float]:
-        """Samples number `rows` (n,) as they would be stored, (n, C, H, W) float32 in [-1, 1], and network calls."""
-        x, calls = entry.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
+    def images(self, sampler: SamplerUnderTest, rows: Tensor) -> tuple[Tensor, float]:
+        """Samples number `rows` (n,) at grey levels, (n, C, H, W) float32 in [-1, 1], and network calls."""
+        x, calls = sampler.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
         return as_stored(self.decode(x), self.levels), calls
 
-    def score(self, entry: SamplerUnderTest, samples: int, job: Job) -> tuple[Score, ...]:
-        """Generate, quantise and measure in one pass, each rank its batches; no image is kept.
+    def score(self, sampler: SamplerUnderTest, samples: int, job: Job) -> tuple[tuple[Score, ...], Tensor]:
+        """Generate, quantise and measure in one pass; each rank takes its share of the batches.
 
-        The Frechet distance comes first, from means and covariances in float64; then the panel's metrics; then PSNR and
-        SSIM where there are targets. Network calls are the mean over batches, as they were counted; seconds the sum
-        over ranks.
+        The Frechet distance comes first, from means and covariances in float64; then the suite's metrics; then PSNR and
+        SSIM where there are targets. NFE is the mean over batches, as counted; seconds are the sum over ranks.
+
+        Returns:
+            The scores, and on the first rank the first samples by number, (n, C, H, W) float32 in [-1, 1].
         """
-        made, near, calls, seconds = Moments(len(self.real.mean)), PairedImageMetrics(self.levels), [], 0.0
-        kept = self.panel.collect() if self.panel else FeatureBuffer()
-        for rows in ranks.mine(torch.arange(samples).split(self.batch)):
+        moments, paired = Moments(len(self.real.mean)), PairedImageMetrics(self.levels)
+        buffer = self.suite.collect() if self.suite else FeatureBuffer()
+        calls, seconds, first = [], 0.0, []
+        batches = torch.arange(samples).split(self.batch)
+        for number, rows in enumerate(ranks.mine(batches)):
             began = time.monotonic()
-            images, count = self.images(entry, rows)
+            images, count = self.images(sampler, rows)
             seconds += time.monotonic() - began
-            found = features(self.extractor, images.to(self.device))
-            made.update(found)
-            if self.panel is not None:
-                self.panel.update(kept, rows, found)
+            batch_features = features(self.extractor, images.to(self.device))
+            moments.update(batch_features)
+            if self.suite is not None:
+                self.suite.update(buffer, rows, batch_features)
             if self.targets is not None:
-                near.update(images, self.targets(rows))
+                paired.update(images, self.targets(rows))
             calls.append(count)
+            if int(rows[0]) < STORED_SAMPLES:
+                first.append((int(rows[0]), images[: STORED_SAMPLES - int(rows[0])]))
+            job.progress(min(samples, self.batch * ranks.world() * (number + 1)), samples, "samples")
             job.pause_point()
-        gathered = ranks.gathered((made, near, kept, calls, seconds))
-        return ranks.agreed(self._scores(entry, gathered) if ranks.first() else ())
+        gathered = ranks.gathered((moments, paired, buffer, calls, seconds, first))
+        scores = ranks.agreed(self._scores(sampler, gathered) if ranks.first() else ())
+        parts = sorted((part for *_, images in gathered for part in images), key=lambda part: part[0])
+        return scores, torch.cat([images for _, images in parts])
 
-    def _scores(self, entry: SamplerUnderTest, gathered: list[tuple[Any, ...]]) -> tuple[Score, ...]:
-        """From what all ranks have collected; one rank computes, for it may take minutes."""
-        moments, likeness, kept, some_calls, spent = zip(*gathered, strict=True)
+    def _scores(self, sampler: SamplerUnderTest, gathered: list[tuple[Any, ...]]) -> tuple[Score, ...]:
+        """From what all ranks collected; one rank computes, because it may take minutes."""
+        moments, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
         calls = [count for part in some_calls for count in part]
-        figures = [
-            MetricValue(self.protocol["metric"], frechet_distance(self.real, reduce(Moments.merge, moments)), None, {})
-        ]
-        if self.panel is not None:
-            figures += self.panel.measured(reduce(FeatureBuffer.merge, kept))
-        figures += [
+        generated = reduce(Moments.merge, moments)
+        distance = frechet_distance(self.real, generated)
+        to_held_out = frechet_distance(self.held_out, generated) if self.held_out else None
+        values = [MetricValue(self.protocol["metric"], distance, None, {}, to_held_out)]
+        if self.suite is not None:
+            values += self.suite.measured(reduce(FeatureBuffer.merge, buffers))
+        values += [
             MetricValue(metric, value, None, facts)
-            for metric, value, facts in reduce(PairedImageMetrics.merge, likeness).figures()
+            for metric, value, facts in reduce(PairedImageMetrics.merge, paired).figures()
         ]
         return tuple(
             Score(
-                model=entry.model,
-                solver=entry.solver,
+                model=sampler.model,
+                solver=sampler.solver,
                 nfe=sum(calls) / len(calls),
                 metric=item.metric,
                 value=item.value,
                 error=item.error,
+                value_held_out=item.value_held_out,
+                error_held_out=item.error_held_out,
                 seconds=sum(spent),
-                protocol=self.protocol | entry.facts | {"metric": item.metric} | item.facts,
+                protocol=self.protocol | sampler.facts | {"metric": item.metric} | item.facts,
             )
-            for item in figures
+            for item in values
         )

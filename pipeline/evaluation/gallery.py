@@ -1,5 +1,7 @@
-"""The pictures of an evaluation: samples, the way to them, what lies between two of them, and their nearest training
-images. Everywhere the same noise and classes, so that models can be compared image by image."""
+"""The pictures of an evaluation: samples, their paths, interpolations, and their nearest training images.
+
+All models show the same sample numbers, and so the same noise and classes: they can be compared image by image.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,20 @@ from pipeline.data.conditions import TargetImages
 from pipeline.data.examples import Examples
 from pipeline.data.labels import rows_like
 from pipeline.evaluation.evaluator import SamplerUnderTest
-from pipeline.evaluation.neighbours import TrainingSetNeighbours
 from pipeline.evaluation.samplers import ENLARGED
-from pipeline.flow_matching.sampling import Start, conditioning_for
+from pipeline.evaluation.scored import Scored
+from pipeline.flow_matching.sampling import Start
 from pipeline.metrics import as_stored
-from pipeline.reporting.page.words import model
 from pipeline.reporting.pictures import labelled_rows
+from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import fixed
 from storage.imageset import ImageSet
 
-SHOWN = 20  # images in a row
-TIMES = 9  # rows of a trajectory at most
-WALKED = 10  # images whose way is shown
-STEPS = 11  # images from one to the other of an interpolation, both included
-BETWEEN = 4  # interpolations of each model
+ROW_IMAGES = 20
+TRAJECTORY_TIMES = 9  # rows of a trajectory at most
+TRAJECTORY_IMAGES = 10
+INTERPOLATION_IMAGES = 11  # from one end to the other, both included
+INTERPOLATIONS = 4  # of each model
 
 
 @dataclass(frozen=True)
@@ -37,24 +39,26 @@ class Gallery:
     Attributes:
         images: the data.
         start: sample numbers to the z they start from.
-        held_out: the test images that samples should be, if any.
+        held_out: the test images that samples should equal, if any.
         source: whether samples start from images and not from noise.
-        samples: how many there are at least.
+        rows: (n,) sample numbers that are shown; see `rows_in_turn`.
+        labels: (n,) their classes, on the networks' device; None where there are no classes.
         decode: samples to images.
-        device: where networks are.
+        pause: called between two passes of a network; may raise to stop.
     """
 
     images: ImageSet
     start: Start
     held_out: TargetImages | None
     source: bool
-    samples: int
+    rows: Tensor
+    labels: Tensor | None
     decode: Callable[[Tensor], Tensor]
-    device: torch.device
+    pause: Callable[[], None] = lambda: None
 
-    def grid(self, entries: Sequence[SamplerUnderTest]) -> Image:
-        """What samples start from or should be, then the same noise through each model at each number of calls."""
-        rows, labels = self._rows(SHOWN)
+    def grid(self, scored: Sequence[Scored]) -> Image:
+        """Real images, then the same noise through each model at each NFE: samples that were scored."""
+        rows, labels = self.rows, self.labels
         if self.held_out is not None:
             picture = [("data, held out", self.held_out.images(rows))]
         elif self.source:
@@ -63,23 +67,22 @@ class Gallery:
             real = self.images.originals
             train = Examples.of(real)
             picture = [("data", train.pixels(rows_like(train, rows, labels)))]
-        for entry in entries:
-            picture.append((caption(entry), self._seen(entry.make(rows, labels)[0])))
+        picture += [(caption(item.sampler), item.samples(rows)) for item in scored]
         return labelled_rows(picture)
 
-    def trajectories(self, entries: Sequence[SamplerUnderTest]) -> Image | None:
-        """x_t of the same samples at falling t, of each model with as many steps as it was sampled with at most; None
-        where none takes two steps or more."""
+    def trajectories(self, samplers: Sequence[SamplerUnderTest]) -> Image | None:
+        """x_t of the same samples at falling t, of each model at its largest NFE; None where none takes two steps."""
         picture = []
-        for entry in _most_calls(entries):
-            rows, labels = self._rows(WALKED)
-            times, states = entry.walk(rows, labels, None)
+        rows, labels = self._shown(slice(TRAJECTORY_IMAGES))
+        for sampler in _most_calls(samplers):
+            self.pause()
+            times, states = sampler.walk(rows, labels, None)
             if len(times) > 2:
-                shown = torch.linspace(0, len(times) - 1, min(TIMES, len(times))).round().long().tolist()
-                picture += [(f"{caption(entry)}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
-        return labelled_rows(picture, WALKED) if picture else None
+                shown = torch.linspace(0, len(times) - 1, min(TRAJECTORY_TIMES, len(times))).round().long().tolist()
+                picture += [(f"{caption(sampler)}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
+        return labelled_rows(picture, TRAJECTORY_IMAGES) if picture else None
 
-    def interpolations(self, entries: Sequence[SamplerUnderTest]) -> Image | None:
+    def interpolations(self, samplers: Sequence[SamplerUnderTest]) -> Image | None:
         """Images from noises on the great circle between two, at equal angles; in a row, one class or one condition.
 
         None where samples start from images, between which there is no such circle.
@@ -87,39 +90,53 @@ class Gallery:
         if self.source:
             return None
         picture = []
-        for entry in _most_calls(entries):
-            for pair in range(min(BETWEEN, self.samples // 2)):
+        for sampler in _most_calls(samplers):
+            for pair in range(min(INTERPOLATIONS, len(self.rows) // 2)):
+                self.pause()
                 first, last = self.start(torch.tensor([2 * pair, 2 * pair + 1]))
-                z = spherical(first, last, torch.linspace(0, 1, STEPS))
-                rows, labels = self._rows(1, first=pair)
-                rows, labels = rows.repeat(STEPS), None if labels is None else labels.repeat(STEPS)
-                _, states = entry.walk(rows, labels, z)
-                picture.append((caption(entry) if pair == 0 else "", self._seen(states[-1])))
-        return labelled_rows(picture, STEPS) if picture else None
+                z = spherical(first, last, torch.linspace(0, 1, INTERPOLATION_IMAGES))
+                rows, labels = self._shown(torch.full((INTERPOLATION_IMAGES,), pair))
+                _, states = sampler.walk(rows, labels, z)
+                picture.append((caption(sampler) if pair == 0 else "", self._seen(states[-1])))
+        return labelled_rows(picture, INTERPOLATION_IMAGES) if picture else None
 
-    def neighbours(
-        self, found: Sequence[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]], training: TrainingSetNeighbours
-    ) -> Image | None:
-        """The samples that come nearest to a training image, nearest first, above that image.
+    def neighbours(self, compared: Sequence[tuple[Scored, Tensor, Tensor]], train: Examples) -> Image | None:
+        """The samples nearest to a training image, nearest first, each above that image.
 
-        `found` holds, by entry, samples (n, C, H, W), and distances (n,) and rows (n,) of their neighbours.
+        Args:
+            compared: samples with distances (n,) and rows (n,) of their nearest training images.
+            train: the training images.
         """
         picture = []
-        for entry, samples, distances, rows in found:
-            nearest = distances.argsort()[:SHOWN]
+        for item, distances, rows in compared:
+            nearest = distances.argsort()[:ROW_IMAGES]
             picture += [
-                (caption(entry), samples[nearest]),
-                ("nearest of training", training.train.pixels(rows[nearest])),
+                (caption(item.sampler), item.samples(nearest)),
+                ("nearest of training", train.pixels(rows[nearest])),
             ]
         return labelled_rows(picture) if picture else None
 
-    def _rows(self, count: int, first: int = 0) -> tuple[Tensor, Tensor | None]:
-        rows = torch.arange(first, min(first + count, self.samples))
-        return rows, conditioning_for(rows, self.images, self.held_out, self.device)[0]
+    def _shown(self, places: slice | Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.rows[places], None if self.labels is None else self.labels[places]
 
     def _seen(self, samples: Tensor) -> Tensor:
         """Samples as images at the data's grey levels, as they are measured."""
         return as_stored(self.decode(samples), self.images.originals.levels)
+
+
+def rows_in_turn(labels: Tensor | None, count: int) -> Tensor:
+    """(min(count, n),) sample numbers of `labels` (n,) whose classes run in turn, 0, 1, ...; a class without a further
+    sample gives its place to the first sample left. Without classes the first ones: `labels` is None."""
+    if labels is None:
+        return torch.arange(count)
+    left, rows = labels.tolist(), []
+    classes = int(labels.max()) + 1
+    for place in range(min(count, len(left))):
+        label = place % classes
+        row = left.index(label) if label in left else next(i for i, other in enumerate(left) if other is not None)
+        left[row] = None
+        rows.append(row)
+    return torch.tensor(rows)
 
 
 def spherical(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
@@ -139,21 +156,21 @@ def spherical(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
     return of_a.to(a).view(place) * a + of_b.to(a).view(place) * b
 
 
-def caption(entry: SamplerUnderTest) -> str:
-    """A row's words."""
-    if entry.model == "teacher":
-        return entry.model
-    if entry.model == ENLARGED:
-        return f"{entry.model}, {entry.solver}"
-    calls = "as many calls as it takes" if not entry.nfe else "1 call" if entry.nfe == 1 else f"{entry.nfe:g} calls"
-    guidance = entry.facts.get("guidance", 1)
-    return f"{model(entry.model)}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
+def caption(sampler: SamplerUnderTest) -> str:
+    """The label of a row of a sampler's images."""
+    if sampler.model == "teacher":
+        return sampler.model
+    if sampler.model == ENLARGED:
+        return f"{sampler.model}, {sampler.solver}"
+    calls = "adaptive NFE" if not sampler.nfe else f"NFE {sampler.nfe:g}"
+    guidance = sampler.facts.get("guidance", 1)
+    return f"{model(sampler.model)}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
 
 
-def _most_calls(entries: Sequence[SamplerUnderTest]) -> list[SamplerUnderTest]:
-    """Each model that has a way, at its most calls; a solver that chooses them counts as none."""
+def _most_calls(samplers: Sequence[SamplerUnderTest]) -> list[SamplerUnderTest]:
+    """Each model that has a path, at its largest NFE; an adaptive solver counts as 0."""
     best: dict[str, SamplerUnderTest] = {}
-    for entry in entries:
-        if entry.walk is not None and (entry.model not in best or entry.nfe > best[entry.model].nfe):
-            best[entry.model] = entry
+    for sampler in samplers:
+        if sampler.walk is not None and (sampler.model not in best or sampler.nfe > best[sampler.model].nfe):
+            best[sampler.model] = sampler
     return list(best.values())

@@ -1,13 +1,17 @@
-"""Bits per dimension of a student, as the continuous normalizing flow that it is, on held-out images."""
+"""Bits per dimension of a student, read as a continuous normalizing flow, on held-out images."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.data.examples import Examples, drawn
+from pipeline.evaluation.figures import resumed, stoppable
 from pipeline.flow_matching.likelihood import bits_per_dimension, dequantise, log_density
-from pipeline.flow_matching.solvers import guided
+from pipeline.flow_matching.solvers import Guided
 from pipeline.outputs.results import LikelihoodResult
 from pipeline.recipe.sections import Likelihood
 from pipeline.runtime import ranks
@@ -17,46 +21,67 @@ from pipeline.runtime.noise import uniform
 from pipeline.runtime.seeds import derive, generator
 from storage.imageset import ImageSet
 
-TOGETHER = 64  # images in one integration: they share its steps, so this is part of the number
+LIKELIHOOD_BATCH = 64  # images of one integration: they share its steps, so the number depends on it
 
 
 def student_bits(
-    network: nn.Module, images: ImageSet, wish: Likelihood, job: Job, device: torch.device
+    network: nn.Module, images: ImageSet, config: Likelihood, job: Job, device: torch.device
 ) -> LikelihoodResult:
-    """Mean over test images drawn once and for all, each dequantised uniformly once; the ranks share the batches.
+    """Mean over test images drawn at random, each dequantised uniformly once; the ranks share the batches.
 
-    The network predicts the velocity of a straight path, given the class where there are any.
+    Each batch is stored in the work directory, so that a stopped evaluation resumes after it.
+
+    Args:
+        network: the velocity of a straight path, given the class where there are classes.
+        images: their test split is measured.
+        config: images, probes and tolerance.
+        job: for its seed, its work directory and its stop signal.
+        device: of the network.
     """
     held_out = Examples.of(images, "test")
-    chosen = drawn(wish.images, len(held_out))
-    densities, errors, calls = [], [], []
-    for rows in ranks.mine(chosen.split(TOGETHER)):
+    chosen = drawn(config.images, len(held_out))
+
+    def integrated(rows: Tensor) -> dict[str, Any]:
+        """Log-densities and their probes' errors (n,), and network calls, of one batch."""
         u = uniform(derive(job.config.seed, "likelihood"), rows, torch.zeros_like(rows), held_out.shape)
         x = dequantise(held_out.pixels(rows), images.levels, u).to(device)
         labels = held_out.classes(rows)
+        velocity = Guided(network, None if labels is None else labels.to(device))
         with same_bits(device):
-            found = log_density(
-                guided(network, None if labels is None else labels.to(device)),
+            likelihood = log_density(
+                stoppable(velocity, job),
                 x,
                 divergence="hutchinson",
-                probes=wish.probes,
+                probes=config.probes,
                 generator=generator(job.config.seed, "probes", int(rows[0])),
-                rtol=wish.tolerance,
-                atol=wish.tolerance,
+                rtol=config.tolerance,
+                atol=config.tolerance,
             )
-        densities.append(found.log_density.cpu())
-        errors.append(found.probe_error.cpu())
-        calls.append(found.calls)
+        return {
+            "densities": likelihood.log_density.tolist(),
+            "errors": likelihood.probe_error.tolist(),
+            "calls": likelihood.calls,
+        }
+
+    parts = []
+    for rows in ranks.mine(chosen.split(LIKELIHOOD_BATCH)):
+        parts.append(resumed(job, f"likelihood-{int(rows[0])}", partial(integrated, rows)))
+        done = len(parts) * ranks.world() * LIKELIHOOD_BATCH
+        job.progress(min(done, len(chosen)), len(chosen), "images of the likelihood")
         job.pause_point()
-    parts = ranks.gathered((densities, errors, calls))
-    densities, errors, calls = ([item for part in column for item in part] for column in zip(*parts, strict=True))
-    bits = bits_per_dimension(torch.cat(densities), held_out.shape, images.levels, torch.cat(errors))
+    parts = [part for others in ranks.gathered(parts) for part in others]
+    densities, errors = (
+        torch.tensor([value for part in parts for value in part[name]], dtype=torch.float64)
+        for name in ("densities", "errors")
+    )
+    calls = [part["calls"] for part in parts]
+    bits = bits_per_dimension(densities, held_out.shape, images.levels, errors)
     return LikelihoodResult(
         bits_per_dim=bits.mean,
         standard_error=bits.standard_error,
         probe_error=bits.probe_error,
         images=bits.images,
-        probes=wish.probes,
-        tolerance=wish.tolerance,
+        probes=config.probes,
+        tolerance=config.tolerance,
         calls=sum(calls) / len(calls),
     )

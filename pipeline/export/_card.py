@@ -1,4 +1,4 @@
-"""The model card: what the model is, how good it is and under which protocol, where it comes from, how to load it."""
+"""The model card: what the model is, how to load it, its scores and their protocol, its training and provenance."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from pipeline.export._onnx import ONNX, TOLERANCE, Checked
 from pipeline.export._samplers import NEAR
 from pipeline.export._subject import Subject
 from pipeline.outputs.results import EvaluationResult
-from pipeline.reporting.page import words
-from pipeline.reporting.page.scores import TEACHER, Table, metrics_of, shared, table
-from pipeline.reporting.page.training import COUPLINGS
-from pipeline.reporting.text.numbers import calls, count, duration, fixed, plain
+from pipeline.reporting.scores.protocol import agreed, stated
+from pipeline.reporting.scores.table import TEACHER, Table, metrics_of, table, yardstick_of
+from pipeline.reporting.text import names
+from pipeline.reporting.text.names import COUPLINGS, sentence
+from pipeline.reporting.text.numbers import calls, count, duration, fixed
 
 NETWORKS = {
     "unet": "a U-Net (Dhariwal and Nichol 2021, arXiv 2105.05233)",
     "dit": "a diffusion transformer (Peebles and Xie 2022, arXiv 2212.09748)",
     "tarflow": "a TarFlow (Zhai et al. 2024, arXiv 2412.06329)",
 }
-TAUGHT = {
+METHODS = {
     "student": "It predicts the velocity of a path from data to noise; samples solve dx/dt = v back to the data.",
-    "reflow": "It was trained on pairs of noise and image that the student before it made, for straighter paths; "
+    "reflow": "It was trained on pairs of noise and image from the student before it, which straightens the paths; "
     "it predicts their velocity.",
-    "onestep": "It was trained on pairs of noise and image that another student made, to go all the way {steps}.",
-    "teacher": "It is a normalizing flow fitted by maximum likelihood; samples are its inverse at noise.",
+    "onestep": "It was trained on pairs of noise and image from another student, to go from noise to image {steps}.",
+    "teacher": "It is a normalizing flow, trained by maximum likelihood; a sample is the inverse of noise.",
 }
 
 
@@ -42,7 +43,7 @@ def card(subject: Subject, facts: dict[str, Any], kind: str, folder: str, onnx: 
         onnx: the check that the ONNX file passed, if there is one.
     """
     sections = [
-        f"# {subject.recipe}, {words.model(subject.model)}",
+        f"# {subject.recipe}, {names.model(subject.model)}",
         _what(subject, facts, kind),
         "![Samples](samples.png)",
         "## Load it",
@@ -58,14 +59,14 @@ def card(subject: Subject, facts: dict[str, Any], kind: str, folder: str, onnx: 
         "## Provenance",
         _provenance(subject),
         "## Licence",
-        "Not settled here. What the licence of the training data permits of a model made from it, and of "
-        "its images, is for whoever passes it on to find out and to write down in this place.",
+        "Not stated. Before you share this model, check what the licence of the training data permits, and state the "
+        "licence here.",
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def script(facts: dict[str, Any], folder: str) -> str:
-    """The five lines that load the model and make images; three more decode them where they are latents."""
+    """The lines that load the model and sample images; latents need a few more to decode them."""
     noise = "z = torch.randn(16, *sampler.shape)"
     if facts["classes"]:
         noise = noise.replace("z = ", "z, labels = ") + ", torch.arange(16) % sampler.classes"
@@ -93,20 +94,20 @@ def _what(subject: Subject, facts: dict[str, Any], kind: str) -> str:
     channels, side, _ = facts["images"]["shape"]
     images = f"{side} × {side} pixels and {'grey' if channels == 1 else 'colour'}"
     if subject.model == "teacher":
-        made = f"by inverting {len(facts['schedules'])} blocks"
+        cost = f"by inverting {len(facts['schedules'])} blocks"
     else:
-        made = f"in {calls(facts['ways'][facts['recommended']]['nfe'])}"
-    wanted = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
+        cost = f"in {calls(facts['ways'][facts['recommended']]['nfe'])}"
+    classes = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
     lines = [
-        f"Makes images{wanted}, {images}, of Gaussian noise {made}.",
+        f"Generates images{classes}, {images}, from Gaussian noise {cost}.",
         f"The network is {NETWORKS[kind]} of {count(subject.artifact.metrics['parameters'])} parameters.",
-        TAUGHT[subject.model.partition("-")[0]].format(steps=_steps(subject.artifact.config.get("steps", 1))),
+        METHODS[subject.model.partition("-")[0]].format(steps=_steps(subject.artifact.config.get("steps", 1))),
     ]
     if subject.model != "teacher":
         coupling = subject.artifact.metrics["coupling"]
         lines.append(f"Trained on: {COUPLINGS.get(coupling, coupling)}.")
     if facts["latents"]:
-        lines.append("Its samples are latents, which the autoencoder beside it makes images of.")
+        lines.append("Its samples are latents; the autoencoder in this folder decodes them to images.")
     return "\n".join(lines)
 
 
@@ -117,10 +118,10 @@ def _steps(count: int) -> str:
 def _load(facts: dict[str, Any], folder: str) -> str:
     low, high = facts["images"]["range"]
     text = (
-        f"With PyTorch, safetensors and the package `models` of flowctl on the path, next to this folder:\n\n"
+        f"You need PyTorch, safetensors and the package `models` of flowctl on the path. Run in the parent folder:\n\n"
         f"```python\n{script(facts, folder)}\n```\n\n"
-        f"Images are float32, nominally in [{low}, {high}]; `sampler.quantise(images)` makes the "
-        f"{facts['images']['levels']} grey levels of the data of them, halves up."
+        f"Images are float32, nominally in [{low}, {high}]; `sampler.quantise(images)` rounds them half up to the "
+        f"{facts['images']['levels']} grey levels of the data."
     )
     if facts.get("ways"):
         choices = ", ".join(str(nfe) for nfe in dict.fromkeys(way["nfe"] for way in facts["ways"]))
@@ -138,12 +139,21 @@ def _load(facts: dict[str, Any], folder: str) -> str:
 def _results(subject: Subject, facts: dict[str, Any]) -> str:
     scores = subject.scores
     if not scores:
-        return f"Not measured with this average of the weights ({subject.ema})."
-    evaluation = EvaluationResult.model_validate(subject.made["evaluation"].metrics)
+        return f"This average of the weights ({subject.ema}) was not evaluated."
+    evaluation = EvaluationResult.model_validate(subject.artifacts["evaluation"].metrics)
     teachers = [score for score in evaluation.scores if score.model == TEACHER]
     everything = scores if subject.model == TEACHER else [*teachers, *scores]
+    reference = subject.artifacts.get("reference")
+    held_out = {} if reference is None else {reference.metrics["metric"]: reference.metrics["held_out"]}
+    held_out |= evaluation.held_out
     tables = [
-        _scores(table({subject.recipe: everything}, evaluation.floor, metric, evaluation.floors))
+        _scores(
+            table(
+                {subject.recipe: [everything]},
+                metric,
+                yardstick_of(metric, held_out, evaluation.floor, evaluation.floors),
+            )
+        )
         for metric in metrics_of(scores)
     ]
     if facts.get("metric"):
@@ -152,63 +162,65 @@ def _results(subject: Subject, facts: dict[str, Any]) -> str:
             f"Recommended: {calls(way['nfe'])}, the fewest whose {facts['metric']} is within "
             f"{fixed(100 * (NEAR - 1), 0)} % of the best."
         )
-    protocol = [
-        (words.field(name), str(value) if name == "seed" else plain(value))  # a seed is no quantity
-        for name, value in shared(scores).items()
-    ] + [("digest", f"`{evaluation.protocol}`")]
+    protocol = [(names.field(name), stated(name, value)) for name, value in agreed(scores).items()]
+    protocol.append(("digest", f"`{evaluation.protocol}`"))
     return "\n\n".join(
         [
             *tables,
-            "The protocol; numbers of another one cannot be compared with these:",
+            "The protocol. Do not compare these scores with numbers of another one:",
             _bullets(protocol),
             *(f"Warning: {text}" for text in evaluation.warnings),
         ]
     )
 
 
-def _scores(made: Table) -> str:
+def _scores(scores: Table) -> str:
     """A table by network calls, and what to hold it against."""
-    better = "lower" if made.lower_is_better else "higher"
-    levels = "; ".join(f"{words.model(level.model)} {level.text}" for level in made.levels)
-    lines = [f"{made.metric}, {better} is better." + (f" {levels[:1].upper()}{levels[1:]}." if levels else "")]
-    if made.rows:
-        head = (f"{made.metric} at calls", *map(count, made.nfe))
-        lines.insert(
-            0,
-            _table(
-                head,
-                [(row.way, *(cell.text if cell else "–" for cell in row.cells)) for row in made.rows],
-                numbers=True,
-            ),
+    metric = names.metric(scores.metric)
+    levels = "; ".join(
+        f"{names.model(level.model)} {level.text}" + (" against held-out images" if level.held_out else "")
+        for level in scores.levels
+    )
+    note = f"{metric}, {'lower' if scores.lower_is_better else 'higher'} is better."
+    note = " ".join([note, *([f"{sentence(levels)}."] if levels else []), *scores.notes])
+    if not scores.rows:
+        return note
+    head = (f"{metric} at NFE", *(column if isinstance(column, str) else count(column) for column in scores.columns))
+    rows = [
+        (
+            row.setting + (", against held-out images" if row.held_out else ""),
+            *(cell.text if cell else "–" for cell in row.cells),
         )
-    return "\n\n".join(lines)
+        for row in scores.rows
+    ]
+    return f"{_table(head, rows, numbers=True)}\n\n{note}"
 
 
 def _data(subject: Subject) -> str:
-    found = subject.made["data"].metrics
-    channels, side = found.get("pixels") or (found["channels"], found["size"])
+    data = subject.artifacts["data"].metrics
+    channels, side = data.get("pixels") or (data["channels"], data["size"])
     return (
-        f"{found['name']}: {count(found['train'])} training and {count(found['test'])} held-out images of "
-        f"{channels} × {side} × {side}, {found['levels']} levels"
-        + (", mirror images too" if subject.made["data"].config["flips"] else "")
-        + f"; fingerprint `{subject.made['data'].fingerprint[:12]}`."
+        f"{data['name']}: {count(data['train'])} training and {count(data['test'])} held-out images of "
+        f"{channels} × {side} × {side}, {data['levels']} levels"
+        + (", mirror images too" if subject.artifacts["data"].config["flips"] else "")
+        + f"; fingerprint `{subject.artifacts['data'].fingerprint[:12]}`."
     )
 
 
 def _training(subject: Subject) -> str:
-    """The budget: every stage that this network needed, the longest of them usually not its own."""
+    """The budget: every stage that this network needed."""
     rows = []
     for role, artifact in subject.lineage.items():
-        found, made = artifact.metrics, artifact.provenance
-        trained = "images_seen" in found
+        metrics, run = artifact.metrics, artifact.provenance
+        trained = "images_seen" in metrics
         rows.append(
             (
                 role,
-                count(found["images_seen"]) if trained else "–",
-                count(found["steps"]) if trained else "–",
-                count(found["parameters"]) if trained else "–",
-                duration(made.wall_seconds),
-                made.device,
+                count(metrics["images_seen"]) if trained else "–",
+                count(metrics["steps"]) if trained else "–",
+                count(metrics["parameters"]) if trained else "–",
+                duration(run.wall_seconds),
+                run.device,
             )
         )
     total = sum(artifact.provenance.wall_seconds for artifact in subject.lineage.values())
@@ -217,8 +229,8 @@ def _training(subject: Subject) -> str:
     return "\n\n".join(
         [
             _table(head, rows, numbers=True),
-            f"{duration(total)} in all. The weights are an exponential average ({subject.ema}). All settings that can "
-            "change the result:",
+            f"{duration(total)} in total. The weights are an exponential average ({subject.ema}). All settings that "
+            "can change the result:",
             f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100).strip()}\n```",
         ]
     )
@@ -227,36 +239,38 @@ def _training(subject: Subject) -> str:
 def _files(subject: Subject, facts: dict[str, Any], onnx: Checked | None) -> str:
     rows = [
         (f"`{WEIGHTS}`", f"the weights; SHA-256 `{subject.artifact.digest(subject.weights)}`"),
-        (f"`{NETWORK}`", "kind and shape of the network"),
-        (f"`{SAMPLER}`", "how samples are made, and what they are: shape, classes, range, levels"),
-        ("`samples.png`", "images of the recommended way" + (", the classes in turn" if facts["classes"] else "")),
+        (f"`{NETWORK}`", "kind and settings of the network"),
+        (f"`{SAMPLER}`", "the sampler settings; shape, classes, range and levels of samples"),
+        ("`samples.png`", "images of the recommended setting" + (", the classes in turn" if facts["classes"] else "")),
     ]
     if onnx:
         rows.append(
             (
                 f"`{ONNX}`",
-                f"the velocity network, ONNX opset {onnx.opset}; ONNX Runtime's answers differ by at "
-                f"most {onnx.difference:.1e} of the largest velocity ({TOLERANCE:g} is allowed)",
+                f"the velocity network, ONNX opset {onnx.opset}; ONNX Runtime differs by at most {onnx.difference:.1e} "
+                f"of the largest velocity ({TOLERANCE:g} is allowed)",
             )
         )
     if facts["latents"]:
-        rows.append((f"`{facts['latents']['autoencoder']}/`", "the autoencoder of the latents, as diffusers reads it"))
+        rows.append(
+            (f"`{facts['latents']['autoencoder']}/`", "the autoencoder of the latents, in the format of diffusers")
+        )
     return _table(("file", "holds"), rows)
 
 
 def _provenance(subject: Subject) -> str:
-    """Of the network itself; the stages before it may have been made elsewhere, which is said."""
-    made = subject.artifact.provenance
-    revisions = sorted({a.provenance.git_revision or "unknown" for a in subject.lineage.values()} - {made.git_revision})
+    """Of the network itself, with the revisions of earlier stages where these differ."""
+    own = subject.artifact.provenance
+    revisions = sorted({a.provenance.git_revision or "unknown" for a in subject.lineage.values()} - {own.git_revision})
     lines = [
         ("artifact", f"`{subject.artifact.stage}/{subject.artifact.root.name}`"),
         ("fingerprint", f"`{subject.artifact.fingerprint}`"),
-        ("made", made.created),
-        ("git revision", made.git_revision or "unknown"),
+        ("created", own.created),
+        ("git revision", own.git_revision or "unknown"),
         *([("git revisions of earlier stages", ", ".join(revisions))] if revisions else []),
-        ("Python", made.python),
-        ("platform", made.platform),
-        ("packages", ", ".join(f"{name} {version}" for name, version in made.packages.items())),
+        ("Python", own.python),
+        ("platform", own.platform),
+        ("packages", ", ".join(f"{name} {version}" for name, version in own.packages.items())),
     ]
     return _bullets(lines)
 

@@ -1,4 +1,4 @@
-"""sampler.json: how samples are made of noise, number by number, and what they are."""
+"""sampler.json: the sampler settings, number by number, and the shape, range and levels of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.recipe.sections import Teacher
 
 
 def sampler_facts(subject: Subject) -> dict[str, Any]:
-    """What `models.load` reads beside the weights. Raises InputError where latents need a package that is missing."""
+    """The settings that `models.load` reads. Raises InputError where latents need a package that is missing."""
     images = subject.images
     originals = images.originals
     facts = {
@@ -66,7 +66,7 @@ def _teacher(subject: Subject) -> dict[str, Any]:
     schedules = subject.artifact.metrics["schedule"]
     if subject.average is not None:  # schedules were chosen with the weights of the first average: be exact instead
         schedules = [Sequential().to_dict() for _ in schedules]
-    bank = subject.made.get("bank")
+    bank = subject.artifacts.get("bank")
     clean = config.denoise and config.dequantisation == "gaussian"
     return {
         "schedules": schedules,
@@ -82,7 +82,7 @@ def _teacher(subject: Subject) -> dict[str, Any]:
 
 def _latents(subject: Subject) -> dict[str, Any] | None:
     """x = D(z / scale + shift), with one number for all channels or one for each; None where images are the samples."""
-    folder = subject.made["data"].path(AUTOENCODER)
+    folder = subject.artifacts["data"].path(AUTOENCODER)
     if not folder.is_dir():
         return None
     config = Autoencoder.load(folder).network.config

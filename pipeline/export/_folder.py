@@ -1,4 +1,4 @@
-"""The export's directory: published whole or not at all, and never in the place of anything else."""
+"""The export's directory: published whole or not at all; it replaces only an earlier export."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from models.load import NETWORK, SAMPLER, WEIGHTS
 from pipeline.export._onnx import ONNX
 from pipeline.outputs.images import AUTOENCODER
 from storage.atomic import fsync_path, fsync_tree
-from storage.errors import InputError
+from storage.errors import UsageError
 
 CARD, PICTURE = "README.md", "samples.png"
 OURS = {WEIGHTS, NETWORK, SAMPLER, CARD, PICTURE, ONNX, f"{ONNX}.data", AUTOENCODER}
 
 
 def check_place(out: Path, force: bool) -> None:
-    """Raise InputError unless `out` is new or empty or, with `force`, holds an earlier export and nothing else."""
+    """Raise UsageError unless `out` is new or empty or, with `force`, holds an earlier export and nothing else."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise InputError("--out names a directory", str(out), "Choose another.")
+        raise UsageError("--out must be a directory", str(out), "Choose another.")
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if not there:
         return
     if not force:
-        raise InputError("--out names a new or empty directory", str(out), "Choose another, or replace it by --force.")
+        raise UsageError("--out must be new or empty", str(out), "Choose another, or replace an export with --force.")
     if not {SAMPLER, WEIGHTS} <= there or there - OURS:
-        raise InputError(
-            "--force replaces an earlier export and nothing else",
+        raise UsageError(
+            "--force replaces only an earlier export; the directory must hold nothing else",
             f"{out} with {', '.join(sorted(there - OURS)[:3]) or 'no model'}",
             "Choose another.",
         )
@@ -38,7 +38,7 @@ def check_place(out: Path, force: bool) -> None:
 
 @contextmanager
 def published(out: Path) -> Iterator[Path]:
-    """A directory beside `out` to write to; it takes that name if the block succeeds, and is removed if not."""
+    """A directory next to `out` to write to: renamed to `out` if the block succeeds, else removed."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]

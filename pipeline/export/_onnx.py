@@ -1,4 +1,4 @@
-"""The velocity network in ONNX, held against the network itself before it is believed."""
+"""The velocity network in ONNX, checked against the network itself."""
 
 from __future__ import annotations
 
@@ -13,35 +13,39 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from storage.errors import FlowctlError, InputError
+from storage.errors import FlowctlError, InputError, UsageError
 
 ONNX = "network.onnx"
 TOLERANCE = 1e-4  # largest difference, in units of the largest velocity: far below a grey level of 8 bits
 BATCHES = (1, 3)
-INLINE = 2**31 - 2**24  # bytes; protobuf holds no file of 2 GiB, so larger weights go beside it
+INLINE = 2**31 - 2**24  # bytes; protobuf holds no file of 2 GiB, so larger weights go into a second file
+
+
+class OnnxError(FlowctlError):
+    """The exported ONNX file does not compute what the network computes."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """How far ONNX is from the network: the largest difference in units of the largest velocity."""
+    """The largest difference between ONNX and the network, in units of the largest velocity."""
 
     difference: float
     opset: int
 
 
 def require_onnx() -> None:
-    """Raise InputError unless the packages of the extra can be imported."""
+    """Raise UsageError unless the packages of the extra can be imported."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(
-            "--onnx writes with onnx and onnxscript, and checks with onnxruntime",
+        raise UsageError(
+            "--onnx needs the packages onnx, onnxscript and onnxruntime",
             f"{', '.join(missing)}: not installed",
             "Install the extra: pip install -e '.[onnx]' in the project's folder.",
         )
 
 
 def write_onnx(network: nn.Module, path: Path) -> Checked:
-    """Write v = g(x, t, labels) as `path` and check that ONNX Runtime answers what the network does.
+    """Write v = g(x, t, labels) as `path` and check ONNX Runtime's output against the network's.
 
     Inputs x (batch, C, H, W) float32, t (batch,) float32 and, for a network that knows classes, labels (batch,) int64
     in [-1, classes), -1 being the null class; output "velocity" (batch, C, H, W) float32. The batch is free. The check
@@ -49,12 +53,12 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
 
     Args:
         network: in eval mode, on the CPU.
-        path: the file; weights of 2 GiB and more go beside it, into `path`.data.
+        path: the file; weights of 2 GiB and more go into `path`.data.
 
     Raises:
         InputError: ONNX lacks an operation of the network.
-        FlowctlError: ONNX Runtime cannot run it, or answers differ by more than 1e-4 of the largest velocity. The
-            file is removed.
+        OnnxError: ONNX Runtime cannot run it, or differs by more than 1e-4 of the largest velocity. The file is
+            removed.
     """
     names, example = ("x", "t", "labels"), _inputs(network, 2)  # of a batch of 1 torch would take the 1 for fixed
     try:
@@ -74,22 +78,20 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
         _remove(path)
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            "ONNX must know every operation of the network",
+            "ONNX must have every operation of the network",
             f"{type(network).__name__}: {line}",
-            "Leave --onnx out: weights.safetensors holds the same network.",
+            "Leave --onnx out; weights.safetensors holds the same network.",
         ) from error
     try:
         difference = max(_difference(network, path, _inputs(network, rows)) for rows in BATCHES)
     except Exception as error:  # ONNX Runtime's own
         _remove(path)
-        raise FlowctlError(
-            f"ONNX Runtime cannot run what torch wrote ({error}); {path.name} was removed. Leave --onnx out"
-        ) from error
+        raise OnnxError(f"ONNX Runtime must run the exported network, got {error}. Leave --onnx out.") from error
     if not difference <= TOLERANCE:
         _remove(path)
-        raise FlowctlError(
-            f"ONNX Runtime differs from the network by {difference:.2g} of its largest velocity, and "
-            f"{TOLERANCE:g} is allowed; {path.name} was removed. Leave --onnx out"
+        raise OnnxError(
+            f"ONNX Runtime must agree with the network to {TOLERANCE:g} of its largest velocity, got {difference:.2g}. "
+            "Leave --onnx out."
         )
     return Checked(difference, program.model.opset_imports[""])
 

@@ -1,4 +1,4 @@
-"""Ways to sample a student: a solver on a grid at a number of calls, written down evaluation by evaluation."""
+"""Sampler settings of a student: a solver on a grid at a number of calls, written evaluation by evaluation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.flow_matching.paths import GaussianPath, preconditioning
 from pipeline.flow_matching.solvers import Heun, calls_per_evaluation, plan_for_nfe
 from pipeline.flow_matching.times import time_grid
 from pipeline.outputs.results import Score
-from pipeline.reporting.page.scores import ADAPTIVE, lower_is_better
+from pipeline.reporting.scores.table import ADAPTIVE, lower_is_better
 
-NEAR = 1.1  # the recommended number of calls scores at most so many times the best
+NEAR = 1.1  # times the best score: the recommended number of calls is the fewest within it
 
 
 @dataclass(frozen=True)
 class SamplerSetting:
-    """How samples are made, and the score that was measured so, if any."""
+    """A way to sample, and its score where it was measured."""
 
     solver: str
     grid: str
@@ -38,12 +38,12 @@ def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
     if not scores:
         return []
     first = scores[0].metric
-    found = [
+    measured = [
         SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value)
         for s in scores
         if s.metric == first and s.solver != ADAPTIVE
     ]
-    return sorted(found, key=lambda way: (way.nfe, way.value if lower_is_better(first) else -way.value))
+    return sorted(measured, key=lambda way: (way.nfe, way.value if lower_is_better(first) else -way.value))
 
 
 def recommended(ways: Sequence[SamplerSetting], metric: str | None) -> int:

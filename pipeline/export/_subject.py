@@ -1,4 +1,4 @@
-"""What is exported: one network of a recipe with one average of its weights, and all that is known about it."""
+"""The network to export: one network of a recipe with one average of its weights, its artifacts and its scores."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import Score
 from pipeline.recipe.sections import Sweep
 from storage.artifact import Artifact
-from storage.errors import InputError
+from storage.errors import UsageError
 from storage.imageset import ImageSet
 
-NO_SWEEP = SamplerSetting("euler", "quadratic", 8)  # as `flowctl sample` does unless told otherwise
+NO_SWEEP = SamplerSetting("euler", "quadratic", 8)  # the default of `flowctl sample`
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,23 @@ class Subject:
         recipe: its name.
         model: "student", "reflow-1" and so on, "onestep" or "teacher".
         average: a further average of the weights, by its name; None for the first.
-        made: the recipe's artifacts that are there, by stage; "data" and `model` among them.
+        artifacts: the recipe's finished artifacts by stage; "data" and `model` among them.
         sweeps: how the recipe samples this model in its evaluation.
     """
 
     recipe: str
     model: str
     average: str | None
-    made: Mapping[str, Artifact]
+    artifacts: Mapping[str, Artifact]
     sweeps: Sequence[Sweep]
 
     @property
     def artifact(self) -> Artifact:
-        return self.made[self.model]
+        return self.artifacts[self.model]
 
     @property
     def images(self) -> ImageSet:
-        return ImageSet.open(self.made["data"].path(IMAGES))
+        return ImageSet.open(self.artifacts["data"].path(IMAGES))
 
     @property
     def weights(self) -> str:
@@ -60,15 +60,15 @@ class Subject:
 
     @property
     def scores(self) -> list[Score]:
-        """What was measured of this model with this average; nothing where the recipe was not evaluated."""
-        if "evaluation" not in self.made:
+        """The scores of this model with this average; empty where the recipe was not evaluated."""
+        if "evaluation" not in self.artifacts:
             return []
-        found = [Score.model_validate(score) for score in self.made["evaluation"].metrics["scores"]]
-        return [score for score in found if score.model == self.model and score.protocol.get("ema") == self.ema]
+        scores = [Score.model_validate(score) for score in self.artifacts["evaluation"].metrics["scores"]]
+        return [score for score in scores if score.model == self.model and score.protocol.get("ema") == self.ema]
 
     @property
     def ways(self) -> list[SamplerSetting]:
-        """How a student can be sampled: as it was measured, else as the recipe would measure it. None for a teacher."""
+        """Sampler settings of a student: those measured, else those of the recipe; empty for a teacher."""
         if self.model == "teacher":
             return []
         planned = [
@@ -81,24 +81,29 @@ class Subject:
 
     @property
     def lineage(self) -> dict[str, Artifact]:
-        """The artifact and all it was made from, in the order of the DAG."""
-        wanted, found = [self.model], set()
-        while wanted:
-            role = wanted.pop()
-            if role in self.made and role not in found:
-                found.add(role)
-                wanted += self.made[role].inputs
-        return {role: artifact for role, artifact in self.made.items() if role in found}
+        """The artifact and all artifacts it depends on, in the order of the DAG."""
+        open_roles, needed = [self.model], set()
+        while open_roles:
+            role = open_roles.pop()
+            if role in self.artifacts and role not in needed:
+                needed.add(role)
+                open_roles += self.artifacts[role].inputs
+        return {role: artifact for role, artifact in self.artifacts.items() if role in needed}
 
     def network(self, device: torch.device | str = "cpu") -> nn.Module:
-        """The network in eval mode. Raises InputError for an average that was not kept, or one that wants more than
-        noise and a class; DamageError where its files do not fit each other."""
+        """The network in eval mode.
+
+        Raises:
+            InputError: no such average.
+            UsageError: the network needs more than noise and a class.
+            DamageError: its files do not fit each other.
+        """
         network = networks.load_network(self.artifact, device, self.average)
-        if getattr(network.config, "condition_channels", 0) or "source" in self.made:
-            raise InputError(
-                "export takes a network that makes images of noise and a class alone",
-                f"{self.model} of {self.recipe}, which starts from images or is told some",
-                "Sample it with flowctl sample",
+        if getattr(network.config, "condition_channels", 0) or "source" in self.artifacts:
+            raise UsageError(
+                "An exported network must need only noise and a class",
+                f"{self.model} of {self.recipe}, which needs images",
+                "Sample it with flowctl sample.",
             )
         return network
 

@@ -1,4 +1,4 @@
-"""One finished network into one directory that needs neither the store nor the pipeline."""
+"""Write one finished network into a directory that needs neither the store nor the pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.reporting.pictures import grid, png
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 from storage.atomic import sha256_file, write_bytes, write_text
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, UsageError
 
 SHOWN = 64  # images in the picture
 
@@ -35,34 +35,34 @@ def export(
     device: torch.device | str = "cpu",
     batch: int = 64,
 ) -> Path:
-    """Write the network, how it is sampled, its card and a picture to `out`, whole or not at all.
+    """Write the network, its sampler settings, its card and a picture to `out`, whole or not at all.
 
-    The picture is drawn by what was written, read back with `models.load`: its images are those of `flowctl sample`.
+    The picture is sampled from the written files, read with `models.load`: its images are those of `flowctl sample`.
 
     Args:
         subject: what to export.
         out: the directory, new or empty.
         onnx: write the velocity network in ONNX too, and check it.
         force: replace an earlier export.
-        device: what draws the picture.
+        device: that samples the picture.
         batch: images at once.
 
     Returns:
         `out`.
 
     Raises:
-        InputError: a directory that must not be replaced, a teacher or a missing package for ONNX, no such average.
-        DamageError: the artifact's files are not what was written.
-        FlowctlError: ONNX differs from the network.
+        UsageError: a directory that must not be replaced, a teacher or a missing package for ONNX.
+        InputError: no such average.
+        DamageError: a file of the artifact has changed.
+        OnnxError: ONNX differs from the network.
     """
     check_place(out, force)
     if onnx:
         if subject.model == "teacher":
-            raise InputError(
-                "--onnx writes a velocity network",
+            raise UsageError(
+                "--onnx needs a velocity network",
                 "teacher",
-                "Decoding a flow is a loop whose length "
-                "depends on the values: export the student, or leave --onnx out.",
+                "Export the student, or leave --onnx out: the loop that decodes a flow has no fixed length.",
             )
         require_onnx()
     network, facts = subject.network(), sampler_facts(subject)
@@ -70,7 +70,7 @@ def export(
         _copy(subject.artifact, subject.weights, folder / WEIGHTS)
         _copy(subject.artifact, networks.ARCHITECTURE, folder / NETWORK)
         if facts["latents"]:
-            data = subject.made["data"]
+            data = subject.artifacts["data"]
             for file in data.path(AUTOENCODER).iterdir():
                 _copy(data, f"{AUTOENCODER}/{file.name}", folder / AUTOENCODER / file.name)
         write_text(folder / SAMPLER, text(facts))
@@ -89,15 +89,15 @@ def _copy(artifact: Artifact, name: str, to: Path) -> None:
         raise DamageError(
             str(artifact.path(name)),
             "its SHA-256 is not the recorded one",
-            "Run the recipe again with --force for this stage: it is made anew from its inputs",
+            f"Rerun the stage: --force {artifact.stage}.",
         )
 
 
 def _samples(subject: Subject, folder: Path, device: torch.device | str, batch: int) -> Tensor:
     """(64, C, H, W): the first images of `flowctl sample`, the classes in turn."""
-    sampler, decode = load(folder, device), decoder(subject.made["data"], device)
-    made = []
+    sampler, decode = load(folder, device), decoder(subject.artifacts["data"], device)
+    images = []
     for rows in torch.arange(SHOWN).split(batch):
         z = starting_noise(derive(0, "sample"), rows, sampler.shape, device)
-        made.append(decode(sampler(z, class_labels(rows, sampler.classes, device))).cpu())
-    return torch.cat(made)
+        images.append(decode(sampler(z, class_labels(rows, sampler.classes, device))).cpu())
+    return torch.cat(images)

@@ -14,12 +14,12 @@ from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, velocity_of
 from pipeline.flow_matching.solvers import (
     CountedField,
+    Dopri5,
+    Guided,
     Solver,
     Velocity,
     calls_per_evaluation,
-    guided,
     integrate,
-    make_solver,
     plan_for_nfe,
     trajectory,
 )
@@ -30,35 +30,34 @@ from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import generator
 from storage.imageset import ImageSet
 
-TOLERANCE = 1e-5  # of dopri5, relative and absolute: the literature's
-LOOKS = 8  # steps of the grid that a walk by dopri5 is looked at on
+TOLERANCE = 1e-5  # of dopri5, relative and absolute; usual in the literature
+DOPRI5_WALK_STEPS = 8  # of the grid on which a walk by dopri5 returns its states
 
-#: Numbers of samples (n,) int64 -> the z (n, C, H, W) that they start from, at t = 1.
+#: Numbers of samples (n,) int64 -> their z (n, C, H, W) at t = 1.
 Start = Callable[[Tensor], Tensor]
 
 
 def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu") -> Tensor | None:
-    """(N,) labels that go round the classes, None for an unconditional network."""
+    """(N,) labels that cycle through the classes, None for an unconditional network."""
     return (rows % classes).to(device) if classes else None
 
 
 def conditioning_for(
     rows: Tensor, images: ImageSet, held_out: TargetImages | None, device: torch.device | str = "cpu"
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Classes (N,) and conditions (N, C, H, W) of samples that are looked at one by one: all classes in turn, or those
-    of the test images that they should be."""
+    """Labels (N,) and conditions (N, C, H, W) of samples in pictures: all classes in turn, or those of test images."""
     if held_out is None:
         return class_labels(rows, len(images.classes or ()), device), None
     return held_out.labels(rows, device), held_out.conditions(rows, device)
 
 
 def starting_noise(seed: int, rows: Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
-    """(N, *shape) float32: the noise of samples number `rows`, whatever else is in the batch."""
+    """(N, *shape) float32: the noise of samples number `rows`, independent of the rest of the batch."""
     return noise(seed, rows, torch.zeros_like(rows), shape, device=device)
 
 
 def starting_images(seed: int, rows: Tensor, source: Examples, device: torch.device | str = "cpu") -> Tensor:
-    """(N, C, H, W) float32: the source images of samples number `rows`, all of them in turn, in an order of the seed's.
+    """(N, C, H, W) float32: the source images of samples number `rows`: all in turn, in a random order.
 
     Sample number i and sample number i + len(source) start from the same one.
     """
@@ -67,7 +66,7 @@ def starting_images(seed: int, rows: Tensor, source: Examples, device: torch.dev
 
 
 def start_of(seed: int, shape: tuple[int, ...], source: Examples | None, device: torch.device | str = "cpu") -> Start:
-    """Noise of this shape (C, H, W), or the images of the source where there is one."""
+    """The start of samples: noise of this shape (C, H, W), or images of the source if there is one."""
     if source is None:
         return lambda rows: starting_noise(seed, rows, shape, device)
     return partial(starting_images, seed, source=source, device=device)
@@ -80,10 +79,10 @@ def student_velocity(
     guidance: float = 1.0,
     condition: Tensor | None = None,
 ) -> Velocity:
-    """The velocity (x_t, t) -> v that a student is sampled with. Guidance is about classes: both of its calls are told
-    the condition, (B, C, H, W), of a student that has one."""
+    """The velocity (x_t, t) -> v of a student's ODE. Guidance is about classes: both of its calls are given the
+    condition (B, C, H, W), if there is one."""
     field = velocity_of(network, path)
-    return guided(field if condition is None else partial(field, condition=condition), labels, guidance)
+    return Guided(field if condition is None else partial(field, condition=condition), labels, guidance)
 
 
 @torch.no_grad()
@@ -96,7 +95,7 @@ def student_samples(
     path: GaussianPath = LINEAR,
     condition: Tensor | None = None,
 ) -> tuple[Tensor, float]:
-    """Images (N, C, H, W) float32 from z, noise or images of a source, and the network calls that were really made.
+    """Images (N, C, H, W) float32 from z, noise or images of a source, and the network calls that were counted.
 
     The grid runs from t = 1, where the path starts from z, to path.t_end.
     """
@@ -118,24 +117,24 @@ def student_walk(
 ) -> tuple[list[float], list[Tensor]]:
     """The times of `student_samples`, falling from 1, and x_t (N, C, H, W) at each; the last are its images.
 
-    Dopri5 chooses its own times, and is looked at on `LOOKS` steps of the grid.
+    Dopri5 chooses its own steps; its states are those at `DOPRI5_WALK_STEPS` steps of the grid.
     """
     solver, steps = planned(how, nfe)
-    grid = path.times(time_grid(how.grid, LOOKS if how.solver == "dopri5" else steps))
+    grid = path.times(time_grid(how.grid, DOPRI5_WALK_STEPS if how.solver == "dopri5" else steps))
     velocity = student_velocity(network, path, labels, how.guidance, condition)
     return grid.tolist(), trajectory(velocity, path.start(z), grid, solver)
 
 
 def planned(how: Sweep, nfe: int) -> tuple[Solver, int]:
-    """The solver and its steps for `nfe` network calls; dopri5 chooses both, whatever is asked, within one step."""
+    """The solver and its steps for `nfe` network calls; dopri5 ignores `nfe` and takes one step of the grid."""
     if how.solver == "dopri5":
-        return make_solver("dopri5", rtol=TOLERANCE, atol=TOLERANCE), 1
+        return Dopri5(TOLERANCE, TOLERANCE), 1
     plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))
     return plan.solver, plan.steps
 
 
 def guidance_of(config: Teacher) -> Guidance | None:
-    """How the teacher's samples are guided; None for not at all."""
+    """The guidance of the teacher's samples, None for none."""
     return Guidance(config.guidance, config.annealed) if config.guidance else None
 
 
@@ -149,7 +148,7 @@ def teacher_samples(
     schedules: Sequence[Schedule],
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Images (N, C, H, W) float32 by inverting the flow from its prior, the training noise removed if asked."""
+    """Images (N, C, H, W) float32 by inverting the flow from its prior; `config.denoise` removes the training noise."""
     z = config.temperature * starting_noise(seed, rows, flow.config.shape, device)
     with full_precision(flow):
         y = decode(flow, z, labels, schedules, guidance_of(config), config.attention_temperature)

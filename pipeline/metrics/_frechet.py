@@ -141,16 +141,17 @@ def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) ->
 
 
 def frechet_warnings(n: int, dimension: int) -> list[str]:
-    """What to say beside a distance computed from n samples (the smaller side) of F features."""
+    """Warnings for a distance of F features whose smaller side, generated or real, has n images."""
     warnings = []
     if n <= dimension:
         warnings.append(
-            f"{n} samples of {dimension} features: the covariance is singular, so the distance means little; "
-            f"use more than {dimension} samples"
+            f"The smaller side, generated or real, has {n} images for {dimension} features: its covariance is "
+            f"singular, so the distance means little. Use more than {dimension} images."
         )
     if n < 10_000:
         warnings.append(
-            f"{n} samples: the distance is biased upwards below 10,000; compare it only with others of {n} samples"
+            f"The smaller side, generated or real, has {n} images: the distance is biased upwards below 10,000. "
+            "Compare it only with distances of the same numbers of images."
         )
     return warnings
 

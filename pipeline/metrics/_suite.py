@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from storage.errors import InputError
 KEPT = 10_000  # features of generated images; as many of Inception's are 82 MB
 SPLITS = 10  # of the Inception Score: the literature's
 PROJECTIONS = 256  # of the sliced Wasserstein distance
+DISTANCES = {"kid": 20, "sliced-wasserstein": 2}  # metrics that are distances, and the fewest features of a side
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,15 @@ class MetricValue:
         value: itself.
         error: its standard error, where it has one.
         facts: what a protocol must say of it.
+        value_held_out, error_held_out: the same to the held-out images, of a metric that is a distance.
     """
 
     metric: str
     value: float
     error: float | None
     facts: dict[str, Any]
+    value_held_out: float | None = None
+    error_held_out: float | None = None
 
 
 @dataclass
@@ -73,6 +77,7 @@ class MetricSuite:
         logits: (b, F) features to (b, classes) logits; None for an extractor that has no classes.
         seed: of what is kept, of KID's subsets, the splits and the projections.
         device: where distances are computed.
+        held_out: (k, F) features of real images that no network was trained on; distances are measured to them too.
 
     Raises:
         InputError: an Inception Score without classes.
@@ -87,6 +92,7 @@ class MetricSuite:
         logits: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        held_out: Tensor | None = None,
     ) -> None:
         if "inception-score" in names and logits is None:
             raise InputError(
@@ -94,7 +100,7 @@ class MetricSuite:
                 metric,
                 "Leave it out of evaluation.metrics, or set reference.extractor to inception or classifier",
             )
-        self.names, self.real, self.samples = tuple(names), real, samples
+        self.names, self.real, self.held_out, self.samples = tuple(names), real, held_out, samples
         self._standard = metric == "FID"
         self._suffix = "inception" if self._standard else metric.removeprefix("FD-")
         self.logits, self.seed, self.device = logits, seed, torch.device(device)
@@ -120,14 +126,23 @@ class MetricSuite:
 
     def measured(self, collected: FeatureBuffer) -> list[MetricValue]:
         """All metrics of a complete collection, in the order of the names."""
-        found = []
+        values = []
         generated = self._in_order(collected)
         for name in self.names:
             if name == "inception-score":
-                found.append(self._inception_score(collected.confidence))
+                values.append(self._inception_score(collected.confidence))
+            elif self._has_held_out(name):
+                [near], [far] = (self._against(name, side, generated) for side in (self.real, self.held_out))
+                facts = near.facts | {"held_out_features": f"{len(self.held_out):,}"}
+                values.append(replace(near, facts=facts, value_held_out=far.value, error_held_out=far.error))
             else:
-                found += self._against(name, self.real, generated)
-        return found
+                values += self._against(name, self.real, generated)
+        return values
+
+    def held_out_distances(self) -> dict[str, float]:
+        """The distances between the training and the held-out images themselves, by metric."""
+        pairs = [self._against(name, self.real, self.held_out) for name in self.names if self._has_held_out(name)]
+        return {item.metric: item.value for [item] in pairs}
 
     def floors(self) -> dict[str, float]:
         """Two random halves of the real features in the same metrics, as the yardstick; the Inception Score has none,
@@ -141,6 +156,10 @@ class MetricSuite:
             if name != "inception-score"
             for item in self._against(name, *sides)
         }
+
+    def _has_held_out(self, name: str) -> bool:
+        """Whether a metric is a distance, and there are enough held-out images for it."""
+        return self.held_out is not None and len(self.held_out) >= DISTANCES.get(name, len(self.held_out) + 1)
 
     @property
     def _keeps(self) -> bool:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from storage.errors import InputError
 
-_AT_ONCE = 2**24  # distances in memory at a time
+NEAR_QUANTILE = 0.05  # of held-out images' distances: samples below it count as near
+_DISTANCES_IN_MEMORY = 2**24
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Memorisation:
     Attributes:
         samples: (min, median, max) of generated images.
         held_out: the same of real images that were not trained on.
-        copies: share of samples nearer to a training image than 99 % of the held-out images are. About 0.01 is chance.
-        near: the distance that this is counted by, the 1st percentile of held-out images.
+        copies: share of samples nearer to a training image than 95 % of the held-out images are. About 0.05 is chance.
+        near: the threshold of that share, the 5th percentile of held-out images.
     """
 
     samples: tuple[float, float, float]
@@ -52,7 +53,9 @@ def nearest(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         train = part.detach().flatten(1).float()
         if queries.shape[1] != train.shape[1]:
             raise _unlike(queries, train)
-        for first in range(0, len(queries) if len(train) else 0, step := max(1, _AT_ONCE // max(1, len(train)))):
+        for first in range(
+            0, len(queries) if len(train) else 0, step := max(1, _DISTANCES_IN_MEMORY // max(1, len(train)))
+        ):
             # Exactly 0 for copies, which the faster expansion through a matrix product would miss.
             found = torch.cdist(queries[first : first + step], train, compute_mode="donot_use_mm_for_euclid_dist").min(
                 dim=1
@@ -76,7 +79,7 @@ def _unlike(queries: Tensor, train: Tensor) -> InputError:
 
 def judged(of_samples: Tensor, of_held_out: Tensor) -> Memorisation:
     """The comparison of distances to nearest training images, of samples (M,) and held-out images (K,)."""
-    near = of_held_out.quantile(0.01)
+    near = of_held_out.quantile(NEAR_QUANTILE)
     return Memorisation(
         _spread(of_samples), _spread(of_held_out), float((of_samples < near).double().mean()), float(near)
     )

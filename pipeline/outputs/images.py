@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pipeline.runtime.job import Job
+
 IMAGES = "images.zarr"
 AUTOENCODER = "autoencoder"
+
+
+def images_of(job: Job) -> ImageSet:
+    """The images, or their latents, that a stage works on."""
+    return ImageSet.open(job.inputs["data"].path(IMAGES))
 
 
 def decoder(data: Artifact, device: torch.device | str) -> Callable[[Tensor], Tensor]:

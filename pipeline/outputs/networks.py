@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load, save
 from torch import nn
 
 from models.dit import DiT, DiTConfig
 from models.tarflow import TarFlow, TarFlowConfig
 from models.unet import UNet, UNetConfig
-from pipeline.flow_matching.paths import GaussianPath, gaussian_path
+from pipeline.flow_matching.paths import LINEAR, GaussianPath, path_of_config
 from pipeline.recipe import sections as configs
 from storage.artifact import Artifact
 from storage.atomic import write_bytes, write_json
@@ -41,6 +42,7 @@ def teacher_architecture(config: configs.Teacher, images: ImageSet) -> TarFlowCo
         head_dim=config.head_dim,
         dropout=config.dropout,
         volume_preserving=config.volume_preserving,
+        log_scale_bound=config.log_scale_bound,
         classes=len(images.classes or ()),
     )
 
@@ -120,4 +122,5 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
 
 def path_of(artifact: Artifact) -> GaussianPath:
     """The path that a student's velocity belongs to. Pairs of a flow lie on straight lines."""
-    return gaussian_path(artifact.config.get("path", {"kind": "linear"}))
+    config = artifact.config.get("path")
+    return LINEAR if config is None else path_of_config(TypeAdapter(configs.Path).validate_python(config))

@@ -1,6 +1,9 @@
-"""The feature extractor and the real statistics, as the reference stage leaves them."""
+"""The feature extractor and the statistics of real images, as the reference stage writes them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -13,12 +16,38 @@ from storage.errors import DamageError
 from storage.imageset import ImageSet
 
 EXTRACTOR = "extractor.safetensors"
-REAL = "real.safetensors"
-KEPT = 10_000  # feature rows, for metrics that need more than means and covariances
+REAL, HELD_OUT = "real.safetensors", "held-out.safetensors"  # of the training and of the test images
+FEATURE_ROWS = 10_000  # of each, for metrics that need more than means and covariances
+
+
+@dataclass(frozen=True)
+class RealFeatures:
+    """The real images of one split in the features of the extractor.
+
+    Attributes:
+        moments: of all images.
+        rows: (n, F) float32, features of at most `FEATURE_ROWS` images, chosen at random.
+    """
+
+    moments: Moments
+    rows: Tensor
+
+
+def load_features(artifact: Artifact, split: Literal["train", "test"]) -> RealFeatures:
+    """The features of a split's images. Raises DamageError where they cannot be read."""
+    try:
+        arrays = load(artifact.path(REAL if split == "train" else HELD_OUT).read_bytes())
+        moments = Moments.from_arrays({name: arrays[name].numpy() for name in ("count", "mean", "scatter")})
+        return RealFeatures(moments, arrays["rows"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise _damaged(artifact, error) from None
 
 
 def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:
-    """The extractor, and the moments of the real training images in its features. `images` are the originals."""
+    """The extractor, and the moments of the training images in its features. `images` are the originals.
+
+    Raises DamageError where a file cannot be read.
+    """
     kind = artifact.config["extractor"]
     try:
         network: nn.Module = (
@@ -29,19 +58,9 @@ def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -
             else build_classifier(images.channels, images.size, len(images.classes or ()))
         )
         network.load_state_dict(load(artifact.path(EXTRACTOR).read_bytes()))
-        arrays = load(artifact.path(REAL).read_bytes())
-        moments = Moments.from_arrays({name: arrays[name].numpy() for name in ("count", "mean", "scatter")})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _damaged(artifact, error) from None
-    return network.to(device).eval(), moments
-
-
-def load_rows(artifact: Artifact) -> Tensor:
-    """(n, F) float32: features of real training images, at most `KEPT` of them, chosen at random."""
-    try:
-        return load(artifact.path(REAL).read_bytes())["rows"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise _damaged(artifact, error) from None
+    return network.to(device).eval(), load_features(artifact, "train").moments
 
 
 def _damaged(artifact: Artifact, error: Exception) -> DamageError:

@@ -13,6 +13,14 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class LeftOut(Result):
+    """Files of a source that are not among its images."""
+
+    kind: str = Field(description="an extension, or a word such as hidden")
+    count: int
+    names: tuple[str, ...] = Field(description="the first")
+
+
 class DataResult(Result):
     name: str
     train: int
@@ -22,6 +30,8 @@ class DataResult(Result):
     levels: int
     classes: tuple[str, ...] | None
     pixels: tuple[int, int] | None = Field(None, description="channels and size of the images, where there are latents")
+    left_out: tuple[LeftOut, ...] = Field((), description="files of the source that are not among the images")
+    notes: tuple[str, ...] = Field((), description="what was assumed of the source")
 
 
 class ReferenceResult(Result):
@@ -32,7 +42,7 @@ class ReferenceResult(Result):
     accuracy: float | None = Field(description="of the extractor on held-out images")
     images: int
     split_half: float = Field(description="FD between random halves of the training images: the floor")
-    held_out: float = Field(description="FD of the held-out images")
+    held_out: float = Field(description="FD between the training and the held-out images")
 
 
 class Trained(Result):
@@ -96,16 +106,20 @@ class PairsResult(Result):
 
 
 class Score(Result):
-    """One number with what is needed to make it again."""
+    """One number, and the protocol that reproduces it."""
 
     model: str
     solver: str
     nfe: float
     metric: str
-    value: float
+    value: float = Field(description="against the training images, where it compares")
     protocol: dict[str, Any]
     seconds: float = Field(description="sampling time of all images, over all ranks")
     error: float | None = Field(None, description="standard error of the value, for metrics that have one")
+    value_held_out: float | None = Field(
+        None, description="the same samples' distance to the held-out images, for metrics that are distances"
+    )
+    error_held_out: float | None = Field(None, description="its standard error, for metrics that have one")
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -151,8 +165,8 @@ class MemorisationResult(Result):
     nfe: float
     samples: tuple[float, float, float] = Field(description="least, median, greatest of generated images")
     held_out: tuple[float, float, float] = Field(description="the same of real images not trained on")
-    near: float = Field(description="the 1st percentile of held-out images")
-    copies: float = Field(description="share of samples nearer than that; about 0.01 is chance")
+    near: float = Field(description="the 5th percentile of held-out images")
+    copies: float = Field(description="share of samples nearer than that; about 0.05 is chance")
     generated: int
     real: int = Field(description="held-out images")
     train: int = Field(description="training images, mirror images of them included where these were trained on")
@@ -165,6 +179,9 @@ class EvaluationResult(Result):
     curvature: float
     likelihood: LikelihoodResult | None = None
     floors: dict[str, float] = Field({}, description="two halves of the real images in the other metrics")
+    held_out: dict[str, float] = Field(
+        {}, description="distance between the training and the held-out images, by metric: the yardstick of all scores"
+    )
     paths: tuple[PathResult, ...] = Field((), description="of the student and of each round of reflow, in their order")
     memorisation: tuple[MemorisationResult, ...] = Field((), description="of each model's best samples")
     warnings: tuple[str, ...]

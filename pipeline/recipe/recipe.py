@@ -7,6 +7,15 @@ from pydantic import Field, model_validator
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Config, Name
 
+_BEFORE = ("data", "source", "reference", "teacher", "bank", "potentials", "student")  # the stages before reflow
+ROUNDS = tuple((f"pairs-{number}", f"reflow-{number}") for number in range(1, configs.MOST_ROUNDS + 1))
+# Every stage that a recipe can have, in the order of the DAG, and its kind, which all rounds share.
+KINDS: dict[str, str] = {
+    **dict(zip(_BEFORE, _BEFORE, strict=True)),
+    **{name: kind for names in ROUNDS for name, kind in zip(names, ("pairs", "reflow"), strict=True)},
+    **{name: name for name in ("pairs", "onestep", "evaluation", "report")},
+}
+
 
 class Recipe(Config):
     """All stages' settings. Sections that a coupling does not need are left out."""
@@ -68,6 +77,11 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Recipe:
+        every = [*(this.pairs for this in self.reflow), *([self.pairs] if self.pairs else [])]
+        if any(pairs.forward or pairs.intervals != 1 for pairs in every):
+            raise ValueError(
+                "pairs.intervals and pairs.forward follow from what is trained on the pairs: leave them out"
+            )
         for stage, section in self._trained().items():
             if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and self.data.autoencoder:
                 raise ValueError(
@@ -95,11 +109,9 @@ class Recipe(Config):
             raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
         if self.evaluation.reflow and not self.reflow:
             raise ValueError("evaluation.reflow is of the students of rounds: add the section reflow, or leave it out")
-        trained = self._trained()
-        rounds = [section for stage, section in trained.items() if stage.startswith("reflow")]
         asked = (
             (self.evaluation.student, [self.student]),
-            (self.evaluation.reflow, rounds),
+            (self.evaluation.reflow, self.reflow),
             (self.evaluation.onestep, [self.onestep]),
         )
         for sweeps, sections in asked:
@@ -180,36 +192,36 @@ class Recipe(Config):
             raise ValueError("evaluation.likelihood is that of images made from noise alone: leave it out")
         return self
 
-    def section(self, stage: str) -> Config | None:
-        """The settings of a stage, its seed filled in. None where the recipe has no such stage.
+    def sections(self) -> dict[str, Config]:
+        """The settings of each stage of this recipe, by stage name, in the order of the DAG, seeds filled in.
 
-        Stages of round number N are called pairs-N and reflow-N. Pairs are told what is wanted of them by what is
-        trained on them.
+        Round N of reflow has the stages pairs-N and reflow-N. Only this function and `KINDS` know these names.
         """
-        config = self._section(stage)
-        if isinstance(config, configs.Seeded) and config.seed is None:
-            return config.model_copy(update={"seed": self.seed})
-        return config
+        rounds: dict[str, Config] = {}
+        for (pairs, reflow), this in zip(ROUNDS, self.reflow, strict=False):
+            rounds[pairs] = _pairs(this.pairs, forward=bool(this.mix.forward and not self.bank))
+            rounds[reflow] = this.student
+        steps = self.onestep.steps if self.onestep else 1
+        sections = {
+            **{name: getattr(self, name) for name in _BEFORE},
+            **rounds,
+            "pairs": self.pairs and _pairs(self.pairs, intervals=steps),
+            "onestep": self.onestep,
+            "evaluation": self.evaluation,
+            "report": Config(),
+        }
+        return {stage: self._seeded(section) for stage, section in sections.items() if section is not None}
 
-    def _section(self, stage: str) -> Config | None:
-        kind, _, number = stage.partition("-")
-        if not number:
-            config = getattr(self, stage)
-            steps = self.onestep.steps if self.onestep else 1
-            return _asked(config, intervals=steps) if stage == "pairs" and steps > 1 else config
-        if int(number) > len(self.reflow):
-            return None
-        this = self.reflow[int(number) - 1]
-        if kind == "reflow":
-            return this.student
-        return _asked(this.pairs, forward=True) if this.mix.forward and not self.bank else this.pairs
+    def _seeded(self, section: Config) -> Config:
+        if isinstance(section, configs.Seeded) and section.seed is None:
+            return section.model_copy(update={"seed": self.seed})
+        return section
 
     def _trained(self) -> dict[str, Config]:
         """The sections of the stages that train a network, by stage."""
-        rounds = {f"reflow-{number}": each for number, each in enumerate(self.reflow, 1)}
-        sections = {"teacher": self.teacher, "student": self.student, **rounds, "onestep": self.onestep}
-        return {stage: section for stage, section in sections.items() if section is not None}
+        return {stage: section for stage, section in self.sections().items() if hasattr(section, "training")}
 
 
-def _asked(pairs: configs.Pairs, **more: int) -> configs.Trajectories:
-    return configs.Trajectories(**pairs.model_dump(), **more)
+def _pairs(pairs: configs.Pairs, **follows: int) -> configs.Pairs:
+    """The pairs' settings with those that follow from what is trained on them."""
+    return pairs.model_copy(update=follows)

@@ -24,8 +24,10 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     images = max(training.batch for training in trained) if whole_batches else IMAGES
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
-        "name": f"{recipe.name[:50]}-rehearsal",
-        "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or images, images)}),
+        "name": f"{recipe.name[:50]}-smoke-test",
+        "data": recipe.data.model_copy(
+            update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
+        ),
         "student": step(recipe.student),
         "evaluation": recipe.evaluation.model_copy(
             update={
@@ -40,7 +42,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     }
     if recipe.teacher and recipe.bank:
         # Sequential decoding of one picture: calibration would try every schedule on networks of full size.
-        changes["teacher"] = step(recipe.teacher).model_copy(update={"decoding": "sequential", "shown": 1})
+        changes["teacher"] = step(recipe.teacher).model_copy(update={"decoding": "sequential", "preview_samples": 1})
         changes["bank"] = recipe.bank.model_copy(update={"draws_per_image": 1})
     if recipe.pairs and recipe.onestep:
         changes["pairs"] = _few(recipe.pairs, samples, recipe.onestep.steps)

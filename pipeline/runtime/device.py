@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +10,18 @@ from contextlib import contextmanager
 import torch
 
 from pipeline.recipe.sections import Compute
-from storage.errors import InputError
+from storage.errors import RecipeError
 
 
 def prepare(compute: Compute) -> torch.device:
-    """Set threads and deterministic kernels; the device to run on.
+    """Set the number of threads and deterministic kernels. Returns the device to run on.
 
-    On one machine with one number of threads the same work then gives the same bits.
+    On one machine with one number of threads the same work then gives the same bits. Raises RecipeError for a device
+    that is absent.
     """
-    torch.set_num_threads(compute.cores)
+    threads, why = compute.threads_and_why()
+    torch.set_num_threads(threads)
+    logging.getLogger("pipeline").info("%d CPU thread%s (%s)", threads, "" if threads == 1 else "s", why)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
@@ -25,7 +29,11 @@ def prepare(compute: Compute) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("compute.device must be there", name, "Use --set compute.device=cpu, or install CUDA's torch")
+        raise RecipeError(
+            "compute.device must be a device of this machine that torch can use",
+            name,
+            "Set compute.device=cpu, or install a torch with CUDA",
+        )
     return torch.device(name)
 
 

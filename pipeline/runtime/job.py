@@ -1,4 +1,4 @@
-"""What a running stage sees: its settings, its inputs, where to write, and how to report and stop."""
+"""The interface of a running stage: settings, inputs, directories, progress, request to stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP = "stop"
 
 @dataclass(frozen=True)
 class Saved:
-    """How far a stage would go on from after a crash."""
+    """The progress from which a stage resumes after a crash."""
 
     done: int
     total: int
@@ -32,7 +32,7 @@ class Saved:
 
 
 def read_saved(work: Path) -> Saved | None:
-    """What a work directory says it can continue from; None for nothing."""
+    """The progress that a work directory can resume from; None if nothing is saved."""
     try:
         facts = json.loads((work / SAVED).read_bytes())
         return Saved(int(facts["done"]), int(facts["total"]), str(facts["unit"]))
@@ -60,16 +60,16 @@ Listener = Callable[[ProgressUpdate], None]
 
 
 class Progress:
-    """Tells listeners, and a file for other processes, how far a stage is; at most once a second.
+    """Reports a stage's progress to listeners, and in a file to other processes, at most once a second.
 
-    Of several ranks all but the first are silent.
+    Of several ranks only the first reports.
     """
 
     INTERVAL = 1.0  # seconds
 
     def __init__(self, stage: str, work: Path, listeners: tuple[Listener, ...] = (), silent: bool = False) -> None:
         self.stage, self.work, self.listeners, self.silent = stage, work, listeners, silent
-        self._told = 0.0
+        self._reported = 0.0
         self._first: tuple[str, float, int] | None = None
 
     def __call__(self, done: int, total: int, unit: str, **facts: Any) -> None:
@@ -78,9 +78,9 @@ class Progress:
         now = time.monotonic()
         if self._first is None or self._first[0] != unit or done < self._first[2]:
             self._first = (unit, now, done)
-        if now - self._told < self.INTERVAL and done < total:
+        if now - self._reported < self.INTERVAL and done < total:
             return
-        self._told = now
+        self._reported = now
         elapsed = now - self._first[1]
         rate = (done - self._first[2]) / elapsed if elapsed > 0 else 0.0
         facts |= memory()
@@ -104,17 +104,17 @@ class Progress:
 
 
 def memory() -> dict[str, float]:
-    """The most that this process has held so far, MiB: resident, and of a GPU where one is used."""
+    """Peak memory of this process, MiB: resident, and of the GPU if one is used."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
-    found = {"memory_mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+    peaks = {"memory_mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        found["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    return found
+        peaks["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return peaks
 
 
 class StopSignal:
-    """Set by Ctrl-C, SIGTERM or the UI; stages look at it where they can save and leave."""
+    """A request to stop, by a signal or the UI. Stages check it where they can save and leave."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -127,7 +127,7 @@ class StopSignal:
 
 
 class StopFile(StopSignal):
-    """The wish to stop, heard by other processes: the ranks of a stage, on any machine that sees the work directory."""
+    """A request to stop that reaches the ranks of a stage, on any machine that sees the work directory."""
 
     def __init__(self, work: Path) -> None:
         super().__init__()
@@ -139,16 +139,16 @@ class StopFile(StopSignal):
 
     def __bool__(self) -> bool:
         if self.reason is None and self.path.exists():
-            self.reason = self.path.read_text() or "asked to"
+            self.reason = self.path.read_text() or "on request"
         return self.reason is not None
 
 
 @dataclass
 class Job:
-    """Everything a stage's `run(job)` may touch. `work` outlives a crash; `out` becomes the artifact.
+    """Everything that a stage's `run(job)` may use. `work` survives a crash; `out` becomes the artifact.
 
-    Several ranks share one work directory (see `pipeline.runtime.ranks`); what belongs to all is written by the first.
-    `monitor` is for people: curves and samples of a training, beside the artifact and never read by a stage.
+    Several ranks share one work directory (see `pipeline.runtime.ranks`); the first writes the files that belong to
+    all. `monitor` is for people: curves and samples of a training, outside the artifact and never read by a stage.
     """
 
     stage: str
@@ -168,15 +168,12 @@ class Job:
         return path
 
     def saved(self, done: int, total: int, unit: str) -> None:
-        """Record that a crash from here on goes on from `done`."""
+        """Record that the stage resumes from `done` after a crash."""
         if self.rank:
             return
         write_json(self.work / SAVED, {"done": done, "total": total, "unit": unit})
 
     def pause_point(self) -> None:
-        """Leave here if asked to: everything needed to go on is already on disk."""
+        """Raise Interrupted if a stop is requested. Call it where everything that resuming needs is on disk."""
         if self.stop:
-            raise Interrupted(
-                f"Stopped in stage {self.stage} ({self.stop.reason}). Progress is saved: "
-                "run the same command again to go on"
-            )
+            raise Interrupted(f"Stopped in stage {self.stage} ({self.stop.reason}). Progress is saved.")

@@ -4,8 +4,8 @@ Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'
 bits, and Box-Muller turns those into Gaussians. No state, so nothing depends on the batch size, the order or the number
 of workers.
 
-Everything below is made of integer operations and of float64 +, -, *, / and sqrt, which IEEE 754 rounds in one way
-only. torch.log and torch.sin are not used: their last bit may differ between devices, and between the body and the tail
+Everything below consists of integer operations and of float64 +, -, *, / and sqrt, which IEEE 754 rounds in exactly one
+way. torch.log and torch.sin are not used: their last bit may differ between devices, and between the body and the tail
 of a vector.
 """
 
@@ -35,8 +35,8 @@ def noise(
     """Standard Gaussian noise (N, *shape) float32, one item for each pair of `rows` and `draws`.
 
     `rows` (N,) below 2^40 and `draws` (N,) below 2^24 are integers and broadcast; `seed` has 64 bits, `stream` 31: give
-    each use of noise its own. An item depends on (seed, stream, its row, its draw) only. Magnitudes stay below 6.77,
-    for the radius is made of 32 bits. Raises ValueError where an address is out of range.
+    each use of noise a different one. An item depends on (seed, stream, its row, its draw) only. Magnitudes stay below
+    6.77, because the radius has 32 bits. Raises ValueError where an address is out of range.
     """
     return _fill(seed, rows, draws, shape, stream, device, _GAUSSIAN)
 

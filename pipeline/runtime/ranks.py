@@ -1,7 +1,7 @@
-"""The processes that share a stage: who this one is, and what they tell each other.
+"""The processes (ranks) that share a stage: this one's number, and the values that they exchange.
 
 A stage is written once, for any number of ranks. Alone (rank 0 of 1) every function here is the identity, and
-torch.distributed is never touched. Values are exchanged on the CPU, over gloo; gradients go their own way, in DDP.
+torch.distributed is never touched. Values are exchanged on the CPU, over gloo; gradients go through DDP.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def world() -> int:
 
 
 def first() -> bool:
-    """The one rank that writes what belongs to all: checkpoints, pictures, the result."""
+    """Whether this is the rank that writes the files of all: checkpoints, pictures, the result."""
     return rank() == 0
 
 
@@ -57,15 +57,15 @@ def gathered(value: T) -> list[T]:
     """Every rank's value, by rank, on every rank. Values are pickled: tensors on the CPU, arrays, plain data."""
     if not _together():
         return [value]
-    found: list[Any] = [None] * world()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def agreed(value: T) -> T:
     """The first rank's value, on every rank."""
     if not _together():
         return value
-    held = [value]
-    dist.broadcast_object_list(held, src=0)
-    return held[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]

@@ -14,5 +14,5 @@ def derive(*words: int | str) -> int:
 
 
 def generator(*words: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derive`: any draw can be made again without those before it."""
+    """A CPU generator seeded by `derive`: any draw can be repeated without those before it."""
     return torch.Generator().manual_seed(derive(*words))

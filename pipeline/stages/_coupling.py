@@ -1,4 +1,4 @@
-"""The coupling that a recipe asks for, as the object that is asked for z."""
+"""From the coupling of a recipe to the object that gives z."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pipeline.couplings import (
     Online,
     SeededNoises,
     Semidiscrete,
+    Softened,
     refine_to_convergence,
 )
 from pipeline.data.examples import Examples
@@ -33,103 +34,102 @@ from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.flow_batches import calls_ahead
+from pipeline.training.flow_batches import blocks_ahead
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.bank import Bank
 from storage.errors import DamageError
 
 log = logging.getLogger(__name__)
-KEPT = 2**26  # numbers of LOOM's noises that are kept in memory, 256 MiB; more are made again each time
+NOISES_IN_MEMORY = 2**26  # numbers of LOOM's noises, 256 MiB; of more, each is computed at every use
 
 
-def choose_coupling(job: Job, examples: Examples, device: torch.device) -> Coupling | Semidiscrete:
-    """The recipe's coupling, with what it needs from earlier stages."""
-    makers: dict[type, Callable[[], Coupling | Semidiscrete]] = {
-        configs.Independent: Independent,
-        configs.MinibatchOT: MinibatchOT,
-        configs.Entropic: lambda: Entropic(job.config.coupling.regularisation),
-        configs.Semidiscrete: lambda: semidiscrete(job, examples, device),
-        configs.Loom: lambda: loom(job, examples),
-        configs.NFM: lambda: normalized(job, device),
-    }
-    return makers[type(job.config.coupling)]()
+def coupling_of_config(job: Job, examples: Examples, device: torch.device) -> Coupling | Semidiscrete:
+    """The coupling of the recipe's section, with its inputs from earlier stages."""
+    return _COUPLINGS[type(job.config.coupling)](job, examples, device)
 
 
-def normalized(job: Job, device: torch.device) -> Coupling:
-    """The teacher's noise, from its bank or from the teacher itself; some of it replaced if asked."""
-    wish: configs.NFM = job.config.coupling
+def normalized(job: Job, examples: Examples, device: torch.device) -> Coupling:
+    """NFM: the teacher's noise, from its bank or by the teacher itself, softened or partly replaced if the section says
+    so."""
+    config: configs.NFM = job.config.coupling
     bank = teacher_bank(job)
-    if wish.online:
+    coupling: Coupling
+    if config.online:
         teacher = job.inputs["teacher"]
-        coupling: Coupling = Online(
-            networks.load_network(teacher, device),
-            teacher.config["noise_std"],
-            bank.facts.sigma_f,
-            ranks.rank(),
-            ranks.world(),
-        )
+        flow, eta = networks.load_network(teacher, device), teacher.config["noise_std"]
+        coupling = Online(flow, eta, bank.facts.sigma_f, ranks.rank(), ranks.world())
     else:
         coupling = Banked(torch.from_numpy(bank.load()["z"]))
-    return Mixed(coupling, wish.independent) if wish.independent else coupling
+    if config.soften:
+        coupling = Softened(coupling, config.soften)
+    return Mixed(coupling, config.independent) if config.independent else coupling
 
 
 def teacher_bank(job: Job) -> Bank:
-    """The bank of the couplings stage, its warnings said once more."""
+    """The bank stage's bank; its warnings are logged again.
+
+    Raises:
+        DamageError: the bank is of another teacher than its artifact's.
+    """
     artifact: Artifact = job.inputs["bank"]
     bank = Bank.open(artifact.path(BANK))
     if bank.facts.producer != artifact.inputs["teacher"]:
         raise DamageError(
             str(artifact.path(BANK)),
-            "it was made by another teacher than its manifest names",
-            "Run with --force bank to make it anew",
+            "its teacher is not the one that the manifest names",
+            "Run with --force bank to write it again",
         )
     for warning in artifact.metrics["warnings"]:
-        log.warning("couplings: %s", warning)
+        log.warning("bank: %s", warning)
     return bank
 
 
-def loom(job: Job, examples: Examples) -> Loom:
-    """LOOM-CFM's assignment: fresh or the teacher's, refined during training, before it, or never."""
-    wish: configs.Loom = job.config.coupling
+def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
+    """LOOM-CFM's assignment: from fresh or the teacher's noises, refined during training, before it, or never."""
+    config: configs.Loom = job.config.coupling
     seed = derive(job.config.seed, "student", "loom")
-    if wish.start == "bank":
-        noises = BankNoises(teacher_bank(job).load()["z"])
+    if config.start == "bank":
+        noises: Noises = BankNoises(teacher_bank(job).load()["z"])
     else:
-        noises = seeded_noises(seed, examples, wish.noises_per_image)
-    batch = job.config.training.batch
-    coupling = Loom(noises, wish.refine == "training", wish.interpolate, calls_ahead(batch, wish.batch or batch))
-    if wish.refine == "before":
-        coupling.load_state(_converged(job, examples, Loom(noises), wish.batch or batch, seed))
+        noises = SeededNoises(seed, len(examples), examples.shape, config.noises_per_image)
+        if config.noises_per_image * len(examples) * math.prod(examples.shape) <= NOISES_IN_MEMORY:
+            noises = noises.in_memory()
+    training_batch = job.config.training.batch
+    batch = config.batch or training_batch
+    coupling = Loom(
+        noises,
+        config.refine == "training",
+        config.interpolate,
+        blocks_ahead(training_batch, batch),
+        config.within_classes,
+    )
+    if config.refine == "before":
+        refined = Loom(noises, within_classes=config.within_classes)
+        coupling.load_state(_converged(job, examples, refined, batch, seed))
     return coupling
 
 
-def seeded_noises(seed: int, examples: Examples, caches: int) -> Noises:
-    """Fresh noises, `caches` for each image: in memory where they fit."""
-    noises = SeededNoises(seed, len(examples), examples.shape, caches)
-    return noises.in_memory() if caches * len(examples) * math.prod(examples.shape) <= KEPT else noises
-
-
 def _converged(job: Job, examples: Examples, coupling: Loom, batch: int, seed: int) -> dict[str, Tensor]:
-    """The state once hardly any image changes its noise. Every epoch is saved; all ranks sweep alike."""
-    wish: configs.Loom = job.config.coupling
-    folder, before = job.work / "refinement", []
-    found = ranks.agreed(load_checkpoint(folder))  # as the first rank sees it, before it writes the next
-    if found is not None:
-        coupling.load_state(found[0])
-        before = found[1]["history"]
-    history = before
-    for history in refine_to_convergence(examples, coupling, batch, seed, wish.epochs, wish.tolerance, before):
-        line = history[-1]
+    """The state after refinement to convergence. Every epoch is saved; all ranks do the same sweeps."""
+    config: configs.Loom = job.config.coupling
+    folder, done = job.work / "refinement", []
+    checkpoint = ranks.agreed(load_checkpoint(folder))  # the first rank's view, before it writes the next
+    if checkpoint is not None:
+        coupling.load_state(checkpoint[0])
+        done = checkpoint[1]["history"]
+    history = done
+    for history in refine_to_convergence(examples, coupling, batch, seed, config.epochs, config.tolerance, done):
+        epoch = history[-1]
         log.info(
             "epoch %d of refinement: %.1f%% reassigned, transport cost %.4f",
-            line["epoch"],
-            100 * line["reassigned"],
-            line["cost_after"],
+            epoch["epoch"],
+            100 * epoch["reassigned"],
+            epoch["cost_after"],
         )
         if ranks.first():
             save_checkpoint(folder, len(history), coupling.state(), {"history": history})
-        job.progress(len(history), wish.epochs, "epochs of refinement", reassigned=line["reassigned"])
+        job.progress(len(history), config.epochs, "epochs of refinement", reassigned=epoch["reassigned"])
         job.pause_point()
     if ranks.first():
         write_json(job.out / "refinement.json", history)
@@ -137,10 +137,23 @@ def _converged(job: Job, examples: Examples, coupling: Loom, batch: int, seed: i
 
 
 def semidiscrete(job: Job, examples: Examples, device: torch.device) -> Semidiscrete:
-    """Noise, and for each the image whose cell it falls to, sought on `device`: every search reads all images."""
-    for warning in job.inputs["potentials"].metrics["warnings"]:
+    """Semidiscrete transport with the fitted potentials, across classes if they were. It searches on `device`, as every
+    search reads all images."""
+    potentials = job.inputs["potentials"]
+    for warning in potentials.metrics["warnings"]:
         log.warning("potentials: %s", warning)
-    every = torch.arange(len(examples))
-    return Semidiscrete(
-        examples.pixels(every).to(device), examples.classes(every), load_potentials(job.inputs["potentials"])
-    )
+    rows = torch.arange(len(examples))
+    labels = examples.classes(rows) if potentials.config.get("within_classes", True) else None
+    return Semidiscrete(examples.pixels(rows).to(device), labels, load_potentials(potentials))
+
+
+_COUPLINGS: dict[type[configs.Config], Callable[[Job, Examples, torch.device], Coupling | Semidiscrete]] = {
+    configs.Independent: lambda job, examples, device: Independent(),
+    configs.MinibatchOT: lambda job, examples, device: MinibatchOT(within_classes=job.config.coupling.within_classes),
+    configs.Entropic: lambda job, examples, device: Entropic(
+        job.config.coupling.regularisation, job.config.coupling.within_classes
+    ),
+    configs.Semidiscrete: semidiscrete,
+    configs.Loom: loom,
+    configs.NFM: normalized,
+}

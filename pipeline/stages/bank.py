@@ -1,7 +1,4 @@
-"""The couplings: every training image's noise by the teacher, K draws of it, in a bank (NFM, arXiv 2603.09014).
-
-z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
-"""
+"""The bank: the teacher's noises of every training image."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pipeline.metrics import gaussianity
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, TOGETHER
 from pipeline.outputs.fill import fill
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
 from pipeline.recipe.sections import NoiseBank
 from pipeline.reporting.pictures import z_diagnostics
@@ -30,24 +27,35 @@ from storage.atomic import write_json
 from storage.bank import Bank, BankFacts, BankWriter, facts_of
 from storage.imageset import ImageSet
 
-DIAGNOSED = 2**26  # numbers of noise that are looked at: in float64, with what is made of them, some 3 GB
-SIGMA_VALUES = 2**24  # numbers that sigma_f is measured on, at least: its relative error is then below 2e-4
+DIAGNOSED_VALUES = 2**26  # numbers of noise in the tests: some 3 GB in float64, with intermediate results
+SIGMA_VALUES = 2**24  # numbers at least that sigma_f is measured on: its relative error is below 2e-4
 
 
 def run(job: Job) -> BankResult | None:
+    """Encode every training image K times, with fresh eps ~ N(0, I) each time.
+
+    Inputs: `data` (training images, mirrored copies too where the data have them), `teacher` (the flow f and its eta).
+
+        z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
+
+    The coupling of Normalized Flow Matching (Berthelot et al. 2026, arXiv 2603.09014).
+
+    Leaves: bank.zarr (K draws x rows), gaussianity.json and noise.png: tests of z against N(0, I) on training and
+    held-out images, before any student is trained. The result has them and their warnings.
+    """
     device = prepare(job.compute)
     config: NoiseBank = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     teacher = job.inputs["teacher"]
     flow = networks.load_network(teacher, device)
     eta = teacher.config["noise_std"]
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
 
-    # Measured once: another device would round it otherwise, and a bank that was begun would not be gone on with.
+    # Measured once: another device would round it differently, and the shards on disk would not match.
     sigma = (
-        begun.sigma_f
-        if (begun := facts_of(job.out / BANK))
+        started.sigma_f
+        if (started := facts_of(job.out / BANK))
         else measure_sigma(encode, len(examples), config.draws_per_image, math.prod(examples.shape), job)
     )
     facts = BankFacts(
@@ -90,7 +98,7 @@ def encoder(
 
 
 def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
-    """sigma_f over every training image and as many of the draws as give enough numbers; float64 sums."""
+    """sigma_f over every training image and enough of the draws for `SIGMA_VALUES`; sums in float64."""
     used = min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
     chunks = list(enumerate(torch.arange(rows * used).split(16 * TOGETHER)))
     sums = []
@@ -98,7 +106,7 @@ def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dim
         sums.append((number, encode(indices).double().square().sum().item()))
         job.progress(int(indices[-1]) + 1, rows * used, "images measured")
         job.pause_point()
-    # AddedLater up in one order, however many ranks there are.
+    # Added up in one order, for any number of ranks.
     total = sum(value for _, value in sorted(pair for part in ranks.gathered(sums) for pair in part))
     return math.sqrt(total / (rows * used * dims))
 
@@ -106,23 +114,23 @@ def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dim
 def _diagnose(
     job: Job, flow: TarFlow, images: ImageSet, examples: Examples, eta: float, sigma: float, device: torch.device
 ) -> BankResult:
-    """Is z Gaussian, on the images the teacher saw and on those it did not? Before any student is trained."""
+    """Test z against N(0, I) on training and on held-out images."""
     config: NoiseBank = job.config
-    most = max(2, DIAGNOSED // math.prod(examples.shape))
+    most = max(2, DIAGNOSED_VALUES // math.prod(examples.shape))
     # Of the first draw, whose flat indices are the rows; in their order, as chunks are read whole.
     rows = drawn(most, len(examples)).sort().values
     train = torch.from_numpy(Bank.open(job.out / BANK).rows(rows.numpy())["z"]).float()
-    unseen = Examples.of(images, "test")
-    encode = encoder(flow, unseen, eta, derive(config.seed, "held-out"), device)
-    held_out = encode(drawn(most, len(unseen)).sort().values) / sigma
-    found = gaussianity.diagnose(train, held_out, examples.pixels(rows))
+    test = Examples.of(images, "test")
+    encode = encoder(flow, test, eta, derive(config.seed, "held-out"), device)
+    held_out = encode(drawn(most, len(test)).sort().values) / sigma
+    diagnostics = gaussianity.diagnose(train, held_out, examples.pixels(rows))
     z_diagnostics(train, held_out).save(job.out / "noise.png")
-    write_json(job.out / "gaussianity.json", found)
+    write_json(job.out / "gaussianity.json", diagnostics)
     return BankResult(
         rows=len(examples),
         draws=config.draws_per_image,
         sigma_f=sigma,
         noise=eta,
-        gaussianity=found,
-        warnings=tuple(gaussianity.verdict(found)),
+        gaussianity=diagnostics,
+        warnings=tuple(gaussianity.verdict(diagnostics)),
     )

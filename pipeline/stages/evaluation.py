@@ -1,10 +1,10 @@
-"""The evaluation: Frechet distance against network calls, for teacher, student, rounds of reflow and one-step student.
+"""The evaluation: Frechet distance against NFE, for teacher, student, rounds of reflow and one-step student.
 
-Every model's sample number i starts from the same noise and class; generation and statistics are one pass. Each score
-carries the protocol that made it.
+Sample number i of every model starts from the same noise and class; generation and statistics are one pass. Each score
+carries its protocol. A stopped evaluation resumes after its last score or figure.
 
-A student with a condition is asked for the test images in turn, and is also measured by how near it comes to them. One
-with a source starts from the source's test images in turn.
+A student with a condition samples the test images in turn, and its distance to them is measured too. One with a source
+starts from the source's test images in turn.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,19 +21,22 @@ from torch import Tensor, nn
 from pipeline.data.conditions import TargetImages
 from pipeline.data.labels import like_training
 from pipeline.engine.dag import students_among
-from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
-from pipeline.evaluation.gallery import Gallery
-from pipeline.evaluation.neighbours import COMPARED, TrainingSetNeighbours
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.figures import Figures, stoppable
+from pipeline.evaluation.gallery import ROW_IMAGES, Gallery, rows_in_turn
+from pipeline.evaluation.neighbours import TrainingSetNeighbours
 from pipeline.evaluation.samplers import samplers
+from pipeline.evaluation.scored import SCORES, Scored, score_all
 from pipeline.evaluation.student_likelihood import student_bits
 from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
 from pipeline.metrics import MetricSuite, frechet_warnings
+from pipeline.metrics.neighbours import judged
 from pipeline.metrics.straightness import path_shape
 from pipeline.outputs import networks
-from pipeline.outputs.images import IMAGES, autoencoder_of, decoder, source_examples
+from pipeline.outputs.images import autoencoder_of, decoder, images_of, source_examples
 from pipeline.outputs.networks import path_of
-from pipeline.outputs.reference import load_reference, load_rows
-from pipeline.outputs.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult, Score
+from pipeline.outputs.reference import RealFeatures, load_features, load_reference
+from pipeline.outputs.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult
 from pipeline.recipe.sections import Evaluation
 from pipeline.reporting.page.rounds import rounds
 from pipeline.runtime import ranks
@@ -41,161 +45,188 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
 from storage.atomic import write_json
-from storage.checksummed_json import read_checksummed, write_checksummed
 from storage.imageset import ImageSet
 
-PROBED, STEPS = 256, 32  # paths at most that straightness and curvature are estimated on, and Euler steps of each
-SCORES = "scores.json"
+PATHS, PATH_STEPS = 256, 32  # paths at most of straightness and curvature, and Euler steps of each
+PICTURES = ("samples", "trajectories", "interpolations", "neighbours")
 
 
 def run(job: Job) -> EvaluationResult | None:
     device = prepare(job.compute)
     config: Evaluation = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     reference = job.inputs["reference"]
-    extractor, real = load_reference(reference, images.originals, device)
+    extractor, _ = load_reference(reference, images.originals, device)
+    real, unseen = (load_features(reference, split) for split in ("train", "test"))
     seed = derive(config.seed, "evaluation")
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
     held_out = TargetImages.of(images, job.inputs["student"].config.get("condition"))
-    shared = _shared_protocol(job, images, held_out)
     labels = (
         like_training(images, config.samples, seed)
         if held_out is None
         else held_out.labels(torch.arange(config.samples))
     )
-    panel = _panel(config, reference, extractor, device)
-    decode = decoder(job.inputs["data"], device)
-    ruler = Evaluator(
+    suite = _suite(config, reference, real, unseen, extractor, device)
+    evaluator = Evaluator(
         extractor,
-        real,
+        real.moments,
         labels,
         images.originals.levels,
         job.compute.inference_batch,
         device,
-        shared,
-        decode,
+        _shared_protocol(job, images, held_out),
+        decoder(job.inputs["data"], device),
         None if held_out is None else held_out.images,
-        panel,
+        suite,
+        unseen.moments,
     )
 
-    ways = list(samplers(job, start, held_out, device))
-    scores = _scored(job, ways, ruler)
+    scored = score_all(job, [(evaluator, sampler) for sampler in samplers(job, start, held_out, device)])
     likelihood = _likelihood(job, images, device)
     if not ranks.first():
         return None
 
-    gallery = Gallery(images, start, held_out, "source" in job.inputs, config.samples, decode, device)
-    gallery.grid(ways).save(job.out / "samples.png")
-    for name in ("trajectories", "interpolations"):
-        picture = getattr(gallery, name)(ways)
-        if picture is not None:
-            picture.save(job.out / f"{name}.png")
-        job.pause_point()
-    memorisation = _memorisation(job, ways, scores, ruler, gallery)
-    flat = [score for some in scores for score in some]
-    write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in flat])
-    paths = [_path(job, role, images, start, held_out, device) for role in students_among(job.inputs)]
-    warnings = frechet_warnings(min(_different(job, images), real.count), len(real.mean))
-    warnings += [round.verdict for round in rounds(students_among(job.inputs), flat, paths) if round.verdict]
+    students = students_among(job.inputs)
+    best = _best(scored)
+    figures = Figures(job, len(PICTURES) + 1 + len(best) + len(students))
+    rows = _rows_shown(held_out, labels, config.samples)
+    gallery = Gallery(
+        images,
+        start,
+        held_out,
+        "source" in job.inputs,
+        rows,
+        None if labels is None else labels[rows].to(device),
+        evaluator.decode,
+        job.pause_point,
+    )
+    ways = [item.sampler for item in scored]
+    figures.picture("samples.png", partial(gallery.grid, scored))
+    figures.picture("trajectories.png", partial(gallery.trajectories, ways))
+    figures.picture("interpolations.png", partial(gallery.interpolations, ways))
+    memorisation = _memorisation(job, best, gallery, figures, device)
+    paths = [
+        PathResult(**figures.numbers(f"path-{role}", partial(_path, job, role, images, start, held_out, device)))
+        for role in students
+    ]
+    scores = [score for item in scored for score in item.scores]
+    write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in scores])
+    warnings = frechet_warnings(min(_different(job, images), real.moments.count), len(real.moments.mean))
+    warnings += [round.verdict for round in rounds(students, scores, paths) if round.verdict]
     return EvaluationResult(
-        protocol=_digest(shared),
+        protocol=_digest(evaluator.protocol),
         floor=reference.metrics["split_half"],
-        scores=tuple(flat),
+        scores=tuple(scores),
         curvature=paths[0].curvature,
         likelihood=likelihood,
         paths=tuple(paths),
-        floors=panel.floors() if panel else {},
+        floors=suite.floors() if suite else {},
+        held_out={reference.metrics["metric"]: reference.metrics["held_out"]}
+        | (suite.held_out_distances() if suite else {}),
         memorisation=tuple(memorisation),
         warnings=tuple(warnings),
     )
 
 
-def _scored(job: Job, ways: Sequence[SamplerUnderTest], ruler: Evaluator) -> list[tuple[Score, ...]]:
-    """The scores of each way of sampling, those of an earlier run of this stage not made again."""
-    scores = ranks.agreed(_finished(job))
-    for number, entry in enumerate(ways):
-        if number >= len(scores):
-            scores.append(ruler.score(entry, job.config.samples, job))
-            if ranks.first():
-                write_checksummed(
-                    job.work / SCORES,
-                    {"scores": [[score.model_dump(mode="json") for score in some] for some in scores]},
-                )
-            job.saved(len(scores), len(ways), "scores")
-        job.progress(number + 1, len(ways), "scores")
-        job.pause_point()
-    return scores
-
-
-def _panel(config: Evaluation, reference: Artifact, extractor: nn.Module, device: torch.device) -> MetricSuite | None:
-    """The metrics that are asked for beside the Frechet distance."""
+def _suite(
+    config: Evaluation,
+    reference: Artifact,
+    real: RealFeatures,
+    held_out: RealFeatures,
+    extractor: nn.Module,
+    device: torch.device,
+) -> MetricSuite | None:
+    """The metrics that the recipe names; the Frechet distance is always there."""
     if not config.metrics:
         return None
     return MetricSuite(
         config.metrics,
         reference.metrics["metric"],
-        load_rows(reference),
+        real.rows,
         config.samples,
         getattr(extractor, "logits", None),
         derive(config.seed, "metrics") % 2**32,
         device,
+        held_out.rows,
     )
+
+
+def _rows_shown(held_out: TargetImages | None, labels: Tensor | None, samples: int) -> Tensor:
+    """The sample numbers of the pictures: all classes in turn, or the first test images that samples should equal."""
+    count = min(ROW_IMAGES, samples)
+    return torch.arange(count) if held_out is not None else rows_in_turn(labels, count)
 
 
 def _path(
     job: Job, role: str, images: ImageSet, start: Start, held_out: TargetImages | None, device: torch.device
-) -> PathResult:
-    """How straight a model's ways are, with its first average and without guidance."""
+) -> dict[str, Any]:
+    """`PathResult`: how straight a model's paths are, with its first average and without guidance."""
     artifact = job.inputs[role]
     network, path = networks.load_network(artifact, device), path_of(artifact)
-    rows = torch.arange(min(PROBED, job.config.samples))
+    rows = torch.arange(min(PATHS, job.config.samples))
     labels, condition = conditioning_for(rows, images, held_out, device)
-    shape = path_shape(student_velocity(network, path, labels, condition=condition), path.start(start(rows)), STEPS)
-    return PathResult(
-        model=role, straightness=shape.straightness, curvature=shape.curvature, steps=STEPS, paths=len(rows)
-    )
+    velocity = stoppable(student_velocity(network, path, labels, condition=condition), job)
+    shape = path_shape(velocity, path.start(start(rows)), PATH_STEPS)
+    return {
+        "model": role,
+        "straightness": shape.straightness,
+        "curvature": shape.curvature,
+        "steps": PATH_STEPS,
+        "paths": len(rows),
+    }
+
+
+def _best(scored: Sequence[Scored]) -> list[Scored]:
+    """Each network's samples of the least Frechet distance to the training images; the first of equal ones."""
+    best: dict[str, Scored] = {}
+    for item in scored:
+        model = item.sampler.model
+        if item.sampler.walk is None and model != "teacher":
+            continue
+        if model not in best or item.scores[0].value < best[model].scores[0].value:
+            best[model] = item
+    return list(best.values())
 
 
 def _memorisation(
-    job: Job, ways: Sequence[SamplerUnderTest], scores: Sequence[tuple[Score, ...]], ruler: Evaluator, gallery: Gallery
+    job: Job, best: Sequence[Scored], gallery: Gallery, figures: Figures, device: torch.device
 ) -> list[MemorisationResult]:
-    """Each model's samples of the best Frechet distance against their nearest training images, and a picture."""
-    best: dict[str, tuple[float, SamplerUnderTest, Score]] = {}
-    for entry, (first, *_) in zip(ways, scores, strict=True):
-        if entry.walk is not None or entry.model == "teacher":
-            best[entry.model] = min(
-                best.get(entry.model, (float("inf"), entry, first)),
-                (first.value, entry, first),
-                key=lambda item: item[0],
-            )
-    training = TrainingSetNeighbours(gallery.images.originals, job.inputs["data"].config["flips"], gallery.device)
-    found: list[tuple[SamplerUnderTest, Tensor, Tensor, Tensor]] = []
-    results = []
-    for _, entry, score in best.values():
-        rows = torch.arange(min(COMPARED, job.config.samples))
-        samples = torch.cat([ruler.images(entry, part)[0] for part in rows.split(ruler.batch)])
-        distances, neighbours = training.nearest(samples)
-        found.append((entry, samples, distances, neighbours))
-        judged = training.judged(distances)
-        if judged is not None:
-            results.append(
-                MemorisationResult(
-                    model=entry.model,
-                    solver=entry.solver,
-                    nfe=score.nfe,
-                    samples=judged.samples,
-                    held_out=judged.held_out,
-                    near=judged.near,
-                    copies=judged.copies,
-                    generated=len(samples),
-                    real=len(training.held_out),
-                    train=len(training.train),
-                )
-            )
+    """Each model's best samples against their nearest training images, with the held-out images as yardstick."""
+
+    def progress(done: int, total: int) -> None:
+        job.progress(done, total, "training images compared")
         job.pause_point()
-    picture = gallery.neighbours(found, training)
-    if picture is not None:
-        picture.save(job.out / "neighbours.png")
+
+    training = TrainingSetNeighbours(gallery.images.originals, job.inputs["data"].config["flips"], device, progress)
+    held_out = torch.tensor(
+        figures.numbers("neighbours-held-out", lambda: {"distances": training.held_out().tolist()})["distances"]
+    )
+
+    def compared(item: Scored) -> dict[str, Any]:
+        distances, rows = training.nearest(item.samples())
+        return {"distances": distances.tolist(), "rows": rows.tolist()}
+
+    neighbours, results = [], []
+    for item in best:
+        nearest = figures.numbers(f"neighbours-{item.sampler.model}", partial(compared, item))
+        distances = torch.tensor(nearest["distances"])
+        neighbours.append((item, distances, torch.tensor(nearest["rows"])))
+        comparison = judged(distances, held_out)
+        results.append(
+            MemorisationResult(
+                model=item.sampler.model,
+                solver=item.sampler.solver,
+                nfe=item.scores[0].nfe,
+                samples=comparison.samples,
+                held_out=comparison.held_out,
+                near=comparison.near,
+                copies=comparison.copies,
+                generated=len(distances),
+                real=len(held_out),
+                train=len(training.train),
+            )
+        )
+    figures.picture("neighbours.png", partial(gallery.neighbours, neighbours, training.train))
     return results
 
 
@@ -207,7 +238,7 @@ def _likelihood(job: Job, images: ImageSet, device: torch.device) -> LikelihoodR
 
 
 def _different(job: Job, images: ImageSet) -> int:
-    """Samples that can differ: what starts from the same source image with the same class ends in the same image."""
+    """Samples that can differ: the same source image with the same class gives the same sample."""
     samples = job.config.samples
     if "source" not in job.inputs:
         return samples
@@ -215,7 +246,7 @@ def _different(job: Job, images: ImageSet) -> int:
 
 
 def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) -> dict[str, Any]:
-    """What scores must have in common to share a table."""
+    """The facts that scores of one table have in common."""
     config: Evaluation = job.config
     reference = job.inputs["reference"]
     return {
@@ -225,6 +256,7 @@ def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) 
         "data": images.name,
         "split": "train",
         "n_real": reference.metrics["images"],
+        "n_held_out": job.inputs["data"].metrics["test"],
         "n_fake": config.samples,
         "quantised": f"{images.originals.levels} levels, rounded half up",
         "labels": "in the proportions of the training split" if images.classes else "none",
@@ -236,7 +268,7 @@ def _shared_protocol(job: Job, images: ImageSet, held_out: TargetImages | None) 
 
 
 def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
-    """What samples are made from beside noise and class, if anything."""
+    """The condition or the source images of the samples, where there are any."""
     if held_out is not None:
         classes = {} if held_out.examples.labels is None else {"labels": "those of the test images"}
         return {"condition": held_out.words} | classes
@@ -251,12 +283,3 @@ def _image_to_image(job: Job, held_out: TargetImages | None) -> dict[str, Any]:
 
 def _digest(protocol: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _finished(job: Job) -> list[tuple[Score, ...]]:
-    """Scores of an earlier run of this stage, by entry; what is not as it was written is measured again."""
-    found = read_checksummed(job.work / SCORES) or {"scores": []}
-    try:
-        return [tuple(Score.model_validate(item) for item in some) for some in found["scores"]]
-    except ValueError:  # of a version that says other things of a score
-        return []

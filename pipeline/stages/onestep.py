@@ -1,9 +1,4 @@
-"""A student trained on the pairs of another, from its weights: over all t (reflow), or to go in few steps (distil).
-
-To go in one step it sees t = 1 alone. There the path's point is the noise itself, so that the network learns the whole
-way to the image in one call: x = z - g(z, 1, c). To go in k steps it sees the k times i/k, see
-`pipeline.training.segments`.
-"""
+"""The one-step student: trained on the pairs of the last student, from its weights, for one or few Euler steps."""
 
 from __future__ import annotations
 
@@ -12,9 +7,9 @@ import torch
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import student_among
-from pipeline.flow_matching.losses import make_loss
+from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.paths import LINEAR
-from pipeline.flow_matching.times import At, time_distribution
+from pipeline.flow_matching.times import At, times_of_config
 from pipeline.outputs import networks
 from pipeline.outputs.banks import PAIRS
 from pipeline.outputs.results import StudentResult
@@ -28,21 +23,33 @@ from storage.bank import Bank
 
 
 def run(job: Job) -> StudentResult | None:
+    """Distil a student, or reflow it once more.
+
+    Inputs: the last student of the chain (its network), `pairs` (z, x = ODE(z)).
+
+        distil, 1 step:    t = 1, x_1 = z             minimise loss(g(z, 1, c), z - x), so that x = z - g(z, 1, c)
+        distil, k steps:   t = i/k, i = 1 ... k       minimise loss(g(x_t, t, c), k (x_{i/k} - x_{(i-1)/k}))
+        reflow:            t ~ time                   minimise loss(g(x_t, t, c), z - x),  x_t = (1 - t) x + t z
+
+    Rectified flow, Liu et al. 2023 (arXiv 2209.03003): reflow is its eq. 1 on its own pairs; distillation is the same
+    objective at the times of the steps only. See `pipeline.training.segments` for k steps.
+
+    Leaves: the network with its averages, history.jsonl.
+    """
     device = prepare(job.compute)
     config: OneStep = job.config
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
-    couples = _couples(job)
-    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, _batches(job), config.training, device, loss=loss_of_config(config.loss, device))
     return finish(job, fitted, config.mode)
 
 
-def _couples(job: Job) -> FlowBatches | Segments:
+def _batches(job: Job) -> FlowBatches | Segments:
     config: OneStep = job.config
     pairs = Bank.open(job.inputs["pairs"].path(PAIRS)).load()
     z, x, labels = pairs["z"], pairs["x"][0], pairs["labels"][0] if "labels" in pairs else None
     if config.steps > 1:
         return Segments(z[0], x, labels, config.steps, config.seed, config.training.batch)
-    time = At(1.0) if config.mode == "distil" else time_distribution(dict(config.time))
+    time = At(1.0) if config.mode == "distil" else times_of_config(config.time)
     return FlowBatches(
         Examples(x, labels), Banked(torch.from_numpy(z)), time, LINEAR, 0.0, config.seed, config.training.batch
     )

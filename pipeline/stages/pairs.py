@@ -1,12 +1,4 @@
-"""The pairs that a trained flow itself induces: (z, ODE(z)) (rectified flow, Liu et al. 2023, arXiv 2209.03003).
-
-z is noise, or the training images of the source in turn, where there is one. It is rounded to what the bank stores
-before the ODE is solved, so that the bank's x is ODE of the bank's z, to the rounding of x.
-
-For a student of k steps each path's points at even times are kept: row p k + i - 1 holds those at i/k, as z, and at
-(i - 1)/k, as x. Where forward pairs are wanted and there is no teacher's bank, a second bank holds the noise that the
-ODE carries each training image to.
-"""
+"""The pairs that a trained flow itself induces: (z, ODE(z))."""
 
 from __future__ import annotations
 
@@ -20,13 +12,13 @@ from pipeline.data.labels import like_training
 from pipeline.engine.dag import student_among
 from pipeline.flow_matching.paths import velocity_of
 from pipeline.flow_matching.sampling import TOLERANCE, planned, start_of, student_samples, student_velocity
-from pipeline.flow_matching.solvers import Solver, Velocity, guided, integrate
+from pipeline.flow_matching.solvers import Guided, Solver, Velocity, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import FORWARD, PAIRS, PROBED, TOGETHER
 from pipeline.outputs.fill import fill
-from pipeline.outputs.images import IMAGES, source_examples
+from pipeline.outputs.images import images_of, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import PairsResult
 from pipeline.recipe.sections import Pairs, Sweep
@@ -39,9 +31,22 @@ from storage.imageset import ImageSet
 
 
 def run(job: Job) -> PairsResult | None:
+    """Solve the student's ODE from `count` noises, or from the training images of the source in turn.
+
+    Inputs: the last student of the chain, `data` (shape and class proportions), `source` if there is one.
+
+        x = z - integral from 0 to 1 of v(x_t, t, c) dt,  x_1 = z        v guided if the section says so
+
+    Rectified flow, Liu et al. 2023 (arXiv 2209.03003, algorithm 1). z is rounded to the type of the bank before the ODE
+    is solved, so that the stored x is ODE of the stored z, to the rounding of x. For a student of k steps the path's
+    states at even times are stored: row p k + i - 1 has those at i/k, as z, and at (i - 1)/k, as x.
+
+    Leaves: pairs.zarr (z, x, labels). Where forward pairs are asked for and there is no teacher's bank, forward.zarr:
+    for each training image the noise at the other end of its ODE. The result has the straightness of the paths.
+    """
     device = prepare(job.compute)
     config: Pairs = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     student = job.inputs[student_among(job.inputs)]
     network = networks.load_network(student, device)
     path = path_of(student)
@@ -54,7 +59,7 @@ def run(job: Job) -> PairsResult | None:
         nfe=() if config.nfe is None else (config.nfe,),
         guidance=config.guidance,
     )
-    intervals = getattr(config, "intervals", 1)
+    intervals = config.intervals
     facts = BankFacts(
         kind="generated",
         rows=config.count * intervals,
@@ -65,36 +70,36 @@ def run(job: Job) -> PairsResult | None:
         seed=seed,
         producer=student.fingerprint,
         flips=False,
-        solver=_words(config) + (f", {intervals} intervals of each path" if intervals > 1 else ""),
+        solver=_solver_text(config) + (f", {intervals} intervals of each path" if intervals > 1 else ""),
     )
     stored = getattr(torch, config.dtype)
 
     def ends(z: Tensor, chosen: Tensor | None) -> list[Tensor]:
-        """The path from z (n, C, H, W) at the ends of all intervals, from t = 1 to 0."""
+        """States of the path from z (n, C, H, W) at the ends of all intervals, from t = 1 to 0."""
         if intervals == 1:
             return [z, student_samples(network, z, chosen, how, config.nfe or 0, path)[0]]
         solver, steps = planned(how, config.nfe or 0)
-        # Dopri5's one step holds any number of its own: it is stopped at each of the ends.
+        # Dopri5's one step stands for any number: it ends at each end of an interval.
         return passed(
             student_velocity(network, path, chosen, config.guidance), z, solver, max(steps, intervals), intervals
         )
 
     def generate(rows: Tensor) -> dict[str, Tensor]:
-        made = []
+        parts = []
         paths = torch.arange(int(rows[0]) // intervals, int(rows[-1]) // intervals + 1)
         for part in paths.split(TOGETHER):
             z = start(part).to(stored).float()
             states = ends(z, None if labels is None else labels[part].to(device))
-            made.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
-        states = torch.cat(made)
-        kept = rows - paths[0] * intervals
-        x, z = (part.flatten(0, 1)[kept] for part in (states[:, :-1], states[:, 1:]))
+            parts.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
+        states = torch.cat(parts)
+        asked = rows - paths[0] * intervals
+        x, z = (part.flatten(0, 1)[asked] for part in (states[:, :-1], states[:, 1:]))
         return {"z": z, "x": x} | ({} if labels is None else {"labels": labels[rows // intervals]})
 
     fill(
         job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
     )
-    if getattr(config, "forward", False):
+    if config.forward:
         _invert(job, network, images, how, facts, device)
     if not ranks.first():
         return None
@@ -107,7 +112,7 @@ def run(job: Job) -> PairsResult | None:
         count=config.count,
         nfe=calls,
         solver=facts.solver,
-        straightness=straightness(guided(velocity_of(network, path), chosen), z),
+        straightness=straightness(Guided(velocity_of(network, path), chosen), z),
     )
 
 
@@ -124,7 +129,7 @@ def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals:
     return states
 
 
-def _words(config: Pairs) -> str:
+def _solver_text(config: Pairs) -> str:
     calls = f"tolerance {TOLERANCE}" if config.nfe is None else f"{config.nfe} calls"
     return f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
 
@@ -139,19 +144,19 @@ def _invert(job: Job, network: nn.Module, images: ImageSet, how: Sweep, facts: B
     velocity = partial(student_velocity, network, path_of(job.inputs[student_among(job.inputs)]))
 
     def encode(rows: Tensor) -> dict[str, Tensor]:
-        made = []
+        parts = []
         for part in rows.split(TOGETHER):
             labels = examples.classes(part)
             follow = velocity(None if labels is None else labels.to(device), how.guidance)
-            made.append(integrate(follow, examples.pixels(part).to(device), grid, solver).cpu())
-        return {"z": torch.cat(made)}
+            parts.append(integrate(follow, examples.pixels(part).to(device), grid, solver).cpu())
+        return {"z": torch.cat(parts)}
 
     facts = facts.model_copy(
         update={
             "kind": "encoded",
             "rows": len(examples),
             "flips": examples.flips,
-            "solver": f"{_words(config)}, from the images",
+            "solver": f"{_solver_text(config)}, from the images",
         }
     )
     fill(job, BankWriter(job.out / FORWARD, facts, arrays=("z",)), encode)

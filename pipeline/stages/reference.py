@@ -1,4 +1,4 @@
-"""The feature space and the real statistics that every Frechet distance on a data set is measured in.
+"""The feature space of a data set, and the statistics of its training and held-out images in it.
 
 One reference serves all recipes on the same data, so that their numbers can share a table.
 """
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
 from pipeline.metrics import Moments, Pixels, features, frechet_distance, load_inception, split_half, train_classifier
-from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import EXTRACTOR, KEPT, REAL
+from pipeline.outputs.images import images_of
+from pipeline.outputs.reference import EXTRACTOR, FEATURE_ROWS, HELD_OUT, REAL
 from pipeline.outputs.results import ReferenceResult
 from pipeline.recipe.sections import Reference
 from pipeline.runtime.device import prepare
@@ -25,22 +25,20 @@ from storage.imageset import ImageSet
 # Random halvings that the floor is a mean of. A few thousand images of a few classes need ten, for one alone moves with
 # its mix of classes; in Inception's 2,048 features one takes seconds, and its tens of thousands of images need no more.
 SPLITS, WIDE = 10, 512
-TOGETHER = 512  # images between two looks at the wish to stop
+FEATURE_BATCH = 512  # images between two stop points
 
 
 def run(job: Job) -> ReferenceResult:
     device = prepare(job.compute)
     config: Reference = job.config
-    images = ImageSet.open(job.inputs["data"].path(IMAGES)).originals
+    images = images_of(job).originals
     train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
     network = _extractor(config, images, train, test, device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
     name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
 
     real, held_out = (_measured(network, part, job, what) for part, what in ((train, "train"), (test, "test")))
-    moments = Moments.of(real)
-    arrays = {key: torch.as_tensor(value).contiguous() for key, value in moments.arrays().items()}
-    write_bytes(job.out / REAL, save(arrays | {"rows": real[_chosen(len(real), config.seed)]}))
+    of_train, of_test = (_written(job, file, part, config.seed) for file, part in ((REAL, real), (HELD_OUT, held_out)))
     return ReferenceResult(
         extractor=name,
         metric=getattr(network, "metric", f"FD-{config.extractor}"),
@@ -49,7 +47,7 @@ def run(job: Job) -> ReferenceResult:
         accuracy=network.accuracy,
         images=len(real),
         split_half=split_half(real, config.seed, splits=1 if real.shape[1] > WIDE else SPLITS),
-        held_out=frechet_distance(moments, Moments.of(held_out)),
+        held_out=frechet_distance(of_train, of_test),
     )
 
 
@@ -66,17 +64,25 @@ def _extractor(config: Reference, images: ImageSet, train: Tensor, test: Tensor,
 def _measured(network: nn.Module, images: Tensor, job: Job, what: str) -> Tensor:
     """(N, F) features of all images."""
     parts = []
-    for part in images.split(TOGETHER):
+    for part in images.split(FEATURE_BATCH):
         parts.append(features(network, part))
         job.progress(sum(map(len, parts)), len(images), f"{what} images")
         job.pause_point()
     return torch.cat(parts)
 
 
+def _written(job: Job, file: str, rows: Tensor, seed: int) -> Moments:
+    """The moments of features (N, F), written to `file` with at most `FEATURE_ROWS` of the features themselves."""
+    moments = Moments.of(rows)
+    arrays = {key: torch.as_tensor(value).contiguous() for key, value in moments.arrays().items()}
+    write_bytes(job.out / file, save(arrays | {"rows": rows[_chosen(len(rows), seed)]}))
+    return moments
+
+
 def _chosen(count: int, seed: int) -> Tensor:
-    """(min(count, KEPT),) rows in rising order, each with the same chance: the first would be of few classes."""
+    """(min(count, FEATURE_ROWS),) rows in rising order, all equally likely: the first would be of few classes."""
     priorities = np.random.default_rng(seed).random(count)
-    return torch.from_numpy(np.sort(np.argsort(priorities, kind="stable")[:KEPT]))
+    return torch.from_numpy(np.sort(np.argsort(priorities, kind="stable")[:FEATURE_ROWS]))
 
 
 def _pixels(examples: Examples) -> Tensor:

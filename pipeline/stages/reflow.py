@@ -1,9 +1,4 @@
-"""A round of reflow: the student before it, trained further on its own pairs over all t, from its weights (rectified
-flow, Liu et al. 2023, arXiv 2209.03003).
-
-Lines between the ends of paths that do not cross cross less, so that a round makes paths straighter. How straight they
-were and are is part of the result, on the same noises; a round that made them worse is said to have.
-"""
+"""A round of reflow: the student before it, trained over all t on its own pairs, from its weights."""
 
 from __future__ import annotations
 
@@ -14,15 +9,15 @@ from torch import Tensor, nn
 
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
-from pipeline.engine.dag import round_of, student_among
-from pipeline.flow_matching.losses import make_loss
+from pipeline.engine.dag import of_kind, student_among
+from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.paths import LINEAR, velocity_of
-from pipeline.flow_matching.solvers import guided
-from pipeline.flow_matching.times import time_distribution
+from pipeline.flow_matching.solvers import Guided
+from pipeline.flow_matching.times import times_of_config
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, FORWARD, PAIRS, PROBED
-from pipeline.outputs.images import IMAGES
+from pipeline.outputs.images import images_of
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.sections import Reflow
 from pipeline.runtime.device import prepare
@@ -31,67 +26,80 @@ from pipeline.runtime.seeds import derive
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
 from pipeline.training.student import finish, train
+from storage.artifact import Artifact
 from storage.bank import Bank
-from storage.imageset import ImageSet
 
 log = logging.getLogger(__name__)
 
 
 def run(job: Job) -> ReflowResult | None:
+    """Train a student on (z, ODE(z)), so that its paths become straighter.
+
+    Inputs: the student before, its `pairs-N`; with `mix.forward`, `data` and the teacher's `bank` (or the second bank
+    of `pairs-N`) for pairs that begin with a training image.
+
+        (x, z) ~ pairs,  t ~ time,  x_t = (1 - t) x + t z        minimise loss(g(x_t, t, c), z - x)
+
+    Rectified flow, Liu et al. 2023 (arXiv 2209.03003, eq. 1 on the pairs of the flow itself): lines between the ends of
+    paths that do not cross cross less. Forward pairs: Kim et al. 2024 (arXiv 2410.07815).
+
+    Leaves: the network with its averages, history.jsonl. The result has the straightness before and after, on the same
+    noises, and a warning if the round made it worse.
+    """
     device = prepare(job.compute)
     config: Reflow = job.config
-    _, number = round_of(job.stage)
-    made = job.inputs[f"pairs-{number}"]
+    (name,) = of_kind(job.inputs, "pairs")
+    source = job.inputs[name]
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
-    pairs = Bank.open(made.path(PAIRS)).load()
+    pairs = Bank.open(source.path(PAIRS)).load()
     labels = pairs["labels"][0] if "labels" in pairs else None
     generated = Examples(pairs["x"][0], labels), Banked(torch.from_numpy(pairs["z"]))
-    mixture = Mixture(generated, _forward(job, number) if config.mix.forward else None, config.mix.forward)
-    couples = FlowBatches(
+    mixture = Mixture(generated, _forward(job, source) if config.mix.forward else None, config.mix.forward)
+    batches = FlowBatches(
         mixture,
         mixture,
-        time_distribution(dict(config.time)),
+        times_of_config(config.time),
         LINEAR,
         0.0,
         derive(config.seed, job.stage),
         config.training.batch,
     )
-    fitted = train(job, network, couples, config.training, device, loss=make_loss(config.loss, device))
+    fitted = train(job, network, batches, config.training, device, loss=loss_of_config(config.loss, device))
     result = finish(job, fitted, "reflow")
     if result is None:
         return None
-
-    probe = (
-        torch.from_numpy(pairs["z"][0][:PROBED]).float(),
-        None if labels is None else torch.from_numpy(labels[:PROBED]),
-    )
-    before, after = made.metrics["straightness"], measured(fitted.network, *probe, device)
+    z = torch.from_numpy(pairs["z"][0][:PROBED]).float()
+    before = source.metrics["straightness"]
+    after = measured(fitted.network, z, None if labels is None else torch.from_numpy(labels[:PROBED]), device)
     return ReflowResult(
-        **result.model_dump(), straightness=after, straightness_before=before, warnings=worsened(number, before, after)
+        **result.model_dump(),
+        straightness=after,
+        straightness_before=before,
+        warnings=worsened(job.stage, before, after),
     )
 
 
-def _forward(job: Job, number: int) -> tuple[Examples, Banked]:
-    """Training images with the teacher's noises, or with those that the student's own ODE carries them to."""
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+def _forward(job: Job, source: Artifact) -> tuple[Examples, Banked]:
+    """Training images with the teacher's noises, or with those at the other end of the student's ODE."""
+    images = images_of(job)
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else job.inputs[f"pairs-{number}"].path(FORWARD)
+    bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else source.path(FORWARD)
     return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))
 
 
 def measured(network: nn.Module, z: Tensor, labels: Tensor | None, device: torch.device) -> float:
-    """Straightness of the paths from z (B, C, H, W), as the pairs measure that of the student before."""
-    chosen = None if labels is None else labels.to(device)
-    return straightness(guided(velocity_of(network, LINEAR), chosen), z.to(device))
+    """Straightness of the paths from z (B, C, H, W), as the stage pairs measures that of the student before."""
+    labels = None if labels is None else labels.to(device)
+    return straightness(Guided(velocity_of(network, LINEAR), labels), z.to(device))
 
 
-def worsened(number: int, before: float, after: float) -> tuple[str, ...]:
-    """What round `number` made worse, in words, which are logged too."""
+def worsened(stage: str, before: float, after: float) -> tuple[str, ...]:
+    """A warning if the round made the paths less straight; it is logged too."""
     if after <= before:
         return ()
     warning = (
-        f"round {number} made the paths less straight: straightness {before:.4g} became {after:.4g} (0 is "
+        f"{stage} made the paths less straight: straightness {before:.4g} became {after:.4g} (0 is "
         "straight). Train it for longer, on more pairs, or leave it out"
     )
-    log.warning("reflow: %s", warning)
+    log.warning("%s", warning)
     return (warning,)

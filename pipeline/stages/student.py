@@ -1,4 +1,4 @@
-"""The student: a velocity network trained on the couples that the recipe's coupling chooses."""
+"""The student: a velocity network trained on the pairs of the recipe's coupling."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 from pipeline.couplings import Source
 from pipeline.data.conditions import TargetImages, condition_of
 from pipeline.data.examples import Examples
-from pipeline.flow_matching.paths import GaussianPath, gaussian_path
+from pipeline.flow_matching.paths import GaussianPath, path_of_config
 from pipeline.flow_matching.sampling import conditioning_for, start_of, student_samples
-from pipeline.flow_matching.times import time_distribution
+from pipeline.flow_matching.times import times_of_config
 from pipeline.outputs import networks
-from pipeline.outputs.images import IMAGES, decoder, source_examples
+from pipeline.outputs.images import decoder, images_of, source_examples
 from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import Student, Sweep
 from pipeline.reporting.pictures import labelled_rows
@@ -24,61 +24,74 @@ from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from pipeline.stages._coupling import choose_coupling
+from pipeline.stages._coupling import coupling_of_config
 from pipeline.training.coupling_diagnostics import diagnose
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.student import finish, train
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
-SHOWN = 20  # samples in the picture of a checkpoint
-GLANCE = Sweep(solver="euler", nfe=(8,))  # how they are sampled
+PREVIEW_SAMPLES = 20  # in the picture of a checkpoint
+PREVIEW = Sweep(solver="euler", nfe=(8,))  # its sampling
 
 
 def run(job: Job) -> StudentResult | None:
+    """Train a velocity network g from scratch.
+
+    Inputs: `data`; by coupling `bank` (NFM, LOOM from the bank), `teacher` (NFM online), `potentials` (semidiscrete);
+    `source` where a second image set takes the place of noise.
+
+        (x, z) ~ coupling,  t ~ time,  x_t = a(t) x + s(t) z        minimise || g(x_t, t, c) - (a'(t) x + s'(t) z) ||^2
+
+    Conditional flow matching, Lipman et al. 2023 (arXiv 2210.02747, eq. 9), on a Gaussian path (eq. 10-11); with the
+    teacher's z on the straight path it is NFM (Berthelot et al. 2026, arXiv 2603.09014). See
+    `pipeline.flow_matching.objective`. Labels are dropped with the probability `label_drop`, for guidance.
+
+    Leaves: the network with its averages, history.jsonl; for LOOM epochs.json or refinement.json. The result has
+    figures of the coupling (`pipeline.training.coupling_diagnostics`).
+    """
     device = prepare(job.compute)
     config: Student = job.config
     data = job.inputs["data"]
-    images = ImageSet.open(data.path(IMAGES))
+    images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
-    wish = None if config.condition is None else config.condition.model_dump()
-    shape = networks.student_architecture(config.network, images, 0 if wish is None else images.channels)
-    network = networks.build(shape, derive(config.seed, "student", "weights"))
-    path = gaussian_path(config.path.model_dump())
-    coupling = choose_coupling(job, examples, device)
+    condition = None if config.condition is None else config.condition.model_dump()
+    architecture = networks.student_architecture(config.network, images, 0 if condition is None else images.channels)
+    network = networks.build(architecture, derive(config.seed, "student", "weights"))
+    path = path_of_config(config.path)
+    coupling = coupling_of_config(job, examples, device)
     if "source" in job.inputs:
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
-    couples = FlowBatches(
+    batches = FlowBatches(
         examples,
         coupling,
-        time_distribution(dict(config.time)),
+        times_of_config(config.time),
         path,
         config.label_drop,
         config.seed,
         config.training.batch,
         getattr(config.coupling, "batch", None),
-        condition_of(wish, images.levels),
+        condition_of(condition, images.levels),
     )
-    fitted = train(job, network, couples, config.training, device, glance(job, images, path, device))
-    if ranks.first() and couples.epochs:
-        write_json(job.out / "epochs.json", couples.epochs)
+    fitted = train(job, network, batches, config.training, device, preview(job, images, path, device))
+    if ranks.first() and batches.epochs:
+        write_json(job.out / "epochs.json", batches.epochs)
     result = finish(job, fitted, config.coupling.kind)
-    return result and result.model_copy(update=diagnose(couples, config.training.steps, device))
+    return result and result.model_copy(update=diagnose(batches, config.training.steps, device))
 
 
-def glance(job: Job, images: ImageSet, path: GaussianPath, device: torch.device) -> Callable[[nn.Module], Image]:
-    """A function that draws samples of a network in training, always of the same noise or held-out images."""
+def preview(job: Job, images: ImageSet, path: GaussianPath, device: torch.device) -> Callable[[nn.Module], Image]:
+    """A function that draws samples of a network in training, always from the same noise or held-out images."""
     decode = decoder(job.inputs["data"], device)
-    rows = torch.arange(SHOWN)
-    wish = job.config.condition
-    held_out = TargetImages.of(images, None if wish is None else wish.model_dump())
+    rows = torch.arange(PREVIEW_SAMPLES)
+    condition = job.config.condition
+    held_out = TargetImages.of(images, None if condition is None else condition.model_dump())
     labels, condition = conditioning_for(rows, images, held_out, device)
     source = source_examples(job.inputs.get("source"), images, "test")
     z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)
-    how = GLANCE
 
     def picture(network: nn.Module) -> Image:
-        made, _ = student_samples(network, z, labels, how, how.nfe[0], path, condition)
-        return labelled_rows([(job.stage, decode(made).cpu())])
+        samples, _ = student_samples(network, z, labels, PREVIEW, PREVIEW.nfe[0], path, condition)
+        return labelled_rows([(job.stage, decode(samples).cpu())])
 
     return picture

@@ -1,7 +1,4 @@
-"""The teacher: a TarFlow fitted by maximum likelihood on noisy images (Zhai et al. 2024, arXiv 2412.06329).
-
-y = x + eta eps        maximise log p(y | c) = log N(f(y, c); 0, I) + log |det df/dy|
-"""
+"""The teacher: a TarFlow fitted by maximum likelihood on noisy images."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from pipeline.data.labels import rows_like
 from pipeline.flow_matching.likelihood import bin_width, dequantise
 from pipeline.flow_matching.sampling import class_labels, guidance_of, starting_noise, teacher_samples
 from pipeline.outputs import networks
-from pipeline.outputs.images import IMAGES, decoder
+from pipeline.outputs.images import decoder, images_of
 from pipeline.outputs.results import TeacherResult
 from pipeline.recipe.sections import Teacher
 from pipeline.reporting.pictures import labelled_rows
@@ -32,22 +29,34 @@ from pipeline.training.maximum_likelihood import nats_per_dimension
 from storage.errors import InputError
 from storage.imageset import ImageSet
 
-CALIBRATED_ON = 32  # images
-CALIBRATION_CALL = 256.0  # fixed cost of a network call in tokens: a choice of schedule that no clock can sway
+CALIBRATION_IMAGES = 32
+CALIBRATION_CALL = 256.0  # cost of a network call in tokens: a constant, so that the schedule depends on no clock
 
 
 def run(job: Job) -> TeacherResult | None:
+    """Train the normalizing flow f that couples noise and images.
+
+    Inputs: `data`.
+
+        y = x + eta eps,  eps ~ N(0, I)        maximise log p(y | c) = log N(f(y, c); 0, I) + log |det df/dy|
+
+    TarFlow, Zhai et al. 2024 (arXiv 2412.06329): the change of variables under a standard normal prior, on images with
+    Gaussian noise; or y is uniform over the bins of x's grey levels, for likelihoods of images.
+
+    Leaves: the flow with its averages, history.jsonl, samples.png. The result has bits per dimension of held-out
+    and training images, and the decoding schedule of each block.
+    """
     device = prepare(job.compute)
-    images = ImageSet.open(job.inputs["data"].path(IMAGES))
+    images = images_of(job)
     config: Teacher = job.config
     if images.levels is None and config.dequantisation == "uniform":
         raise InputError(
-            "Uniform dequantisation fills the bins of grey levels, which latents do not have",
+            "teacher.dequantisation must be gaussian on latents, which have no grey levels",
             "uniform",
             "Set teacher.dequantisation to gaussian.",
         )
     decode = decoder(job.inputs["data"], device)
-    examples = Examples(images.train.images, images.train.labels, images.levels, _flips(job))
+    examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     flow = networks.build(networks.teacher_architecture(config, images), derive(config.seed, "teacher", "weights"))
 
     def batch(step: int) -> NoisyImages:
@@ -55,30 +64,19 @@ def run(job: Job) -> TeacherResult | None:
         draws = generator(config.seed, "teacher", step)
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
         x = examples.pixels(rows)
-        return NoisyImages(
-            blur(
-                x,
-                config,
-                images.levels,
-                lambda: torch.randn(x.shape, generator=draws),
-                lambda: torch.rand(x.shape, generator=draws),
-            ),
-            labels,
-        )
+        gaussian, even = (partial(draw, x.shape, generator=draws) for draw in (torch.randn, torch.rand))
+        return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
 
     fitted = fit(job, flow, batch, nats_per_dimension, config.training, device)
     flow = fitted.network
-    bits = [
-        held_out_bits(flow, Examples(part.images, part.labels, images.levels), job, device)
-        for part in (images.test, images.train)
-    ]
+    bits = [held_out_bits(flow, Examples.of(images, split), job, device) for split in ("test", "train")]
     if not ranks.first():
         return None
     networks.save_network(flow, job.out, fitted.averages)
     schedules = _schedules(flow, config, device)
     _draw(job, flow, images, schedules, decode, device)
-    what = "latents, differential" if images.levels is None else "images"
-    gaussian = f"gaussian, std {config.noise_std} (density of noisy {what})"
+    domain = "latents, differential" if images.levels is None else "images"
+    gaussian = f"gaussian, std {config.noise_std} (density of noisy {domain})"
     return TeacherResult(
         images_seen=config.training.images,
         steps=config.training.steps,
@@ -91,11 +89,7 @@ def run(job: Job) -> TeacherResult | None:
     )
 
 
-def _flips(job: Job) -> bool:
-    return bool(job.inputs["data"].config["flips"])
-
-
-def blur(
+def add_noise(
     x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], Tensor], uniform: Callable[[], Tensor]
 ) -> Tensor:
     """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
@@ -112,7 +106,7 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job, device: torch.dev
     for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.inference_batch)):
         x, labels = examples.pixels(rows), examples.classes(rows)
         address = (derive(config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
-        y = blur(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
+        y = add_noise(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
         with full_precision(flow):
             nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))
         # Latents have no grey levels: their entropy is differential.
@@ -125,7 +119,7 @@ def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Sc
     """A decoding schedule for each block, chosen on a small batch of this teacher's own samples."""
     if config.decoding == "sequential":
         return (Sequential(),) * config.blocks
-    rows = torch.arange(CALIBRATED_ON)
+    rows = torch.arange(CALIBRATION_IMAGES)
     z = starting_noise(derive(config.seed, "teacher", "calibration"), rows, flow.config.shape, device)
     return calibrate(
         flow,
@@ -145,12 +139,12 @@ def _draw(
     decode: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> None:
-    """Samples beside data of the same classes."""
+    """A picture of samples next to images of the same classes."""
     config: Teacher = job.config
     rows = torch.arange(config.preview_samples)
     labels = class_labels(rows, flow.config.classes, device)
-    made = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules, device)
+    samples = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules, device)
     originals = images.originals
     train = Examples(originals.train.images, originals.train.labels, originals.levels)
     real = train.pixels(rows_like(train, rows, labels))
-    labelled_rows([("data", real), ("teacher", decode(made).cpu())]).save(job.out / "samples.png")
+    labelled_rows([("data", real), ("teacher", decode(samples).cpu())]).save(job.out / "samples.png")

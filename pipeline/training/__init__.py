@@ -1,7 +1,7 @@
 """The one training loop: teachers, students and one-step students differ in network, batch and loss only.
 
-The clock is images seen. Every random draw of a step follows from (seed, step), so any step can be replayed and a run
-that was killed and taken up again is the same run, bit for bit.
+The clock is images seen. Every random draw of a step follows from (seed, step), so any step can be replayed and a
+resumed run ends with the same bits.
 """
 
 from pipeline.training._clocks import Clock as Clock

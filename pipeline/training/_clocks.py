@@ -1,25 +1,25 @@
-"""When to do what costs time but no progress: checkpoints and pictures."""
+"""When to write checkpoints and pictures, which cost time."""
 
 from __future__ import annotations
 
 import time
 
-SHARE = 0.02  # of the time at most goes into each, however large the network
+TIME_SHARE = 0.02  # of the training time at most, for any size of network
 
 
 class Clock:
-    """Due every so many seconds, but never for more than its share of the time. Used as a context while it is done."""
+    """Due every `seconds`, or less often to stay within `TIME_SHARE`. The work is done inside its context."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.cost, self.spent, self.last = seconds, 0.0, 0.0, time.monotonic()
 
     def due(self) -> bool:
-        return time.monotonic() - self.last >= max(self.seconds, self.cost / SHARE)
+        return time.monotonic() - self.last >= max(self.seconds, self.cost / TIME_SHARE)
 
     def __enter__(self) -> None:
-        self.began = time.monotonic()
+        self.start = time.monotonic()
 
     def __exit__(self, *error: object) -> None:
         self.last = time.monotonic()
-        self.cost = self.last - self.began
+        self.cost = self.last - self.start
         self.spent += self.cost

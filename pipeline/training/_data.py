@@ -1,4 +1,4 @@
-"""The data of each step: this rank's part of the batch, made ahead of time where a GPU computes."""
+"""The data of each step: this rank's part of the batch, prepared ahead of time where a GPU computes."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from pipeline.runtime import ranks
 
 
 class Batch(Protocol):
-    """What a step trains on: split into parts for ranks and accumulation, moved to the device that computes."""
+    """The batch of a step: split into parts for ranks and accumulation, moved to the device that computes."""
 
     def to(self, device: torch.device) -> Self: ...
     def parts(self, count: int) -> list[Self]: ...
 
 
-class Stream:
-    """Steps and their data, and the time that training has waited for them."""
+class Prefetcher:
+    """This rank's part of each batch on the device, and the seconds that training has waited for them.
+
+    Every rank prepares the whole batch, as a coupling may look at all of it: so it is the same for any number of ranks.
+    """
 
     def __init__(self, batch: Callable[[int], Batch], device: torch.device) -> None:
         self.batch, self.device = batch, device
         self.waited = 0.0  # seconds
 
     def steps(self, steps: range) -> Iterator[tuple[int, Batch]]:
-        """Each step with this rank's part of its batch, on the device."""
-        source = self._at_once(steps) if self.device.type == "cpu" else self._ahead(steps)
+        """Each step with its part of a batch."""
+        # On a CPU the cores are busy with the step itself.
+        parts = map(self._part, steps) if self.device.type == "cpu" else self._ahead(steps)
         for step in steps:
-            began = time.monotonic()
-            data = next(source).to(self.device)
-            self.waited += time.monotonic() - began
-            yield step, data
+            start = time.monotonic()
+            part = next(parts).to(self.device)
+            self.waited += time.monotonic() - start
+            yield step, part
 
-    def _mine(self, step: int) -> Batch:
-        """Every rank makes the whole batch, for a coupling may look at all of it; so it is the same for any number."""
+    def _part(self, step: int) -> Batch:
         return self.batch(step).parts(ranks.world())[ranks.rank()]
 
-    def _at_once(self, steps: range) -> Iterator[Batch]:
-        """On a CPU the cores are busy with the step itself."""
-        yield from map(self._mine, steps)
-
     def _ahead(self, steps: range) -> Iterator[Batch]:
-        """A thread makes the next batch while the GPU computes."""
+        """A thread prepares the next batch while the GPU computes."""
         with ThreadPoolExecutor(1) as worker:
-            pending = worker.submit(self._mine, steps.start) if len(steps) else None
+            pending = worker.submit(self._part, steps.start) if len(steps) else None
             for step in steps:
-                data = pending.result()
+                part = pending.result()
                 if step + 1 < steps.stop:
-                    pending = worker.submit(self._mine, step + 1)
-                yield data
+                    pending = worker.submit(self._part, step + 1)
+                yield part
 
 
 class Memory(Protocol):
-    """Part of the checkpoint. The next batch may already be made when a step is saved, hence the step."""
+    """State of the batches that is part of the checkpoint. The next batch may be prepared already when a step is saved,
+    hence the step."""
 
     def state(self, step: int) -> dict[str, Tensor]:
-        """Everything as it was before the batch of `step` was made."""
+        """The state before the batch of `step` was prepared."""
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from there."""
+        """Resume from that state."""
 
 
-class Nothing:
+class Stateless:
     """Batches that are functions of their step alone."""
 
     def state(self, step: int) -> dict[str, Tensor]:

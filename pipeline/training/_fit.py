@@ -16,16 +16,17 @@ from pipeline.recipe.sections import Training
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from pipeline.training._clocks import Clock
-from pipeline.training._data import Memory, Nothing, Stream
+from pipeline.training._data import Memory, Prefetcher, Stateless
 from pipeline.training._loop import Loop
 from pipeline.training._monitor import Monitor
 
 log = logging.getLogger(__name__)
+PICTURE_SECONDS = 60.0  # between two pictures at least
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network: averaged weights in eval mode, further averages by name, and how the loss went."""
+    """A trained network: averaged weights in eval mode, further averages by name, the loss and its history."""
 
     network: nn.Module
     averages: dict[str, nn.Module]
@@ -57,46 +58,40 @@ def fit(
     Args:
         batch: the whole batch of a step, over all ranks: a function of the step, and of `memory` if there is one.
         loss: the mean loss of one part of a batch, a scalar. It calls the network that it is given.
-        measure: sums to keep over the training, such as the transport cost of a coupling; the same keys each time.
-        picture: samples from the averaged network, always of the same noise, to be looked at during training.
-        memory: what `batch` remembers from step to step.
-        repeatable: that gradients come out the same each time; False for a loss whose gradient a GPU cannot repeat.
+        measure: figures to sum over the training, such as the transport cost of a coupling; the same keys each time.
+        picture: samples from the averaged network, always of the same noise, for the monitor.
+        memory: the state of `batch` between steps.
+        repeatable: ask for deterministic gradients; False for a loss whose gradient a GPU cannot repeat.
 
     Raises:
         StageFailed: the loss or the gradient is not finite; the message names the step and the last good checkpoint.
-        Interrupted: a stop was asked for; a checkpoint was written first.
+        Interrupted: a stop was requested; a checkpoint is written first.
     """
-    loop = Loop(job, network.to(device), loss, training, device, memory or Nothing(), repeatable)
+    loop = Loop(job, network.to(device), loss, training, device, memory or Stateless(), repeatable)
     loop.restore()
     monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
-    data, saving, drawing = Stream(batch, device), Clock(job.compute.checkpoint_seconds), Clock(60.0)
-    began, first = time.monotonic(), loop.step
-    for step, part in data.steps(range(first, training.steps)):
-        stop, save = loop.take(step, part, measure(part), wishes=(bool(job.stop), saving.due()))
-        elapsed = time.monotonic() - began
+    batches, saving = Prefetcher(batch, device), Clock(job.compute.checkpoint_seconds)
+    drawing = Clock(PICTURE_SECONDS)
+    start, first = time.monotonic(), loop.step
+    for step, part in batches.steps(range(first, training.steps)):
+        stop, save = loop.training_step(step, part, measure(part), requests=(bool(job.stop), saving.due()))
+        elapsed = time.monotonic() - start
         facts = {
-            "loss": loop.recent,
+            "loss": loop.last_loss,
             "lr": loop.rate,
-            "data_wait": data.waited / elapsed,
+            "data_wait": batches.waited / elapsed,
             "saving": saving.spent / elapsed,
         }
         job.progress(loop.images, training.images, "images", **facts)
-        if loop.line:
-            monitor.line(
-                loop.line
-                | {
-                    "images_per_second": (loop.step - first) * training.batch / elapsed,
-                    "data_wait": facts["data_wait"],
-                    "saving": facts["saving"],
-                }
-            )
+        if loop.log_entry:
+            monitor.line(facts | loop.log_entry | {"images_per_second": (loop.step - first) * training.batch / elapsed})
         if save or stop:
             with saving:
                 loop.save()
             if picture and ranks.first() and drawing.due():
                 with drawing:
                     monitor.picture(loop.images, picture(loop.averaged()))
-        if stop:  # as the ranks agreed before the step; a wish that came since then is heard at the next one
+        if stop:  # as the ranks agreed before the step; later requests count at the next one
             job.stop.request(job.stop.reason or "another rank was asked to")
             job.pause_point()
     if picture and ranks.first():
@@ -105,13 +100,13 @@ def fit(
     log.info(
         "%s: %s of the time waiting for data, %s writing checkpoints",
         job.stage,
-        *(f"{spent / max(time.monotonic() - began, 1e-9):.1%}" for spent in (data.waited, saving.spent)),
+        *(f"{spent / max(time.monotonic() - start, 1e-9):.1%}" for spent in (batches.waited, saving.spent)),
     )
     return _finish(loop)
 
 
 def _finish(loop: Loop) -> Fitted:
-    """The averaged network; the history is written beside it."""
+    """Write the last checkpoint and the history; return the averaged network."""
     loop.finish()
     tail = loop.history[-max(1, len(loop.history) // 20) :]
     averages = {name: average.module() for name, average in loop.averages.items()}

@@ -1,4 +1,4 @@
-"""The state that a checkpoint holds, and the step that advances it."""
+"""The state of a training and the step that advances it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from storage.atomic import write_text
 from storage.errors import StageFailed
 
 log = logging.getLogger(__name__)
-LINES = 200  # lines of history over a whole training
+HISTORY_LINES = 200  # over a whole training
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-SMALLEST_SCALE = 2.0**-10  # of a loss in float16: below it the gradients are not small, they are broken
+SMALLEST_LOSS_SCALE = 2.0**-10  # in float16; below it the gradients are not small but broken
 
 
 class Loop:
@@ -49,20 +49,20 @@ class Loop:
         network = network.to(memory_format=torch.channels_last)
         self.job, self.network, self.loss, self.training, self.device = job, network, loss, training, device
         self.memory, self.repeatable = memory, repeatable
-        self.shared = (
+        self.ddp = (
             network
             if ranks.world() == 1
             else nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
         )
-        self.called = torch.compile(self.shared) if job.compute.compile else self.shared
+        self.compiled = torch.compile(self.ddp) if job.compute.compile else self.ddp
         self.optimizer = _OPTIMIZERS[training.optimizer](
             network.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.ema = EMA(network, HalfLife(training.ema))
-        self.averages = {average.name: EMA(network, _memory(average)) for average in training.averages}
-        self.step, self.rate, self.recent = 0, 0.0, 0.0
-        self.line: dict[str, float] | None = None
+        self.averages = {average.name: EMA(network, _decay(average)) for average in training.averages}
+        self.step, self.rate, self.last_loss = 0, 0.0, 0.0
+        self.log_entry: dict[str, float] | None = None
         self.window: list[float] = []
         self.history: list[dict[str, float]] = []
         self.totals: dict[str, float] = {}
@@ -79,17 +79,28 @@ class Loop:
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def take(self, step: int, data: Any, sums: dict[str, float], wishes: tuple[bool, bool]) -> tuple[bool, bool]:
-        """Gradient, finite check, clipping, optimizer, averages. Leaves the state as after step + 1 steps.
+    def training_step(
+        self, step: int, batch: Any, sums: dict[str, float], requests: tuple[bool, bool]
+    ) -> tuple[bool, bool]:
+        """Gradient, finite check, clipping, optimizer, averages.
 
-        `sums` are this rank's, to be added up. `wishes`, to stop and to save, are one rank's; what comes back is what
-        all do: stop if any of them was asked to, save if the first one wants to.
+        Args:
+            step: number of the step, from 0.
+            batch: this rank's part of the batch.
+            sums: this rank's figures, added to `totals` over all ranks.
+            requests: to stop and to save, of this rank.
+
+        Returns:
+            Whether all ranks stop (if any requests it) and save (if the first requests it).
+
+        Raises:
+            StageFailed: loss or gradient is not finite.
         """
-        torch.manual_seed(derive(self.job.config.seed, self.job.stage, "step", step, *self._own()))  # for dropout
+        torch.manual_seed(derive(self.job.config.seed, self.job.stage, "step", step, *self._rank_seed()))  # for dropout
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._gradient(data.parts(self.training.accumulate))
-        stop, save = wishes[0], wishes[1] and ranks.first()
+        loss = self._gradient(batch.parts(self.training.accumulate))
+        stop, save = requests[0], requests[1] and ranks.first()
         loss, stopping, saving, *added = ranks.total([loss / ranks.world(), stop, save, *sums.values()])
         self._check(step, "loss", loss)
         self.scaler.unscale_(self.optimizer)
@@ -104,7 +115,7 @@ class Loop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._check_scale(step)
-        for average in (self.ema, *self.averages.values()):
+        for average in self._averages().values():
             average.update(images)
         for name, value in zip(sums, added, strict=True):
             self.totals[name] = self.totals.get(name, 0.0) + value
@@ -122,67 +133,67 @@ class Loop:
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, total, foreach=True)
         return norm
 
-    def _own(self) -> tuple[int, ...]:
-        """Ranks drop out different units; the first one's are those of a rank alone."""
+    def _rank_seed(self) -> tuple[int, ...]:
+        """Seeds of dropout differ between ranks; the first rank's are those of a single process."""
         return (ranks.rank(),) if ranks.rank() else ()
 
     def _gradient(self, parts: list[Any]) -> float:
         """The gradient of the mean loss over the parts, averaged over the ranks by DDP; this rank's mean loss."""
         kind, total = _TYPES[self.training.precision], 0.0
         for number, part in enumerate(parts, 1):
-            # The same bits from the way there on: attention chooses then how it will go back.
+            # The forward pass too: attention chooses its backward kernel there.
             with (
                 self._unsynchronised(number < len(parts)),
                 same_bits(self.device) if self.repeatable else nullcontext(),
             ):
                 with torch.autocast(self.device.type, kind, enabled=kind is not torch.float32):
-                    value = self.loss(self.called, part) / len(parts)
+                    value = self.loss(self.compiled, part) / len(parts)
                 self.scaler.scale(value).backward()
             total += value.item()
         return total
 
     @contextmanager
-    def _unsynchronised(self, wanted: bool) -> Iterator[None]:
-        """Gradients travel once a step, with its last part."""
-        if wanted and self.shared is not self.network:
-            with self.shared.no_sync():
+    def _unsynchronised(self, skip: bool) -> Iterator[None]:
+        """Ranks exchange gradients once a step, with its last part."""
+        if skip and self.ddp is not self.network:
+            with self.ddp.no_sync():
                 yield
         else:
             yield
 
-    def _check(self, step: int, what: str, value: float) -> None:
+    def _check(self, step: int, quantity: str, value: float) -> None:
         if not math.isfinite(value):
-            kept = any(self.folder.glob("step-*.json"))
+            saved = any(self.folder.glob("step-*.json"))
             raise StageFailed(
-                f"Stage {self.job.stage}: the {what} is {value} at step {step} "
+                f"Stage {self.job.stage}: the {quantity} is {value} at step {step} "
                 f"(images {step * self.training.batch:,} to {(step + 1) * self.training.batch:,})"
-                + f"; weights of before are kept in {self.folder}" * kept
-                + f". Lower {self.job.stage}.training.lr or lengthen its warmup"
+                + f"; earlier weights are in {self.folder}" * saved
+                + f". Lower {self.job.stage}.training.lr or lengthen its warmup."
             )
 
     def _check_scale(self, step: int) -> None:
-        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_LOSS_SCALE:
             self._check(step, "gradient in float16, at any scale of the loss,", math.inf)
 
     def _record(self, loss: float, norm: float, images: int) -> None:
         self.window.append(loss)
-        self.recent, self.line = loss, None
-        every = max(1, self.training.steps // LINES)
+        self.last_loss, self.log_entry = loss, None
+        every = max(1, self.training.steps // HISTORY_LINES)
         if self.step % every == 0 or self.step == self.training.steps:
-            self.line = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate}
+            self.log_entry = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate}
             if math.isfinite(norm):  # a step skipped for float16 has none
-                self.line["gradient_norm"] = norm
-            self.history.append(self.line)
+                self.log_entry["gradient_norm"] = norm
+            self.history.append(self.log_entry)
             self.window = []
 
-    # -- what outlives a crash -----------------------------------------------------------------------------------
+    # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """A checkpoint, written by the first rank; the others wait, so that none leaves before it is there."""
+        """Write a checkpoint (the first rank) or wait for it (the others)."""
         if ranks.first():
             tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
             tensors |= {f"memory.{name}": value for name, value in self.memory.state(self.step).items()}
-            for name, average in {"ema": self.ema, **self._named()}.items():
+            for name, average in self._averages().items():
                 tensors |= {f"{name}.{key}": value for key, value in average.state_dict().items()}
             tensors |= flatten_optimizer(self.optimizer)
             save_checkpoint(
@@ -201,20 +212,20 @@ class Loop:
         ranks.barrier()
 
     def restore(self) -> None:
-        """Go on from the newest sound checkpoint, if there is one."""
-        found = load_checkpoint(self.folder)
-        if found is None:
+        """Resume from the newest valid checkpoint, if there is one."""
+        checkpoint = load_checkpoint(self.folder)
+        if checkpoint is None:
             return
-        tensors, state = found
-        self.network.load_state_dict(_below("network.", tensors))
-        self.memory.load_state(_below("memory.", tensors))
-        for name, average in {"ema": self.ema, **self._named()}.items():
-            average.load_state_dict(_below(f"{name}.", tensors))
+        tensors, state = checkpoint
+        self.network.load_state_dict(_with_prefix("network.", tensors))
+        self.memory.load_state(_with_prefix("memory.", tensors))
+        for name, average in self._averages().items():
+            average.load_state_dict(_with_prefix(f"{name}.", tensors))
         restore_optimizer(self.optimizer, tensors)
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.window = state["step"], state["window"]
         self.history, self.totals = state["history"], state["totals"]
-        log.info("%s goes on from step %d of %d", self.job.stage, self.step, self.training.steps)
+        log.info("%s resumes from step %d of %d", self.job.stage, self.step, self.training.steps)
 
     def finish(self) -> None:
         """The last checkpoint, and the history for the artifact."""
@@ -222,13 +233,14 @@ class Loop:
         if ranks.first():
             write_text(self.job.out / "history.jsonl", "".join(json.dumps(line) + "\n" for line in self.history))
 
-    def _named(self) -> dict[str, EMA]:
-        return {f"average[{name}]": average for name, average in self.averages.items()}
+    def _averages(self) -> dict[str, EMA]:
+        """All averages by their prefix in a checkpoint."""
+        return {"ema": self.ema} | {f"average[{name}]": average for name, average in self.averages.items()}
 
 
-def _memory(average: configs.HalfLife | configs.Power) -> HalfLife | Power:
+def _decay(average: configs.HalfLife | configs.Power) -> HalfLife | Power:
     return HalfLife(average.images) if isinstance(average, configs.HalfLife) else Power(average.width)
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,8 +1,8 @@
-"""What a person watches during a training: curves (TensorBoard and JSON lines) and samples of fixed noise.
+"""The monitor of a training: curves (TensorBoard and JSON lines) and samples of fixed noise.
 
     tensorboard --logdir .flowctl/monitor
 
-Nothing here is read again by a stage, and none of it is part of the artifact: a lost line costs nothing.
+No stage reads it, and it is no part of the artifact: a lost line costs nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL.Image import Image
 
 from storage.store import remove_tree
 
-LINES = "metrics.jsonl"
+METRICS = "metrics.jsonl"
 
 
 class Monitor:
@@ -27,7 +27,7 @@ class Monitor:
         self.folder = folder
         if folder is None:
             return
-        # Not SummaryWriter, whose thread dies with a traceback where the disk is full, and tells nobody.
+        # Not SummaryWriter, whose thread dies with a traceback where the disk is full.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
@@ -44,7 +44,7 @@ class Monitor:
         from tensorboardX.summary import scalar
 
         images = int(line["images"])
-        with open(self.folder / LINES, "a") as stream:
+        with open(self.folder / METRICS, "a") as stream:
             stream.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name != "images":
@@ -72,14 +72,14 @@ class Monitor:
         self._events.write_event(Event(wall_time=time.time(), step=images, **event))
 
     def _forget(self, images: int) -> None:
-        """Drop what came after the checkpoint that the training goes on from, and lines that are none.
+        """Drop lines after the checkpoint that the training resumes from, and torn ones.
 
         Nothing forces these lines to the disk: a power cut leaves any bytes, which must not stop the training.
         """
-        path = self.folder / LINES
+        path = self.folder / METRICS
         try:
             lines = path.read_bytes().splitlines(True)
-        except OSError:  # there is none, or it is beyond reading: a new one begins
+        except OSError:  # none, or unreadable: start a new one
             remove_tree(path)
             return
         path.write_bytes(b"".join(line for line in lines if line.endswith(b"\n") and _within(line, images)))

@@ -1,4 +1,4 @@
-"""Checkpoints of training: safetensors plus a JSON record that vouches for it; the last two are kept.
+"""Checkpoints of training: safetensors plus a checksummed JSON record; the last two are kept.
 
 The record is written after the tensors and holds their SHA-256 and its own, so that a torn or flipped file is noticed
 and the one before it is used.
@@ -20,39 +20,39 @@ from storage.atomic import sha256_file, write_bytes
 from storage.checksummed_json import read_checksummed, write_checksummed
 
 log = logging.getLogger(__name__)
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Publish a checkpoint, then drop all but the newest KEPT."""
+    """Publish a checkpoint, then drop all but the newest `CHECKPOINTS_KEPT`."""
     path = folder / f"step-{step:09d}.safetensors"
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
     facts = {"step": step, "sha256": sha256_file(path), "state": dict(state)}
     write_checksummed(path.with_suffix(".json"), facts)
-    # Later ones were damaged, or training would have gone on from them: they must not push out what is sound.
+    # Later ones are damaged, or training would have resumed from them: they must not push out valid ones.
     records = sorted(folder.glob("step-*.json"))
-    kept = [record for record in records if record.stem <= path.stem][-KEPT:]
+    keep = [record for record in records if record.stem <= path.stem][-CHECKPOINTS_KEPT:]
     for record in records:
-        if record not in kept:
+        if record not in keep:
             record.unlink()
     for file in folder.glob("step-*.safetensors"):  # those of killed processes too, which have no record
-        if file.with_suffix(".json") not in kept:
+        if file.with_suffix(".json") not in keep:
             file.unlink()
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state of the newest sound checkpoint; None if there is none."""
+    """Tensors and state of the newest valid checkpoint; None if there is none."""
     for record in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             facts = read_checksummed(record)
             if facts is None:
-                raise ValueError("its record is not as it was written")
+                raise ValueError("its record is damaged")
             tensors = record.with_suffix(".safetensors")
             if sha256_file(tensors) != facts["sha256"]:
                 raise ValueError("SHA-256 differs from the recorded one")
             return load(tensors.read_bytes()), facts["state"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            log.warning("checkpoint %s is damaged (%s): going back to the one before", record.stem, error)
+            log.warning("checkpoint %s is damaged (%s): using the one before it", record.stem, error)
     return None
 
 

@@ -1,6 +1,6 @@
-"""What a coupling leaves to its student, measured on couples alone, beside what only the trained student shows.
+"""Figures of a coupling, measured on its pairs alone.
 
-The figures cost seconds and no training; `pipeline.reporting.compare` asks whether they predict curvature and Frechet
+They cost seconds and no training; `pipeline.reporting.compare` asks whether they predict curvature and Frechet
 distance.
 """
 
@@ -14,50 +14,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete
+from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete, Softened
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import gaussianity, velocity_variance
 from pipeline.outputs.results import VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
 
 log = logging.getLogger(__name__)
-PAIRS = 8192  # at most; CIFAR-10 has 3072 dimensions
+MOST_PAIRS = 8192  # CIFAR-10 has 3072 dimensions
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints, so that the mean is the integral over t
 
 
-def diagnose(couples: FlowBatches, step: int, device: torch.device) -> dict[str, Any]:
-    """Figures of the couples that would be trained on from `step` on, each image once.
+def diagnose(batches: FlowBatches, step: int, device: torch.device) -> dict[str, Any]:
+    """Figures of the pairs from `step` on, each image once.
 
-    A coupling that remembers, as LOOM-CFM does, is measured as training has left it, and goes on remembering: its state
-    is to be saved before. Deterministic. For one rank, which makes all couples by itself.
+    A coupling with a state, as LOOM-CFM, is measured as training has left it, and changes: save its state before.
+    Deterministic. For one rank, which computes all pairs.
 
     Args:
-        couples: the student's data, after training.
-        step: the first one that was not trained on.
+        batches: the student's data, after training.
+        step: the first one after training.
         device: where distances are computed.
 
     Returns:
         `velocity_variance` and `noise_gaussianity` as in `StudentResult`. The first is None where it cannot be
-        estimated: with fewer pairs than dimensions, or for a network that is told more than the class.
+        estimated: with fewer pairs than dimensions, or for a network with a condition.
     """
-    x, z, labels, told_more = _each_once(couples, step)
+    x, z, labels, conditioned = _each_once(batches, step)
     if len(x) < 2:
         return {}
-    found = gaussianity.diagnose(z, None, x)["train"]
-    variance = None if told_more else _variance(x.to(device), z.to(device), labels, couples.path)
+    noise = gaussianity.diagnose(z, None, x)["train"]
+    variance = None if conditioned else _variance(x.to(device), z.to(device), labels, batches.path)
     log.info(
         "sliced W2 of the noise %.4f (true noise %.4f), Var(v | x_t, t) %s",
-        found["sliced_w2"],
-        found["floor"],
+        noise["sliced_w2"],
+        noise["floor"],
         "not measured" if variance is None else f"{variance.mean:.4f}",
     )
-    return {"velocity_variance": variance, "noise_gaussianity": found}
+    return {"velocity_variance": variance, "noise_gaussianity": noise}
 
 
 def _variance(x: Tensor, z: Tensor, labels: Tensor | None, path: GaussianPath) -> VelocityVariance | None:
     """Within classes where each has more pairs than dimensions; over all else; not at all with still fewer pairs.
 
-    With fewer pairs than dimensions every x lies in a subspace, and v seems to be known across it.
+    With fewer pairs than dimensions every x lies in a subspace, and the estimate of v across it is too good.
     """
     dimensions = x[0].numel()
     if len(x) <= dimensions:
@@ -81,30 +81,30 @@ def straight_time(path: GaussianPath, t: float) -> tuple[float, float]:
     return s / (a + s), ((a * s_slope - s * a_slope) / (a + s)) ** 2
 
 
-def _each_once(couples: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor | None, bool]:
-    """x and z (n, C, H, W), labels (n,), and whether the network is told more: of the first n couples from `step` on
-    that lie in one epoch.
+def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+    """x and z (n, C, H, W), labels (n,), and whether there is a condition: of the first n pairs from `step` on in
+    one epoch.
 
-    A pair that came twice would be its own nearest neighbour, and its velocity seem to be known.
+    A repeated pair would be its own nearest neighbour, and the variance of its velocity 0.
     """
-    stream = copy.copy(couples)
-    stream.label_drop, stream.coupling = 0.0, _alone(couples.coupling)
-    # A block half used is in the assignment now, but not in that of a run that has gone on from its last checkpoint.
+    stream = copy.copy(batches)
+    stream.label_drop, stream.coupling = 0.0, _single_rank(batches.coupling)
+    # A half-used block is in the assignment now, but not in that of a run resumed from its last checkpoint.
     stream(step)
-    every, count = len(stream.examples), min(PAIRS, len(stream.examples))
+    every, count = len(stream.examples), min(MOST_PAIRS, len(stream.examples))
     first = step * stream.batch
     if first % every + count > every:
         first += every - first % every
     steps = range(first // stream.batch, -(-(first + count) // stream.batch))
-    made = [stream(number) for number in steps]
-    mine = slice(first - steps.start * stream.batch, first - steps.start * stream.batch + count)
-    x, z = (torch.cat([getattr(part, name) for part in made])[mine].cpu() for name in ("x", "z"))
-    labels = None if made[0].labels is None else torch.cat([part.labels for part in made])[mine].cpu()
-    return x, z, labels, made[0].condition is not None
+    drawn = [stream(number) for number in steps]
+    window = slice(first - steps.start * stream.batch, first - steps.start * stream.batch + count)
+    x, z = (torch.cat([getattr(part, name) for part in drawn])[window].cpu() for name in ("x", "z"))
+    labels = None if drawn[0].labels is None else torch.cat([part.labels for part in drawn])[window].cpu()
+    return x, z, labels, drawn[0].condition is not None
 
 
-def _alone(coupling: Coupling | Semidiscrete) -> Coupling | Semidiscrete:
-    """The coupling for one rank: a teacher that is asked at each step else makes that rank's part of a batch only."""
-    if isinstance(coupling, Mixed):
-        return replace(coupling, coupling=_alone(coupling.coupling))
+def _single_rank(coupling: Coupling | Semidiscrete) -> Coupling | Semidiscrete:
+    """The coupling for one rank: an online teacher encodes only its rank's part of a batch otherwise."""
+    if isinstance(coupling, Mixed | Softened):
+        return replace(coupling, coupling=_single_rank(coupling.coupling))
     return replace(coupling, rank=0, world=1) if isinstance(coupling, Online) else coupling

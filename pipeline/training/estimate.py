@@ -1,4 +1,4 @@
-"""What a stage will take, before it takes it: parameters, optimizer steps, memory of the device, disk.
+"""What a stage needs, before it runs: parameters, optimizer steps, memory of the device, disk.
 
 Networks are built of torch's fake tensors, which have shapes and no memory, and one forward pass of them says which
 tensors autograd would keep: the estimate follows the architecture and not a rule of thumb.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +17,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pipeline.data.batches import FlowBatch, NoisyImages
 from pipeline.engine.dag import IMAGES, Node, student_among
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
-from pipeline.flow_matching.objective import velocity_error
+from pipeline.flow_matching.objective import FlowMatching
 from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
 
-# What a CIFAR-like source holds, known before it is read. A folder of images is measured by the data stage.
+# (rows, channels, size, classes) of sources, before they are read. A folder of images is measured by the data stage.
 _SOURCES = {
     "digits": (1437, 1, 8, 10),
     "mnist": (60_000, 1, 28, 10),
@@ -107,7 +106,7 @@ def _student(node: Node, shape: _Shape) -> Estimate:
 
 
 def _on_pairs(node: Node, shape: _Shape) -> Estimate:
-    """Of a student that goes on from another one, whose network it has."""
+    """Of a student that starts from another one's network."""
     student = node
     while student.name != "student":
         student = student.inputs[student_among(student.inputs)]
@@ -115,14 +114,18 @@ def _on_pairs(node: Node, shape: _Shape) -> Estimate:
 
 
 def _flow_matching(
-    config: configs.Network, training: Training, shape: _Shape, told: bool = False, loss: configs.Loss | None = None
+    config: configs.Network,
+    training: Training,
+    shape: _Shape,
+    conditioned: bool = False,
+    loss: configs.Loss | None = None,
 ) -> Estimate:
-    """`told`: whether the network sees a condition of the images' shape."""
+    """`conditioned`: whether the network has a condition of the images' shape."""
     with FakeTensorMode():
         x = _images_of(shape, training)
-        network = build(student_architecture(config, shape, shape.channels if told else 0), 0)
-        couples = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if told else None)
-        return _training(network, partial(velocity_error, loss=_loss(loss)), couples, training)
+        network = build(student_architecture(config, shape, shape.channels if conditioned else 0), 0)
+        batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if conditioned else None)
+        return _training(network, FlowMatching(loss=_loss(loss)), batch, training)
 
 
 def _loss(config: configs.Loss | None) -> Loss:
@@ -140,11 +143,11 @@ def _images_of(shape: _Shape, training: Training) -> Tensor:
 def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part: Any, training: Training) -> Estimate:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     weights = {id(parameter) for parameter in network.parameters()}
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if id(tensor) not in weights:
-            kept[id(tensor)] = tensor  # held, so that no other tensor gets its id
+            saved[id(tensor)] = tensor  # held, so that no other tensor gets its id
         return tensor
 
     with (
@@ -152,7 +155,7 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
         torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"),
     ):
         loss(network, part)
-    activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    activations = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
     # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.
     copies = 4 + 1 + len(training.averages)
     return Estimate(
@@ -167,5 +170,5 @@ def _couplings(node: Node, shape: _Shape) -> Estimate:
 
 def _pairs(node: Node, shape: _Shape) -> Estimate:
     size = 2 if node.config.dtype == "float16" else 4
-    made = 2 * node.config.count * getattr(node.config, "intervals", 1)
-    return Estimate(disk_bytes=(made + getattr(node.config, "forward", False) * shape.rows) * shape.values * size)
+    made = 2 * node.config.count * node.config.intervals
+    return Estimate(disk_bytes=(made + node.config.forward * shape.rows) * shape.values * size)

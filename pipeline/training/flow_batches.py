@@ -1,7 +1,7 @@
 """The student's data: images in their order, each with the noise that the coupling gives it.
 
-A coupling looks at blocks of so many consecutive images. Blocks are counted along the whole training and have nothing
-to do with the batch of a step, nor with the number of ranks, so that neither changes a pair.
+A coupling is asked for blocks of consecutive images. Blocks are counted along the whole training and depend neither on
+the batch of a step nor on the number of ranks, so that neither changes a pair.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Block(NamedTuple):
-    """What a coupling has made of consecutive images."""
+    """Consecutive images with the noise of the coupling."""
 
     x: Tensor
     labels: Tensor | None
@@ -34,12 +34,12 @@ class Block(NamedTuple):
 
 
 class FlowBatches:
-    """Batches of couples by step, and what the coupling remembers between them (see `pipeline.training.Memory`).
+    """The batch of each step, and the coupling's state between steps (see `pipeline.training.Memory`).
 
     Args:
         batch: images in a step, over all ranks.
-        block: images that the coupling is asked about at once.
-        condition: what the network is told of an image, mirrored ones included; None for nothing.
+        block: images in one call of the coupling; the batch unless given.
+        condition: images (B, C', H, W) from images (B, C, H, W), an input of the network; None for none.
     """
 
     def __init__(
@@ -57,43 +57,43 @@ class FlowBatches:
         self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
         self.condition, self.label_drop, self.seed = condition, label_drop, seed
         self.batch, self.block = batch, block or batch
-        self._next = 0  # the first block that is not made yet
-        self._blocks: dict[int, Block] = {}  # those that the step in hand may still need
+        self._next = 0  # the first block that is not drawn yet
+        self._blocks: dict[int, Block] = {}  # those that the current step may still need
         self._epochs: list[tuple[int, list[float]]] = []  # the block after each epoch's last, and sums until then
-        self._making = threading.Lock()  # the state may be asked for while another thread makes the next batch
+        self._lock = threading.Lock()  # the state may be read while another thread prepares the next batch
 
     def __call__(self, step: int) -> FlowBatch:
-        """The couples of a step. Steps are asked for in order, from the one that was restored."""
+        """The batch of a step. Steps must come in order, from the restored one on."""
         first, last = step * self.batch, (step + 1) * self.batch
-        with self._making:
+        with self._lock:
             needed = range(first // self.block, (last - 1) // self.block + 1)
-            self._blocks = {number: self._blocks.get(number) or self._make(number) for number in needed}
+            self._blocks = {number: self._blocks.get(number) or self._draw(number) for number in needed}
             x, labels, z = (
                 _joined(parts, first % self.block, self.batch) for parts in zip(*self._blocks.values(), strict=True)
             )
         draws = generator(self.seed, "student", step)
         t = self.path.times(self.time.sample(self.batch, draws))
-        told = None if self.condition is None else self.condition(x)
-        return FlowBatch(x, z, t, drop_labels(labels, self.label_drop, draws), told)
+        condition = None if self.condition is None else self.condition(x)
+        return FlowBatch(x, z, t, drop_labels(labels, self.label_drop, draws), condition)
 
-    def _make(self, number: int) -> Block:
+    def _draw(self, number: int) -> Block:
         draws = generator(self.seed, "coupling", number)
         if isinstance(self.coupling, Semidiscrete):
             rows, z = self.coupling.draw(self.block, draws)
             return Block(self.examples.pixels(rows), self.examples.classes(rows), z.cpu())
         rows = self.examples.rows(derive(self.seed, "student"), number, self.block)
         x, labels = self.examples.pixels(rows), self.examples.classes(rows)
-        z = self.coupling.pair(x, labels, rows, draws)
+        z = self.coupling.noise_for(x, labels, rows, draws)
         self._next = number + 1
         if isinstance(self.coupling, Loom) and self._next * self.block // len(self.examples) > len(self._epochs):
             self._end_epoch()
         return Block(x, labels, z)
 
-    # -- what LOOM-CFM remembers ---------------------------------------------------------------------------------
+    # -- the state of LOOM-CFM -----------------------------------------------------------------------------------
 
     @property
     def epochs(self) -> list[dict[str, float]]:
-        """Of each epoch so far: its number, the share of visits that were reassigned, and the mean squared distance of
+        """For each epoch so far its number, the share of visits that were reassigned, and the mean squared distance of
         image and noise per dimension, before and after the exchanges."""
         sums, lines = [[0.0] * 4, *(line for _, line in self._epochs)], []
         for number, (before, after) in enumerate(pairwise(sums), 1):
@@ -115,10 +115,10 @@ class FlowBatches:
         )
 
     def state(self, step: int) -> dict[str, Tensor]:
-        """The coupling's memory as before the first block that the step needs: a block half used is made again."""
+        """The coupling's state before the first block that the step needs: a half-used block is drawn again."""
         if not isinstance(self.coupling, Loom):
             return {}
-        with self._making:
+        with self._lock:
             first = step * self.batch // self.block
             epochs = [[at, *sums] for at, sums in self._epochs if at <= first]
             return self.coupling.state(behind=max(0, self._next - first)) | {
@@ -134,8 +134,8 @@ class FlowBatches:
         self._next, self._blocks = int(tensors["next"]), {}
 
 
-def calls_ahead(batch: int, block: int) -> int:
-    """Blocks that may have been made beyond those of the step that is saved: the next step's, and one half used."""
+def blocks_ahead(batch: int, block: int) -> int:
+    """Blocks that may be drawn beyond those of the saved step: the next step's, and a half-used one."""
     return -(-batch // block) + 2
 
 

@@ -1,8 +1,8 @@
-"""What a student of k steps learns: each of its Euler steps goes where the teacher's path goes in that interval.
+"""Distillation to k steps: each Euler step of the student ends where the path of the student before ends it.
 
 On the uniform grid step i runs from t = i/k to (i - 1)/k, and its velocity is k (x_{i/k} - x_{(i-1)/k}), with x_t the
-teacher's path from a noise. Then k Euler steps of the student end where the path ends: distillation of rectified flow
-to k steps (Liu et al. 2023, arXiv 2209.03003), with the path's own points in the place of a straight line's.
+path of the student before from a noise. Then k Euler steps of the student end where the path ends: distillation of
+rectified flow to k steps (Liu et al. 2023, arXiv 2209.03003), with points of the path in place of a straight line's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pipeline.data.batches import FlowBatch
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.runtime.seeds import derive
+from pipeline.training._data import Stateless
 
 
-class Segments:
-    """FlowBatch by step, made of a bank of trajectories: row p k + i - 1 holds both ends of step i of path p.
+class Segments(Stateless):
+    """The batch of each step, from a bank of trajectories: row p k + i - 1 holds both ends of step i of path p.
 
     Args:
         starts, ends: (paths * k, C, H, W) float16 or float32: the state at t = i/k, and at (i - 1)/k.
@@ -39,19 +40,12 @@ class Segments:
         rows = self.ends.rows(self.seed, step, self.batch)
         t = ((rows % self.steps + 1).double() / self.steps).float()
         start, end = torch.from_numpy(self.starts[rows.numpy()]).float(), self.ends.pixels(rows).float()
-        return line(start, end, t, self.steps, self.ends.classes(rows))
-
-    def state(self, step: int) -> dict[str, Tensor]:
-        """Nothing: a batch follows from its step alone."""
-        return {}
-
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        del tensors
+        return on_a_line(start, end, t, self.steps, self.ends.classes(rows))
 
 
-def line(start: Tensor, end: Tensor, t: Tensor, steps: int, labels: Tensor | None = None) -> FlowBatch:
-    """The line from `start` at t (B,) to `end` at t - 1/steps, both (B, ...), as the couple x at t = 0 and z at t = 1
-    that lie on it: so it is interpolated and its velocity is z - x, like that of any couple."""
+def on_a_line(start: Tensor, end: Tensor, t: Tensor, steps: int, labels: Tensor | None = None) -> FlowBatch:
+    """The line from `start` at t (B,) to `end` at t - 1/steps, both (B, ...), as the pair x at t = 0 and z at t = 1
+    on it, so that its velocity is z - x as for any pair."""
     velocity = (start - end) * steps
     t_ = t.view(-1, *[1] * (start.ndim - 1))
     return FlowBatch(start - t_ * velocity, start + (1 - t_) * velocity, t, labels)

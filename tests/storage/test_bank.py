@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray
 
 from storage.bank import Bank, BankFacts, BankWriter
 from storage.errors import DamageError, InputError, StageFailed
@@ -98,6 +100,7 @@ def test_order_of_shards_and_continuation_leave_no_trace(pristine, tmp_path):
 
 WORKER = """
 import sys
+import warnings
 from pathlib import Path
 from tests.storage.test_bank import ARRAYS, FACTS, BankWriter, values
 writer = BankWriter(Path(sys.argv[1]), FACTS, ARRAYS)
@@ -238,3 +241,19 @@ def test_damaged_metadata_is_named(copied, file):
     (copied / file).write_bytes(data.replace(b'"', b"'", 1))
     with pytest.raises(DamageError, match=file):
         Bank.open(copied)
+
+
+@pytest.mark.parametrize("arrays", [ARRAYS, ("z",)])
+def test_xarray_opens_a_bank_with_its_dimensions_and_without_warnings(tmp_path, arrays):
+    path = write(tmp_path / "bank.zarr", arrays=arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with xarray.open_dataset(path, engine="zarr") as data:
+            assert set(data.data_vars) == set(arrays)
+            assert data["z"].dims == ("pair", "channel", "height", "width")
+            expected = values(FACTS, 0, FACTS.pairs, arrays)
+            for name in arrays:
+                np.testing.assert_array_equal(data[name].values, expected[name])
+                assert data[name].dtype == expected[name].dtype and data[name].dims[0] == "pair"
+        with xarray.open_zarr(path, chunks=None) as data:
+            assert data.sizes["pair"] == FACTS.pairs

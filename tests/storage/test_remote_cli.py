@@ -7,7 +7,7 @@ from pathlib import Path
 import obstore
 import pytest
 
-from flows.session.remotes import move_all
+from flows.session.recording import recording, run_stages
 from pipeline.engine.plan import plan
 from storage.artifact import Artifact
 from storage.errors import Interrupted
@@ -58,13 +58,15 @@ def test_another_machine_fetches_all_of_it(sent, home, program, flowctl, tiny, t
     assert every(tmp_path / "other") == every(home)
     assert not (tmp_path / "other" / "prefect").exists()  # there was nothing to orchestrate
     record = json.loads(next((tmp_path / "other" / "runs").glob("*.json")).read_text())  # and yet gc knows of the run
-    assert record["outcome"] == "7 fetched, 0 reused" and len(record["plan"]) == 7
+    assert record["outcome"] == "7 fetched" and len(record["plan"]) == 7
     assert actions(flowctl("plan", tiny, "--json")) == ["reuse"] * 7
 
 
 def check_unsent(last: str, bucket: str) -> None:
-    assert last.startswith(f"error: Everything is made, but not everything is at {bucket}: {', '.join(STAGES)} (s3://")
-    assert "access is refused (403, AccessDenied)" in last and "again to send it" in last
+    assert last.startswith(
+        f"error: All stages are finished, but these could not be sent to {bucket}: {', '.join(STAGES)} (s3://"
+    )
+    assert "access is refused (403, AccessDenied)" in last and "resume" in last
 
 
 @pytest.mark.slow
@@ -114,8 +116,8 @@ def test_a_stop_while_sending_leaves_what_is_sent(bucket, finished, tiny, monkey
     finished.remote = remote
     monkeypatch.setattr(finished.display, "note", lambda text: sent.append(text) or finished.stop.request("Ctrl-C"))
     steps = plan(finished.nodes, finished.store)
-    with pytest.raises(Interrupted, match=r"Stopped \(Ctrl-C\) while reference was sent\..*run the same command again"):
-        move_all(finished, steps)
+    with recording(finished, steps), pytest.raises(Interrupted, match="before stage reference"):
+        run_stages(finished)
     assert len(sent) == 1 and "data: sent" in sent[0]
     assert remote.find("data", finished.nodes["data"].fingerprint) is not None
     assert remote.find("reference", finished.nodes["reference"].fingerprint) is None
@@ -173,7 +175,7 @@ def test_repair_takes_out_what_this_store_does_not_have(sent, home, flowctl, tin
     artifact = damage(sent)
     shutil.rmtree(home / "artifacts" / "teacher")
     assert "fetch" in actions(flowctl("plan", tiny, "--json"))
-    assert "taken out" in flowctl("verify", "--remote", "--repair").stdout
+    assert "removed" in flowctl("verify", "--remote", "--repair").stdout
     assert sent.find("teacher", artifact.fingerprint) is None
     assert "fetch" not in actions(flowctl("plan", tiny, "--json"))
     assert "not complete" in flowctl("list", "--remote").stdout or len(sent.keys()) == 6

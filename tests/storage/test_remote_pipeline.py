@@ -121,7 +121,7 @@ def test_a_damaged_copy_is_named_and_no_training_starts_in_silence(remote, made,
 def test_a_stopped_fetch_says_so_and_goes_on(remote, made, tmp_path):
     store, stop = empty(tmp_path), StopSignal()
     stop.request("Ctrl-C")
-    with pytest.raises(Interrupted, match=r"Stopped \(Ctrl-C\) while data was fetched\. .*run the same command again"):
+    with pytest.raises(Interrupted, match=r"Stopped \(Ctrl-C\) while data was fetched"):
         make(store, "data", remote=remote, stop=stop)
     assert store.find("data", NODES["data"].fingerprint) is None
     assert make(store, "data", remote=remote).action == "fetched"

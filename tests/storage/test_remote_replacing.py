@@ -78,7 +78,7 @@ def test_what_was_made_anew_is_sent_by_the_next_run(sent, server, finished, flow
         with serving(read_only) as url:
             monkeypatch.setenv("AWS_ENDPOINT_URL", url)
             finished.remote = Remote(sent.url)
-            remotes.send(finished, anew, made=True)
+            remotes.send(finished, anew, replace=True)
         monkeypatch.setenv("AWS_ENDPOINT_URL", server)
         assert "access is refused" in finished.unsent["teacher"]
     assert same(sent.find("teacher", node.fingerprint), old) and anew.files != old.files

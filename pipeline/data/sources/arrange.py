@@ -1,4 +1,4 @@
-"""What the folders of a set of images mean: train and test, and classes."""
+"""What the folders of a set of images mean: train and test, and classes. Two readings are refused, not guessed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.sources.digest import IMAGES
-from storage.errors import InputError
+from pipeline.data.sources.text import listed, normal
+from storage.errors import DataError
 
-_OTHER = (".gif", ".tif", ".tiff", ".heic", ".avif", ".jp2", ".ppm", ".pgm", ".npy")
-_HELD_OUT = {"test", "val", "valid", "validation"}
+_TRAIN, _TEST = r"train|training", r"test|testing|val|valid|validation|heldout|holdout"
+_SHORT_TRAIN, _SHORT_TEST = r"tr|trn", r"te|ts|tst|dev|eval|evaluation"  # may well name classes: Turkish is tr
+_OF_WHAT = r"(set|split|data|images|imgs)?"
 
 
 class Arrangement(NamedTuple):
@@ -21,53 +22,88 @@ class Arrangement(NamedTuple):
     labels: np.ndarray | None
     classes: list[str] | None
     tests: np.ndarray | None  # bool (N,)
+    notes: list[str]  # what was passed over
 
 
-def arrange(source: str, names: list[str]) -> Arrangement:
-    """Read the folders in the `names` of all files of `source`; what is no image by its name is left out.
+def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
+    """Read the folders in the `names` of all images of `source`.
 
-    Folders that hold everything are passed over. train/ and test/, if they are all there is then, are the split. The
-    next folder names the class: fewer than two of them are no classes. Raises InputError for what has two readings.
+    Folders that hold everything are passed over, and so are deeper ones that are the same for all. If one folder for
+    training and one for tests are all there is then, they are the split, whatever their case. The next folder names the
+    class; fewer than two of them are no classes.
+
+    Args:
+        layout: auto; or what the first folders are: `classes`, or `split`, classes below; or `flat`: they mean nothing.
+
+    Raises:
+        DataError: the folders have two readings and `layout` is auto, or they do not have the `layout`.
     """
-    kept = [name for name in names if name.lower().endswith(IMAGES)]
-    odd = next((name for name in names if name.lower().endswith(_OTHER)), None)
-    if odd or not kept:
-        found = odd or (f"{len(names)} other files, first {names[0]}" if names else "no files")
-        raise InputError(f"{source} holds images: {', '.join(IMAGES)}", found, "Convert them, or check data.path.")
-    paths = [name.split("/") for name in kept]
+    names = sorted(names, key=lambda name: (normal(name), name))
+    paths = [normal(name).split("/") for name in names]
+    if layout == "flat":
+        return Arrangement(names, None, None, None, [])
     while all(len(path) > 1 for path in paths) and len({path[0] for path in paths}) == 1:
         paths = [path[1:] for path in paths]
-    tests = _split(source, kept, paths)
+    tests = _split(source, names, paths, layout)
     folders = [path[0 if tests is None else 1 : -1] for path in paths]
-    bare = next((name for name, folder in zip(kept, folders, strict=True) if not folder), None)
-    inside = next((name for name, folder in zip(kept, folders, strict=True) if folder), None)
+    bare = [name for name, folder in zip(names, folders, strict=True) if not folder]
+    inside = [name for name, folder in zip(names, folders, strict=True) if folder]
     if bare and inside:
-        remedy = "Move every image into the folder of its class, or none."
-        raise InputError(f"all images of {source} are in class folders, or none is", f"{bare} and {inside}", remedy)
-    found_classes = [folder[0] if folder else "" for folder in folders]
-    classes = sorted(set(found_classes), key=_natural)
-    if len(classes) < 2:
-        return Arrangement(kept, None, None, tests)
-    number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[name] for name in found_classes], dtype=np.int64)
-    if tests is not None:
-        unseen = [classes[i] for i in sorted(set(labels[tests]) - set(labels[~tests]))]
-        if unseen:
-            raise InputError(f"every class in test/ of {source} is in train/ too", unseen, "Add training images of it.")
-    return Arrangement(kept, labels, classes, tests)
-
-
-def _split(source: str, names: list[str], paths: list[list[str]]) -> np.ndarray | None:
-    tops = {path[0] for path in paths if len(path) > 1}
-    loose = next((name for name, path in zip(names, paths, strict=True) if len(path) == 1), None)
-    if tops == {"train", "test"} and not loose:
-        return np.array([path[0] == "test" for path in paths])
-    if "train" in tops and tops & _HELD_OUT:
-        found = f"{sorted(tops)}" + (f" and {loose}" if loose else "")
-        raise InputError(
-            f"{source} has the folders train and test and nothing beside them", found, "Rename or move them."
+        remedy = "Move every image into the folder of its class, or set data.layout to flat for no classes."
+        raise DataError(
+            f"All images of {source} must be in class folders, or none", f"{bare[0]} and {inside[0]}", remedy
         )
+    notes = _refuse_deeper(source, names, folders, layout)
+    of_images = [folder[0] if folder else "" for folder in folders]
+    classes = sorted(set(of_images), key=_natural)
+    if len(classes) < 2:
+        return Arrangement(names, None, None, tests, notes)
+    number = {name: label for label, name in enumerate(classes)}
+    labels = np.array([number[name] for name in of_images], dtype=np.int64)
+    return Arrangement(names, labels, classes, tests, notes)
+
+
+def _split(source: str, names: list[str], paths: list[list[str]], layout: str) -> np.ndarray | None:
+    """Which images test (N,), None if the first folders are no split."""
+    if layout == "classes":
+        return None
+    tops = sorted({path[0] for path in paths if len(path) > 1}, key=_natural)
+    loose = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
+    train = [top for top in tops if _is(top, f"{_TRAIN}|{_SHORT_TRAIN}")]
+    test = [top for top in tops if _is(top, f"{_TEST}|{_SHORT_TEST}")]
+    if len(train) == len(test) == 1 and len(tops) == 2 and not loose:
+        return np.array([path[0] == test[0] for path in paths])
+    value = listed([*tops, *loose[:1]])
+    if layout == "split":
+        rule = f"{source} must have one folder for training, one for tests and nothing else"
+        raise DataError(rule, value, "Rename, merge or move folders, or set data.layout to classes.")
+    if any(_is(top, _TEST) for top in tops) and len(tops) > 1:
+        rule = f"Folders of {source} must be train and test and nothing else, or classes"
+        remedy = "For a split, move all others; for classes of these names, set data.layout to classes."
+        raise DataError(rule, value, remedy)
     return None
+
+
+def _refuse_deeper(source: str, names: list[str], folders: list[list[str]], layout: str) -> list[str]:
+    """What to note of folders below those of the classes. Raises DataError if they tell images apart."""
+    if len({tuple(folder[1:]) for folder in folders}) < 2:
+        return []
+    deeper = {tuple(folder) for folder in folders if len(folder) > 1}
+    value = listed(sorted("/".join(folder) for folder in deeper))
+    if layout != "auto":
+        return [f"{len(deeper)} folders below those of classes are part of them: {value}"]
+    upper = sorted({folder[0] for folder in folders}, key=_natural)
+    raise DataError(
+        f"Class folders of {source} must hold images and no folders",
+        value,
+        f"For classes {listed(upper)}, each with all below it, set data.layout to classes, or to split below train and "
+        "test; for smaller classes, move their folders up",
+    )
+
+
+def _is(folder: str, words: str) -> bool:
+    plain = re.sub(r"[\s_.\-]+", "", folder.casefold())
+    return re.fullmatch(f"({words}){_OF_WHAT}", plain) is not None
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

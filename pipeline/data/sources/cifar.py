@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.fetching import fetch
-from pipeline.data.sources import DataConfig, LoadedData
-from pipeline.data.sources.members import names, read
+from pipeline.data.sources import DataConfig, LoadedData, chosen
+from pipeline.data.sources.members import open_members
 from pipeline.data.sources.published import CIFAR, CifarSet
-from pipeline.data.sources.shrink import shrink
-from pipeline.data.sources.split import limited, named, numbers_of, only_classes, require_enough
 from pipeline.data.sources.unpickle import unpickle
 from storage.atomic import sha256_file
 from storage.errors import DataError
@@ -35,12 +33,8 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
         path = _local(Path(config.path), checksum)
     batches = _batches(path, published)
     classes = [_text(name) for name in _field(batches, published.meta, published.names, list)]
-    numbers = numbers_of(config.classes, classes, config.source)
-    splits = [_join(batches, part, published.labels, len(classes)) for part in (published.train, published.test)]
-    train, test = (limited(only_classes(split, numbers), config.limit) for split in splits)
-    require_enough(config.source, len(train.images), len(test.images))
-    train, test = (Split(shrink(split.images, config.size), split.labels) for split in (train, test))
-    return LoadedData(config.source, train, test, levels=256, classes=named(classes, numbers))
+    train, test = (_join(batches, part, published.labels, len(classes)) for part in (published.train, published.test))
+    return chosen(config, train, test, classes)
 
 
 def _local(path: Path, checksum: str) -> Path:
@@ -56,12 +50,13 @@ def _local(path: Path, checksum: str) -> Path:
 def _batches(path: Path, published: CifarSet) -> dict[str, dict[bytes, Any]]:
     """The unpickled members by their names without folders."""
     needed = [published.meta, *published.train, *published.test]
-    stored = {name.rsplit("/", 1)[-1]: name for name in names(path)}
+    members = open_members(path)
+    stored = {name.rsplit("/", 1)[-1]: name for name in members.places}
     absent = [name for name in needed if name not in stored]
     if absent:
         raise DataError(f"{path.name} must hold {', '.join(needed)}", f"no {absent[0]}", _REMEDY)
     short = {stored[name]: name for name in needed}
-    return {short[name]: unpickle(data, short[name]) for name, data in read(path, set(short))}
+    return {short[name]: unpickle(data, short[name]) for name, data in members.read(set(short))}
 
 
 def _join(batches: dict[str, dict[bytes, Any]], part: tuple[str, ...], key: bytes, classes: int) -> Split:

@@ -6,29 +6,28 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.data.sources.kinds import HEAD, format_of, named_as_image
 from pipeline.data.sources.published import CIFAR, IDX, IDX_FILES
+from pipeline.data.sources.text import normal, shown
 from storage.atomic import sha256_file, write_json
-from storage.errors import DataError, InputError
+from storage.errors import DataError
 
 if TYPE_CHECKING:
     from pipeline.data.sources import DataConfig
 
 AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")  # diffusers' names
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_SETTLED = (
-    2.0  # seconds: a file changed again within its clock's tick keeps its time, so fresh files are not remembered
-)
+_SETTLED_SECONDS = 2.0  # a file changed again within its clock's tick keeps its time: fresh files are not remembered
 
 
 def source_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
     """The SHA-256, as "sha256:...", of all that `config` would read: images, and the autoencoder if there is one.
 
-    None if nothing is read but what comes with a library. Raises InputError as the two functions below.
+    None if nothing is read but what comes with a library. Raises DataError as the two functions below.
     """
     images = images_digest(config, cache_dir)
     if config.autoencoder is None:
@@ -38,25 +37,25 @@ def source_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
 
 
 def autoencoder_digest(folder: Path, cache_dir: Path | None = None) -> str:
-    """The SHA-256 of an autoencoder's files, remembered as below. Raises InputError if one of them is not there."""
+    """The SHA-256 of an autoencoder's files, remembered as below. Raises DataError if one of them is not there."""
     root = Path(folder).absolute()
     absent = [name for name in AUTOENCODER if not (root / name).is_file()]
     if absent:
         remedy = "Give the folder itself, such as vae/ of a whole pipeline, with weights as safetensors."
-        raise InputError(f"data.autoencoder is a folder with {' and '.join(AUTOENCODER)}", str(folder), remedy)
+        raise DataError(f"data.autoencoder must be a folder with {' and '.join(AUTOENCODER)}", str(root), remedy)
     digests = _digests(root, {name: (root / name).stat() for name in AUTOENCODER}, _notes(root, cache_dir))
     return "sha256:" + hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
 
 def files_digest(files: Mapping[str, Path], cache_dir: Path | None = None) -> str:
-    """The SHA-256 of single files and what each is for, remembered as below. Raises InputError if one is not there."""
-    found = []
+    """The SHA-256 of single files and what each is for, remembered as below. Raises DataError if one is not there."""
+    pairs = []
     for name, file in sorted(files.items()):
         path = Path(file).absolute()
         if not path.is_file():
-            raise InputError(f"The weights {name} are a file", str(file), "Check the path.")
-        found.append((name, _digests(path.parent, {path.name: path.stat()}, _notes(path, cache_dir))[path.name]))
-    return "sha256:" + hashlib.sha256(json.dumps(found).encode()).hexdigest()
+            raise DataError(f"The weights {name} must be a file", str(path), "Check the path.")
+        pairs.append((name, _digests(path.parent, {path.name: path.stat()}, _notes(path, cache_dir))[path.name]))
+    return "sha256:" + hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
 
 def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | None:
@@ -78,10 +77,23 @@ def images_digest(config: DataConfig, cache_dir: Path | None = None) -> str | No
     notes = _notes(root, cache_dir)
     if not root.is_dir():
         return "sha256:" + _digests(root.parent, {root.name: root.stat()}, notes)[root.name]
-    from pipeline.data.sources.members import walk
+    from pipeline.data.sources.members import refuse_stores, walk
 
-    digests = _digests(root, {n: s for n, s in walk(root) if n.lower().endswith(IMAGES)}, notes)
-    return "sha256:" + hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+    refuse_stores(root)
+    digests = _digests(root, dict(walk(root)), notes, _digest_of_image)
+    pairs = sorted((normal(name), digest) for name, digest in digests.items() if digest)
+    return "sha256:" + hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+
+def _digest_of_image(path: Path) -> str | None:
+    """The SHA-256 of a file, None if it is no image by its name or its first bytes."""
+    from pipeline.data.sources.members import refusing
+
+    if not named_as_image(path.name):
+        with refusing(path), open(path, "rb") as file:
+            if format_of(file.read(HEAD)) is None:
+                return None
+    return sha256_file(path)
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
@@ -102,7 +114,8 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
 def _root(path: Path | None) -> Path:
     if path is None or not Path(path).exists():
-        raise InputError("data.path is an existing folder or archive", str(path), "Check the path.")
+        where = None if path is None else shown(str(Path(path).absolute()))
+        raise DataError("data.path must be an existing folder or archive", where, "Check the path.")
     return Path(path).absolute()
 
 
@@ -112,20 +125,22 @@ def _notes(root: Path, cache_dir: Path | None) -> Path | None:
     return cache_dir / f"source-{place[:32]}.json" if cache_dir else None
 
 
-def _digests(root: Path, files: dict[str, os.stat_result], notes: Path | None) -> dict[str, str]:
-    """SHA-256 of each file below `root`, taken from the `notes` where size and times are as noted."""
+def _digests(
+    root: Path, files: dict[str, os.stat_result], notes: Path | None, compute: Callable[[Path], Any] | None = None
+) -> dict[str, Any]:
+    """What `compute`, by default SHA-256, gives for each file below `root`; from `notes` where size and times match."""
     try:
-        known = dict(json.loads(notes.read_text())) if notes else {}
+        noted = dict(json.loads(notes.read_text())) if notes else {}
     except (OSError, ValueError, TypeError):
-        known = {}
-    now, fresh, digests = time.time_ns(), {}, {}
+        noted = {}
+    now, settled, digests = time.time_ns(), {}, {}
     for name, stat in files.items():
         marks = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        noted = known.get(name)
-        digests[name] = noted[1] if noted and noted[0] == marks else sha256_file(root / name)
-        if max(marks[1:]) < now - _SETTLED * 1e9:
-            fresh[name] = [marks, digests[name]]
-    if notes and fresh != known:
+        note = noted.get(name)
+        digests[name] = note[1] if note and note[0] == marks else (compute or sha256_file)(root / name)
+        if max(marks[1:]) < now - _SETTLED_SECONDS * 1e9:
+            settled[name] = [marks, digests[name]]
+    if notes and settled != noted:
         with suppress(OSError):  # a store that cannot be written costs the next plan its time, no more
-            write_json(notes, fresh)
+            write_json(notes, settled)
     return digests

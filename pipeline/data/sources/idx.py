@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.fetching import fetch
-from pipeline.data.sources import DataConfig, LoadedData
+from pipeline.data.sources import DataConfig, LoadedData, chosen
 from pipeline.data.sources.digest import idx_files, images_digest
 from pipeline.data.sources.published import IDX, IDX_FILES
-from pipeline.data.sources.shrink import shrink
-from pipeline.data.sources.split import limited, named, numbers_of, only_classes, require_enough
 from storage.errors import DataError
 from storage.imageset import Split
 
@@ -40,12 +38,8 @@ def load(config: DataConfig, cache_dir: Path | None) -> LoadedData:
             remedy = "Fetch the files again, or correct data.checksum."
             raise DataError(f"{config.path} must have the checksum {config.checksum}", checksum, remedy)
     classes = list(published.classes)
-    numbers = numbers_of(config.classes, classes, config.source)
-    splits = [_split(images, labels, len(classes)) for images, labels in (files[:2], files[2:])]
-    train, test = (limited(only_classes(split, numbers), config.limit) for split in splits)
-    require_enough(config.source, len(train.images), len(test.images))
-    train, test = (Split(shrink(split.images, config.size), split.labels) for split in (train, test))
-    return LoadedData(config.source, train, test, levels=256, classes=named(classes, numbers))
+    train, test = (_split(images, labels, len(classes)) for images, labels in (files[:2], files[2:]))
+    return chosen(config, train, test, classes)
 
 
 def _split(images_file: Path, labels_file: Path, classes: int) -> Split:

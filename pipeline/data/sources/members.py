@@ -2,137 +2,181 @@
 
 from __future__ import annotations
 
-import io
 import lzma
 import os
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pipeline.data.sources.kinds import HEAD, format_of, named_as_image
+from pipeline.data.sources.text import decodable, listed, shown
 from storage.errors import DataError
 
-MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch of ours is near it, a bomb is beyond
+MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch is near it, a bomb is beyond
+HIDDEN, STORE = "hidden", "flowctl store"  # kinds of what is never looked at
+_STORE_FOLDERS = ("artifacts", "work", "locks", "cache")  # that `storage.store.Store.prepare` creates
 
 
-def names(path: Path) -> list[str]:
-    """Names of all regular files, sorted, as relative paths with "/"; hidden ones and __MACOSX are left out.
+@dataclass
+class Members:
+    """The files of a source.
 
-    Raises DataError for what is no folder, zip or tar, for a damaged archive, and for one with a member that is a link
-    or would lie outside of it.
+    `places` maps each name, relative and with "/", to what `read_places` takes; hidden files and __MACOSX are not among
+    them. `images` are the names that are images by their extension, or else by their first bytes.
     """
+
+    source: str
+    read_places: Callable[[dict[Any, list[str]]], Iterator[tuple[str, bytes]]]
+    places: dict[str, Any] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
+    ignored: dict[str, list[str]] = field(default_factory=dict)  # names by kind: hidden files and stores
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, place: Any, head: Callable[[], bytes]) -> None:
+        """Take in a file; `head` gives its first bytes. Raises DataError for a second file of the same name."""
+        if is_hidden(name):
+            self.ignore(HIDDEN, name)
+            return
+        if name in self.places:
+            raise DataError(f"{self.source} must hold each file once", shown(name), "Pack the archive again.")
+        self.places[name] = place
+        if named_as_image(name) or format_of(head()):
+            self.images.append(name)
+
+    def ignore(self, kind: str, name: str) -> None:
+        self.ignored.setdefault(kind, []).append(name)
+
+    def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
+        """Name and content of the files of these `names`, in the order in which they are stored."""
+        chosen: dict[Any, list[str]] = {}
+        for name in sorted(names):
+            chosen.setdefault(self.places[name], []).append(name)
+        return self.read_places(chosen)
+
+
+def open_members(path: Path, encoding: str | None = None) -> Members:
+    """The files of a folder, zip or tar.
+
+    Args:
+        encoding: of names in an archive that does not say: cp437 for a zip, UTF-8 for a tar unless given.
+
+    Raises:
+        DataError: no folder, zip or tar; a damaged archive; a store; a link that leads nowhere or to a folder; a member
+            of an archive that is a link out of it, lies outside of it or is too large; an image whose name is no text.
+    """
+    from pipeline.data.sources.archives import open_tar, open_zip
+
     if path.is_dir():
-        return sorted(name for name, _ in walk(path))
-    found = sorted(name for name, _ in _archive(path, None))
-    for name, following in pairwise(found):
-        if name == following:
-            raise DataError(f"{path.name} has each file once", name, "Pack the archive anew.")
-    return found
-
-
-def read(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the `wanted` files of `names(path)`, in the order in which they are stored."""
-    if not path.is_dir():
-        yield from _archive(path, wanted)
-        return
-    for name in sorted(wanted):
-        with _refusing(path / name):
-            content = (path / name).read_bytes()
-        yield name, content
-
-
-def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Relative name and stat of each file that is not hidden. Links to files are followed, links to folders refused."""
-    with _refusing(folder), os.scandir(folder / prefix) as entries:
-        for entry in entries:
-            name = prefix + entry.name
-            if _hidden(entry.name):
-                continue
-            if entry.is_dir():
-                if entry.is_symlink():
-                    raise DataError("a folder of images has no links to folders", str(folder / name), "Copy it there.")
-                yield from walk(folder, name + "/")
-            elif stat.S_ISREG((found := entry.stat()).st_mode):
-                yield name, found
-            else:
-                raise DataError("a folder of images has files and folders only", str(folder / name), "Remove it.")
-
-
-def _archive(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, bytes]]:
-    """Members of a zip or tar; their bytes only if `wanted`, and only those; without it all of them, and no bytes."""
-    if not path.is_file():
-        raise DataError("data.path is a folder or file", str(path), "Check the path.")
-    with _refusing(path):
-        if zipfile.is_zipfile(path):
-            yield from _zip(path, wanted)
-        elif tarfile.is_tarfile(path):
-            yield from _tar(path, wanted)
-        else:
-            raise DataError("an archive is a zip or tar that is whole", str(path), "Fetch or pack it again.")
-
-
-def _zip(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            link = stat.S_ISLNK(info.external_attr >> 16)
-            name = _checked(path, info.filename, info.file_size, "link" if link else None)
-            if info.is_dir() or name is None:
-                continue
-            if wanted is None:
-                yield name, b""
-            elif name in wanted:
-                yield name, archive.read(info)
-
-
-def _tar(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path) as archive:
-        for info in archive:
-            name = _checked(path, info.name, info.size, None if info.isreg() or info.isdir() else "link or device")
-            if info.isdir() or name is None:
-                continue
-            if wanted is None:
-                yield name, b""
-            elif name in wanted:
-                yield name, archive.extractfile(info).read()
-        # tarfile takes the end of a plain file, even inside a header, for the end of the archive; and it leaves unread
-        # the last bytes of a compressed one, where the checksum is.
-        if isinstance(archive.fileobj, io.BufferedReader):
-            archive.fileobj.seek(archive.offset)
-            if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("it ends without the mark that ends a tar")
-        while archive.fileobj.read(1 << 20):
-            pass
-
-
-def _checked(path: Path, name: str, size: int, kind: str | None) -> str | None:
-    """The member's name made plain; None if hidden. Raises DataError if it is not a file inside the archive."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    if kind:
-        found = f"{name}, a {kind}"
-    elif name.startswith(("/", "\\")) or ".." in parts or (parts and parts[0].endswith(":")):
-        found = name
-    elif size > MAX_BYTES:
-        found = f"{name}, {size} bytes"
+        members = _open_folder(path)
+    elif not path.is_file():
+        raise DataError("data.path must be an existing folder or archive", shown(str(path)), "Check the path.")
     else:
-        return None if any(_hidden(part) for part in parts) else "/".join(parts)
-    rule = f"members of {path.name} are files of at most {MAX_BYTES >> 20} MiB, inside of it"
-    raise DataError(rule, found, "Nothing was read. Do not trust this archive; pack the images anew.")
+        with refusing(path):
+            if zipfile.is_zipfile(path):
+                members = open_zip(path, encoding)
+            elif tarfile.is_tarfile(path):
+                members = open_tar(path, encoding)
+            else:
+                raise DataError("An archive must be a whole zip or tar", shown(str(path)), "Fetch or pack it again.")
+    undecodable = [name for name in members.images if not decodable(name)]
+    if undecodable:
+        remedy = "Rename them" + (" or set data.names_encoding." if path.is_file() else ", for example by convmv.")
+        raise DataError("Names of images and of their folders must be valid UTF-8", listed(undecodable), remedy)
+    return members
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def walk(folder: Path, prefix: str = "", skipped: Callable[[str, str], None] | None = None) -> Iterator[tuple]:
+    """Relative name and stat of each file. Links to files are followed.
+
+    Hidden files, hidden folders and stores are left out; kind and name of each hidden file and each store go to
+    `skipped`, if given. Raises DataError for links to folders, links that lead nowhere, and devices.
+    """
+    with refusing(folder), os.scandir(folder / prefix) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = prefix + entry.name
+            hidden = is_hidden(entry.name)
+            if entry.is_dir() and not entry.is_symlink():
+                if is_store(folder / name):
+                    if skipped:
+                        skipped(STORE, name)
+                elif not hidden:
+                    yield from walk(folder, name + "/", skipped)
+                elif skipped:
+                    for below, _, files in os.walk(folder / name):
+                        for file in files:
+                            skipped(HIDDEN, os.path.relpath(os.path.join(below, file), folder))
+            elif hidden:
+                if skipped:
+                    skipped(HIDDEN, name)
+            else:
+                yield name, _stat_of_file(folder, name, entry)
+
+
+def _stat_of_file(folder: Path, name: str, entry: os.DirEntry) -> os.stat_result:
+    place = shown(str(folder / name))
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        target = f"{place}, a link to {shown(os.readlink(entry.path))}"
+        raise DataError("Links in a folder of images must lead to files that exist", target, "Remove or repair it.")
+    if entry.is_dir():
+        raise DataError("A folder of images must hold no links to folders", place, "Copy the folder there.")
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("A folder of images must hold files and folders only", place, "Remove it.")
+    return status
+
+
+def is_store(folder: Path) -> bool:
+    """Whether `folder` is the home of an artifact store."""
+    return all((folder / name).is_dir() for name in _STORE_FOLDERS)
+
+
+def refuse_stores(path: Path) -> None:
+    """Raise DataError if `path` is a store or lies inside of one."""
+    store = next((place for place in (path, *path.parents) if is_store(place)), None)
+    if store:
+        remedy = "Copy the images to a folder outside of it."
+        raise DataError(f"data.path must lie outside of the store {shown(str(store))}", shown(str(path)), remedy)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is hidden, lies in a hidden folder, or is what macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _open_folder(path: Path) -> Members:
+    def head(name: str) -> bytes:
+        with refusing(path / name), open(path / name, "rb") as file:
+            return file.read(HEAD)
+
+    def read(chosen: dict[str, list[str]]) -> Iterator[tuple[str, bytes]]:
+        for name in chosen:
+            with refusing(path / name):
+                content = (path / name).read_bytes()
+            yield name, content
+
+    members = Members(shown(path.absolute().name), read)
+    for name, _ in walk(path, skipped=members.ignore):
+        members.add(name, name, lambda name=name: head(name))
+    return members
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """What the standard library raises on a damaged or unreadable file, as an DataError about `path`."""
+def refusing(path: Path) -> Iterator[None]:
+    """What the standard library raises on a damaged or unreadable file, as a DataError about `path`."""
+    place = shown(str(path))
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise DataError("the data can be read", f"{path}: {error}", "Fetch or pack it again.") from error
+        raise DataError("The data must be readable", f"{place}: {error}", "Fetch or pack it again.") from error
+    except UnicodeDecodeError as error:
+        rule = f"Names in {place} must be of the encoding {error.encoding}"
+        raise DataError(rule, error.object, "Set data.names_encoding to the encoding that wrote them.") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, or of unknown compression
-        raise DataError("an archive is neither encrypted nor exotic", f"{path}: {error}", "Pack it plainly.") from error
+        rule = "An archive must not be encrypted, and must be compressed by a common method"
+        raise DataError(rule, f"{place}: {error}", "Pack it without a password, by deflate.") from error

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 
+from pipeline.data.sources.text import listed, normal
 from storage.bank.shuffle import permutation
-from storage.errors import InputError
+from storage.errors import DataError, RecipeError
 from storage.imageset import Split
+
+if TYPE_CHECKING:
+    from pipeline.data.sources import DataConfig
 
 
 def stratified(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,52 +40,77 @@ def balanced(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.lexsort((labels, rank))[:limit]
 
 
-def numbers_of(only: tuple[str, ...] | None, classes: list[str] | None, source: str) -> np.ndarray | None:
-    """The labels of the classes named in `only`, in rising order; None for all. Raises InputError for unknown names."""
-    if only is None:
+class Selection(NamedTuple):
+    """Rows of the training and of the test images to use; the labels of the classes that remain, None for all."""
+
+    train: np.ndarray
+    test: np.ndarray
+    numbers: np.ndarray | None
+    dropped: list[str]  # names of classes
+
+    def split(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
+        """The images and labels at `rows`; labels become 0, 1, ... in the order of `numbers`."""
+        chosen = labels[rows]
+        return Split(
+            images[rows], chosen if self.numbers is None else np.searchsorted(self.numbers, chosen).astype(np.int64)
+        )
+
+    def named(self, classes: list[str]) -> list[str]:
+        """The names that the new labels have."""
+        return classes if self.numbers is None else [classes[number] for number in self.numbers]
+
+
+def select(
+    config: DataConfig, source: str, train: np.ndarray, test: np.ndarray, classes: list[str] | None
+) -> Selection:
+    """Choose `config.classes`, then at most `config.limit` images of each split, then settle classes too small.
+
+    This follows the split into train and test, so that no choice of classes moves an image across.
+
+    Args:
+        train, test: (N,) and (M,) labels of all images; all alike where there are no classes.
+        classes: names of the labels, None where there are no classes.
+
+    Raises:
+        DataError: a class has no training image or no test image and `config.small_classes` is refuse; or fewer than 2
+            training images or 1 test image remain.
+        RecipeError: `config.classes` has an unknown name.
+    """
+    numbers = _numbers_of(config.classes, classes, source)
+    rows = [np.arange(len(labels)) for labels in (train, test)]
+    if numbers is not None:
+        rows = [part[np.isin(labels[part], numbers)] for part, labels in zip(rows, (train, test), strict=True)]
+    if config.limit is not None:
+        chosen = zip(rows, (train, test), strict=True)
+        rows = [part[balanced(labels[part], config.limit)] for part, labels in chosen]
+    small: list[str] = []
+    if classes is not None:
+        asked = np.arange(len(classes)) if numbers is None else numbers
+        enough = np.isin(asked, train[rows[0]]) & np.isin(asked, test[rows[1]])
+        small = [classes[number] for number in asked[~enough]]
+        if small and config.small_classes == "refuse":
+            value = f"{len(small)} of {len(asked)} classes without: {listed(small)}"
+            remedy = "Add images, raise data.limit or data.test_fraction, or set data.small_classes to drop."
+            raise DataError(f"Each class of {source} must have a training image and a test image", value, remedy)
+        if small:
+            numbers = asked[enough]
+            rows = [part[np.isin(labels[part], numbers)] for part, labels in zip(rows, (train, test), strict=True)]
+    if len(rows[0]) < 2 or len(rows[1]) < 1:
+        remedy = "Add images, or change data.test_fraction or data.limit."
+        value = f"{len(rows[0])} and {len(rows[1])}"
+        raise DataError(f"{source} must have at least 2 training images and 1 test image", value, remedy)
+    return Selection(*rows, numbers, small)
+
+
+def _numbers_of(names: tuple[str, ...] | None, classes: list[str] | None, source: str) -> np.ndarray | None:
+    """The labels of the classes of these names, in rising order; None for all."""
+    if names is None:
         return None
     if classes is None:
-        raise InputError(
-            "data.classes names classes", f"{source} has none", "Leave it out, or sort images into folders."
-        )
-    unknown = [name for name in only if name not in classes]
+        remedy = "Leave it out, or sort images into folders."
+        raise RecipeError("data.classes must be left out for images without classes", f"{source} has none", remedy)
+    names, all_names = [normal(name) for name in names], [normal(name) for name in classes]
+    unknown = [name for name in names if name not in all_names]
     if unknown:
-        raise InputError(f"data.classes names classes of {source}", unknown, f"They are {', '.join(classes)}.")
-    return np.array(sorted(classes.index(name) for name in only))
-
-
-def renumbered(labels: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
-    """`labels`, all of them in `numbers`, as 0, 1, ... in the order of `numbers`; as they are if that is None."""
-    return labels if numbers is None else np.searchsorted(numbers, labels).astype(np.int64)
-
-
-def named(classes: list[str], numbers: np.ndarray | None) -> list[str]:
-    """The names that `renumbered` labels have."""
-    return classes if numbers is None else [classes[i] for i in numbers]
-
-
-def only_classes(split: Split, numbers: np.ndarray | None) -> Split:
-    """The images of the classes in `numbers`, their labels renumbered; all of `split` if that is None.
-
-    Choose after the split into train and test, so that no other choice of classes moves an image across.
-    """
-    if numbers is None:
-        return split
-    kept = np.isin(split.labels, numbers)
-    return Split(split.images[kept], renumbered(split.labels[kept], numbers))
-
-
-def limited(split: Split, limit: int | None) -> Split:
-    """`split` cut to `limit` images, balanced over the classes; untouched if `limit` is None."""
-    if limit is None:
-        return split
-    images, labels = split
-    keep = balanced(np.zeros(len(images), np.int64) if labels is None else labels, limit)
-    return Split(images[keep], None if labels is None else labels[keep])
-
-
-def require_enough(name: str, train: int, test: int) -> None:
-    """Raise InputError unless there are 2 images to train on and 1 to test with."""
-    if train < 2 or test < 1:
-        remedy = "Add images, or change data.test_fraction or data.limit."
-        raise InputError(f"{name} has at least 2 training images and 1 test image", f"{train} and {test}", remedy)
+        raise RecipeError(f"data.classes must name classes of {source}", unknown, f"They are {', '.join(classes)}.")
+    return np.array(sorted(all_names.index(name) for name in names))

@@ -13,14 +13,14 @@ from storage.errors import InputError
 
 @dataclass(frozen=True)
 class BitsPerDimension:
-    """A mean over images, and how far to trust it.
+    """A mean over images with its errors.
 
     Attributes:
         mean: bits per dimension.
         standard_error: of the mean, from the spread between images. That of dequantisation and of the probes is part
             of it, as each image has draws of its own. NaN for one image.
-        probe_error: how much of it is due to the probes. 0 if divergences were exact.
-        images: how many.
+        probe_error: the part of it that is due to the probes, 0 if divergences were exact.
+        images: their number.
     """
 
     mean: float
@@ -36,7 +36,7 @@ def bin_width(levels: int) -> float:
         InputError: fewer than two levels.
     """
     if levels < 2:
-        raise InputError("An image has at least 2 grey levels", levels, "8-bit images have 256.")
+        raise InputError("Images must have at least 2 grey levels", levels, "8-bit images have 256.")
     return 2 / (levels - 1)
 
 
@@ -74,8 +74,8 @@ def bits_per_dimension(
     """
     images, dims = len(log_density), math.prod(shape)
     if not images or (probe_error is not None and len(probe_error) != images):
-        found = (images, None if probe_error is None else len(probe_error))
-        raise InputError("Bits per dimension are a mean over images", found, "Give a log-density of each.")
+        counts = (images, None if probe_error is None else len(probe_error))
+        raise InputError("log_density and probe_error must be of the same images, at least 1", counts, "Give both.")
     bits = tarflow.bits_per_dimension(log_density.double(), dims, bin_width(levels))
     spread = float(bits.std()) / images**0.5 if images > 1 else math.nan
     from_probes = 0.0 if probe_error is None else float(probe_error.double().norm()) / images / dims / math.log(2)

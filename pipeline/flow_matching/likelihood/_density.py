@@ -16,13 +16,13 @@ from torch import Generator, Tensor
 
 from pipeline.flow_matching.likelihood import _divergence
 from pipeline.flow_matching.likelihood._divergence import EXACT_DIMENSIONS, Divergence
-from pipeline.flow_matching.solvers import CountedField, Dopri5, Velocity
-from storage.errors import FlowctlError, InputError
+from pipeline.flow_matching.solvers import CountedField, Velocity, adaptive
+from storage.errors import InputError
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What is known of a batch after one integration.
+    """The log-densities of a batch, by one integration.
 
     Attributes:
         log_density: (B,) float64, log p(x) in nats, summed over dimensions.
@@ -50,7 +50,7 @@ def log_density(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> Likelihood:
-    """Integrate x from t = 0 to noise at t = 1 and gather its log-density on the way, by dopri5.
+    """Integrate x from t = 0 to noise at t = 1 and integrate its log-density with it, by dopri5.
 
     The step is one for the whole batch. It is chosen so that the root mean square error of a step, over the batch,
     stays below the tolerance for the states and for the log-densities alike. The probes are drawn once and stay the
@@ -59,7 +59,7 @@ def log_density(
     Args:
         velocity: (x (B, ...), t (B,)) -> (B, ...), differentiable by autograd, each row by itself (no batch norm).
             Networks should be in eval mode.
-        x: (B, ...) data, of any floating type; integrated in float32, or float64 if it is. It is left as it is.
+        x: (B, ...) data, of any floating type; integrated in float32, or float64 if it is; not changed.
         divergence: `exact`, `hutchinson`, or `auto`: exact up to `EXACT_DIMENSIONS`, 64.
         probes: K, for `hutchinson`; twice as many halve the variance at about twice the time.
         generator: a CPU generator to draw the probes with. Not needed, nor used, where the divergence is exact.
@@ -67,12 +67,11 @@ def log_density(
 
     Raises:
         InputError: an argument is out of range, or the velocity cannot be differentiated or has another shape than x.
-        FlowctlError: the tolerance cannot be met (a velocity that is not finite, most often).
+        StageFailed: the tolerance cannot be met (a velocity that is not finite, most often).
     """
-    Dopri5(rtol, atol)  # checks them
     if x.ndim < 2 or not x.numel() or not x.is_floating_point():
         raise InputError(
-            "A density is asked of a batch (B, ...) of floating type",
+            "x must be a batch (B, ...) of floating type",
             (x.dtype, tuple(x.shape)),
             "Convert images to [-1, 1], and give one point as a batch of one.",
         )
@@ -89,31 +88,35 @@ def log_density(
 
 
 def _method(divergence: str, probes: int, generator: Generator | None, x: Tensor) -> tuple[Divergence, int]:
-    """How to find the divergence, and the number of probes it takes: 0 if exact."""
+    """The function for the divergence, and its number of probes: 0 if exact."""
     if divergence not in ("auto", "exact", "hutchinson"):
-        raise InputError("A divergence has a known name", divergence, "Choose among auto, exact, hutchinson.")
+        raise InputError("divergence must be auto, exact or hutchinson", divergence, "Choose one of these.")
     if divergence == "exact" or (divergence == "auto" and x[0].numel() <= EXACT_DIMENSIONS):
         return _divergence.exact, 0
     if probes < 1:
-        raise InputError("Hutchinson's estimate needs at least one probe", probes, "4 are usual.")
+        raise InputError("probes must be at least 1", probes, "4 are usual.")
     if generator is None:
-        raise InputError("Random probes need a generator", None, "Give torch.Generator().manual_seed(0), say.")
+        raise InputError(
+            "generator must be given for random probes", None, "Give torch.Generator().manual_seed(0), say."
+        )
     return _divergence.hutchinson(_divergence.rademacher(probes, x, generator)), probes
 
 
 def _require_differentiable(velocity: Velocity, x: Tensor) -> None:
-    """Raise where v is cut off from x: it would pass for a field without divergence, and every density be wrong."""
+    """Raise if v has no gradient by x: its divergence would be 0 and every density wrong."""
     x, t = x.clone().requires_grad_(), x.new_zeros(len(x))
     with torch.enable_grad():
         v = velocity(x, t)
     if v.shape != x.shape:
-        raise InputError(f"A velocity has the shape of its state, {tuple(x.shape)}", tuple(v.shape), "Mend the field.")
+        raise InputError(
+            f"The velocity must have the shape of its state, {tuple(x.shape)}", tuple(v.shape), "Correct the field."
+        )
     (slope,) = torch.autograd.grad(v.sum(), x, allow_unused=True) if v.requires_grad else (None,)
     if slope is None and not torch.equal(v, velocity(x.detach() + 1, t)):
         raise InputError(
-            "A density needs a velocity with a gradient",
-            "one that is cut off from x",
-            "Take torch.no_grad, torch.inference_mode or detach out of it.",
+            "The velocity must be differentiable by x",
+            "no gradient",
+            "Remove torch.no_grad, torch.inference_mode and detach from it.",
         )
 
 
@@ -121,7 +124,6 @@ def _integrate(
     velocity: Velocity, x: Tensor, divergence: Divergence, estimates: int, rtol: float, atol: float
 ) -> tuple[Tensor, Tensor]:
     """z (B, ...) and the integrals (K, B) of the divergence on the way there."""
-    from torchdiffeq import odeint  # here, as it is slow to import
 
     def field(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x = state[0].detach().requires_grad_()
@@ -131,16 +133,8 @@ def _integrate(
             return v, torch.zeros_like(state[1])
         return v.detach(), divergence(v, x)
 
-    times = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
-    start = (x, x.new_zeros(estimates, len(x)))
-    try:
-        # Given a tuple, torchdiffeq holds the larger of the two parts' errors to the tolerance: among thousands of
-        # pixels the one number that is wanted would hardly count.
-        with torch.no_grad():
-            states, integrals = odeint(field, start, times, rtol=rtol, atol=atol, method="dopri5")
-    except AssertionError as error:  # torchdiffeq asserts that its step does not shrink to nothing
-        raise FlowctlError(
-            f"dopri5 could not meet rtol {rtol}, atol {atol} ({error}). "
-            "Check that data and velocity are finite, or loosen the tolerances."
-        ) from error
+    # Given a tuple, torchdiffeq holds the larger of the two parts' errors to the tolerance: among thousands of pixels
+    # the one number of the log-density would hardly count.
+    with torch.no_grad():
+        states, integrals = adaptive(field, (x, x.new_zeros(estimates, len(x))), [0.0, 1.0], x.device, rtol, atol)
     return states[-1], integrals[-1]

@@ -15,28 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.fetching import read_tensors
-from storage.errors import InputError
+from storage.errors import DataError, InputError
 
 # By layer of torchvision's `features`: "C64" is a convolution to 64 channels followed by ReLU, "M" a maximum pool.
-_VGG = (
-    "C64",
-    "C64",
-    "M",
-    "C128",
-    "C128",
-    "M",
-    "C256",
-    "C256",
-    "C256",
-    "M",
-    "C512",
-    "C512",
-    "C512",
-    "M",
-    "C512",
-    "C512",
-    "C512",
-)
+_VGG = ["C64", "C64", "M", "C128", "C128", "M", *["C256"] * 3, "M", *["C512"] * 3, "M", *["C512"] * 3]
 _VGG_TAPS = (1, 3, 6, 9, 12)  # relu1_2, 2_2, 3_3, 4_3, 5_3: after these convolutions, counted from 0
 _ALEX = ((3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1))
 _ALEX_POOLS = (1, 2)  # before these convolutions, counted from 0
@@ -84,7 +66,7 @@ class LPIPS(nn.Module):
     def _layers(self, images: Tensor) -> Iterator[Tensor]:
         """Features after each tapped layer, (B, channels, h, w)."""
         if images.shape[1] not in (1, 3):
-            raise InputError("LPIPS looks at images of one or three channels", images.shape[1], "Use another loss.")
+            raise InputError("Images for LPIPS must have 1 or 3 channels", images.shape[1], "Use another loss.")
         x = images.float().expand(-1, 3, -1, -1)
         if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
@@ -101,29 +83,29 @@ def load_lpips(network: Literal["vgg", "alex"], features: Path, linear: Path, si
     """LPIPS with published weights, on the CPU. Files are .safetensors, or else .pth read as tensors only.
 
     Raises:
-        InputError: no file, not tensors, or tensors of other names or shapes; the message says which.
+        DataError: no file, not tensors, or tensors of other names or shapes.
     """
-    made = LPIPS(network, size)
-    wanted = {f"features.{name}": value for name, value in made.features.state_dict().items()}
-    given = _read(features, wanted, network)
-    made.features.load_state_dict({name.removeprefix("features."): given[name] for name in wanted})
-    wanted = {f"lin{number}.model.1.weight": weight for number, weight in enumerate(made.linear)}
-    given = _read(linear, wanted, network)
-    for name, weight in wanted.items():
-        weight.copy_(given[name])
-    return made
+    lpips = LPIPS(network, size)
+    expected = {f"features.{name}": value for name, value in lpips.features.state_dict().items()}
+    tensors = _read(features, expected, network)
+    lpips.features.load_state_dict({name.removeprefix("features."): tensors[name] for name in expected})
+    expected = {f"lin{number}.model.1.weight": weight for number, weight in enumerate(lpips.linear)}
+    tensors = _read(linear, expected, network)
+    for name, weight in expected.items():
+        weight.copy_(tensors[name])
+    return lpips
 
 
-def _read(path: Path, wanted: dict[str, Tensor], network: str) -> dict[str, Tensor]:
-    """The tensors of a file, all those wanted among them: published ones also hold a classifier's last layers."""
+def _read(path: Path, expected: dict[str, Tensor], network: str) -> dict[str, Tensor]:
+    """The tensors of a file, all expected ones among them: published files also hold a classifier's last layers."""
     path, remedy = Path(path), f"Give the files of {_SOURCES[network]}."
     if not path.is_file():
-        raise InputError("LPIPS's weights are files", str(path), remedy)
+        raise DataError("LPIPS's weights must be a file", str(path), remedy)
     tensors = read_tensors(path, remedy)
-    for name, own in wanted.items():
-        found = tuple(getattr(tensors.get(name), "shape", ())) if name in tensors else "nothing of this name"
-        if found != tuple(own.shape):
-            raise InputError(f"{path} has a tensor {name} {tuple(own.shape)}", found, remedy)
+    for name, tensor in expected.items():
+        shape = tuple(tensors[name].shape) if name in tensors else None
+        if shape != tuple(tensor.shape):
+            raise DataError(f"{path} must have a tensor {name} {tuple(tensor.shape)}", shape, remedy)
     return tensors
 
 
@@ -131,13 +113,13 @@ def _vgg() -> dict[str, nn.Module]:
     """By torchvision's number; ReLUs, which have numbers too, are applied in `forward`."""
     layers: dict[str, nn.Module] = {}
     number, channels = 0, 3
-    for word in _VGG:
-        if word == "M":
+    for layer in _VGG:
+        if layer == "M":
             layers[f"pool{number}"] = nn.MaxPool2d(2)
             number += 1
         else:
-            layers[str(number)] = nn.Conv2d(channels, int(word[1:]), 3, padding=1)
-            number, channels = number + 2, int(word[1:])
+            layers[str(number)] = nn.Conv2d(channels, int(layer[1:]), 3, padding=1)
+            number, channels = number + 2, int(layer[1:])
     return layers
 
 

@@ -1,8 +1,7 @@
-"""What a Gaussian path is: data fade by a(t), noise grows by s(t), and all else follows from these two."""
+"""Gaussian paths: data fade by a(t), noise grows by s(t), and the rest follows from these two."""
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -41,12 +40,12 @@ class GaussianPath:
 
     def interpolate(self, x: Tensor, z: Tensor, t: Tensor | float) -> Tensor:
         """x_t = a(t) x + s(t) z for data x and noise z of one shape, (B, ...)."""
-        at = self._beside(t, x)
+        at = self.coefficients(as_column(t, x))
         return at.a * x + at.s * z
 
     def target_velocity(self, x: Tensor, z: Tensor, t: Tensor | float) -> Tensor:
         """v = d x_t / dt = a'(t) x + s'(t) z, shaped like x: what flow matching regresses on (eq. 14)."""
-        at = self._beside(t, x)
+        at = self.coefficients(as_column(t, x))
         return at.a_slope * x + at.s_slope * z
 
     def start(self, z: Tensor) -> Tensor:
@@ -55,23 +54,15 @@ class GaussianPath:
         The part of the data in x_1, a(1) x, is unknown when sampling and left out. Where a(1) > 0 samples thus start
         from a distribution that is off by a(1) |x| in Wasserstein distance, as all diffusion models do (sec. 4.1).
         """
-        return self._beside(1.0, z).s * z
+        return self.coefficients(as_column(1.0, z)).s * z
 
     def times(self, t: Tensor) -> Tensor:
         """Times of any shape from [0, 1] onto [t_end, 1], where 1 stays 1: for training times and for time grids."""
         return t + self.t_end * (1 - t) if self.t_end else t
 
-    def _beside(self, t: Tensor | float, x: Tensor) -> Coefficients:
-        return self.coefficients(beside(t, x))
 
-
-def beside(t: Tensor | float, x: Tensor) -> Tensor:
+def as_column(t: Tensor | float, x: Tensor) -> Tensor:
     """Times (B,) as (B, 1, ..., 1), so that they multiply x (B, ...) row by row; a number as a tensor of shape ()."""
     if isinstance(t, Tensor):
         return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
     return torch.tensor(t, dtype=torch.float64)  # no dimensions: it leaves the precision of x alone
-
-
-def finite(*values: object) -> bool:
-    """Whether all are finite numbers."""
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)

@@ -1,4 +1,4 @@
-"""Velocity fields: what a solver calls, with guidance and an honest count of network calls."""
+"""Velocity fields for solvers: guidance, and the count of network calls."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class CountedField:
     """Counts the network calls made through it.
 
-    It may stand around a bare network or around a `guided` velocity, whose evaluations cost two calls: the count is the
-    same.
+    It may wrap a network or a `Guided` velocity, whose evaluations cost two calls: the count is the same.
 
     Attributes:
         calls: network calls on a batch since the start.
-        calls_per_evaluation: what one evaluation adds.
+        calls_per_evaluation: network calls of one evaluation.
     """
 
     def __init__(self, field: Callable[..., Tensor]) -> None:
@@ -38,23 +37,6 @@ class CountedField:
 
 
 class Guided:
-    """See `guided`."""
-
-    def __init__(self, field: Network, labels: Tensor | None, guidance: float) -> None:
-        if labels is None and guidance != 1:
-            raise InputError("Guidance needs labels to guide towards", guidance, "Give labels, or leave it at 1.")
-        self.field, self.labels, self.guidance = field, labels, guidance
-        self.calls_per_evaluation: int = calls_per_evaluation(guidance)
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        conditional = self.field(x, t, self.labels)
-        if self.calls_per_evaluation == 1:
-            return conditional
-        unconditional = self.field(x, t, None)
-        return unconditional + self.guidance * (conditional - unconditional)
-
-
-def guided(field: Network, labels: Tensor | None, guidance: float = 1.0) -> Guided:
     """Classifier-free guidance, v = v_u + w (v_c - v_u) (Ho & Salimans 2022, arXiv 2207.12598, eq. 6 with w -> w - 1).
 
     Args:
@@ -62,13 +44,23 @@ def guided(field: Network, labels: Tensor | None, guidance: float = 1.0) -> Guid
         labels: (B,) classes to generate, or None for unconditional samples.
         guidance: w. At 1 only the conditional call is made; else each evaluation makes two network calls.
 
-    Returns:
-        A velocity (x, t) -> v.
-
     Raises:
         InputError: guidance without labels.
     """
-    return Guided(field, labels, guidance)
+
+    def __init__(self, field: Network, labels: Tensor | None, guidance: float = 1.0) -> None:
+        if labels is None and guidance != 1:
+            raise InputError("guidance must be 1 without labels", guidance, "Give labels, or leave it at 1.")
+        self.field, self.labels, self.guidance = field, labels, guidance
+        self.calls_per_evaluation: int = calls_per_evaluation(guidance)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """v (B, ...) at x (B, ...) and t (B,)."""
+        conditional = self.field(x, t, self.labels)
+        if self.calls_per_evaluation == 1:
+            return conditional
+        unconditional = self.field(x, t, None)
+        return unconditional + self.guidance * (conditional - unconditional)
 
 
 def calls_per_evaluation(guidance: float) -> int:

@@ -5,6 +5,6 @@ from pipeline.flow_matching.times._distributions import LogitNormal as LogitNorm
 from pipeline.flow_matching.times._distributions import TimeDistribution as TimeDistribution
 from pipeline.flow_matching.times._distributions import Uniform as Uniform
 from pipeline.flow_matching.times._distributions import UShaped as UShaped
-from pipeline.flow_matching.times._distributions import time_distribution as time_distribution
+from pipeline.flow_matching.times._distributions import times_of_config as times_of_config
 from pipeline.flow_matching.times._grids import GRIDS as GRIDS
 from pipeline.flow_matching.times._grids import time_grid as time_grid

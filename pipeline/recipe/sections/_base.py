@@ -6,11 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
-Grid = Literal["uniform", "quadratic", "edm", "logit"]
+Grid = Annotated[
+    Literal["uniform", "quadratic", "edm", "logit"],
+    Field(
+        description="times of the solver's n steps, with i = n at the noise: uniform t = i/n; quadratic t = (i/n)^2, "
+        "shorter steps near the data (NFM); edm, the noise levels of EDM; logit, the quantiles of logit-normal(-0.2, 1)"
+    ),
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
-
 from pydantic import Field, model_validator
 
 from pipeline.recipe.sections._base import Config, Positive
+from pipeline.recipe.sections._cpus import openmp_threads, usable_cpus
 
 
 class Compute(Config):
-    """Where and how fast; nothing here can change a result beyond rounding, and nothing here is fingerprinted."""
+    """Where and how fast. Nothing here changes a result beyond rounding, and nothing here is fingerprinted."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     nproc: Positive = Field(1, description="processes on this machine that share a stage, one for each GPU")
     nnodes: Positive = Field(1, description="machines that share a stage; each runs the same command")
-    node_rank: int = Field(0, ge=0, description="which of them this is; 0 keeps the books")
+    node_rank: int = Field(0, ge=0, description="rank of this machine; rank 0 plans, writes and records")
     rendezvous: str | None = Field(None, pattern=r"^[^\s:/]+:\d+$", description="host:port where machines meet")
-    threads: Positive | None = Field(None, description="CPU threads of each process; its share of all unless given")
+    threads: Positive | None = Field(
+        None, description="CPU threads of each process; default: OMP_NUM_THREADS, else its share of the usable CPUs"
+    )
     inference_batch: Positive = Field(512, description="images at once in encoding, sampling and features")
     checkpoint_seconds: float = Field(15.0, gt=0)
     compile: bool = False
@@ -32,11 +33,17 @@ class Compute(Config):
 
     @property
     def cores(self) -> int:
-        """CPU threads of each process: as asked for, else its share of those that may be used."""
+        """CPU threads of each process."""
+        return self.threads_and_why()[0]
+
+    def threads_and_why(self) -> tuple[int, str]:
+        """CPU threads of each process, and what decides: the recipe, OMP_NUM_THREADS, or a share of the usable CPUs."""
         if self.threads is not None:
-            return self.threads
-        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, there // self.nproc)
+            return self.threads, "compute.threads"
+        if (threads := openmp_threads()) is not None:
+            return threads, "OMP_NUM_THREADS"
+        cpus, why = usable_cpus()
+        return max(1, cpus // self.nproc), why if self.nproc == 1 else f"{why}, {self.nproc} processes"
 
     @property
     def world(self) -> int:

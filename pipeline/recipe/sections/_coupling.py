@@ -6,7 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Positive, Seeded, Share
+
+WithinClasses = Annotated[
+    bool, AddedLater(True), Field(description="couple within each class; false couples across all classes")
+]
 
 
 class _Coupling(Config):
@@ -27,6 +32,7 @@ class MinibatchOT(_Coupling):
 
     kind: Literal["ot"] = "ot"
     batch: Positive | None = Field(None, description="images assigned together; the training batch unless given")
+    within_classes: WithinClasses = True
 
 
 class Entropic(_Coupling):
@@ -35,13 +41,14 @@ class Entropic(_Coupling):
     kind: Literal["entropic"] = "entropic"
     batch: Positive | None = Field(None, description="images coupled together; the training batch unless given")
     regularisation: float = Field(0.1, gt=0, description="in units of the spread of costs; 0.01 is all but exact")
+    within_classes: WithinClasses = True
 
 
 class Loom(_Coupling):
     """LOOM-CFM: an assignment of the whole set, refined from minibatch to minibatch."""
 
     kind: Literal["loom"] = "loom"
-    batch: Positive | None = Field(None, description="images that exchange noises; the training batch unless given")
+    batch: int | None = Field(None, ge=2, description="images that exchange noises; the training batch unless given")
     noises_per_image: Positive = Field(1, description="noises kept for each image")
     refine: Literal["training", "before", "never"] = Field(
         "training", description="while the student trains; to convergence before it; or not at all"
@@ -49,6 +56,7 @@ class Loom(_Coupling):
     epochs: Positive = Field(200, description="of refinement before training, at most")
     tolerance: float = Field(0.001, gt=0, lt=1, description="share of reassigned images that counts as converged")
     interpolate: Share = Field(1.0, description="probability of an image's own noise; else fresh noise, used once")
+    within_classes: WithinClasses = True
     start: Literal["noise", "bank"] = Field("noise", description="begin with fresh noises, or with the teacher's")
 
     @model_validator(mode="after")
@@ -74,6 +82,7 @@ class Potentials(Seeded):
     batch: Positive = Field(512, description="noises in one step of the ascent")
     passes: float = Field(60.0, gt=0, description="of as many noises as there are images; the end at the latest")
     tolerance: float = Field(0.05, gt=0, description="chi^2 of the cells' masses to end at")
+    within_classes: WithinClasses = True
 
 
 class NFM(_Coupling):
@@ -82,6 +91,9 @@ class NFM(_Coupling):
     kind: Literal["nfm"] = "nfm"
     online: bool = Field(False, description="ask the teacher at each step; the bank then serves to measure it only")
     independent: Share = Field(0.0, description="share of images that get fresh noise instead")
+    soften: Annotated[Share, AddedLater(0.0)] = Field(
+        0.0, description="s of z' = sqrt(1 - s^2) z + s eps: fresh noise eps blended into each noise"
+    )
 
     @property
     def banked(self) -> bool:

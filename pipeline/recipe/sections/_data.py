@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted
 from pipeline.recipe.sections._base import Config, Positive
@@ -16,33 +18,69 @@ def _as_names(value: object) -> object:
     if not isinstance(value, list | tuple):
         return value
     names = [str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in value]
+    if all(isinstance(name, str) for name in names):
+        names = [unicodedata.normalize("NFC", name) for name in names]
     return sorted(set(names)) if all(isinstance(name, str) for name in names) else names
 
 
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_names)]
 
 
+def _of_user(path: Path) -> Path:
+    """Expand ~; refuse a path that no file of ours could hold."""
+    text = str(path)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise ValueError(f"a path must be valid UTF-8, not {escaped}: rename it, for example by convmv")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{error}: write {text} without ~") from None
+
+
+def _encoding(name: str | None) -> str | None:
+    try:
+        return name if name is None else codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"Python has no encoding {name!r}: give one such as cp932, gbk or cp866") from None
+
+
+UserPath = Annotated[Path, AfterValidator(_of_user)]
+
+
 class Data(Config):
     """Images into one image set with labels and a train/test split."""
 
     source: Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "images"]
-    path: Annotated[Path | None, NotFingerprinted] = Field(
+    path: Annotated[UserPath | None, NotFingerprinted] = Field(
         None, description="local archive or folder; its content counts"
     )
     checksum: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the archive at `path`")
     size: int | None = Field(
         None, ge=4, le=1024, description="side in pixels: own images are cropped and resized, others shrink"
     )
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split of its own")
-    limit: Positive | None = Field(None, description="keep only so many images of each split")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split")
+    limit: Positive | None = Field(None, description="use at most this many images of each split")
     flips: bool = Field(False, description="train on mirrored images too")
     classes: Annotated[ClassNames | None, AddedLater(None)] = Field(
-        None, description="keep these classes alone, by name; they are numbered anew in the data set's order"
+        None, description="use these classes alone, by name; labels are 0, 1, ... in the data set's order"
+    )
+    small_classes: Annotated[Literal["refuse", "drop"], AddedLater("refuse")] = Field(
+        "refuse", description="what to do with classes that have no training image or no test image"
+    )
+    layout: Annotated[Literal["auto", "classes", "split", "flat"], AddedLater("auto")] = Field(
+        "auto", description="what the first folders are: classes; train and test, with classes below; or nothing"
+    )
+    names_encoding: Annotated[str | None, AfterValidator(_encoding), AddedLater(None)] = Field(
+        None, description="of names in an archive that are not marked as UTF-8; unless given cp437 in a zip"
+    )
+    background: Annotated[str, AddedLater("white")] = Field(
+        "white", pattern=r"^([a-z]+|#[0-9a-f]{6})$", description="colour behind transparent pixels: a name or #rrggbb"
     )
     labels: Annotated[bool, AddedLater(True)] = Field(
-        True, description="tell the networks the classes; without, scores may still use them"
+        True, description="give networks the classes; without, scores may still use them"
     )
-    autoencoder: Annotated[Path | None, NotFingerprinted] = Field(
+    autoencoder: Annotated[UserPath | None, NotFingerprinted] = Field(
         None, description="folder of a diffusers AutoencoderKL: train on its latents; its content counts"
     )
     seed: int = Field(0, ge=0, description="of the split; apart from the recipe's, so that all seeds share it")
@@ -53,6 +91,9 @@ class Data(Config):
             raise ValueError("the source 'images' reads a folder or archive: set data.path")
         if self.source == "digits" and (self.path or self.checksum or self.size):
             raise ValueError("the source 'digits' is built in: leave path, checksum and size out")
+        ours = {"layout": "auto", "names_encoding": None, "background": "white"}
+        if self.source != "images" and any(getattr(self, name) != neutral for name, neutral in ours.items()):
+            raise ValueError(f"{', '.join(ours)} are of the source 'images': leave them out for {self.source!r}")
         if self.source in ("mnist", "fashion-mnist") and self.checksum and self.path is None:
             raise ValueError(f"files of {self.source} are fetched by their own checksums: leave data.checksum out")
         return self
@@ -64,7 +105,7 @@ class Reference(Config):
     extractor: Literal["classifier", "inception", "pixels"] = Field(
         "classifier", description="inception is FID's; classifier is trained on the data; pixels need neither"
     )
-    weights: Annotated[Path | None, NotFingerprinted] = Field(
+    weights: Annotated[UserPath | None, NotFingerprinted] = Field(
         None, description="file of Inception's weights; the published ones are fetched unless given"
     )
     checksum: Annotated[str | None, AddedLater(None)] = Field(

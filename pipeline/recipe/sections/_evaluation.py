@@ -22,7 +22,7 @@ class Sweep(Config):
     """
 
     solver: Solver = "euler"
-    grid: Grid = "quadratic"
+    grid: Grid = "uniform"
     nfe: tuple[Positive, ...] = Field((), description="network calls; none for dopri5, which chooses by itself")
     guidance: float = Field(1.0, ge=0)
     ema: Annotated[str | None, AddedLater(None)] = Field(

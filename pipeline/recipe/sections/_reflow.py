@@ -20,11 +20,17 @@ class Pairs(Seeded):
 
     count: Positive
     solver: Solver = "euler"
-    grid: Grid = "quadratic"
+    grid: Grid = "uniform"
     nfe: Positive | None = Field(8, description="network calls for each pair; null for dopri5, which chooses by itself")
     guidance: float = Field(1.0, ge=0)
     dtype: Literal["float32", "float16"] = "float32"
     shard: Positive = 4096
+    intervals: Annotated[Positive, AddedLater(1)] = Field(
+        1, description="parts of each path whose ends are stored; follows from onestep.steps, leave it out"
+    )
+    forward: Annotated[bool, AddedLater(False)] = Field(
+        False, description="also carry the training images to their noise; follows from mix.forward, leave it out"
+    )
 
     @model_validator(mode="after")
     def _calls_where_they_can_be_chosen(self) -> Pairs:
@@ -33,17 +39,6 @@ class Pairs(Seeded):
                 "nfe is the number of calls of a fixed-step solver, and null for dopri5, which chooses by itself"
             )
         return self
-
-
-class Trajectories(Pairs):
-    """What the stage pairs is given where more is wanted of it; `Recipe.section` fills it in."""
-
-    intervals: Annotated[Positive, AddedLater(1)] = Field(
-        1, description="of each path, whose ends are kept: onestep.steps"
-    )
-    forward: Annotated[bool, AddedLater(False)] = Field(
-        False, description="also carry the training images to their noise"
-    )
 
 
 class Mix(Config):

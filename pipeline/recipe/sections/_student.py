@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Fraction, Seeded
@@ -24,7 +24,7 @@ class OptimalTransportPath(Config):
     """The straight path that ends in data with a little noise (Lipman et al. 2023, arXiv 2210.02747, eq. 20)."""
 
     kind: Literal["cond-ot"] = "cond-ot"
-    sigma_min: float = Field(1e-4, ge=0, lt=1)
+    sigma_min: float = Field(1e-4, gt=0, lt=1)
 
 
 class VariancePreservingPath(Config):
@@ -34,6 +34,12 @@ class VariancePreservingPath(Config):
     beta_min: float = Field(0.1, gt=0)
     beta_max: float = Field(20.0, gt=0)
 
+    @model_validator(mode="after")
+    def _rate_rises(self) -> VariancePreservingPath:
+        if self.beta_max < self.beta_min:
+            raise ValueError(f"beta_max ({self.beta_max:g}) must be at least beta_min ({self.beta_min:g})")
+        return self
+
 
 class VarianceExplodingPath(Config):
     """The diffusion path of score matching with ever larger noise."""
@@ -41,6 +47,12 @@ class VarianceExplodingPath(Config):
     kind: Literal["ve"] = "ve"
     sigma_min: float = Field(0.01, gt=0)
     sigma_max: float = Field(50.0, gt=0)
+
+    @model_validator(mode="after")
+    def _noise_grows(self) -> VarianceExplodingPath:
+        if self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max ({self.sigma_max:g}) must be above sigma_min ({self.sigma_min:g})")
+        return self
 
 
 Path = Annotated[

@@ -21,6 +21,11 @@ class Teacher(Seeded):
     head_dim: Positive = 64
     dropout: Fraction = 0.0
     volume_preserving: bool = False
+    log_scale_bound: Annotated[float | None, AddedLater(4.0)] = Field(
+        4.0,
+        gt=0,
+        description="a block scales a value by at most exp of this; null for no bound, as published weights need",
+    )
     noise_std: float = Field(0.05, gt=0, le=1, description="eta, for pixels in [-1, 1]")
     dequantisation: Literal["gaussian", "uniform"] = "gaussian"
     label_drop: Fraction = 0.1

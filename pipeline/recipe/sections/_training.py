@@ -56,6 +56,13 @@ class Training(Config):
             raise ValueError(f"images ({self.images}) must be at least one batch ({self.batch})")
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) must be divisible by accumulate ({self.accumulate})")
+        if 2 * self.warmup > self.images:
+            raise ValueError(
+                f"warmup ({self.warmup}) must be at most half of images ({self.images}), or the rate hardly reaches "
+                f"lr: set warmup to {self.images // 10}"
+            )
+        if self.schedule == "cosine" and self.final_lr > self.lr:
+            raise ValueError(f"final_lr ({self.final_lr:g}) must be at most lr ({self.lr:g}), where the cosine begins")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise ValueError(f"averages must differ from each other, got {', '.join(names)}")

@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from pipeline.reporting.compare import _pages, _plot, _terms
 from pipeline.reporting.compare._figures import Prediction, figures, predictions
 from pipeline.reporting.compare._run import SeedRun
-from pipeline.reporting.compare._table import Spread, Table, table
-from pipeline.reporting.page.scores import metrics_of
-from storage.errors import InputError
+from pipeline.reporting.scores.table import Spread, Table, metrics_of, table, yardstick_of
+from storage.errors import DataError, MissingError
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Comparison:
 
     @property
     def protocol(self) -> str:
-        """The digest that all evaluations state; with several seeds, one of all but the seed of the noise."""
+        """The digest that all evaluations state; with several seeds, one of all fields but the seed."""
         return _terms.protocol(self.runs)
 
     @property
@@ -38,14 +37,18 @@ class Comparison:
 
     @property
     def unequal(self) -> list[str]:
-        """What the compared trainings do not have in common, one sentence each; none if terms are equal."""
+        """Unequal terms of the compared trainings, one sentence each; none if terms are equal."""
         return _terms.unequal(self.runs)
 
     def table(self, metric: str | None = None) -> Table:
         """Rows of (recipe, model) by network calls; the first metric unless another is named."""
         if metric is not None and metric not in self.metrics:
-            raise InputError("A table shows a metric that was measured", metric, "Measured: " + ", ".join(self.metrics))
-        return table(self.runs, metric or self.metrics[0])
+            raise MissingError("The metric must be measured", metric, f"Choose one of {', '.join(self.metrics)}.")
+        name = metric or self.metrics[0]
+        first = self.runs[0]
+        yardstick = yardstick_of(name, first.held_out, first.floor, first.floors)
+        seeds = {recipe: [run.scores for run in some] for recipe, some in _terms.by_recipe(self.runs).items()}
+        return table(seeds, name, yardstick, joined=True)
 
     def predictions(self, metric: str | None = None) -> list[Prediction]:
         """Whether transport cost and Var(v | x_t, t) order students as their curvature and scores do."""
@@ -56,13 +59,13 @@ class Comparison:
         return _pages.text(self.runs, self.table(metric), self.predictions(metric), self.protocol, self.unequal)
 
     def markdown(self, metric: str | None = None) -> str:
-        """For a README: the best of each column bold, teachers and floor below."""
+        """For a README: the best of each column bold, teachers and yardstick below."""
         return _pages.markdown(self.runs, self.table(metric), self.predictions(metric), self.protocol, self.unequal)
 
     def plot(self, path: Path, metric: str | None = None) -> Path:
         """The metric against network calls, both axes logarithmic, as PNG, SVG or PDF by the path's ending."""
-        each = [sum(run.recipe == recipe for run in self.runs) for recipe in {run.recipe for run in self.runs}]
-        return _plot.plot(self.table(metric), max(each), path)
+        seeds = max(len(some) for some in _terms.by_recipe(self.runs).values())
+        return _plot.plot(self.table(metric), seeds, path)
 
     def to_json(self) -> dict[str, Any]:
         """A plain tree for `json.dump`, nothing rounded: every run, and what its seeds come to."""
@@ -70,6 +73,7 @@ class Comparison:
         return {
             "protocol": self.protocol,
             "floor": self.runs[0].floor,
+            "held_out": self.runs[0].held_out,
             "seeds": self.seeds,
             "unequal": self.unequal,
             "shared": _terms.agreed(self.runs),
@@ -87,42 +91,44 @@ class Comparison:
     def from_json(cls, tree: Mapping[str, Any]) -> Comparison:
         """The comparison that `to_json` wrote, from its runs alone.
 
-        Raises InputError where they are not runs, or may not share a table.
+        Raises DataError where they are not runs, ProtocolError where they may not share a table.
         """
         try:
             return compare([SeedRun.model_validate(item) for item in tree["runs"]])
         except (KeyError, TypeError, ValidationError) as error:
-            raise InputError(
-                "This is not a comparison's JSON",
+            raise DataError(
+                "The JSON must be that of a comparison",
                 " ".join(str(error).split())[:200],
-                "Make it with flowctl compare --json",
+                "Write it with flowctl compare --json.",
             ) from None
 
 
 def compare(runs: Sequence[SeedRun]) -> Comparison:
     """Join runs of recipes, each at the same seeds.
 
-    Raises InputError where there is none, where one is there twice, or where their protocols differ in more than the
-    seed of the noise that samples start from.
+    Raises MissingError where there is none, InputError where one comes twice, and ProtocolError where their protocols
+    differ in more than the seed.
     """
     _terms.check(runs)
     return Comparison(tuple(runs))
 
 
-def _rows(made: Table) -> list[dict[str, Any]]:
+def _rows(scores: Table) -> list[dict[str, Any]]:
     """A table's cells, one by one."""
     return [
         {
             "recipe": row.recipe,
             "model": row.model,
-            "way": row.way or None,
-            "metric": made.metric,
-            "calls": column if cell.calls is None else cell.calls,
-            "adaptive": cell.calls is not None,
+            "setting": row.setting or None,
+            "metric": scores.metric,
+            "against": "held-out images" if row.held_out else "training images",
+            "nfe": cell.nfe,
+            "adaptive": cell.chosen,
+            "seconds_per_image": cell.seconds,
             **_plain(cell.spread),
         }
-        for row in made.rows
-        for column, cell in zip(made.columns, row.cells, strict=True)
+        for row in scores.rows
+        for cell in row.cells
         if cell
     ]
 

@@ -1,4 +1,4 @@
-"""Beside the scores: what is known of a coupling before training, how straight the paths became, what it all took."""
+"""Next to the scores: statistics of a coupling before training, straightness of the paths, and seconds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.reporting.compare._run import COUPLING, ONESTEP, STUDENT, SeedRun
-from pipeline.reporting.compare._table import Spread
 from pipeline.reporting.compare._terms import by_recipe
-from pipeline.reporting.page.scores import lower_is_better
+from pipeline.reporting.scores.table import Spread, lower_is_better
 from pipeline.reporting.text.numbers import digits_for
 
 ROUND_STAGE = re.compile(r"(pairs|reflow)-\d+")
-CALLS = 2  # at which a student's score is asked to be predicted: few enough that straightness counts
-FEWEST = 5  # students that can be ranked with any sense
+CALLS = 2  # at which a student's score is predicted: few enough that straightness counts
+FEWEST = 5  # students that can be ranked
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,15 @@ FIGURES = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """A recipe's figures, in the order of the columns; None where it has none."""
+class FigureRow:
+    """A recipe's figures, in the order of the columns; None where one was not measured."""
 
     recipe: str
     spreads: tuple[Spread | None, ...]
     texts: tuple[str | None, ...]
 
 
-def figures(runs: Sequence[SeedRun]) -> tuple[list[Figure], list[Line]]:
+def figures(runs: Sequence[SeedRun]) -> tuple[list[Figure], list[FigureRow]]:
     """The columns that any run has a number for, and a line for each recipe."""
     columns = [figure for figure in FIGURES if any(figure.of(run) is not None for run in runs)]
     spreads = {
@@ -72,7 +71,9 @@ def figures(runs: Sequence[SeedRun]) -> tuple[list[Figure], list[Line]]:
     texts = zip(
         *(_texts([line[i] for line in spreads.values()], figure) for i, figure in enumerate(columns)), strict=True
     )
-    return columns, [Line(recipe, line, shown) for (recipe, line), shown in zip(spreads.items(), texts, strict=True)]
+    return columns, [
+        FigureRow(recipe, line, shown) for (recipe, line), shown in zip(spreads.items(), texts, strict=True)
+    ]
 
 
 def _texts(column: Sequence[Spread | None], figure: Figure) -> list[str | None]:
@@ -90,7 +91,7 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How far a figure known without training orders students as one known only after it does.
+    """How well a figure known before training orders students as one known only after training does.
 
     `rho` is Spearman's rank correlation over students, each recipe at each seed: 1 for the same order. None where one
     of the two does not vary.
@@ -104,7 +105,7 @@ class Prediction:
 
 
 def predictions(runs: Sequence[SeedRun], metric: str) -> list[Prediction]:
-    """Each cheap figure against each dear one; none for too few students, or what they were not measured in.
+    """Each figure known before training against each known after it; none for too few students.
 
     A score that is better when higher counts as its negative, so that 1 always speaks for the cheap figure.
     """

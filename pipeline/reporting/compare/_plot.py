@@ -5,26 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.reporting.compare._table import Cell, Level, Row, Table
-from pipeline.reporting.page import words
-from pipeline.reporting.page.scores import ADAPTIVE
+from pipeline.reporting.compare._words import name
+from pipeline.reporting.pictures import COLOURS
+from pipeline.reporting.scores.table import ADAPTIVE, Cell, Row, Table
+from pipeline.reporting.text import names
 from storage.atomic import replacing
-from storage.errors import InputError
+from storage.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
+MARKERS = "os^Dv<>"  # the same as the colours, for print
+APART = 1.25  # ratio of two ticks that do not touch
 
 
-def plot(made: Table, seeds: int, path: Path) -> Path:
+def plot(table: Table, seeds: int, path: Path) -> Path:
     """Both axes logarithmic, as PNG, SVG or PDF by the path's ending. The same numbers give the same bytes."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise InputError("A plot is a picture file", path.name, f"End its name in {', '.join(FORMATS)}")
+        raise UsageError(f"A plot's name must end in {', '.join(FORMATS)}", path.name, "Choose such a name.")
     import matplotlib
 
-    figure = draw(made, seeds)
+    figure = draw(table, seeds)
     # The salt and the missing date make the same numbers the same bytes.
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with replacing(path) as aside, matplotlib.rc_context({"svg.hashsalt": "flowctl"}):
@@ -32,67 +36,67 @@ def plot(made: Table, seeds: int, path: Path) -> Path:
     return path
 
 
-def draw(made: Table, seeds: int) -> Figure:
-    """The figure itself; `seeds` of each recipe, for the words above it."""
-    from pipeline.reporting.pictures import curves
+def draw(table: Table, seeds: int) -> Figure:
+    """The figure itself; `seeds` of each recipe, for the words above it.
 
-    rows = {_name(made, row): row for row in made.rows}
-    series = {name: [(column, cell.spread.mean) for column, cell in _fixed(made, row)] for name, row in rows.items()}
-    figure = curves(series, y=made.metric, levels={_level(level): level.spread.mean for level in made.levels})
-    axes = figure.axes[0]
-    colours = {line.get_label(): line.get_color() for line in axes.lines}
-    markers = {line.get_label(): line.get_marker() for line in axes.lines}
-    hollow = False
-    for name, row in rows.items():
-        cells = _fixed(made, row)
-        if seeds > 1 and len(cells) > 1:
-            axes.fill_between(
-                [column for column, _ in cells],
-                [min(cell.spread.values) for _, cell in cells],
-                [max(cell.spread.values) for _, cell in cells],
-                color=colours[name],
-                alpha=0.18,
-                linewidth=0,
-            )
-        for column, cell in zip(made.columns, row.cells, strict=True):
-            if cell and (column == ADAPTIVE or len(cells) == 1):
-                axes.vlines(
-                    cell.calls or column,
-                    min(cell.spread.values),
-                    max(cell.spread.values),
-                    color=colours[name],
-                    linewidth=1.2,
-                )
-            if cell and column == ADAPTIVE:
-                hollow = True
-                axes.plot(
-                    [cell.calls],
-                    [cell.spread.mean],
-                    color=colours[name],
-                    marker=markers[name],
-                    markersize=6,
-                    fillstyle="none",
-                    linestyle="none",
-                )
-    told = [f"mean of {seeds} seeds, bands from the least to the greatest"] * (seeds > 1) + [
+    Raises InputError where there is nothing to draw, or a number has no logarithm.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [row for row in table.rows if not row.held_out]
+    levels = [level for level in table.levels if not level.held_out]
+    numbers = [cell.value for row in rows for cell in row.cells if cell]
+    bad = [n for n in [*numbers, *(level.value for level in levels)] if not n > 0]
+    if bad or not numbers:
+        raise InputError("Logarithmic axes need positive numbers", bad[:3], "Choose another metric.")
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for i, row in enumerate(rows):
+        _draw_row(axes, table, row, name(table, row), COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+    for i, level in enumerate(levels):
+        style = ("--", ":", "-.")[i % 3]
+        axes.axhline(level.value, color="0.45", linewidth=1, linestyle=style, label=name(table, level))
+    _scale(axes, sorted({cell.nfe for row in rows for cell in row.cells if cell}))
+    axes.set(xlabel="network calls per image (NFE)", ylabel=names.metric(table.metric))
+    axes.legend(frameon=False, fontsize="small")
+    notes = [f"mean of {seeds} seeds, bands from the least to the greatest"] * (seeds > 1) + [
         f"hollow: {ADAPTIVE} at its mean calls"
-    ] * hollow
-    if told:
-        axes.set_title("; ".join(told), loc="left", fontsize="small", color="0.35")
+    ] * (ADAPTIVE in table.columns)
+    axes.set_title("; ".join(notes), loc="left", fontsize="small", color="0.35")
     return figure
 
 
-def _fixed(made: Table, row: Row) -> list[tuple[float, Cell]]:
-    """A row's cells at chosen numbers of calls."""
-    return [(column, cell) for column, cell in zip(made.columns, row.cells, strict=True) if cell and column != ADAPTIVE]
+def _draw_row(axes: Axes, table: Table, row: Row, label: str, colour: str, marker: str) -> None:
+    cells = [cell for cell in row.cells if cell and not cell.chosen]
+    nfe, means = [cell.nfe for cell in cells], [cell.value for cell in cells]
+    axes.plot(nfe, means, color=colour, marker=marker, markersize=5, linewidth=1.6, label=label)
+    low, high = ([side(cell.spread.values) for cell in cells] for side in (min, max))
+    if len(cells) > 1 and low != high:
+        axes.fill_between(nfe, low, high, color=colour, alpha=0.18, linewidth=0)
+    for cell in row.cells:
+        if cell and (cell.chosen or len(cells) == 1):
+            _error_bar(axes, cell, colour)
+        if cell and cell.chosen:
+            axes.plot([cell.nfe], [cell.value], color=colour, marker=marker, fillstyle="none", linestyle="none")
 
 
-def _name(made: Table, row: Row) -> str:
-    """The model only where it is not the student, the way of sampling only where it tells rows apart."""
-    model = "" if row.model == "student" else f", {words.model(row.model)}"
-    alone = sum((other.recipe, other.model) == (row.recipe, row.model) for other in made.rows) == 1
-    return row.recipe + model + ("" if alone else f", {row.way}")
+def _error_bar(axes: Axes, cell: Cell, colour: str) -> None:
+    axes.vlines(cell.nfe, min(cell.spread.values), max(cell.spread.values), color=colour, linewidth=1.2)
 
 
-def _level(level: Level) -> str:
-    return f"{words.model(level.model)} of {level.recipe}" if level.recipe else words.model(level.model)
+def _scale(axes: Axes, places: list[float]) -> None:
+    """Logarithmic axes with plain numbers: at the calls that were made, and at 1, 2, 5 times powers of ten."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    ticks: list[float] = []
+    for place in places:
+        if not ticks or place >= APART * ticks[-1]:
+            ticks.append(place)
+    axes.set(xscale="log", yscale="log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+    axes.grid(True, color="0.9", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""One recipe at one seed: its scores, what they cost, and what was known before."""
+"""One recipe at one seed: its scores, their cost, and the statistics of its coupling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.engine.dag import students_among
 from pipeline.outputs.results import BankResult, EvaluationResult, Score, StudentResult, VelocityVariance
 from storage.artifact import Artifact
 from storage.errors import InputError
@@ -20,7 +21,7 @@ class _Plain(BaseModel):
 
 
 class Noise(_Plain):
-    """Sliced W2 of a coupling's noise to N(0, I), beside what as many samples of true noise score."""
+    """Sliced W2 of a coupling's noise to N(0, I); `floor` is that of as many Gaussian samples."""
 
     sliced_w2: float
     floor: float
@@ -29,20 +30,21 @@ class Noise(_Plain):
 
 
 class Bits(_Plain):
-    """A teacher's bits per dimension: far apart, it has learnt its training images by heart."""
+    """A teacher's bits per dimension; far apart where it has memorised its training images."""
 
     train: float
     held_out: float
 
 
 class SeedRun(_Plain):
-    """What a comparison takes of a recipe's artifacts, as plain data that JSON keeps in full."""
+    """What a comparison reads from a recipe's artifacts, as plain data for JSON."""
 
     recipe: str
     seed: int
     protocol: str = Field(description="digest that the evaluation states, the seed of its noise included")
     floor: float
     floors: dict[str, float] = Field({}, description="two halves of the real images in the other metrics")
+    held_out: dict[str, float] = Field({}, description="held-out to training images by metric: the yardstick")
     scores: tuple[Score, ...] = Field(min_length=1)
     curvature: float = Field(description="of the student: pipeline.metrics.straightness")
     transport_cost: float = Field(description="E |z - x|^2 per dimension, over training")
@@ -56,8 +58,18 @@ class SeedRun(_Plain):
 
     def took(self, stages: tuple[str, ...]) -> float | None:
         """Seconds of those of the stages that the run has; None where it has none of them."""
-        found = [self.seconds[stage] for stage in stages if stage in self.seconds]
-        return sum(found) if found else None
+        seconds = [self.seconds[stage] for stage in stages if stage in self.seconds]
+        return sum(seconds) if seconds else None
+
+    def training_seconds(self, model: str) -> float:
+        """All that must run before `model` can be sampled: teacher, bank or potentials, student, pairs and rounds."""
+        rounds = students_among(self.seconds)[1:]
+        if model in rounds:
+            rounds = rounds[: rounds.index(model) + 1]
+        elif model != "onestep":
+            rounds = []
+        stages = [*COUPLING, *STUDENT, *rounds, *(name.replace("reflow", "pairs") for name in rounds)]
+        return self.took((*stages, *(ONESTEP if model == "onestep" else ()))) or 0.0
 
     @property
     def noise_seed(self) -> object:
@@ -75,36 +87,40 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
             raise InputError(
                 "A comparison needs a student and its evaluation",
                 f"{recipe} without its {stage}",
-                f"SeedRun it: flowctl run {recipe}",
+                f"Run: flowctl run {recipe}.",
             )
     student = StudentResult.model_validate(artifacts["student"].metrics)
-    found = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
+    result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
+    reference = artifacts.get("reference")
     teacher = artifacts["teacher"].metrics if "teacher" in artifacts else None
-    made = artifacts["student"].provenance
+    provenance = artifacts["student"].provenance
     return SeedRun(
         recipe=recipe,
         seed=seed,
-        protocol=found.protocol,
-        floor=found.floor,
-        floors=found.floors,
-        scores=found.scores,
-        curvature=found.curvature,
+        protocol=result.protocol,
+        floor=result.floor,
+        floors=result.floors,
+        held_out={reference.metrics["metric"]: reference.metrics["held_out"]} | result.held_out
+        if reference is not None
+        else result.held_out,
+        scores=result.scores,
+        curvature=result.curvature,
         transport_cost=student.transport_cost,
         velocity_variance=student.velocity_variance,
         noise=_noise(student, artifacts.get("bank")),
         teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
         seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},
         resumed=tuple(stage for stage, artifact in artifacts.items() if artifact.provenance.resumed),
-        machine=f"{made.device}, {made.threads} thread{'s' if made.threads > 1 else ''}, "
-        f"torch {made.packages.get('torch', 'unknown')}",
+        machine=f"{provenance.device}, {provenance.threads} thread{'s' if provenance.threads > 1 else ''}, "
+        f"torch {provenance.packages.get('torch', 'unknown')}",
         fingerprints={stage: artifact.fingerprint[:PREFIX] for stage, artifact in artifacts.items()},
     )
 
 
-def _noise(student: StudentResult, couplings: Artifact | None) -> Noise | None:
+def _noise(student: StudentResult, bank: Artifact | None) -> Noise | None:
     """The student's own noise where it was measured, else its bank's; held-out images only a teacher can encode."""
-    bank = {} if couplings is None else BankResult.model_validate(couplings.metrics).gaussianity
-    train, unseen = student.noise_gaussianity or bank.get("train"), bank.get("held_out")
+    measured = {} if bank is None else BankResult.model_validate(bank.metrics).gaussianity
+    train, unseen = student.noise_gaussianity or measured.get("train"), measured.get("held_out")
     if not train:
         return None
     return Noise(

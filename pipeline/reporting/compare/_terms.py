@@ -1,4 +1,4 @@
-"""Whether runs may share a table: what must be equal, and what is said where terms are not."""
+"""Whether runs may share a table: what must be equal, and what a reader must know where terms are not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.reporting.compare._run import SeedRun
-from pipeline.reporting.page import words
-from pipeline.reporting.page.scores import OF_A_ROW, TEACHER
+from pipeline.reporting.scores.protocol import BUDGET, SEED, ProtocolError, stated
+from pipeline.reporting.scores.protocol import agreed as agreed_scores
+from pipeline.reporting.scores.table import TEACHER
+from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import plain
-from storage.errors import InputError
-
-COST = ("images_seen", "ema")  # of the training: what a fair comparison holds equal
-SEED = "seed"  # of the noise that samples start from: each run's own
+from storage.errors import InputError, MissingError
 
 
 def by_recipe(runs: Sequence[SeedRun]) -> dict[str, list[SeedRun]]:
@@ -23,22 +22,18 @@ def by_recipe(runs: Sequence[SeedRun]) -> dict[str, list[SeedRun]]:
 
 
 def check(runs: Sequence[SeedRun]) -> None:
-    """Raises InputError where runs were not measured under one protocol, each recipe at the same seeds of the noise."""
+    """Raises ProtocolError where runs were not measured under one protocol, each recipe at the same seeds."""
     if not runs:
-        raise InputError("A comparison needs an evaluation", "none", "Name one or more recipes that have been run")
-    names = [(run.recipe, run.seed) for run in runs]
-    twice = sorted({f"{recipe} at seed {seed}" for recipe, seed in names if names.count((recipe, seed)) > 1})
+        raise MissingError("A comparison needs an evaluation", "none", "Name recipes that have been run.")
+    runs_at = [f"{run.recipe} at seed {run.seed}" for run in runs]
+    twice = sorted({run for run in runs_at if runs_at.count(run) > 1})
     if twice:
-        raise InputError(
-            "Each recipe is compared once at a seed, and has a name of its own",
-            ", ".join(twice),
-            "Name it once, or give the recipes different names",
-        )
+        raise InputError("Each recipe must come once at a seed", ", ".join(twice), "Rename one of the recipes.")
     if not _one_protocol(runs):
-        raise InputError(
-            "Numbers of different protocols never share a table",
+        raise ProtocolError(
+            "Numbers in one table must share one protocol",
             "; ".join(_differences(runs)),
-            "Give these recipes the same data, reference and evaluation settings, and run them again",
+            "Give these recipes the same data, reference and evaluation settings, and run them again.",
         )
 
 
@@ -60,40 +55,25 @@ def protocol(runs: Sequence[SeedRun]) -> str:
 
 
 def agreed(runs: Sequence[SeedRun]) -> dict[str, Any]:
-    """The fields of the protocol that all runs have in common."""
-    every = [common(run) for run in runs]
-    return {
-        name: value
-        for name, value in every[0].items()
-        if all(name in fields and fields[name] == value for fields in every)
-    }
-
-
-def common(run: SeedRun) -> dict[str, Any]:
-    """The fields in which a run's scores agree, without those that belong to single rows."""
-    first = run.scores[0].protocol
-    return {
-        field: value
-        for field, value in first.items()
-        if field not in OF_A_ROW and all(score.protocol.get(field) == value for score in run.scores)
-    }
+    """The fields of the protocol that all scores of all runs have in common."""
+    return agreed_scores(score for run in runs for score in run.scores)
 
 
 def _but_seed(run: SeedRun) -> dict[str, Any]:
-    return {name: value for name, value in common(run).items() if name != SEED}
+    return {name: value for name, value in agreed_scores(run.scores).items() if name != SEED}
 
 
 def unequal(runs: Sequence[SeedRun]) -> list[str]:
-    """What compared runs do not have in common, one sentence each; none if terms are equal."""
+    """Unequal terms of compared runs, one sentence each; none if terms are equal."""
     lines = []
     for model in dict.fromkeys(s.model for run in runs for s in run.scores if s.model != TEACHER):
-        for field in COST:
+        for field in BUDGET:
 
             def values(run: SeedRun, model: str = model, field: str = field) -> set[str]:
                 return {plain(s.protocol[field]) for s in run.scores if s.model == model and field in s.protocol}
 
-            lines += _told(f"{words.model(model)}: {words.field(field)} differ", runs, values)
-    lines += _told(
+            lines += _differ(f"{names.model(model)}: {names.field(field)} differ", runs, values)
+    lines += _differ(
         "Var(v | x_t, t) was estimated differently",
         runs,
         lambda run: (
@@ -102,27 +82,30 @@ def unequal(runs: Sequence[SeedRun]) -> list[str]:
             else set()
         ),
     )
-    lines += _told("times were taken on different machines", runs, lambda run: {run.machine})
+    lines += _differ("times were taken on different machines", runs, lambda run: {run.machine})
     again = sorted({f"{stage} of {run.recipe} (seed {run.seed})" for run in runs for stage in run.resumed})
     if again:
-        lines.append(f"taken up again, so that their times are those of the last attempt alone: {', '.join(again)}")
+        lines.append(f"resumed runs: times cover the last attempt only: {', '.join(again)}")
     return lines
 
 
-def _told(what: str, runs: Sequence[SeedRun], values: Callable[[SeedRun], set[str]]) -> list[str]:
-    """One line with each recipe's values where these are not all the same; runs that have none do not count."""
-    told = {recipe: set().union(*map(values, some)) for recipe, some in by_recipe(runs).items()}
-    if len(set().union(*told.values())) < 2:
+def _differ(what: str, runs: Sequence[SeedRun], values: Callable[[SeedRun], set[str]]) -> list[str]:
+    """One line with each recipe's values where these are not all the same; runs without a value do not count."""
+    by_recipe_values = {recipe: set().union(*map(values, some)) for recipe, some in by_recipe(runs).items()}
+    if len(set().union(*by_recipe_values.values())) < 2:
         return []
-    return [f"{what}: " + "; ".join(f"{recipe} {', '.join(sorted(found))}" for recipe, found in told.items() if found)]
+    return [
+        f"{what}: "
+        + "; ".join(f"{recipe} {', '.join(sorted(found))}" for recipe, found in by_recipe_values.items() if found)
+    ]
 
 
 def _differences(runs: Sequence[SeedRun]) -> list[str]:
-    """Field by field, what each recipe's protocol says; the digests where the fields do not tell."""
+    """Field by field, what each recipe's protocol says; the digests where no field differs."""
     recipes = by_recipe(runs)
     lines = []
-    for name in dict.fromkeys(field for run in runs for field in common(run)):
-        found = {recipe: [_stated(common(run), name) for run in some] for recipe, some in recipes.items()}
+    for name in dict.fromkeys(field for run in runs for field in agreed_scores(run.scores)):
+        found = {recipe: [_stated(agreed_scores(run.scores), name) for run in some] for recipe, some in recipes.items()}
         everything = {value for values in found.values() for value in values}
         # Seeds of the noise differ within a recipe by intention, but not from one recipe to the next.
         different = (
@@ -150,6 +133,4 @@ def _differences(runs: Sequence[SeedRun]) -> list[str]:
 
 
 def _stated(fields: dict[str, Any], name: str) -> str:
-    if name not in fields:
-        return "not stated"
-    return str(fields[name]) if name == SEED else plain(fields[name])  # a seed is no quantity
+    return stated(name, fields[name]) if name in fields else "not stated"

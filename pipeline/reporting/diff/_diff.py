@@ -35,6 +35,6 @@ class Diff:
 
 
 def diff(a: Side, b: Side) -> Diff:
-    """Compare two sides. What is not made yet is compared by its identity; scores need both evaluations."""
+    """Compare two sides. Stages without a result are compared by their identity; scores need both evaluations."""
     pairs = stage_pairs(a, b)
     return Diff(a.name, b.name, tuple(settings(a, b)), tuple(pairs), tuple(origins(pairs)), scores(a, b))

@@ -1,4 +1,4 @@
-"""One side of a comparison: what is known of a recipe's stages, whether they were made or not."""
+"""One side of a diff: the stages of a recipe or an artifact, with or without results."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.dag import NAMES, build
-from pipeline.engine.plan import sound
+from pipeline.engine.dag import NAMES, Node, build
+from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
@@ -27,7 +27,7 @@ class StageOf:
         version: of the stage's code.
         settings: those that can change the result, as a plain tree.
         inputs: fingerprint by role.
-        artifact: the result, None where it is not made.
+        artifact: the result, None where there is none yet.
         damage: what is wrong with the artifact, if anything.
     """
 
@@ -41,11 +41,11 @@ class StageOf:
 
 @dataclass(frozen=True)
 class Side:
-    """A recipe or an artifact with all it was made from.
+    """A recipe, or an artifact with its inputs.
 
     Attributes:
         name: for readers.
-        settings: the whole resolved recipe; None for an artifact, which records what can change it and no more.
+        settings: the whole resolved recipe; None for an artifact, which records only what can change it.
         stages: in the order of the DAG.
     """
 
@@ -58,13 +58,16 @@ class Side:
         return {name: stage.artifact for name, stage in self.stages.items() if stage.artifact is not None}
 
 
-def of_recipe(recipe: Recipe, store: Store) -> Side:
-    """A recipe, with those of its artifacts that are there. Raises InputError where its data cannot be found."""
+def of_recipe(recipe: Recipe, store: Store, nodes: Mapping[str, Node] | None = None) -> Side:
+    """A recipe, with those of its artifacts that are in the store. Its nodes are built from its sources unless given.
+
+    Raises InputError where a source does not exist.
+    """
     stages = {}
-    for name, node in build(recipe, store.home / "cache").items():
+    for name, node in (nodes or build(recipe, store.home / "cache")).items():
         artifact, damage = None, None
         try:
-            artifact = sound(node, store)
+            artifact = valid_artifact(node, store)
         except DamageError as error:
             damage = str(error)
         stages[name] = StageOf(
@@ -80,21 +83,21 @@ def of_recipe(recipe: Recipe, store: Store) -> Side:
 
 
 def of_artifact(root: Path) -> Side:
-    """An artifact, with those of the artifacts it was made from that lie in the same store.
+    """An artifact with those of its inputs, and theirs, that lie in the same store.
 
     Raises DamageError where its manifest cannot be read.
     """
     first = Artifact.read(root.absolute())
     store = Store(first.root.parents[2]) if first.root.parents[1].name == "artifacts" else None
-    found, wanted = {first.stage: first}, list(first.inputs.items())
-    while wanted:
-        stage, fingerprint = wanted.pop()
-        if stage not in found and store is not None and (artifact := _find(store, stage, fingerprint)) is not None:
-            found[stage] = artifact
-            wanted += artifact.inputs.items()
+    artifacts, missing = {first.stage: first}, list(first.inputs.items())
+    while missing:
+        stage, fingerprint = missing.pop()
+        if stage not in artifacts and store is not None and (artifact := _find(store, stage, fingerprint)) is not None:
+            artifacts[stage] = artifact
+            missing += artifact.inputs.items()
     stages = {
         stage: StageOf(a.fingerprint, a.stage_version, a.config, a.inputs, a)
-        for stage, a in sorted(found.items(), key=lambda item: NAMES.index(item[0]))
+        for stage, a in sorted(artifacts.items(), key=lambda item: NAMES.index(item[0]))
     }
     return Side(f"{first.stage}/{first.root.name}", None, stages)
 

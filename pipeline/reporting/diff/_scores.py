@@ -1,4 +1,4 @@
-"""Numbers of two evaluations side by side, where one protocol made both; apart where two did."""
+"""Numbers of two evaluations side by side where they share one protocol, else apart."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 from pipeline.outputs.results import EvaluationResult, Score
 from pipeline.reporting.diff._operands import Side
 from pipeline.reporting.diff._settings import Change, changes
-
-# Facts of a score about the training and not the measurement: what a recipe may change without changing the ruler.
-OF_TRAINING = ("images_seen", "ema", "noise", "path")
+from pipeline.reporting.scores.protocol import TRAINING, agreed
+from pipeline.reporting.scores.table import ADAPTIVE
 
 
 @dataclass(frozen=True)
-class Beside:
+class ScorePair:
     """One number of each side under one protocol.
 
     Attributes:
@@ -41,7 +40,7 @@ class Beside:
             "b": {"nfe": self.b.nfe, "value": self.b.value},
             "ratio": self.ratio,
             "unequal": [change.to_json() for change in self.unequal],
-            "protocol": {name: value for name, value in self.a.protocol.items() if name not in OF_TRAINING},
+            "protocol": {name: value for name, value in self.a.protocol.items() if name not in TRAINING},
         }
 
 
@@ -50,19 +49,19 @@ class Scores:
     """What was measured on both sides.
 
     Attributes:
-        beside: numbers under one protocol.
+        paired: numbers of both sides under one protocol.
         a, b: numbers that the other side has no equal of.
         protocol: in which fields the protocols of the two evaluations differ; "digest" where the fields do not tell.
     """
 
-    beside: tuple[Beside, ...] = ()
+    paired: tuple[ScorePair, ...] = ()
     a: tuple[Score, ...] = ()
     b: tuple[Score, ...] = ()
     protocol: tuple[Change, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "beside": [row.to_json() for row in self.beside],
+            "paired": [row.to_json() for row in self.paired],
             "apart": {side: [score.model_dump(mode="json") for score in getattr(self, side)] for side in "ab"},
             "protocol": [change.to_json() for change in self.protocol],
         }
@@ -75,14 +74,14 @@ def scores(a: Side, b: Side) -> Scores:
         return Scores(a=one.scores if one else (), b=other.scores if other else ())
     if one.protocol != other.protocol:
         return Scores(a=one.scores, b=other.scores, protocol=tuple(_difference(one, other)))
-    beside, left = [], list(other.scores)
+    paired, left = [], list(other.scores)
     for score in one.scores:
         match = _match(score, left, one.scores)
         if match is not None:
             left.remove(match)
-            beside.append(Beside(score, match, tuple(changes(_training(score), _training(match)))))
-    paired = [id(row.a) for row in beside]
-    return Scores(tuple(beside), tuple(score for score in one.scores if id(score) not in paired), tuple(left))
+            paired.append(ScorePair(score, match, tuple(changes(_training(score), _training(match)))))
+    matched = [id(row.a) for row in paired]
+    return Scores(tuple(paired), tuple(score for score in one.scores if id(score) not in matched), tuple(left))
 
 
 def _result(side: Side) -> EvaluationResult | None:
@@ -102,25 +101,18 @@ def _match(score: Score, others: Sequence[Score], siblings: Sequence[Score]) -> 
 
 def _measurement(score: Score) -> tuple[Any, ...]:
     """What two numbers must share to stand in one row. An adaptive solver's calls are a result, not a choice."""
-    facts = {name: value for name, value in score.protocol.items() if name not in OF_TRAINING}
-    return score.model, score.solver, score.metric, None if score.solver == "dopri5" else score.nfe, facts
+    facts = {name: value for name, value in score.protocol.items() if name not in TRAINING}
+    return score.model, score.solver, score.metric, None if score.solver == ADAPTIVE else score.nfe, facts
 
 
 def _training(score: Score) -> dict[str, Any]:
-    return {name: score.protocol[name] for name in OF_TRAINING if name in score.protocol}
+    return {name: score.protocol[name] for name in TRAINING if name in score.protocol}
 
 
 def _difference(one: EvaluationResult, other: EvaluationResult) -> list[Change]:
     """The fields of the protocols that differ, as far as each is the same for all scores of its evaluation."""
 
-    def common(found: EvaluationResult) -> dict[str, Any]:
-        first = found.scores[0].protocol
-        return {
-            name: value
-            for name, value in first.items()
-            if name not in OF_TRAINING and all(score.protocol.get(name) == value for score in found.scores)
-        }
-
-    known = [name for name in common(one) if name in common(other)]
-    found = changes(*({name: common(result)[name] for name in known} for result in (one, other)))
-    return found or [Change("digest", one.protocol, other.protocol)]
+    a, b = agreed(one.scores), agreed(other.scores)
+    both = [name for name in a if name in b]
+    differing = changes({name: a[name] for name in both}, {name: b[name] for name in both})
+    return differing or [Change("digest", one.protocol, other.protocol)]

@@ -34,15 +34,15 @@ class StagePair:
 
     @property
     def shared(self) -> bool:
-        """Whether both sides have one and the same result, made or not."""
+        """Whether both sides have the same result, present or not."""
         return self.a is not None and self.b is not None and self.a.fingerprint == self.b.fingerprint
 
     def to_json(self) -> dict[str, Any]:
         return {
             "stage": self.stage,
             "shared": self.shared,
-            "a": _known(self.a),
-            "b": _known(self.b),
+            "a": _stage_json(self.a),
+            "b": _stage_json(self.b),
             "changes": [change.to_json() for change in self.changes],
             "inputs": list(self.inputs),
             "why": list(self.why),
@@ -70,11 +70,11 @@ def stage_pairs(a: Side, b: Side) -> list[StagePair]:
 
 
 def origins(pairs: list[StagePair]) -> list[Origin]:
-    """How differently the results were made that both sides have: packages, revision, machine; none of it is identity.
+    """Differences of packages, revision and machine between results of both sides; none of them is identity.
 
     One and the same artifact has one origin. Equal differences of several stages are one line.
     """
-    found: dict[tuple[str, str, str], list[str]] = {}
+    stages_of: dict[tuple[str, str, str], list[str]] = {}
     for pair in pairs:
         one, other = (side and side.artifact for side in (pair.a, pair.b))
         if one is None or other is None or one.root == other.root:
@@ -83,8 +83,8 @@ def origins(pairs: list[StagePair]) -> list[Origin]:
         for fact in dict.fromkeys([*before, *after]):
             values = before.get(fact, "none"), after.get(fact, "none")
             if values[0] != values[1]:
-                found.setdefault((fact, *values), []).append(pair.stage)
-    return [Origin(*key, tuple(stages)) for key, stages in found.items()]
+                stages_of.setdefault((fact, *values), []).append(pair.stage)
+    return [Origin(*key, tuple(stages)) for key, stages in stages_of.items()]
 
 
 def _pair(name: str, a: StageOf | None, b: StageOf | None) -> StagePair:
@@ -107,24 +107,24 @@ def _pair(name: str, a: StageOf | None, b: StageOf | None) -> StagePair:
 
 
 def _facts(artifact: Artifact) -> Mapping[str, str]:
-    made = artifact.provenance
+    provenance = artifact.provenance
     return {
-        "git revision": made.git_revision or "unknown",
-        "device": made.device,
-        "threads": str(made.threads),
-        "platform": made.platform,
-        "python": made.python,
-        **made.packages,
+        "git revision": provenance.git_revision or "unknown",
+        "device": provenance.device,
+        "threads": str(provenance.threads),
+        "platform": provenance.platform,
+        "python": provenance.python,
+        **provenance.packages,
     }
 
 
-def _known(stage: StageOf | None) -> dict[str, Any] | None:
+def _stage_json(stage: StageOf | None) -> dict[str, Any] | None:
     if stage is None:
         return None
     return {
         "fingerprint": stage.fingerprint,
         "version": stage.version,
-        "made": stage.artifact is not None,
+        "finished": stage.artifact is not None,
         "path": None if stage.artifact is None else str(stage.artifact.root),
         "damage": stage.damage,
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from pipeline.reporting.page import words
-from pipeline.reporting.page.axes import Axis, Tick, at, round_ticks, short
-from pipeline.reporting.page.front import alike, front
-from pipeline.reporting.page.scores import Table
+from pipeline.reporting.page import axes
+from pipeline.reporting.page.axes import Axis, Tick, even_ticks, log_ticks, ticks_at
+from pipeline.reporting.scores.front import alike, front
+from pipeline.reporting.scores.table import Cell, Level, Row, Table
 from pipeline.reporting.text.numbers import count, significant
 
 # Marks around their own origin, as SVG paths: circle, square, triangle, diamond.
@@ -19,17 +18,22 @@ SHAPES = (
     "M0 -4.8l4.6 8.2h-9.2z",
     "M0 -5.2l5.2 5.2l-5.2 5.2l-5.2 -5.2z",
 )
+COLOURS = 6  # of the style sheet
+SIZES = (("wide", 760, 400), ("narrow", 370, 320))  # class of the style sheet, width and height in pixels
 CALM = 0.03  # share of a training whose first, falling losses may leave the frame
 SMOOTH = 9  # lines of history in the moving mean
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A measured point, with what a pointer resting on it is told."""
+    """A measured point, with the text of its tooltip, the ends of its error bar, and a word next to it."""
 
     x: float
     y: float
     title: str
+    low: float | None = None
+    high: float | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A horizontal line: a teacher, or the floor."""
+class LevelLine:
+    """A horizontal line: a teacher, or a yardstick."""
 
     label: str
     style: str
@@ -57,7 +61,7 @@ class Chart:
     Attributes:
         left, right, top, bottom: edges of the frame; what is beyond them is cut off.
         curves: in the order of their key, each a path with its marks.
-        lines: heights without a number of calls.
+        lines: heights without a place on the x axis.
         alt: what the chart shows in words, for those who do not see it.
         size: class by which the page's style sheet shows one of two charts, by the width of the screen.
     """
@@ -73,118 +77,129 @@ class Chart:
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[LevelLine, ...]
     alt: str
     size: str = "any"
 
 
-def by_calls(table: Table, width: int, height: int, size: str) -> Chart | None:
-    """The metric against network calls on logarithmic axes; None where there is nothing positive to draw."""
-    measured = [(row, [p for p in row.points(table.nfe) if p[0] > 0 and p[1] > 0]) for row in table.rows]
-    measured = [(row, points) for row, points in measured if points]
-    levels = [level for level in table.levels if level.value > 0]
-    values = [y for _, points in measured for _, y in points] + [level.value for level in levels]
-    if not measured:
-        return None
-    right, top, bottom = width - 14, 14, height - 44
-    y = Axis(min(values) / 1.2, max(values) * 1.2, bottom, top, logarithmic=True)
-    y_ticks = round_ticks(y)
-    left = _room(y_ticks)
-    calls = sorted({x for _, points in measured for x, _ in points})
-    x = Axis(calls[0] / 1.15, calls[-1] * 1.15, left, right, logarithmic=True)
-    curves = []
-    for number, (row, points) in enumerate(measured):
-        marks = tuple(
-            Mark(x.place(n), y.place(v), f"{words.model(row.model)}, {row.way}, {count(n)} calls: {significant(v)}")
-            for n, v in points
-        )
-        curves.append(
-            Curve(
-                f"{words.model(row.model)}, {row.way}",
-                f"s{number % 6}",
-                SHAPES[number % len(SHAPES)],
-                _path([(mark.x, mark.y) for mark in marks]),
-                marks,
-            )
-        )
-    lines = tuple(Line(words.model(level.model), level.model, y.place(level.value)) for level in levels)
-    told = "; ".join(
-        f"{words.model(row.model)} ({row.way}) goes from {significant(points[0][1])} at "
-        f"{count(points[0][0])} to {significant(points[-1][1])} at {count(points[-1][0])} calls"
-        for row, points in measured
-    )
-    return Chart(
-        width,
-        height,
-        left,
-        right,
-        top,
-        bottom,
-        tuple(at(x, calls, 20)),
-        tuple(y_ticks),
-        "network calls per image",
-        table.metric,
-        tuple(curves),
-        lines,
-        f"{table.metric} against network calls, both axes logarithmic. {told}."
-        + (f" Floor {table.floor.text}." if table.floor else ""),
-        size,
-    )
+@dataclass(frozen=True)
+class Point:
+    """A value to draw: its cost, its least and greatest over the seeds, the text of its tooltip, a word next to it."""
+
+    x: float
+    y: float
+    title: str
+    low: float
+    high: float
+    text: str = ""
 
 
-def by_seconds(table: Table, width: int, height: int, size: str) -> Chart | None:
-    """The metric against seconds per image on logarithmic axes, teachers too, with the Pareto front as a staircase.
+@dataclass(frozen=True)
+class Series:
+    """Points under one label. `style` is a class of the style sheet; empty takes the next colour."""
 
-    None where no two ways of sampling have a time.
+    label: str
+    points: list[Point]
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart before it is laid out: logarithmic axes, the series, horizontal lines by style, and the x ticks.
+
+    `ticks` None takes round numbers, written by `tick_text`. `staircase` draws the Pareto front.
     """
-    named = [
-        (
-            row,
-            [
-                (cell.seconds, cell.value, nfe)
-                for nfe, cell in zip(table.nfe, row.cells, strict=True)
-                if cell and cell.seconds and cell.value > 0
-            ],
-        )
+
+    series: list[Series]
+    x_label: str
+    y_label: str
+    lower: bool = True
+    levels: list[tuple[str, str, float]] = field(default_factory=list)  # label, style, height
+    ticks: list[float] | None = None
+    tick_text: Callable[[float], str] = count
+    staircase: bool = False
+
+
+def by_calls(table: Table, name: Callable[[Row | Level], str]) -> Figure:
+    """The metric against network calls, with the table's levels as lines."""
+    series = [
+        Series(name(row), [point_of(cell, cell.nfe, name(row)) for cell in cells]) for row, cells in drawable(table)
+    ]
+    nfe = {point.x for one in series for point in one.points}
+    levels = [(name(level), level.model, level.value) for level in table.levels if not level.held_out]
+    return Figure(series, "network calls per image (NFE)", table.metric, table.lower_is_better, levels, sorted(nfe))
+
+
+def by_seconds(table: Table, name: Callable[[Row | Level], str]) -> Figure:
+    """The metric against seconds per image, teachers too, with the Pareto front as a staircase."""
+    series = [
+        Series(name(row), [point_of(cell, cell.seconds, name(row)) for cell in cells if cell.seconds])
+        for row, cells in drawable(table)
+    ]
+    for level in table.baselines:
+        title = name(level)
+        if level.seconds and level.value > 0:
+            values = level.spread.values
+            point = Point(level.seconds, level.value, f"{title}: {level.text}", min(values), max(values))
+            series.append(Series(title, [point], "teacher"))
+    return Figure(
+        series, "seconds per image", table.metric, table.lower_is_better, tick_text=axes.seconds, staircase=True
+    )
+
+
+def drawn(figure: Figure) -> tuple[Chart, ...]:
+    """The chart for wide and for narrow screens; none where fewer than two points can be drawn."""
+    series = [one for one in figure.series if one.points]
+    if sum(len(one.points) for one in series) < 2:
+        return ()
+    return tuple(_laid_out(figure, series, *size) for size in SIZES)
+
+
+def drawable(table: Table) -> list[tuple[Row, list[Cell]]]:
+    """Rows against the training images with those of their cells that have a logarithm."""
+    return [
+        (row, [cell for cell in row.cells if cell and cell.nfe > 0 and min(cell.spread.values) > 0])
         for row in table.rows
+        if not row.held_out
     ]
-    series = [(f"{words.model(row.model)}, {row.way}", points) for row, points in named if points]
-    series += [
-        (words.model(level.model), [(level.seconds, level.value, 0)])
-        for level in table.teachers
-        if level.seconds and level.value > 0
-    ]
-    every = [point for _, points in series for point in points]
-    if len(every) < 2:
-        return None
-    right, top, bottom = width - 14, 14, height - 44
-    y = Axis(min(v for _, v, _ in every) / 1.2, max(v for _, v, _ in every) * 1.2, bottom, top, logarithmic=True)
-    y_ticks = round_ticks(y)
+
+
+def point_of(cell: Cell, x: float, name: str, text: str = "") -> Point:
+    values = cell.spread.values
+    time = "" if cell.seconds is None else f", {significant(cell.seconds)} s per image"
+    return Point(x, cell.value, f"{name}, {count(cell.nfe)} calls{time}: {cell.text}", min(values), max(values), text)
+
+
+def _laid_out(figure: Figure, series: list[Series], size: str, width: int, height: int) -> Chart:
+    every = [point for one in series for point in one.points]
+    heights = [v for p in every for v in (p.low, p.high)] + [value for *_, value in figure.levels if value > 0]
+    right, top, bottom = width - 14, 30, height - 44
+    y = Axis(min(heights) / 1.2, max(heights) * 1.2, bottom, top, logarithmic=True)
+    y_ticks = log_ticks(y)
     left = _room(y_ticks)
-    x = Axis(min(s for s, _, _ in every) / 1.3, max(s for s, _, _ in every) * 1.3, left, right, logarithmic=True)
-    on = front([alike(s) for s, _, _ in every], [v for _, v, _ in every], table.lower_is_better)
-    best = sorted({(s, v) for (s, v, _), kept in zip(every, on, strict=True) if kept})
-    steps = [(x.place(best[0][0]), bottom if not table.lower_is_better else top)]
-    for s, v in best:
-        steps += [(x.place(s), steps[-1][1]), (x.place(s), y.place(v))]
-    steps.append((right, steps[-1][1]))
-    curves = [Curve("Pareto front", "front", "", _path(steps))]
-    for number, (label, points) in enumerate(series):
-        marks = tuple(
+    wide = 1.15 if figure.ticks else 1.3
+    x = Axis(min(p.x for p in every) / wide, max(p.x for p in every) * wide, left, right, logarithmic=True)
+    curves = [_staircase(figure, every, x, y)] if figure.staircase else []
+    number = 0
+    for one in series:
+        style = one.style or f"s{number % COLOURS}"
+        marks = [
             Mark(
-                x.place(s),
-                y.place(v),
-                f"{label}{f', {count(nfe)} calls' if nfe else ''}: {significant(v)} in {significant(s)} s per image",
+                x.place(p.x),
+                y.place(p.y),
+                p.title,
+                *((y.place(p.low), y.place(p.high)) if p.low < p.high else ()),
+                text=p.text,
             )
-            for s, v, nfe in points
-        )
-        style = "teacher" if number >= len(series) - len(table.teachers) and not points[0][2] else f"s{number % 6}"
-        curves.append(
-            Curve(label, style, SHAPES[number % len(SHAPES)], _path([(mark.x, mark.y) for mark in marks]), marks)
-        )
-    # Seconds need more digits than axes of round numbers have.
-    ticks = [Tick(tick.place, significant(value, 1)) for tick, value in _decades(x)]
-    told = "; ".join(f"{significant(v)} in {significant(s)} s" for s, v in best)
+            for p in one.points
+        ]
+        shape = SHAPES[number % len(SHAPES)]
+        curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), tuple(marks)))
+        number += not one.style
+    summary = "; ".join(
+        f"{one.label} goes from {significant(one.points[0].y)} to {significant(one.points[-1].y)}" for one in series
+    )
+    ticks = log_ticks(x, 48, figure.tick_text) if figure.ticks is None else ticks_at(x, figure.ticks, 20)
     return Chart(
         width,
         height,
@@ -194,23 +209,22 @@ def by_seconds(table: Table, width: int, height: int, size: str) -> Chart | None
         bottom,
         tuple(ticks),
         tuple(y_ticks),
-        "seconds per image",
-        table.metric,
+        figure.x_label,
+        f"{figure.y_label} ({'lower' if figure.lower else 'higher'} is better)",
         tuple(curves),
-        (),
-        f"{table.metric} against seconds per image, both axes logarithmic. The Pareto front: {told}.",
+        tuple(LevelLine(label, style, y.place(value)) for label, style, value in figure.levels if value > 0),
+        f"{figure.y_label} against {figure.x_label}, both axes logarithmic. {summary}.",
         size,
     )
 
 
-def _decades(axis: Axis) -> list[tuple[Tick, float]]:
-    """Ticks at powers of ten and, where these are few, at 2 and 5 times them."""
-    powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
-    for factors in ((1,), (1, 2, 5)):
-        values = [m * 10.0**k for k in powers for m in factors if axis.low <= m * 10.0**k <= axis.high]
-        if len(values) >= 3:
-            break
-    return [(Tick(axis.place(value), ""), value) for value in values]
+def _staircase(figure: Figure, every: list[Point], x: Axis, y: Axis) -> Curve:
+    on = front([alike(p.x) for p in every], [p.y for p in every], figure.lower)
+    best = sorted({(p.x, p.y) for p, kept in zip(every, on, strict=True) if kept})
+    steps = [(x.place(best[0][0]), y.end if figure.lower else y.start)]
+    for cost, value in best:
+        steps += [(x.place(cost), steps[-1][1]), (x.place(cost), y.place(value))]
+    return Curve("Pareto front", "front", "", _path([*steps, (x.end, steps[-1][1])]))
 
 
 def of_loss(history: Sequence[Mapping[str, float]], what: str) -> Chart | None:
@@ -219,15 +233,15 @@ def of_loss(history: Sequence[Mapping[str, float]], what: str) -> Chart | None:
     if len(points) < 2:
         return None
     width, height = 420, 230
-    right, top, bottom = width - 18, 12, height - 40
+    right, top, bottom = width - 18, 28, height - 40
     calm = [loss for images, loss in points if images >= CALM * points[-1][0]] or [loss for _, loss in points]
     low, high = min(loss for _, loss in points), max(calm)
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
     y = Axis(low - margin, high + margin, bottom, top)
-    y_ticks = round_ticks(y)
+    y_ticks = even_ticks(y)
     left = _room(y_ticks)
     x = Axis(0, points[-1][0], left, right)
-    ends = [Tick(x.place(share * points[-1][0]), short(share * points[-1][0])) for share in (0, 0.5, 1)]
+    ends = ticks_at(x, [share * points[-1][0] for share in (0, 0.5, 1)], 1, axes.thousands)
     recorded = _path([(x.place(images), y.place(loss)) for images, loss in points])
     smoothed = _path([(x.place(images), y.place(loss)) for images, loss in _moving_mean(points)])
     return Chart(
@@ -240,7 +254,7 @@ def of_loss(history: Sequence[Mapping[str, float]], what: str) -> Chart | None:
         tuple(ends),
         tuple(y_ticks),
         "images seen",
-        "loss",
+        "training loss",
         (Curve("as recorded", "raw", "", recorded), Curve("moving mean", "s0", "", smoothed)),
         (),
         f"Loss of the {what} against images seen: from {significant(points[0][1])} to "

@@ -1,73 +1,47 @@
-"""What an image costs: the ways of sampling that no other one beats in cost and quality at once."""
+"""What an image costs: the samplers that no other one beats in cost and quality at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.reporting.page import words
-from pipeline.reporting.page.front import alike, front
-from pipeline.reporting.page.scores import Table
+from pipeline.reporting.scores.front import alike, front
+from pipeline.reporting.scores.table import Table
+from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import count, significant
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way of sampling that is on a front.
-
-    Attributes:
-        model, way: as a table's row names them.
-        calls: network calls, as text; of a teacher none.
-        seconds: per image, as text.
-        value: of the metric.
-        by_calls, by_seconds: whether it is on the front against network calls, and on that against seconds per image.
-    """
+class OnFront:
+    """A sampler on one of the two fronts, all in words but the last two: whether it is on the front against network
+    calls, and on that against seconds per image."""
 
     model: str
-    way: str
-    calls: str
+    setting: str
+    nfe: str
     seconds: str
     value: str
     by_calls: bool
     by_seconds: bool
 
 
-def front_of(table: Table) -> tuple[Way, ...]:
+def front_of(table: Table) -> list[OnFront]:
     """What is on one of the two fronts, fewest seconds first. Empty where there is nothing to choose from."""
-    found = [
-        ((words.model(row.model), row.way), nfe, cell.seconds, cell.value, cell.text, cell.front)
-        for row in table.rows
-        for nfe, cell in zip(table.nfe, row.cells, strict=True)
-        if cell
-    ]
-    found += [
-        ((words.model(level.model), level.way), 0.0, level.seconds, level.value, level.text, False)
-        for level in table.teachers
-    ]
-    timed = [item for item in found if item[2] is not None]
-    on = {
-        item
-        for item, kept in zip(
-            timed,
-            front([alike(item[2]) for item in timed], [item[3] for item in timed], table.lower_is_better),
-            strict=True,
+    found = [(row, cell, cell.nfe, cell.front, cell.rounded) for row, cell in table.measured]
+    found += [(level, level, 0.0, False, level.text) for level in table.baselines]
+    timed = [item for item in found if item[1].seconds is not None]
+    costs, values = [alike(item[1].seconds) for item in timed], [item[1].value for item in timed]
+    fast = [id(item) for item, on in zip(timed, front(costs, values, table.lower_is_better), strict=True) if on]
+    shown = [item for item in found if item[3] or id(item) in fast] if len(found) > 1 else []
+    return [
+        OnFront(
+            model(named.model),
+            named.setting,
+            count(nfe) if nfe else "–",
+            "–" if cell.seconds is None else significant(cell.seconds, 2),
+            text,
+            by_calls,
+            id(item) in fast,
         )
-        if kept
-    }
-    shown = sorted(
-        (item for item in found if item[5] or item in on), key=lambda item: (alike(item[2]) or 0.0, item[1], item[3])
-    )
-    return (
-        tuple(
-            Way(
-                *name,
-                count(nfe) if nfe else "–",
-                "–" if seconds is None else significant(seconds, 2),
-                text,
-                called,
-                (name, nfe, seconds, value, text, called) in on,
-            )
-            for name, nfe, seconds, value, text, called in shown
-        )
-        if len(found) > 1
-        else ()
-    )
+        for item in sorted(shown, key=lambda item: (alike(item[1].seconds) or 0.0, item[2], item[1].value))
+        for named, cell, nfe, by_calls, text in [item]
+    ]

@@ -15,7 +15,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG inside the page, with its size in pixels so that nothing moves while it is decoded."""
+    """A PNG inside the page, with its size in pixels, so that nothing moves while it loads."""
 
     uri: str
     width: int
@@ -25,18 +25,18 @@ class Picture:
 
 
 def picture(artifact: Artifact | None, name: str, alt: str, caption: str) -> Picture | None:
-    """The artifact's picture of this name, None if it has none."""
+    """The artifact's picture of this name; None without one."""
     if artifact is None or not any(record.path == name for record in artifact.files):
         return None
     data = artifact.path(name).read_bytes()
     if data[:8] != _PNG or data[12:16] != b"IHDR":
-        raise DamageError(str(artifact.path(name)), "not a PNG picture", _again(artifact))
+        raise DamageError(str(artifact.path(name)), "not a PNG picture", _remedy(artifact))
     width, height = struct.unpack(">II", data[16:24])
     return Picture("data:image/png;base64," + base64.b64encode(data).decode(), width, height, alt, caption)
 
 
 def history(artifact: Artifact) -> list[dict[str, float]]:
-    """The lines of a training's history, empty if it left none."""
+    """The lines of a training's history; empty without a history."""
     if not any(record.path == "history.jsonl" for record in artifact.files):
         return []
     path = artifact.path("history.jsonl")
@@ -44,8 +44,8 @@ def history(artifact: Artifact) -> list[dict[str, float]]:
         lines = path.read_text().splitlines()
         return [{key: float(value) for key, value in json.loads(line).items()} for line in lines if line]
     except (ValueError, TypeError, AttributeError):
-        raise DamageError(str(path), "not lines of numbers in JSON", _again(artifact)) from None
+        raise DamageError(str(path), "not lines of numbers in JSON", _remedy(artifact)) from None
 
 
-def _again(artifact: Artifact) -> str:
-    return f"Run with --force {artifact.stage} to make it anew"
+def _remedy(artifact: Artifact) -> str:
+    return f"Rerun the stage: --force {artifact.stage}."

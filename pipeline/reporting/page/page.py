@@ -1,119 +1,85 @@
-"""The whole page: what it shows, put together from the artifacts, and rendered into one self-contained file."""
+"""The whole page: its content, taken from the artifacts, and one self-contained HTML file of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.outputs.results import EvaluationResult, Score
-from pipeline.reporting.page import costs, memorised, stages, training, words
-from pipeline.reporting.page import rounds as rounds_of
-from pipeline.reporting.page.charts import Chart, by_calls, by_seconds
+from pipeline.reporting.page import costs, memorisation, rounds, stages, training
+from pipeline.reporting.page.charts import by_calls, by_seconds, drawn
 from pipeline.reporting.page.figures import Picture, picture
-from pipeline.reporting.page.scores import OF_A_ROW, Table, metrics_of, table
+from pipeline.reporting.page.headline import figures, headline
+from pipeline.reporting.scores.protocol import OF_A_ROW, stated
+from pipeline.reporting.scores.table import Level, Row, Table, metrics_of, table, yardstick_of
+from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
 from storage.artifact import Artifact
 
 HERE = Path(__file__).parent
+MANY = 12  # classes that are named
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The Frechet distance: its table, and its curves drawn for wide and for narrow screens."""
+class Origin:
+    """What samples are made from, in the words of the captions."""
 
-    table: Table
-    charts: tuple[Chart, ...]
-    by_seconds: tuple[Chart, ...]
-    front: tuple[costs.Way, ...]
-
-
-@dataclass(frozen=True)
-class Other:
-    """A further metric: its table, and what its protocol says beside that of the Frechet distance."""
-
-    table: Table
-    how: str
+    start: str  # noise, or source images
+    column: str  # what is the same down a column of the grid
+    top: str  # the first row of the grid
 
 
-@dataclass(frozen=True)
-class Every:
-    """All scores, each with what sets it apart."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything the template shows, in its order."""
-
-    recipe: str
-    evaluated: str
-    data: str
-    headline: str
-    figures: list[tuple[str, str]]
-    samples: Picture | None
-    scores: Scores
-    others: list[Other]
-    rounds: rounds_of.Rounds | None
-    ways: tuple[Picture, ...]
-    memorised: memorised.Memorised | None
-    warnings: list[tuple[str, str]]
-    teacher: training.Trained | None
-    noise: training.Noise | None
-    students: list[training.Trained]
-    protocol: list[tuple[str, str]]
-    digest: str
-    every: Every
-    stages: list[stages.Ran]
-    total: str
-    again: stages.Again
-
-
-def view(inputs: Mapping[str, Artifact]) -> Page:
-    """The page's content. Raises InputError where its numbers have no common protocol."""
+def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+    """The page's content. Raises ProtocolError where its numbers have no common protocol."""
     evaluation = inputs["evaluation"]
-    found = EvaluationResult.model_validate(evaluation.metrics)
-    main, *others = [
-        table({evaluation.name: found.scores}, found.floor, metric, found.floors) for metric in metrics_of(found.scores)
-    ]
-    noise = training.couplings(inputs)
-    return Page(
-        recipe=evaluation.name,
-        evaluated=evaluation.provenance.created[:10],
-        data=_data(inputs),
-        headline=words.headline(main),
-        figures=words.figures(main),
-        samples=picture(
+    result = EvaluationResult.model_validate(evaluation.metrics)
+    main, *others = tables(evaluation.name, result, inputs.get("reference"))
+    leading = [main, *(other for other in others[:1] if main.metric == "PSNR")]
+    origin, noise = _origin(inputs), training.bank(inputs)
+    return {
+        "recipe": evaluation.name,
+        "evaluated": evaluation.provenance.created[:10],
+        "data": _data(inputs),
+        "headline": " ".join(names.sentence(headline(one)) for one in leading),
+        "figures": figures(main),
+        "samples": picture(
             evaluation,
             "samples.png",
-            "Grid of images. Its rows: the data, then each model at each number "
-            "of network calls. Its columns: the same noise and class in every row.",
-            "The same noise and class down each column; the data’s own images on top.",
+            f"Grid of images. Its rows: {origin.top}, then each model at each number of network calls. Its columns: "
+            f"{origin.column} in every row.",
+            f"{names.sentence(origin.column)} down each column; {origin.top} on top.",
         ),
-        scores=Scores(main, _both(by_calls, main), _both(by_seconds, main), costs.front_of(main)),
-        others=[Other(made, _how(made, main)) for made in others],
-        rounds=rounds_of.view(found, main.metric),
-        ways=_ways(evaluation),
-        memorised=memorised.view(found, evaluation),
-        warnings=[("evaluation", text) for text in found.warnings]
+        "table": main,
+        "by_calls": drawn(by_calls(main, _name)),
+        "by_seconds": drawn(by_seconds(main, _name)),
+        "front": costs.front_of(main),
+        "others": [(other, _how(other, main)) for other in others],
+        "rounds": rounds.view(result),
+        "paths": _paths(evaluation, origin),
+        "memorisation": memorisation.view(result, evaluation),
+        "warnings": [("evaluation", text) for text in result.warnings]
         + [("bank", text) for text in (noise.warnings if noise else ())],
-        teacher=training.teacher(inputs),
-        noise=noise,
-        students=training.students(inputs),
-        protocol=_protocol(main, inputs),
-        digest=found.protocol,
-        every=_every(found.scores),
-        stages=stages.ran(inputs),
-        total=duration(sum(artifact.provenance.wall_seconds for artifact in inputs.values())),
-        again=stages.again(inputs),
-    )
+        "teacher": training.teacher(inputs),
+        "noise": noise,
+        "students": training.students(inputs),
+        "protocol": _protocol(main, inputs),
+        "digest": result.protocol,
+        "every": _every(result.scores),
+        "stages": stages.ran(inputs),
+        "total": duration(sum(artifact.provenance.wall_seconds for artifact in inputs.values())),
+        "reproduction": stages.reproduction(inputs),
+    }
 
 
 def render(inputs: Mapping[str, Artifact]) -> str:
     """The page as HTML: no script, nothing fetched, every text escaped. The same inputs give the same bytes."""
+    return fill("page.html", page=view(inputs))
+
+
+def fill(template: str, **content: Any) -> str:
+    """A template of this folder with its content, every text escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -126,57 +92,31 @@ def render(inputs: Mapping[str, Artifact]) -> str:
         keep_trailing_newline=True,
     )
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
-    environment.globals.update(style=style, count=count, model=words.model)
-    return environment.get_template("page.html").render(page=view(inputs))
+    environment.globals.update(style=style, count=count, model=names.model, metric=names.metric, plain=plain)
+    return environment.get_template(template).render(**content)
 
 
-def _both(draw: Callable[[Table, int, int, str], Chart | None], made: Table) -> tuple[Chart, ...]:
-    """A chart for wide and for narrow screens; none where there is nothing to draw."""
-    return tuple(chart for chart in (draw(made, 760, 400, "wide"), draw(made, 370, 320, "narrow")) if chart)
-
-
-def _how(made: Table, main: Table) -> str:
-    """'Features kept: 1,437 real, 1,000 generated; neighbours: 3.'"""
-    told = "; ".join(
-        f"{words.field(name)}: {plain(value)}"
-        for name, value in made.protocol.items()
-        if name != "metric" and main.protocol.get(name) != value
-    )
-    return f"{told[:1].upper()}{told[1:]}." if told else ""
-
-
-def _ways(evaluation: Artifact) -> tuple[Picture, ...]:
-    """How samples come about, and what lies between them."""
-    shown = (
-        picture(
-            evaluation,
-            "trajectories.png",
-            "Grid of images. Each row is one time t, from noise above to the samples below; each column is one sample.",
-            "x_t on the way from noise (t = 1) to data (t = 0), each model at its most steps.",
-        ),
-        picture(
-            evaluation,
-            "interpolations.png",
-            "Grid of images. In each row the noise goes from one sample’s to another’s, the class staying the same.",
-            "Between two noises, on the great circle, at equal angles; one class in a row.",
-        ),
-    )
-    return tuple(item for item in shown if item)
+def tables(name: str, result: EvaluationResult, reference: Artifact | None) -> list[Table]:
+    """The table of each metric, the leading one first."""
+    held_out = {} if reference is None else {reference.metrics["metric"]: reference.metrics["held_out"]}
+    held_out |= result.held_out
+    return [
+        table({name: [result.scores]}, metric, yardstick_of(metric, held_out, result.floor, result.floors))
+        for metric in metrics_of(result.scores)
+    ]
 
 
 def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """The same as a plain tree for JSON: nothing rounded, nothing in words but the headline."""
     page, found = view(inputs), inputs["evaluation"].metrics
     return {
-        "recipe": page.recipe,
-        "headline": page.headline,
-        "protocol": found["protocol"],
-        "floor": found["floor"],
-        "floors": found.get("floors", {}),
-        "scores": found["scores"],
-        "paths": found.get("paths", []),
-        "memorisation": found.get("memorisation", []),
-        "warnings": [{"stage": stage, "text": text} for stage, text in page.warnings],
+        "recipe": page["recipe"],
+        "headline": page["headline"],
+        **{
+            key: found.get(key)
+            for key in ("protocol", "floor", "floors", "held_out", "scores", "paths", "memorisation")
+        },
+        "warnings": [{"stage": stage, "text": text} for stage, text in page["warnings"]],
         "stages": [
             {
                 "stage": role,
@@ -192,83 +132,116 @@ def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     }
 
 
+def _name(row: Row | Level) -> str:
+    return names.model(row.model) + (f", {row.setting}" if isinstance(row, Row) else "")
+
+
+def _how(made: Table, main: Table) -> str:
+    """What the protocol adds to that of the main table: 'Neighbours: 3.'"""
+    lines = [
+        f"{names.field(name)}: {plain(value)}"
+        for name, value in made.protocol.items()
+        if name != "metric" and main.protocol.get(name) != value
+    ]
+    return f"{names.sentence('; '.join(lines))}." if lines else ""
+
+
+def _origin(inputs: Mapping[str, Artifact]) -> Origin:
+    if "source" in inputs:
+        return Origin("source images", "the same source image", "the source images")
+    same = "the same noise and class" if inputs["data"].metrics["classes"] else "the same noise"
+    if inputs["student"].config.get("condition"):
+        return Origin("noise", "the same noise and the same test image to restore", "the test images")
+    return Origin("noise", same, "training images")
+
+
+def _paths(evaluation: Artifact, origin: Origin) -> list[Picture]:
+    """How samples come about, and what lies between them."""
+    shown = (
+        picture(
+            evaluation,
+            "trajectories.png",
+            f"Grid of images. Each row is one time t, from {origin.start} above to the samples below; each column is "
+            "one sample.",
+            f"x_t on the way from {origin.start} (t = 1) to data (t = 0), each model at its largest number of steps.",
+        ),
+        picture(
+            evaluation,
+            "interpolations.png",
+            "Grid of images. In each row the noise goes from one sample’s to another’s; nothing else changes.",
+            "Between two noises, on the great circle, at equal angles.",
+        ),
+    )
+    return [item for item in shown if item]
+
+
 def _data(inputs: Mapping[str, Artifact]) -> str:
     """The data set in a line."""
-    found = {"pixels": None, **inputs["data"].metrics}
-    latents = found["pixels"] is not None
-    channels, side = found["pixels"] if latents else (found["channels"], found["size"])
-    size = f"{side} × {side} pixels, {'grey' if channels == 1 else 'colour'}"
-    classes = found["classes"]
-    named = (
-        f"{len(classes)} classes ({', '.join(classes[:12])}{' …' if len(classes) > 12 else ''})"
+    data = inputs["data"].metrics
+    latents = data.get("pixels")
+    channels, side = latents or (data["channels"], data["size"])
+    classes = data["classes"]
+    parts = [
+        f"{data['name']}: {count(data['train'])} training and {count(data['test'])} held-out images of "
+        f"{side} × {side} pixels, {'grey' if channels == 1 else 'colour'}",
+        f"{data['levels']} levels",
+        f"{len(classes)} classes ({', '.join(classes[:MANY])}{' …' if len(classes) > MANY else ''})"
         if classes
-        else "no classes"
-    )
-    return (
-        f"{found['name']}: {count(found['train'])} training and {count(found['test'])} held-out images of {size}, "
-        f"{found['levels']} levels, {named}"
-        + (f"; trained on latents of {found['channels']} × {found['size']} × {found['size']}" if latents else "")
-    )
+        else "without classes",
+    ]
+    if latents:
+        parts.append(f"trained on latents of {data['channels']} × {data['size']} × {data['size']}")
+    if "source" in inputs:
+        source = inputs["source"].metrics
+        parts.append(f"made from {count(source['test'])} held-out source images ({source['name']})")
+    return ", ".join(parts)
 
 
 def _protocol(made: Table, inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     """What all scores share, and how far the reference can be trusted."""
-    lines = [
-        (words.field(name), str(value) if name == "seed" else plain(value))  # a seed is no quantity
-        for name, value in made.protocol.items()
-    ]
+    lines = [(names.field(name), stated(name, value)) for name, value in made.protocol.items()]
     reference = inputs.get("reference")
     if reference is not None:
         found = reference.metrics
         lines.append(("features of the extractor", count(found["features"])))
         if found["accuracy"] is not None:
             lines.append(("accuracy of the extractor, held-out images", f"{fixed(100 * found['accuracy'], 1)} %"))
-        lines.append(("floor: two halves of the real images", fixed(found["split_half"], made.digits)))
-        lines.append(("held-out images in the same measure", fixed(found["held_out"], made.digits)))
+        lines.append((f"{found['metric']} of held-out to training images", significant(found["held_out"])))
+        halves = f"{count(found['images'] // 2)} images each: too few for a floor"
+        lines.append(
+            (
+                f"{found['metric']} of two halves of the training images",
+                f"{significant(found['split_half'])} ({halves})",
+            )
+        )
     for metric, value in inputs["evaluation"].metrics.get("floors", {}).items():
-        lines.append((f"two halves of the real images, {metric}", significant(value)))
+        lines.append((f"{metric} of two halves of the training images", significant(value)))
     lines.append(("rounding", f"half up, to {made.digits} decimal{'s' if made.digits > 1 else ''}"))
-    return [(name[:1].upper() + name[1:], value) for name, value in lines]
+    return [(names.sentence(name), value) for name, value in lines]
 
 
-def _every(scores: tuple[Score, ...]) -> Every:
-    """Each score with the fields of its protocol that not all share."""
-    known = dict.fromkeys(name for score in scores for name in score.protocol)
-    alike = [[score for score in scores if score.metric == metric] for metric in metrics_of(scores)]
+def _every(scores: Sequence[Score]) -> list[dict[str, str]]:
+    """Each score by column, with the fields of its protocol that not all of its metric share."""
+    by_metric = [[score for score in scores if score.metric == metric] for metric in metrics_of(scores)]
     varying = [
         name
-        for name in known
-        if name in OF_A_ROW or any(len({plain(score.protocol.get(name)) for score in some}) > 1 for some in alike)
+        for name in dict.fromkeys(name for score in scores for name in score.protocol)
+        if name in OF_A_ROW or any(len({plain(s.protocol.get(name)) for s in some}) > 1 for some in by_metric)
     ]
-    metric = ("metric",) if len(metrics_of(scores)) > 1 else ()
-    error = ("standard error",) if any(s.error is not None for s in scores) else ()
-    columns = (
-        "model",
-        "solver",
-        "calls",
-        *metric,
-        "value",
-        *error,
-        *(words.field(name) for name in varying),
-        "seconds",
-        "s per image",
-        "digest",
-    )
-    return Every(
-        columns,
-        tuple(
-            (
-                words.model(s.model),
-                s.solver,
-                count(s.nfe) if s.nfe else "–",
-                *(s.metric for _ in metric),
-                fixed(s.value, 4),
-                *("–" if s.error is None else fixed(s.error, 4) for _ in error),
-                *(plain(s.protocol[name]) if name in s.protocol else "–" for name in varying),
-                fixed(s.seconds, 1),
-                "–" if s.seconds_per_image is None else significant(s.seconds_per_image, 2),
-                s.digest,
-            )
-            for s in scores
-        ),
-    )
+    errors, held_out = any(s.error is not None for s in scores), any(s.value_held_out is not None for s in scores)
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else fixed(value, 4)
+
+    return [
+        {"model": names.model(s.model), "solver": s.solver, "NFE": count(s.nfe) if s.nfe else "–"}
+        | ({"metric": s.metric} if len(by_metric) > 1 else {})
+        | {"value": number(s.value)}
+        | ({"standard error": number(s.error)} if errors else {})
+        | ({"to held-out images": number(s.value_held_out)} if held_out else {})
+        | {names.field(name): plain(s.protocol[name]) if name in s.protocol else "–" for name in varying}
+        | {"seconds": fixed(s.seconds, 1)}
+        | {"s per image": "–" if s.seconds_per_image is None else significant(s.seconds_per_image, 2)}
+        | {"digest": s.digest}
+        for s in scores
+    ]

@@ -8,18 +8,18 @@ from itertools import pairwise
 
 from pipeline.engine.dag import students_among
 from pipeline.outputs.results import EvaluationResult, PathResult, Score
-from pipeline.reporting.page import words
+from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import calls, count, digits_for, fixed, significant
 
 
 @dataclass(frozen=True)
 class Round:
-    """A student and what it was made from.
+    """A student and the one that made its pairs.
 
     Attributes:
         before, model: the two models.
         straightness: of both, `before` first; None where it was not measured.
-        distances: by number of network calls at which both were sampled: the best Frechet distance of each.
+        distances: by number of network calls at which both were sampled: the best value of each.
     """
 
     before: str
@@ -29,10 +29,10 @@ class Round:
 
     @property
     def verdict(self) -> str | None:
-        """What it made worse, in a sentence; None where nothing counts against it.
+        """What became worse, in a sentence; None where nothing counts against the round.
 
-        Reflow is for few calls: the fewest decide, beside straightness. With many calls the pairs' own errors show,
-        and a distance that rises there alone is no failure.
+        Reflow is for few calls: the fewest calls and straightness decide. With many calls the errors of the pairs
+        show, and a distance that rises only there is no failure.
         """
         worse = []
         if self.straightness is not None and self.straightness[1] > self.straightness[0]:
@@ -44,7 +44,7 @@ class Round:
             if is_now > was:
                 worse.append(f"with {calls(fewest)} the distance is {significant(is_now)} after {significant(was)}")
         return (
-            f"The {words.model(self.model)} is worse than the {words.model(self.before)}: {'; '.join(worse)}"
+            f"The {names.model(self.model)} is worse than the {names.model(self.before)}: {'; '.join(worse)}"
             if worse
             else None
         )
@@ -53,20 +53,20 @@ class Round:
 def rounds(models: Sequence[str], scores: Sequence[Score], paths: Sequence[PathResult]) -> list[Round]:
     """Each of `models`, the first student and then the rounds in their order, against the one before it.
 
-    The distance is the scores' first metric.
+    The distance is the first metric of the scores, lower is better.
     """
     straightness = {path.model: path.straightness for path in paths}
     best = _best(scores)
-    found = []
+    compared = []
     for before, model in pairwise(models):
         both = [nfe for nfe in sorted(best.get(model, {})) if nfe in best.get(before, {})]
         straight = (straightness[before], straightness[model]) if {before, model} <= straightness.keys() else None
-        found.append(Round(before, model, straight, {nfe: (best[before][nfe], best[model][nfe]) for nfe in both}))
-    return found
+        compared.append(Round(before, model, straight, {nfe: (best[before][nfe], best[model][nfe]) for nfe in both}))
+    return compared
 
 
 def _best(scores: Sequence[Score]) -> dict[str, dict[float, float]]:
-    """By model and number of calls, the least value of the first metric over ways of sampling."""
+    """By model and number of calls, the least value of the first metric over sampler settings."""
     best: dict[str, dict[float, float]] = {}
     for score in scores:
         if score.metric == scores[0].metric and score.nfe:
@@ -76,8 +76,8 @@ def _best(scores: Sequence[Score]) -> dict[str, dict[float, float]]:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A model: its straightness, and its distance at each number of calls, in words."""
+class RoundRow:
+    """A model: its straightness, and its distance at each number of calls, as text."""
 
     model: str
     straightness: str
@@ -90,27 +90,28 @@ class Rounds:
 
     Attributes:
         columns: numbers of calls at which every model was sampled.
-        verdicts: what a round has made worse.
+        verdicts: what became worse in a round.
     """
 
     metric: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[RoundRow, ...]
     verdicts: tuple[str, ...]
 
 
-def view(found: EvaluationResult, metric: str) -> Rounds | None:
+def view(result: EvaluationResult) -> Rounds | None:
     """The rounds in a table; None for a recipe without any."""
-    models = students_among({score.model for score in found.scores} | {path.model for path in found.paths})
+    models = students_among({score.model for score in result.scores} | {path.model for path in result.paths})
     if len(models) < 2:
         return None
-    made = rounds(models, found.scores, found.paths)
-    best = _best(found.scores)
+    compared = rounds(models, result.scores, result.paths)
+    best = _best(result.scores)
     shared = sorted(set.intersection(*(set(best.get(model, {})) for model in models)))
     digits = digits_for([best[model][nfe] for model in models for nfe in shared])
-    straightness = {path.model: significant(path.straightness) for path in found.paths}
+    straightness = {path.model: significant(path.straightness) for path in result.paths}
     lines = tuple(
-        Line(model, straightness.get(model, "–"), tuple(fixed(best[model][nfe], digits) for nfe in shared))
+        RoundRow(model, straightness.get(model, "–"), tuple(fixed(best[model][nfe], digits) for nfe in shared))
         for model in models
     )
-    return Rounds(metric, tuple(map(count, shared)), lines, tuple(one.verdict for one in made if one.verdict))
+    verdicts = tuple(one.verdict for one in compared if one.verdict)
+    return Rounds(result.scores[0].metric if result.scores else "", tuple(map(count, shared)), lines, verdicts)

@@ -1,4 +1,4 @@
-"""The DAG as it was run, and how to run it again."""
+"""The DAG as it was run, and the command and recipe that reproduce it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from storage.store import PREFIX
 
 
 @dataclass(frozen=True)
-class Ran:
-    """One stage: its identity, what it read, how it came about, its settings."""
+class StageRow:
+    """One stage as text: its identity, its inputs, its outcome, its settings."""
 
     name: str
     fingerprint: str
@@ -25,14 +25,14 @@ class Ran:
     outcome: str
     time: str
     share: str
-    made: str
+    created: str
     device: str
     config: str
 
 
 @dataclass(frozen=True)
-class Again:
-    """What it takes to make the page's numbers again."""
+class Reproduction:
+    """What it takes to reproduce the page's numbers."""
 
     command: str
     recipe: str
@@ -40,18 +40,18 @@ class Again:
     revisions: tuple[str, ...]
 
 
-def ran(inputs: Mapping[str, Artifact]) -> list[Ran]:
+def ran(inputs: Mapping[str, Artifact]) -> list[StageRow]:
     """The stages in the order of the DAG."""
     total = sum(artifact.provenance.wall_seconds for artifact in inputs.values()) or 1.0
     return [
-        Ran(
+        StageRow(
             name=role,
             fingerprint=artifact.fingerprint[:PREFIX],
             reads=", ".join(artifact.inputs),
             outcome=_outcome(artifact.provenance.resumed),
             time=duration(artifact.provenance.wall_seconds),
             share=fixed(100 * artifact.provenance.wall_seconds / total, 1),
-            made=artifact.provenance.created[:16].replace("T", " ") + " UTC",
+            created=artifact.provenance.created[:16].replace("T", " ") + " UTC",
             device=f"{artifact.provenance.device}, {artifact.provenance.threads} threads",
             config=_yaml(artifact.config),
         )
@@ -59,8 +59,8 @@ def ran(inputs: Mapping[str, Artifact]) -> list[Ran]:
     ]
 
 
-def again(inputs: Mapping[str, Artifact]) -> Again:
-    """Command, versions and revision of the evaluation; other stages may have been made earlier, which is said."""
+def reproduction(inputs: Mapping[str, Artifact]) -> Reproduction:
+    """Command, versions and revision of the evaluation, and other revisions that earlier stages were run at."""
     last = inputs["evaluation"].provenance
     program, *words = last.command or ["flowctl"]
     revisions = sorted({a.provenance.git_revision or "unknown" for a in inputs.values()} - {last.git_revision})
@@ -70,11 +70,11 @@ def again(inputs: Mapping[str, Artifact]) -> Again:
         ("Git revision", last.git_revision or "unknown"),
         *((name, version) for name, version in last.packages.items()),
     )
-    return Again(shlex.join([PurePath(program).name, *words]), recipe(inputs), facts, tuple(revisions))
+    return Reproduction(shlex.join([PurePath(program).name, *words]), recipe(inputs), facts, tuple(revisions))
 
 
 def recipe(inputs: Mapping[str, Artifact]) -> str:
-    """The recipe in YAML, put together from the settings that the artifacts record: all that can change a result."""
+    """The recipe in YAML, from the settings that the artifacts record: all that can change a result."""
     sections: dict[str, Any] = {"name": inputs["evaluation"].name}
     for role, artifact in inputs.items():
         kind, _, number = role.partition("-")

@@ -9,26 +9,16 @@ from typing import Any
 from pipeline.engine.dag import students_among
 from pipeline.reporting.page.charts import Chart, of_loss
 from pipeline.reporting.page.figures import Picture, history, picture
-from pipeline.reporting.page.words import model
+from pipeline.reporting.text.names import COUPLINGS, model
 from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
 from storage.artifact import Artifact
 
 Facts = tuple[tuple[str, str], ...]
-COUPLINGS = {
-    "nfm": "NFM: the teacher’s own noise",
-    "independent": "independent noise",
-    "ot": "minibatch optimal transport",
-    "entropic": "entropic minibatch transport",
-    "loom": "LOOM-CFM: one assignment, refined in minibatches",
-    "semidiscrete": "semidiscrete optimal transport",
-    "reflow": "pairs of the student, over all t",
-    "distil": "pairs of the student, at t = 1 alone",
-}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One network: its figures, its loss, a picture if it drew one."""
+    """One network: its figures, its loss, its picture where there is one."""
 
     title: str
     facts: Facts
@@ -38,7 +28,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure of the noise on the images the teacher saw and on those it did not, beside that of true noise."""
+    """A figure of z on training and on held-out images, and of Gaussian noise."""
 
     name: str
     train: str
@@ -48,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Noise:
-    """The couplings: their figures, how Gaussian the noise is, and the verdict."""
+    """The noise bank: its figures, how Gaussian the noise is, and the verdict."""
 
     facts: Facts
     table: tuple[Spread, ...]
@@ -60,15 +50,15 @@ def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
     artifact = inputs.get("teacher")
     if artifact is None:
         return None
-    found = artifact.metrics
+    result = artifact.metrics
     facts = (
-        ("Bits per dimension, held-out images", fixed(found["bits_per_dim"], 3)),
-        ("Bits per dimension, training images", fixed(found["bits_per_dim_train"], 3)),
-        ("Dequantisation of both", found["dequantisation"]),
+        ("Bits per dimension, held-out images", fixed(result["bits_per_dim"], 3)),
+        ("Bits per dimension, training images", fixed(result["bits_per_dim_train"], 3)),
+        ("Dequantisation of both", result["dequantisation"]),
         *_common(artifact),
     )
     return Trained(
-        "Teacher",
+        "teacher",
         facts,
         of_loss(history(artifact), "teacher"),
         picture(
@@ -81,17 +71,20 @@ def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
 
 
 def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
-    """The student, each round of reflow, and the student distilled of the last one's pairs, where there are such."""
-    made = []
+    """The student, each round of reflow and the one-step student, those that the recipe has."""
+    trained = []
     chain = students_among(inputs)
     paths = {path["model"]: path for path in inputs["evaluation"].metrics.get("paths", ())}
     for role in (role for role in (*chain, "onestep") if role in inputs):
         artifact = inputs[role]
-        found = artifact.metrics
-        of = role.replace("reflow", "pairs") if role != "onestep" else "pairs"  # what it was trained on
-        asked = "pairs" if role == chain[-1] else f"pairs-{chain.index(role) + 1}" if role in chain else ""
-        facts: list[tuple[str, str]] = [("Trained on", COUPLINGS.get(found["coupling"], found["coupling"]))]
-        facts.append(("Transport cost per dimension, mean over the training", fixed(found["transport_cost"], 3)))
+        result = artifact.metrics
+        read = role.replace("reflow", "pairs") if role != "onestep" else "pairs"  # the pairs it was trained on
+        written = "pairs" if role == chain[-1] else f"pairs-{chain.index(role) + 1}" if role in chain else ""
+        coupling = COUPLINGS.get(result["coupling"], result["coupling"])
+        if "source" in inputs and result["coupling"] == "independent":
+            coupling = "independent pairs of source and target images"
+        facts: list[tuple[str, str]] = [("Trained on", coupling)]
+        facts.append(("Transport cost per dimension, mean over the training", fixed(result["transport_cost"], 3)))
         if role == "student":
             facts.append(("Curvature of its paths", significant(inputs["evaluation"].metrics["curvature"])))
             bits = inputs["evaluation"].metrics.get("likelihood")
@@ -104,27 +97,27 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
                 )
         elif role in paths:
             facts.append(("Curvature of its paths", significant(paths[role]["curvature"])))
-        straight = paths.get(role) or (inputs[asked].metrics if asked in inputs else None)
+        straight = paths.get(role) or (inputs[written].metrics if written in inputs else None)
         if straight:
             facts.append(("Straightness of its paths, 0 is straight", significant(straight["straightness"])))
-        if role != "student" and of in inputs:
-            pairs = inputs[of].metrics
+        if role != "student" and read in inputs:
+            pairs = inputs[read].metrics
             facts.append(("Pairs", f"{count(pairs['count'])}, by {pairs['solver']}"))
         facts += _common(artifact)
-        made.append(Trained(model(role).capitalize(), tuple(facts), of_loss(history(artifact), model(role))))
-    return made
+        trained.append(Trained(model(role), tuple(facts), of_loss(history(artifact), model(role))))
+    return trained
 
 
-def couplings(inputs: Mapping[str, Artifact]) -> Noise | None:
+def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
     artifact = inputs.get("bank")
     if artifact is None:
         return None
-    found = artifact.metrics
-    gaussianity = found["gaussianity"]
+    result = artifact.metrics
+    gaussianity = result["gaussianity"]
     facts = [
-        ("σ_f, the noise’s one scale", fixed(found["sigma_f"], 4)),
-        ("η, noise added to images", plain(found["noise"])),
-        ("Bank", f"{count(found['rows'])} images × {count(found['draws'])} draws"),
+        ("σ_f, the scale of the noise", fixed(result["sigma_f"], 4)),
+        ("η, noise added to images", plain(result["noise"])),
+        ("Bank", f"{count(result['rows'])} images × {count(result['draws'])} draws"),
     ]
     cost = gaussianity.get("transport_cost")
     if isinstance(cost, Mapping):
@@ -140,18 +133,18 @@ def couplings(inputs: Mapping[str, Artifact]) -> Noise | None:
         picture(
             artifact,
             "noise.png",
-            "Histogram of the values of z beside the normal density, and maps of the standard "
-            "deviation of z at each pixel, on training and held-out images.",
-            "Values of z beside N(0, 1), and the standard deviation of z at each pixel.",
+            "Histogram of the values of z with the normal density, and maps of the standard deviation of z at each "
+            "pixel, on training and held-out images.",
+            "Values of z with N(0, 1), and the standard deviation of z at each pixel.",
         ),
-        tuple(found["warnings"]),
+        tuple(result["warnings"]),
     )
 
 
-def _spreads(found: Mapping[str, Any]) -> list[Spread]:
-    """The table of Gaussianity: each figure of `metrics.gaussianity.diagnose`, whatever it may come to measure."""
-    train, held_out = found.get("train") or {}, found.get("held_out") or {}
-    true = {
+def _spreads(gaussianity: Mapping[str, Any]) -> list[Spread]:
+    """The table of Gaussianity: each figure of `metrics.gaussianity.diagnose`."""
+    train, held_out = gaussianity.get("train") or {}, gaussianity.get("held_out") or {}
+    ideal = {
         "mean": "0",
         "std": "1",
         "dimension_mean": "0",
@@ -176,7 +169,7 @@ def _spreads(found: Mapping[str, Any]) -> list[Spread]:
             names.get(key, key.replace("_", " ")),
             _figure(train[key], key),
             _figure(held_out.get(key), key),
-            true.get(key, ""),
+            ideal.get(key, ""),
         )
         for key in train
         if key != "floor"
@@ -195,10 +188,10 @@ def _figure(value: Any, key: str = "") -> str:
 
 
 def _common(artifact: Artifact) -> Facts:
-    found = artifact.metrics
+    result = artifact.metrics
     return (
-        ("Parameters", count(found["parameters"])),
-        ("Images seen", f"{count(found['images_seen'])} in {count(found['steps'])} steps"),
-        ("Loss, mean over the last twentieth", significant(found["loss"], 4)),
+        ("Parameters", count(result["parameters"])),
+        ("Images seen", f"{count(result['images_seen'])} in {count(result['steps'])} steps"),
+        ("Loss, mean over the last twentieth", significant(result["loss"], 4)),
         ("Wall time", duration(artifact.provenance.wall_seconds)),
     )

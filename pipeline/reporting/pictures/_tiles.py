@@ -24,7 +24,7 @@ def grid(images: Tensor | np.ndarray, columns: int, levels: int = 256) -> Image.
 
     Args:
         images: (N, C, H, W) with C 1 or 3; floating in [-1, 1], or uint8 in 0..levels-1.
-        columns: images beside each other.
+        columns: images in a row.
         levels: grey levels of uint8 images.
 
     Returns:

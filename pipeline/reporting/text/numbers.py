@@ -10,7 +10,7 @@ MINUS = "−"
 
 
 def fixed(value: float, digits: int) -> str:
-    """`value` with so many decimals, halves away from zero: 2.675 to two digits is 2.68.
+    """`value` with this number of decimals, halves away from zero: 2.675 to two digits is 2.68.
 
     The decimal that is rounded is the shortest one that names the float, which is what its reader has in mind.
     """
@@ -22,7 +22,7 @@ def fixed(value: float, digits: int) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` with so many significant digits; powers of ten only for what is very large or small."""
+    """`value` with this number of significant digits; powers of ten only for what is very large or small."""
     if value == 0 or not math.isfinite(value):
         return fixed(value, 0)
     exponent = math.floor(math.log10(abs(value)))
@@ -40,7 +40,7 @@ def digits_for(values: Iterable[float]) -> int:
 
 
 def digits_with_errors(values: Iterable[float], errors: Iterable[float]) -> int:
-    """As `digits_for`, and so many that the smallest standard error keeps a digit."""
+    """As `digits_for`, with a digit at least of the smallest standard error."""
     sizes = [error for error in errors if error > 0 and math.isfinite(error)]
     return max([digits_for(values), *(-math.floor(math.log10(min(sizes))) for _ in sizes[:1])])
 

@@ -38,7 +38,7 @@ def test_diff_sets_scores_side_by_side(flowctl, finished, tiny, other, monkeypat
     tree = json.loads(flowctl("diff", tiny, other, "--json").stdout)
     assert set(tree) == {"a", "b", "settings", "stages", "provenance", "scores"}
     assert tree["settings"] == [{"path": "bank.draws_per_image", "a": 1, "b": 2}]
-    assert [row["ratio"] for row in tree["scores"]["beside"]] == [0.5, 0.5]
+    assert [row["ratio"] for row in tree["scores"]["paired"]] == [0.5, 0.5]
     assert {stage["stage"]: stage["shared"] for stage in tree["stages"]} == {
         "data": True,
         "reference": True,

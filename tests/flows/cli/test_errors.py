@@ -8,7 +8,7 @@ WRONG_INPUT = [
     (("plan", "nfm-digts"), "Did you mean 'nfm-digits'?"),
     (("plan", "missing.yaml"), "must exist"),
     (("plan", "{tiny}", "--set", "studnet.seed=1"), "Did you mean 'student'?"),
-    (("plan", "{tiny}", "--set", "seed=-1"), "seed: input should be greater than or equal to 0 (got -1)"),
+    (("plan", "{tiny}", "--set", "seed=-1"), "seed must be greater than or equal to 0, got -1"),
     (("plan", "{tiny}", "--set", "seed"), "--set section.field=value"),
     (("run", "{tiny}", "--until", "techer"), "Did you mean 'teacher'?"),
     (("run", "{tiny}", "--force", "reprot"), "Did you mean 'report'?"),

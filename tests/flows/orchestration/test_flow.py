@@ -1,5 +1,7 @@
-"""The flow in Prefect: states, logs, progress, failures, retries, interrupts and zombies, with fake stages."""
+"""The flow in Prefect: states, logs, artifacts, failures, retries, interrupts and dead runs, with fake stages."""
 
+import base64
+import errno
 import json
 import os
 import signal
@@ -10,7 +12,7 @@ import pytest
 
 from flows.session.runs import RunRecord, records
 from pipeline.engine import dag
-from storage.errors import Interrupted
+from storage.errors import StageFailed
 from tests.flows import fakes
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -22,7 +24,7 @@ def run(flowctl, tiny, prefect_server, monkeypatch):
     """`flowctl run tiny ...` against the tests' server."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)  # done once, by the fixture
-    monkeypatch.setattr("flows.orchestration.retries.BACKOFF", [0, 0])
+    monkeypatch.setattr("flows.orchestration.pipeline_flow.RETRY_DELAYS", [0, 0])
     return lambda *words: flowctl("run", tiny, *words)
 
 
@@ -62,11 +64,11 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     assert [line.partition(" …")[0] for line in result.stderr.splitlines()] == [
         "data: run",
         "teacher: run",
-        "couplings: run",
+        "bank: run",
     ]
     flow_run, facts = _last_run(client, home)
-    assert (flow_run.name, flow_run.state.name, flow_run.state.message) == ("tiny", "Completed", "3 run")
-    assert facts["id"] in flow_run.tags and facts["outcome"] == "3 run"
+    assert (flow_run.name, flow_run.state.name, flow_run.state.message) == ("tiny, seed 0", "Completed", "3 run")
+    assert {facts["id"], "seed 0"} <= set(flow_run.tags) and facts["outcome"] == "3 run"
     names, tasks = _tasks(client, flow_run, [(stage, "Completed") for stage in ("data", "teacher", "bank")])
     assert names == [("data", "Completed"), ("teacher", "Completed"), ("bank", "Completed")]
     upstream = {source.id for source in tasks[2].task_inputs["wait_for"]}
@@ -75,17 +77,52 @@ def test_a_run_its_reuse_and_its_pictures(run, client, home):
     result = run(*UNTIL)
     assert result.exit_code == 0 and "Nothing to run: all 3 stages are there." in result.stdout
     flow_run, _ = _last_run(client, home)
-    assert flow_run.state.message == "3 reused"
-    names, _ = _tasks(client, flow_run, [(stage, "Reused") for stage in ("data", "teacher", "bank")])
-    assert {state for _, state in names} == {"Reused"}
+    assert (flow_run.state.name, flow_run.state.message) == ("Reused", "3 reused")
+    reused = [(f"{stage} (reused)", "Reused") for stage in ("data", "teacher", "bank")]
+    assert _tasks(client, flow_run, reused)[0] == reused
 
+    mine = _artifacts(client, flow_run)
+    assert [row["outcome"] for row in json.loads(mine["tiny-seed-0-stages"].data)] == ["reused"] * 3
+
+
+def _artifacts(client, flow_run):
     from prefect.client.schemas.filters import ArtifactFilter
 
     artifacts = client.read_artifacts(artifact_filter=ArtifactFilter())
-    mine = {artifact.key: artifact for artifact in artifacts if artifact.flow_run_id == flow_run.id}
-    assert [row["outcome"] for row in json.loads(mine["stages"].data)] == ["reused"] * 3
-    progress = {artifact.key: artifact.data for artifact in artifacts if artifact.type == "progress"}
-    assert progress["tiny-teacher"] == 100
+    return {artifact.key: artifact for artifact in artifacts if artifact.flow_run_id == flow_run.id}
+
+
+def test_scores_and_samples_of_each_seed_are_shown(run, client, home):
+    for seed in (1, 2):
+        assert run("--set", f"seed={seed}").exit_code == 0
+        flow_run, _ = _last_run(client, home)
+        assert flow_run.name == f"tiny, seed {seed}" and f"seed {seed}" in flow_run.tags
+        shown = _artifacts(client, flow_run)
+        rows = json.loads(shown[f"tiny-seed-{seed}-scores"].data)
+        assert [(row["model"], row["NFE"], row["metric"], row["value"]) for row in rows] == [
+            ("student", "1", "FD-classifier", "9.000"),
+            ("student", "2", "FD-classifier", "4.500"),
+        ]
+        assert "| student | euler |" in shown[f"tiny-seed-{seed}-summary"].data
+        image = base64.b64decode(shown[f"tiny-seed-{seed}-samples"].data.partition(",")[2])
+        assert image == fakes.GRID
+        assert f"tiny-seed-{seed}-report-page" not in shown  # nothing serves it
+
+
+def test_the_flow_follows_its_parameters_and_not_its_caller(client, home, tiny):
+    """Inside the session of one recipe, the flow of another runs the other."""
+    from flows.orchestration.pipeline_flow import pipeline
+    from flows.session.recording import recording
+    from flows.session.session import Session, current
+    from pipeline.engine.plan import plan
+    from pipeline.recipe.load import load
+
+    session = Session.open(load(tiny))
+    session.store.prepare()
+    other = load(tiny, ["name=other"]).model_dump(mode="json")
+    with recording(session, plan(session.nodes, session.store)), current(session):
+        assert pipeline(other, until="teacher", return_state=True).message == "2 run"
+    assert next((home / "artifacts/teacher").iterdir()).name.startswith("other-")
 
 
 def test_a_run_leaves_a_journal_with_a_span_for_each_stage(run, home):
@@ -111,22 +148,20 @@ def test_the_stages_logs_reach_prefect(run, client, home):
 
 
 @pytest.mark.parametrize(
-    ("fail", "said"),
-    [
-        ("ValueError", "Stage teacher failed: ValueError: boom second line. What it had saved is kept: run the same "),
-        ("StageFailed", "The loss is not finite at image 640. Then run the same command again"),
-    ],
+    ("fail", "said"), [("ValueError", "ValueError: boom second line"), ("StageFailed", "not finite at image 640")]
 )
 def test_a_failing_stage_fails_the_flow_and_stops_it(run, client, home, monkeypatch, fail, said):
     _behave(monkeypatch, teacher={"fail": fail})
     result = run(*UNTIL)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith(f"error: {said}") and "Traceback" not in result.output
+    assert said in result.stderr.splitlines()[-1] and "Traceback" not in result.output
     flow_run, facts = _last_run(client, home)
     assert flow_run.state.name == "Failed" and "teacher" in flow_run.state.message
     names, _ = _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Failed")])
     assert names == [("data", "Completed"), ("teacher", "Failed")]
     assert facts["outcome"].startswith("failed: ")
+    table = json.loads(_artifacts(client, flow_run)["tiny-seed-0-stages"].data)
+    assert [row["outcome"] for row in table] == ["run", "failed", "not reached"]
     assert (home / "work" / "teacher").is_dir() and not (home / "artifacts" / "teacher").exists()
     _behave(monkeypatch)
     assert "teacher: resumed" in run(*UNTIL).stderr
@@ -159,15 +194,39 @@ def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run
 
 
 def test_only_transient_failures_are_tried_again(run, client, home, monkeypatch):
-    from flows.orchestration.pipeline_flow import make
+    from flows.orchestration.pipeline_flow import run as task
 
-    monkeypatch.setattr(make, "retry_delay_seconds", [0, 0])
+    monkeypatch.setattr(task, "retry_delay_seconds", [0, 0])
     _behave(monkeypatch, teacher={"fail": "timeout", "times": 2})
     result = run("--until", "teacher")
     assert result.exit_code == 0, result.output
     flow_run, _ = _last_run(client, home)
     _, tasks = _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Resumed")])
     assert [task.run_count for task in tasks] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(errno.EIO, ""), True),
+        (OSError(errno.ETIMEDOUT, ""), True),
+        (ConnectionResetError(), True),
+        (OSError(errno.ESTALE, ""), True),
+        (TimeoutError(), True),
+        (OSError(errno.ENOSPC, ""), False),
+        (OSError(errno.EROFS, ""), False),
+        (FileNotFoundError(), False),
+        (PermissionError(), False),
+        (OSError("an image that does not decode"), False),
+        (ValueError(), False),
+        (StageFailed("not finite"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_only_errors_that_can_pass_are_retried(error, again, prefect_server):
+    from flows.orchestration.pipeline_flow import transient
+
+    assert transient(error) is again
 
 
 def _signalled(*numbers):
@@ -187,11 +246,9 @@ def test_ctrl_c_saves_and_cancels(run, client, home, monkeypatch):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     result = run(*UNTIL)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == (
-        "error: Stopped in stage teacher (Ctrl-C). Progress is saved: run the same command again to go on"
-    )
-    flow_run, _ = _last_run(client, home)
-    assert flow_run.state.name == "Cancelled"
+    assert result.stderr.splitlines()[-1].startswith("error: Stopped in stage teacher (Ctrl-C)")
+    flow_run, facts = _last_run(client, home)
+    assert flow_run.state.name == "Cancelled" and facts["outcome"].startswith("stopped: ")
     assert _tasks(client, flow_run, [("data", "Completed"), ("teacher", "Cancelled")])[0][-1][1] == "Cancelled"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     monkeypatch.setattr(dag.Stage, "module", fakes.module)
@@ -243,8 +300,9 @@ def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
     assert result.exit_code == 1 and "went away during the run" in result.stderr
 
 
-def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server):
-    from flows.orchestration import prefect_progress
+def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server, tiny):
+    from flows.orchestration import ui_artifacts
+    from pipeline.recipe.load import load
     from pipeline.runtime.job import ProgressUpdate
 
     calls = []
@@ -253,12 +311,8 @@ def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server):
         calls.append(args)
         raise ConnectionError("refused")
 
-    monkeypatch.setattr(prefect_progress, "create_progress_artifact", broken)
-    listener = prefect_progress.ProgressArtifact("tiny", "teacher")
+    monkeypatch.setattr(ui_artifacts, "create_progress_artifact", broken)
+    listener = ui_artifacts.ProgressArtifact(load(tiny), "teacher")
     for done in range(5):
         listener(ProgressUpdate("teacher", done, 9, "images", 1.0, {}))
     assert len(calls) == 1  # and then it is quiet for a while
-
-
-def test_interrupted_is_an_error_of_the_user_kind():
-    assert Interrupted.exit_code == 1

@@ -20,20 +20,17 @@ ALONE = """
 import sys
 from flows.session.display import Lines
 from flows.session.interrupts import graceful_shutdown
+from flows.session.recording import recording, run_stages
 from flows.session.session import Session
-from flows.session.waiting import wait_for
-from pipeline.engine.execute import execute
+from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
 from tests.flows import fakes
 
 fakes.install()
-session, made = Session.open(load(sys.argv[1]), until="bank", display=Lines()), {}
-with graceful_shutdown(session.stop, session.display.note):
-    for name, node in session.nodes.items():
-        made[name] = execute(node, {role: made[role] for role in node.inputs}, session.store, session.recipe.compute,
-                             stop=session.stop, waiting=lambda holder: wait_for(holder, node, session))
-        session.display.end(name, made[name])
-        made[name] = made[name].artifact
+session = Session.open(load(sys.argv[1]), until="bank", display=Lines())
+session.store.prepare()
+with recording(session, plan(session.nodes, session.store)), graceful_shutdown(session.stop, session.display.note):
+    run_stages(session)
 """  # `flowctl run RECIPE --until bank` without Prefect, which takes its time to start
 
 
@@ -90,8 +87,8 @@ def share_a_teacher(start, recipes: list[str], home: Path) -> None:
         "reused",
         "run",
     ]
-    assert "couplings: run" in said[2]  # of its own, by the shared teacher
-    assert sum("couplings: run" in text for text in said[:2]) == 1
+    assert "bank: run" in said[2]  # of its own, by the shared teacher
+    assert sum("bank: run" in text for text in said[:2]) == 1
     made = [root.parent.name for root in store.roots()]
     assert (made.count("data"), made.count("teacher"), made.count("bank")) == (1, 1, 2)
     assert store.find("teacher", node.fingerprint).provenance.resumed == 0

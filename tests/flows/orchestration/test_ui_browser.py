@@ -53,14 +53,14 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     (run,) = (found["id"] for found in shop.api("flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}}))
 
     page.open(f"{shop.ui}/runs/flow-run/{run}")
-    shop.until(lambda: "tiny-teacher" in shop.artifacts(run))
+    shop.until(lambda: "tiny-seed-0-teacher" in shop.artifacts(run))
     page.shows("Running")
     page.click("Task Runs")
     page.shows("teacher", "data", "Completed")
     shoot("running")
-    progress = shop.artifacts(run)["tiny-teacher"]["id"]
+    progress = shop.artifacts(run)["tiny-seed-0-teacher"]["id"]
     page.open(f"{shop.ui}/artifacts/artifact/{progress}")
-    page.shows("tiny-teacher", "of 60 images")
+    page.shows("tiny-seed-0-teacher", "of 60 images")
     shoot("progress")
 
     shop.reaches(run, "Failed")
@@ -86,15 +86,19 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     )
     shoot("stages")
     assert shop.tasks(run)[:5] == [
-        ("data", "Reused"),
-        ("reference", "Reused"),
-        ("teacher", "Reused"),
-        ("bank", "Reused"),
+        ("data (reused)", "Reused"),
+        ("reference (reused)", "Reused"),
+        ("teacher (reused)", "Reused"),
+        ("bank (reused)", "Reused"),
         ("student", "Resumed"),
     ]
-    report = shop.artifacts(run)["tiny-report-page"]["id"]
-    page.open(f"{shop.ui}/artifacts/artifact/{report}")
-    page.shows("Report of tiny", "report.html")
-    shoot("report")
-    links = page.value("[...document.querySelectorAll('a')].map(link => link.getAttribute('href') || '')")
-    assert any("report.html" in link for link in links), links
+    scores = shop.artifacts(run)["tiny-seed-0-scores"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{scores}")
+    page.shows("FD-classifier", "4.500")
+    shoot("scores")
+    samples = shop.artifacts(run)["tiny-seed-0-samples"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{samples}")
+    page.shows("Samples of tiny, seed 0")
+    picture = "[...document.images].some(image => image.src.startsWith('data:image/png') && image.naturalWidth > 0)"
+    shop.until(lambda: page.value(picture), 30)
+    shoot("samples")

@@ -23,7 +23,7 @@ record.joined("flow-run-id")
 print("ready", flush=True)
 sys.stdin.read()
 """
-PLAN = [{"stage": "data", "action": "run", "reason": "not made yet", "fingerprint": "f"}]
+PLAN = [{"stage": "data", "action": "run", "reason": "no artifact yet", "fingerprint": "f"}]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_record_tells_who_runs_what(record, tmp_path):
     assert facts["outcome"] == "3 run" and facts["ended"] >= facts["began"]
 
 
-def test_the_dead_are_found_and_buried(record, tmp_path):
+def test_the_dead_are_found_and_marked(record, tmp_path):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     record.facts["pid"] = child.pid

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.launch import outline
 from flows.session.runs import RunRecord
 from flows.session.session import Session
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from pipeline.runtime.job import SAVED
 from storage.atomic import write_json

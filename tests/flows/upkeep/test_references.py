@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import storage.garbage
-from flows.upkeep.references import Newcomers
+from flows.upkeep.references import NewRuns
 from pipeline.recipe.load import load
 from storage.errors import BusyError
 from storage.store import Store
@@ -58,7 +58,7 @@ def test_gc_and_rm_look_again_before_each_removal(flowctl, store, tiny, monkeypa
 def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew(flowctl, store, tiny, monkeypatch):  # noqa: F811
     """Between the last look and the removal there is only the lock, which the run asks for too."""
     forget(store)
-    refuse, runs, store_lock, waited = Newcomers.refuse, [], Store.lock, threading.Event()
+    refuse, runs, store_lock, waited = NewRuns.check_unused, [], Store.lock, threading.Event()
 
     def lock(self, stage, fingerprint, waiting):
         return store_lock(self, stage, fingerprint, lambda holder: (waited.set(), waiting(holder)))
@@ -72,7 +72,7 @@ def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew
             assert waited.wait(30)
 
     monkeypatch.setattr(Store, "lock", lock)
-    monkeypatch.setattr(Newcomers, "refuse", then_a_run_begins)
+    monkeypatch.setattr(NewRuns, "check_unused", then_a_run_begins)
     result = flowctl("gc", "--older-than", "0", "--yes")
     assert result.exit_code == 0 and "artifacts/data/" in result.stdout.partition("freed")[0]
     runs[0].join(60)
@@ -80,22 +80,22 @@ def test_a_run_that_is_not_on_record_yet_waits_for_the_removal_and_makes_it_anew
 
 
 def test_a_newcomer_whose_record_cannot_be_read_may_need_anything(store, tiny):  # noqa: F811
-    newcomers = Newcomers(store)
-    newcomers.refuse(("data", "ab" * 6))  # the runs of before are for others to judge
+    newcomers = NewRuns(store)
+    newcomers.check_unused(("data", "ab" * 6))  # the runs of before are for others to judge
     path = store.home / "runs" / "run-99990101T000000-abcdef.json"
     path.write_text('{"torn')
     for _ in range(2):
         with pytest.raises(BusyError, match=str(path)):
-            newcomers.refuse(("data", "ab" * 6))
+            newcomers.check_unused(("data", "ab" * 6))
 
 
 def test_what_a_newcomers_artifacts_were_made_from_stays_too(store, tiny):  # noqa: F811
-    newcomers = Newcomers(store)
+    newcomers = NewRuns(store)
     came = record(load(tiny))
     came.facts["plan"] = [step for step in came.facts["plan"] if step["stage"] == "student"]
     came.end("1 run")
     keys = {root.parent.name: (root.parent.name, root.name[-12:]) for root in store.roots()}
     for stage in ("data", "teacher", "bank"):
         with pytest.raises(BusyError, match="which runs tiny"):
-            newcomers.refuse(keys[stage])
-    newcomers.refuse(keys["reference"])
+            newcomers.check_unused(keys[stage])
+    newcomers.check_unused(keys["reference"])

@@ -3,10 +3,9 @@
 import fcntl
 import json
 
-from flows.orchestration.launch import outline
 from flows.session.runs import RunRecord
 from flows.session.session import Session
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage.atomic import write_json
 
@@ -59,6 +58,7 @@ def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
         "time": 1.0,
         "facts": {"loss": 2.5, "memory_mib": 1234.5, "data_wait": 0.0123},
         "saved": None,
+        "waits_for": None,
     }
     assert item["saved"]["done"] == 512
     assert "640 of 1,280 images, 64/s, loss 2.5, 10 s left" in text and "512 images" in text

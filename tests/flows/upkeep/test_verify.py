@@ -1,4 +1,4 @@
-"""`verify`: every kind of damage is named; with --repair it is made good from what is sound, or left with a remedy."""
+"""`verify`: every kind of damage is named; with --repair it is repaired from what is valid, or left with a remedy."""
 
 import json
 import os
@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.orchestration.launch import outline
 from flows.session.runs import RunRecord
 from pipeline.engine import dag
-from pipeline.engine.plan import plan
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage.bank import BankFacts, BankWriter
 from storage.store import Store
@@ -26,10 +25,10 @@ SHARDS, SHARD = 5, 16
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Which stages have run, and which shards the couplings have encoded; these write a bank."""
+    """Which stages have run, and which shards the bank have encoded; these write a bank."""
     ran = []
 
-    def couplings(job):
+    def bank(job):
         facts = BankFacts(
             kind="encoded",
             rows=SHARDS * SHARD,
@@ -50,7 +49,7 @@ def ran(monkeypatch):
         return fakes.run(job, {})
 
     def module(stage):
-        run = couplings if stage.name == "bank" else fakes.module(stage).run
+        run = bank if stage.name == "bank" else fakes.module(stage).run
         return types.SimpleNamespace(run=lambda job: ran.append(job.stage) or run(job))
 
     monkeypatch.setattr(dag.Stage, "module", module)
@@ -84,22 +83,22 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_bad_shard_is_encoded_again_alone_and_ends_in_the_same_bytes(flowctl, store, ran):
-    couplings = root(store, "bank")
-    before, digests = content(couplings), _digests(couplings)
-    flip(couplings / "bank.zarr/z/c.3.0.0.0")
-    (couplings / "bank.zarr/z/c.1.0.0.0").unlink()
+    bank = root(store, "bank")
+    before, digests = content(bank), _digests(bank)
+    flip(bank / "bank.zarr/z/c.3.0.0.0")
+    (bank / "bank.zarr/z/c.1.0.0.0").unlink()
     result = flowctl("verify")
     assert result.exit_code == 1
-    assert f"damaged: {couplings}: bank.zarr/z/c.3.0.0.0: SHA-256 differs" in result.stdout
-    assert f"damaged: {couplings}: bank.zarr/z/c.1.0.0.0: is missing" in result.stdout
+    assert f"damaged: {bank}: bank.zarr/z/c.3.0.0.0: SHA-256 differs" in result.stdout
+    assert f"damaged: {bank}: bank.zarr/z/c.1.0.0.0: is missing" in result.stdout
     assert "error: 1 of 7 artifacts damaged. `flowctl verify --repair`" in result.stderr
 
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0, result.output
     assert ran == ["bank", 1, 3]
-    said = f"repaired: bank/{couplings.name}: 2 of 5 shards made anew, every byte as recorded before"
+    said = f"repaired: bank/{bank.name}: 2 of 5 shards encoded again, every byte as recorded"
     assert said in result.stdout
-    assert content(couplings) == before and _digests(couplings) == digests
+    assert content(bank) == before and _digests(bank) == digests
     assert flowctl("verify").exit_code == 0
     assert store.works() == [] and not list((store.home / "work").glob(".*"))
 
@@ -125,41 +124,41 @@ def tear(file: Path) -> None:
     ],
 )
 def test_no_shard_is_encoded_for_any_other_file_beside_a_bank(flowctl, store, ran, file, damage):
-    couplings = root(store, "bank")
-    before = content(couplings)
-    damage(couplings / file)
+    bank = root(store, "bank")
+    before = content(bank)
+    damage(bank / file)
     assert flowctl("verify").exit_code == 1
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0, result.output
-    assert ran == ["bank"] and "0 of 5 shards made anew" in result.stdout
-    assert content(couplings) == before and flowctl("verify").exit_code == 0
+    assert ran == ["bank"] and "0 of 5 shards encoded again" in result.stdout
+    assert content(bank) == before and flowctl("verify").exit_code == 0
 
 
 def test_a_bank_that_cannot_be_continued_is_made_whole(flowctl, store, ran):
-    couplings = root(store, "bank")
-    before = content(couplings)
+    bank = root(store, "bank")
+    before = content(bank)
     for name in ("facts.json", "bank.json"):
-        (couplings / "bank.zarr" / name).write_bytes(b"{")
+        (bank / "bank.zarr" / name).write_bytes(b"{")
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0 and ran == ["bank", *range(SHARDS)], result.output
-    assert content(couplings) == before and not list((store.home / "work").glob(".*"))
+    assert content(bank) == before and not list((store.home / "work").glob(".*"))
 
 
 @pytest.mark.parametrize(
     ("file", "damage"), [("payload.txt", flip), ("payload.txt", Path.unlink), ("artifact.json", tear)]
 )
-def test_any_other_artifact_is_made_anew_by_its_stage(flowctl, store, ran, file, damage):
+def test_any_other_artifact_is_run_again_by_its_stage(flowctl, store, ran, file, damage):
     teacher = root(store, "teacher")
     before = content(teacher)
     damage(teacher / file)
     result = flowctl("verify", "--repair")
     assert result.exit_code == 0 and ran == ["teacher"], result.output
-    assert f"repaired: teacher/{teacher.name}: made anew, " in result.stdout
+    assert f"repaired: teacher/{teacher.name}: run again, " in result.stdout
     assert content(teacher) == before and not list((store.home / "work").glob(".*"))
 
 
-def test_what_a_stage_reads_is_mended_before_it(flowctl, store, ran):
-    """Also where only the later artifact was asked for: weights that are not sound must encode no shard."""
+def test_inputs_are_repaired_first(flowctl, store, ran):
+    """Also where only the later artifact was asked for: damaged weights must encode no shard."""
     flip(root(store, "bank") / "bank.zarr/z/c.0.0.0.0")
     flip(root(store, "teacher") / "payload.txt")
     name = f"bank/{root(store, 'bank').name}"
@@ -175,6 +174,23 @@ def test_what_does_not_belong_is_removed_and_nothing_made(flowctl, store, ran):
     assert flowctl("verify", "--repair").exit_code == 0 and not foreign.exists() and ran == []
 
 
+@pytest.mark.parametrize("file", ["bank.zarr/z/c.2.0.0.0", "payload.txt"])
+def test_a_shared_artifact_keeps_its_name_whichever_recipe_repairs_it(flowctl, store, ran, tiny, file):
+    """Bank and teacher of `tiny` are used by `other` too, and `verify other --repair` finds the damage."""
+    other = Path(tiny).with_name("other.yaml")
+    text = Path(tiny).read_text().replace("name: tiny", "name: other")
+    other.write_text(text.replace("coupling: nfm", "coupling: nfm\n  label_drop: 0.3"))
+    bank = root(store, "bank")
+    before = content(bank)
+    flip(bank / file)
+    result = flowctl("verify", other, "--repair")
+    assert result.exit_code == 0, result.output
+    assert root(store, "bank") == bank and content(bank) == before
+    records = [json.loads(path.read_text()) for path in sorted((store.home / "runs").glob("run-*.json"))]
+    assert [(facts["name"], facts["command"]) for facts in records] == [("tiny", "run"), ("other", "repair")]
+    assert records[-1]["outcome"].endswith("1 resumed")
+
+
 def test_without_a_known_recipe_it_says_what_to_do(flowctl, store, ran, tiny):
     for run in (store.home / "runs").iterdir():
         run.unlink()
@@ -182,7 +198,7 @@ def test_without_a_known_recipe_it_says_what_to_do(flowctl, store, ran, tiny):
     flip(teacher / "payload.txt")
     result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and ran == [] and teacher.exists()
-    assert f"left: teacher/{teacher.name}: No recipe that is known makes it" in result.stdout
+    assert f"left: teacher/{teacher.name}: No known recipe produces it" in result.stdout
     assert "`flowctl verify RECIPE --repair`" in result.stdout and "1 of 7 artifacts damaged" not in result.stderr
     assert "still damaged" in result.stderr
     assert flowctl("verify", tiny, "--repair").exit_code == 0 and ran == ["teacher"]
@@ -199,7 +215,7 @@ def test_what_is_in_use_is_left_alone(flowctl, store, ran, tiny, monkeypatch):
     assert f"left: teacher/{teacher.name}: It is in use by process {os.getpid()}" in result.stdout
     going_on = RunRecord(store.home, load(tiny).model_dump(mode="json"), _plan(tiny), None)
     result = flowctl("verify", "--repair")
-    assert result.exit_code == 1 and "which runs tiny. Wait for that to end" in result.stdout
+    assert result.exit_code == 1 and "which runs tiny. Wait until that ends" in result.stdout
     assert ran == [] and content(teacher) == damaged
     going_on.end("1 run")
     assert flowctl("verify", "--repair").exit_code == 0 and ran == ["teacher"]
@@ -220,14 +236,14 @@ def test_a_stage_that_fails_leaves_nothing_damaged_to_be_believed(flowctl, store
     assert result.exit_code == 1 and "left: teacher/" in result.stdout and "not finite" in result.stdout
     assert not teacher.exists()
     monkeypatch.delenv("FAKES")
-    assert flowctl("verify").exit_code == 0  # what is there is sound; the next run makes what is not
+    assert flowctl("verify").exit_code == 0  # what is left is valid; the next run makes the rest
 
 
-def test_ctrl_c_keeps_the_shards_that_were_sound(flowctl, store, ran, tiny, monkeypatch):
-    couplings = root(store, "bank")
-    before = content(couplings)
+def test_ctrl_c_keeps_the_shards_that_were_valid(flowctl, store, ran, tiny, monkeypatch):
+    bank = root(store, "bank")
+    before = content(bank)
     for shard in (1, 3):
-        flip(couplings / f"bank.zarr/z/c.{shard}.0.0.0")
+        flip(bank / f"bank.zarr/z/c.{shard}.0.0.0")
     working = dag.Stage.module
 
     def signalled(stage):
@@ -238,19 +254,19 @@ def test_ctrl_c_keeps_the_shards_that_were_sound(flowctl, store, ran, tiny, monk
         patch.setattr(dag.Stage, "module", signalled)
         result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and ran == ["bank", 1]
-    assert "Stopped (Ctrl-C) while bank was made anew" in result.stderr
+    assert "Stopped (Ctrl-C) during the repair of bank" in result.stderr
     (step,) = (step for step in json.loads(flowctl("plan", tiny, "--json").stdout) if step["stage"] == "bank")
     assert step["action"] == "resume"
     make_all(load(tiny))
-    assert ran == ["bank", 1, "bank", 3] and content(couplings) == before
+    assert ran == ["bank", 1, "bank", 3] and content(bank) == before
 
 
 def test_damaged_work_is_dropped_and_the_rest_kept(flowctl, store, ran, tiny):
-    couplings = root(store, "bank")
-    before = content(couplings)
-    work = store.work("bank", couplings.name[-12:])
+    bank = root(store, "bank")
+    before = content(bank)
+    work = store.work("bank", bank.name[-12:])
     work.mkdir(parents=True)
-    couplings.rename(work / "out")
+    bank.rename(work / "out")
     (work / "out/bank.zarr/bank.json").unlink()
     (work / "checkpoints").mkdir()
     (work / "checkpoints/step-1.json").write_text('{"torn')
@@ -264,7 +280,7 @@ def test_damaged_work_is_dropped_and_the_rest_kept(flowctl, store, ran, tiny):
     result = flowctl("verify")
     assert result.exit_code == 0 and "What 1 unfinished stages have saved holds too." in result.stdout
     make_all(load(tiny))
-    assert ran == ["bank", 2] and content(couplings) == before
+    assert ran == ["bank", 2] and content(bank) == before
 
 
 def test_work_that_goes_on_is_not_looked_at(flowctl, store, tiny):
@@ -280,15 +296,15 @@ def test_work_that_goes_on_is_not_looked_at(flowctl, store, tiny):
 @pytest.mark.parametrize(
     ("stage", "file", "made"), [("teacher", "payload.txt", ["teacher"]), ("bank", "bank.zarr/z/c.2.0.0.0", ["bank", 2])]
 )
-def test_what_another_process_has_mended_meanwhile_is_not_made_twice(store, ran, tiny, stage, file, made):
+def test_what_another_process_has_repaired_meanwhile_is_not_run_twice(store, ran, tiny, stage, file, made):
     from flows.session.display import Display
     from flows.upkeep.repair import Repairs
 
     flip(root(store, stage) / file)
     first, second = (Repairs(store, [load(tiny)], {}, Display()) for _ in range(2))
-    findings = [repairs.look(root(store, stage)) for repairs in (first, second)]
-    assert "made anew, every byte as recorded before" in first.mend(findings[0])
-    assert second.mend(findings[1]) == "another process was faster, every byte as recorded before"
+    findings = [repairs.inspect(root(store, stage)) for repairs in (first, second)]
+    assert "every byte as recorded" in first.repair(findings[0])
+    assert second.repair(findings[1]) == "repaired by another process, every byte as recorded"
     assert ran == made
 
 
@@ -315,7 +331,7 @@ def test_runs_of_a_shipped_recipe_with_other_settings_are_its_own(flowctl, store
 
 
 @pytest.mark.parametrize("name", ["nfm-cifar10", "tiny.yaml"])
-def test_a_recipe_of_which_nothing_is_made_is_not_sound_but_missing(flowctl, home, tiny, name):
+def test_a_recipe_of_which_nothing_is_made_is_not_valid_but_missing(flowctl, home, tiny, name):
     result = flowctl("verify", name if name == "nfm-cifar10" else tiny)
     assert result.exit_code == 2 and f"Nothing of it is in {home}: `flowctl run " in result.stderr
     assert "every digest holds" not in result.stdout

@@ -50,7 +50,7 @@ def test_nothing_is_missing_and_nothing_is_complained_of(page, address, width, m
     page.resize(width, 800, mobile)
     page.listen()
     page.open(address)
-    page.shows("Make it again", "Rounds of reflow", "Copies of training images?")
+    page.shows("Reproduce", "Rounds of reflow", "Memorisation")
     found = page.value(LOOK)
     assert page.complaints() == []
     assert all(url == address or url.startswith("data:") for url in page.requests()) and address in page.requests()
@@ -61,19 +61,19 @@ def test_nothing_is_missing_and_nothing_is_complained_of(page, address, width, m
         "A warning",
         "Samples",
         "FD-classifier by network calls",
-        "What an image costs",
+        "Cost of an image",
         "Rounds of reflow",
-        "Other measures of the same samples",
-        "From noise to images",
-        "Copies of training images?",
+        "Other metrics of the same samples",
+        "Sampling paths",
+        "Memorisation",
         "The teacher",
-        "The couplings",
+        "The noise bank",
         "The student",
         "The student after 1 round of reflow",
         "The one-step student",
         "Protocol",
         "Stages",
-        "Make it again",
+        "Reproduce",
     ]
     assert found["tables"] == 7 and found["wide"] <= 0 and found["beyond"] == [] and found["small"] == 0
 
@@ -92,6 +92,6 @@ def test_a_broken_page_is_noticed(page, tmp_path):
 
 def test_it_prints_on_a_few_pages_with_everything_opened(page, address):
     page.open(address)
-    page.shows("Make it again")
+    page.shows("Reproduce")
     pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf()))
     assert 5 <= pages <= 25

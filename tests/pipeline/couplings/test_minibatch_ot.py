@@ -34,8 +34,8 @@ def cost(x, z):
 @pytest.mark.parametrize("with_labels", [False, True])
 def test_permutes_the_independent_noise_at_lower_cost(with_labels):
     x, labels, rows = images(40, (1, 8, 8)), torch.arange(40) % 4, torch.arange(40)
-    z0 = Independent().pair(x, None, rows, generator())
-    z = MinibatchOT().pair(x, labels if with_labels else None, rows, generator())
+    z0 = Independent().noise_for(x, None, rows, generator())
+    z = MinibatchOT().noise_for(x, labels if with_labels else None, rows, generator())
     order = torch.cdist(z.flatten(1), z0.flatten(1)).argmin(1)
     assert order.sort().values.tolist() == list(range(40)) and torch.equal(z, z0[order])
     assert cost(x, z) < cost(x, z0)

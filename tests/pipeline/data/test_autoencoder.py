@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.data import autoencoder as module
 from pipeline.data.autoencoder import Autoencoder
-from storage.errors import InputError
+from storage.errors import DataError, UsageError
 from tests.pipeline.data.autoencoders import make_autoencoder
 
 pytest.importorskip("diffusers")
@@ -56,11 +56,11 @@ def test_without_a_shift(tmp_path):
 def test_pieces_change_nothing_but_rounding(tmp_path, monkeypatch):
     make_autoencoder(tmp_path)
     found, x = Autoencoder.load(tmp_path), images(5)
-    assert found.together(8) == 2**19 // 64 and found.together(1024) == 1
+    assert found.batch(8) == 2**19 // 64 and found.batch(1024) == 1
     z = found.encode(x)
     whole = found.decode(z)
-    monkeypatch.setattr(module, "TOGETHER", 2 * 64)
-    assert found.together(8) == 2
+    monkeypatch.setattr(module, "BATCH_PIXELS", 2 * 64)
+    assert found.batch(8) == 2
     torch.testing.assert_close(found.encode(x), z)
     torch.testing.assert_close(found.decode(z), whole)
 
@@ -75,16 +75,17 @@ def test_images_that_do_not_fit(tmp_path):
     make_autoencoder(tmp_path, channels=3)
     found = Autoencoder.load(tmp_path)
     assert found.latent_shape(3, 32) == (4, 16, 16)
-    with pytest.raises(InputError, match=r"images of 3 channels, got '1 channel'"):
-        found.latent_shape(1, 32)
-    with pytest.raises(InputError, match=r"multiple of 2 pixels.*data\.size"):
-        found.latent_shape(3, 33)
+    for channels, size, value in ((1, 32, 1), (3, 33, 33)):
+        with pytest.raises(DataError) as error:
+            found.latent_shape(channels, size)
+        assert error.value.value == value
 
 
 def test_what_is_no_autoencoder(tmp_path):
-    def refused(match):
-        with pytest.raises(InputError, match=rf"AutoencoderKL of diffusers.*{match}"):
+    def refused(value):
+        with pytest.raises(DataError) as error:
             Autoencoder.load(tmp_path)
+        assert value in error.value.value
 
     make_autoencoder(tmp_path)
     config, weights = json.loads((tmp_path / "config.json").read_text()), load_file(tmp_path / WEIGHTS)
@@ -98,14 +99,14 @@ def test_what_is_no_autoencoder(tmp_path):
     refused("")
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({key: value for key, value in weights.items() if key != "decoder.conv_in.bias"}, tmp_path / WEIGHTS)
-    refused(r"weights that do not fit: \['decoder\.conv_in\.bias'\]")
+    refused("['decoder.conv_in.bias']")
     (tmp_path / WEIGHTS).write_bytes(b"torn")
     refused("")
 
 
 def test_without_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"diffusers.*not installed.*\.\[latents\]"):
+    with pytest.raises(UsageError):
         Autoencoder.load(tmp_path)
 
 

@@ -7,7 +7,7 @@ from pipeline.engine.plan import plan
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import OneStep, Pairs, Reflow, Trajectories
+from pipeline.recipe.sections import OneStep, Pairs, Reflow
 from pipeline.recipe.smoke_test import reduced
 from pipeline.reporting.diff import of_recipe
 from pipeline.reporting.diff._stages import stage_pairs
@@ -72,7 +72,7 @@ def test_two_rounds_lie_between_the_student_and_its_distillation():
     } | {"reflow"}
     assert found["reflow-2"].stage.result is ReflowResult
     assert isinstance(found["reflow-2"].config, Reflow) and found["reflow-2"].config.seed == 0
-    assert type(found["pairs-2"].config) is Pairs and found["pairs-2"].config.seed == 0
+    assert isinstance(found["pairs-2"].config, Pairs) and found["pairs-2"].config.seed == 0
 
 
 def test_a_round_changes_only_what_comes_after_it():
@@ -107,14 +107,15 @@ def test_settings_of_its_own_kind_at_their_defaults_are_no_settings():
     assert old == dag.fingerprint("onestep", 1, OneStep(mode="distil", steps=1, loss={"kind": "l2"}, **base), {})
     assert old != dag.fingerprint("onestep", 1, OneStep(mode="distil", loss={"kind": "pseudo-huber"}, **base), {})
     pairs = dict(count=10, seed=0)
-    assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, Trajectories(**pairs), {})
+    explicit = Pairs(intervals=1, forward=False, **pairs)
+    assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, explicit, {})
 
 
 def test_stages_by_name():
     assert dag.stage_named("reflow-3").module().__name__ == "pipeline.stages.reflow"
     assert dag.stage_named("pairs").module() is dag.stage_named("pairs-9").module()
+    assert dag.stage_named("source").module() is dag.stage_named("data").module()
     assert dag.stage_named("reflow-10") is dag.stage_named("reflow-0") is dag.stage_named("reflow") is None
-    assert dag.round_of("pairs-2") == ("pairs", 2) and dag.round_of("pairs") is None
     roles = ["reflow-2", "onestep", "reflow-1", "student", "pairs-1", "reflow-x"]
     assert dag.students_among(roles) == ["student", "reflow-1", "reflow-2"] and dag.student_among(roles) == "reflow-2"
     assert dag.students_among(["data"]) == [] and dag.student_among(["data"]) is None

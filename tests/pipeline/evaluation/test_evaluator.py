@@ -12,13 +12,14 @@ def test_calls_are_their_mean_over_batches_and_every_sample_counts_once(tmp_path
     """Dopri5 makes as many calls as a batch needs."""
     z = torch.randn(12, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2
     real = Moments.of(torch.randn(50, 4, generator=torch.Generator().manual_seed(1)))
+    held_out = Moments.of(torch.randn(30, 4, generator=torch.Generator().manual_seed(2)))
     seen = []
 
     def make(rows, labels):
         seen.append((rows.tolist(), labels.tolist()))
         return z[rows], {0: 20.0, 4: 26.0, 8: 56.0}[int(rows[0])]
 
-    ruler = Evaluator(
+    evaluator = Evaluator(
         Pixels(),
         real,
         torch.arange(12) % 5,
@@ -27,11 +28,15 @@ def test_calls_are_their_mean_over_batches_and_every_sample_counts_once(tmp_path
         torch.device("cpu"),
         {"metric": "FD-pixels"},
         lambda samples: samples,
+        held_out=held_out,
     )
-    [score] = ruler.score(
+    [score], stored = evaluator.score(
         SamplerUnderTest("student", "dopri5", 0, {"guidance": 1.0}, make), 12, job(tmp_path, "evaluation")
     )
     assert seen == [(list(range(k, k + 4)), [row % 5 for row in range(k, k + 4)]) for k in (0, 4, 8)]
     assert score.nfe == pytest.approx(34)
-    assert score.value == pytest.approx(frechet_distance(real, Moments.of(as_stored(z, 256).flatten(1))), rel=1e-6)
+    generated = Moments.of(as_stored(z, 256).flatten(1))
+    assert score.value == pytest.approx(frechet_distance(real, generated), rel=1e-6)
+    assert score.value_held_out == pytest.approx(frechet_distance(held_out, generated), rel=1e-6)
+    assert torch.equal(stored, as_stored(z, 256))
     assert score.protocol == {"metric": "FD-pixels", "guidance": 1.0}

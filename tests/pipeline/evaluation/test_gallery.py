@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.evaluation.evaluator import SamplerUnderTest
-from pipeline.evaluation.gallery import _most_calls, caption, spherical
+from pipeline.evaluation.gallery import _most_calls, caption, rows_in_turn, spherical
 
 
 def test_the_great_circle_in_the_plane_is_known():
@@ -46,12 +46,23 @@ def test_each_model_is_walked_at_its_most_calls():
 
 
 @pytest.mark.parametrize(
+    ("labels", "rows"),
+    [
+        (None, [0, 1, 2, 3, 4, 5]),
+        ([2, 0, 0, 1, 1, 2, 0, 2], [1, 3, 0, 2, 4, 5]),
+        ([1, 1, 0, 1, 1, 1], [2, 0, 1, 3, 4, 5]),  # no second 0: the first left takes its place
+        ([0, 1], [0, 1]),
+    ],
+)
+def test_classes_run_in_turn_over_the_samples_that_were_scored(labels, rows):
+    assert rows_in_turn(None if labels is None else torch.tensor(labels), 6).tolist() == rows
+
+
+@pytest.mark.parametrize(
     ("one", "words"),
     [
-        (entry("student", 1), "student, 1 call"),
-        (entry("student", 0), "student, as many calls as it takes"),
-        (entry("reflow-1", 4, guidance=1.5), "student after 1 round of reflow, 4 calls, guidance 1.5"),
-        (entry("onestep", 1), "one-step student, 1 call"),
+        (entry("student", 0), "student, adaptive NFE"),
+        (entry("reflow-1", 4, guidance=1.5), "student after 1 round of reflow, NFE 4, guidance 1.5"),
         (entry("teacher", 0), "teacher"),
     ],
 )

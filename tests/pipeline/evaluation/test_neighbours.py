@@ -3,10 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline.evaluation import neighbours
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
+from pipeline.metrics.neighbours import judged
+from storage.errors import Interrupted
 
 
 def images(train=40, test=20, side=4):
@@ -19,7 +22,7 @@ def images(train=40, test=20, side=4):
 
 
 def test_a_mirrored_copy_is_a_copy_where_mirror_images_were_trained_on(monkeypatch):
-    monkeypatch.setattr(neighbours, "AT_ONCE", 48 * 7)  # seven images at a time
+    monkeypatch.setattr(neighbours, "VALUES_IN_MEMORY", 48 * 7)  # seven images at a time
     with_flips, without = TrainingSetNeighbours(images(), True), TrainingSetNeighbours(images(), False)
     copies = with_flips.train.pixels(torch.tensor([3, 17, 45, 79]))  # two of them mirrored
     distances, rows = with_flips.nearest(copies)
@@ -28,8 +31,22 @@ def test_a_mirrored_copy_is_a_copy_where_mirror_images_were_trained_on(monkeypat
 
 
 def test_held_out_images_are_the_yardstick():
-    training = TrainingSetNeighbours(images(), False)
-    judged = training.judged(torch.zeros(10))
-    assert judged.copies == 1.0 and judged.held_out[1] == float(training.held_out.median())
-    assert training.judged(training.held_out).copies <= 0.05
-    assert TrainingSetNeighbours(images(test=0), False).judged(torch.zeros(10)) is None
+    held_out = TrainingSetNeighbours(images(), False).held_out()
+    comparison = judged(torch.zeros(10), held_out)
+    assert comparison.copies == 1.0 and comparison.held_out[1] == float(held_out.median())
+    assert judged(held_out, held_out).copies <= 0.05
+
+
+def test_a_search_can_stop_between_parts(monkeypatch):
+    monkeypatch.setattr(neighbours, "VALUES_IN_MEMORY", 48 * 7)
+    seen = []
+
+    def progress(done, total):
+        seen.append((done, total))
+        if done > 10:
+            raise Interrupted("stopped")
+
+    training = TrainingSetNeighbours(images(), False, progress=progress)
+    with pytest.raises(Interrupted):
+        training.nearest(training.train.pixels(torch.arange(3)))
+    assert seen == [(7, 40), (14, 40)]

@@ -9,8 +9,8 @@ from torch import nn
 
 from models.dit import DiT, DiTConfig
 from models.unet import UNet, UNetConfig
-from pipeline.export._onnx import TOLERANCE, require_onnx, write_onnx
-from storage.errors import FlowctlError, InputError
+from pipeline.export._onnx import TOLERANCE, OnnxError, require_onnx, write_onnx
+from storage.errors import InputError, UsageError
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -77,22 +77,15 @@ def answers_alike(network, path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        (
-            lambda data, path: path.write_bytes(data),
-            r"differs from the network by .* and 0\.0001 is allowed.*was removed",
-        ),
-        (lambda data, path: path.write_bytes(data[:-9]), "ONNX Runtime cannot run what torch wrote.*was removed"),
-    ],
+    "wrong", [lambda data, path: path.write_bytes(data), lambda data, path: path.write_bytes(data[:-9])]
 )
-def test_a_file_that_does_not_answer_as_the_network_is_removed(written, tmp_path, monkeypatch, wrong, told):
+def test_a_file_that_does_not_answer_as_the_network_is_removed(written, tmp_path, monkeypatch, wrong):
     """The exporter is taken to have written another network's weights, or half a file."""
     network, data = dit(), written.read_bytes()
     network.enter.weight.mul_(1.01)
     program = SimpleNamespace(save=lambda path, external_data: wrong(data, path))
     monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: program)
-    with pytest.raises(FlowctlError, match=told):
+    with pytest.raises(OnnxError):
         write_onnx(network, tmp_path / "network.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -102,12 +95,14 @@ def test_an_operation_that_onnx_lacks_is_named(tmp_path, monkeypatch):
         raise RuntimeError("No decomposition for aten.newest\nmore")
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
-    with pytest.raises(InputError, match=r"DiT: No decomposition for aten\.newest'\. Leave --onnx out"):
+    with pytest.raises(InputError) as raised:
         write_onnx(dit(), tmp_path / "network.onnx")
+    assert raised.value.value == "DiT: No decomposition for aten.newest"
 
 
 def test_a_missing_package_is_named(monkeypatch):
     require_onnx()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
-    with pytest.raises(InputError, match=r"onnxscript: not installed.*\.\[onnx\]"):
+    with pytest.raises(UsageError) as raised:
         require_onnx()
+    assert raised.value.value == "onnxscript: not installed"

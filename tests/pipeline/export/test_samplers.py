@@ -9,18 +9,13 @@ from torch import nn
 from models._samplers import FlowSampler, VelocitySampler
 from models.tarflow import Sequential, TarFlowConfig
 from pipeline.export._samplers import SamplerSetting, measured_ways, recommended, written
-from pipeline.flow_matching.paths import gaussian_path
+from pipeline.flow_matching.paths import LINEAR, OptimalTransport, VarianceExploding, VariancePreserving
 from pipeline.flow_matching.sampling import student_samples
 from pipeline.recipe.sections import Sweep
 from tests.models.test_tarflow import random_flow
 from tests.pipeline.reporting.finished import score
 
-PATHS = [
-    {"kind": "linear"},
-    {"kind": "ot", "sigma_min": 1e-3},
-    {"kind": "vp", "beta_min": 0.1, "beta_max": 20.0},
-    {"kind": "ve", "sigma_min": 0.02, "sigma_max": 5.0},
-]
+PATHS = [LINEAR, OptimalTransport(1e-3), VariancePreserving(), VarianceExploding(0.02, 5.0)]
 WAYS = [
     SamplerSetting("euler", "uniform", 3),
     SamplerSetting("midpoint", "quadratic", 4),
@@ -41,10 +36,10 @@ class Bent(nn.Module):
         return torch.sin(2 * x + 3 * t) - t * x + push * torch.cos(5 * t)
 
 
-@pytest.mark.parametrize("spec", PATHS, ids=lambda spec: spec["kind"])
+@pytest.mark.parametrize("path", PATHS, ids=repr)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.solver}-{way.grid}-{way.nfe}-{way.guidance}")
-def test_samples_are_those_of_the_pipeline(way, spec):
-    path, network = gaussian_path(spec), Bent()
+def test_samples_are_those_of_the_pipeline(way, path):
+    network = Bent()
     z = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 1])
     how = Sweep(solver=way.solver, grid=way.grid, nfe=(way.nfe,), guidance=way.guidance)

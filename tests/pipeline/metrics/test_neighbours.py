@@ -14,7 +14,7 @@ def test_nearest_by_brute_force(monkeypatch):
     queries, train = images(37, 0), images(50, 1)
     full = (queries[:, None] - train[None]).square().flatten(2).mean(2).sqrt()  # (M, N)
     for at_once in (2**24, 200, 1):
-        monkeypatch.setattr(neighbours, "_AT_ONCE", at_once)
+        monkeypatch.setattr(neighbours, "_DISTANCES_IN_MEMORY", at_once)
         distances, rows = nearest(queries, [train])
         torch.testing.assert_close(distances, full.min(1).values)
         assert torch.equal(rows, full.argmin(1))
@@ -34,8 +34,10 @@ def test_memorisation_tells_copies_from_new_images():
         for queries in (images(200, 2), images(300, 3), torch.cat([train[:150] + 0.01, images(150, 3)]))
     )
     fresh, copied = judged(new, held_out), judged(copies, held_out)
-    assert fresh.samples[1] == pytest.approx(fresh.held_out[1], rel=0.05) and fresh.copies < 0.05
-    assert copied.copies == pytest.approx(0.5, abs=0.03) and copied.samples[0] == pytest.approx(0.01, rel=1e-4)
+    assert (
+        fresh.samples[1] == pytest.approx(fresh.held_out[1], rel=0.05) and abs(fresh.copies - 0.05) < 0.06
+    )  # 3 sigma of 300 samples and of 200 held-out images
+    assert copied.copies == pytest.approx(0.525, abs=0.035) and copied.samples[0] == pytest.approx(0.01, rel=1e-4)
 
 
 def test_bad_input():

@@ -85,6 +85,27 @@ def test_other_extractors_have_names_of_their_own():
     assert "KD-inception" in measured(panel(metric="FD-inception"), [torch.arange(120)])  # not the published weights
 
 
+def test_distances_are_measured_to_held_out_features_too():
+    held_out = torch.randn(40, 6, generator=torch.Generator().manual_seed(4))
+    suite = panel(held_out=held_out)
+    values, alone = (measured(one, [torch.arange(120)]) for one in (suite, panel()))
+    to_held_out = kid(held_out, MADE, 3)
+    assert (values["KID"].value_held_out, values["KID"].error_held_out) == (
+        to_held_out.value,
+        to_held_out.standard_error,
+    )
+    assert values["SW2-inception"].value_held_out == sliced_w2(held_out, MADE, 256, 3)
+    assert {name: item.value for name, item in values.items()} == {name: item.value for name, item in alone.items()}
+    assert all(item.value_held_out is None for name, item in values.items() if name not in ("KID", "SW2-inception"))
+    assert suite.held_out_distances() == {
+        "KID": kid(REAL, held_out, 3).value,
+        "SW2-inception": sliced_w2(REAL, held_out, 256, 3),
+    }
+    few = panel(held_out=held_out[:19])  # KID needs twenty
+    assert list(few.held_out_distances()) == ["SW2-inception"]
+    assert measured(few, [torch.arange(120)])["KID"].value_held_out is None
+
+
 def test_floors_are_of_two_halves_of_the_real_ones():
     floors = panel().floors()
     assert list(floors) == ["KID", "precision", "recall", "density", "coverage", "SW2-inception"]

@@ -68,7 +68,7 @@ def test_two_points_by_hand():
 def test_better_couplings_leave_less():
     x, rows = torch.rand(1000, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1, torch.arange(1000)
     found = [
-        velocity_variance(x, coupling.pair(x, None, rows, torch.Generator().manual_seed(3)), [0.5])[0]
+        velocity_variance(x, coupling.noise_for(x, None, rows, torch.Generator().manual_seed(3)), [0.5])[0]
         for coupling in (Independent(), MinibatchOT())
     ]
     assert found[1] < 0.1 * found[0]
@@ -118,7 +118,7 @@ def test_training_finds_the_closed_field_of_gaussians():
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 2e-2 * (1 - step / steps)
         x = torch.randn(1024, 2, generator=source)
-        z = coupling.pair(x, None, torch.arange(1024), source)
+        z = coupling.noise_for(x, None, torch.arange(1024), source)
         t = torch.rand(1024, generator=source)
         velocity = net(torch.cat([LINEAR.interpolate(x, z, t), t[:, None]], 1))
         loss = (velocity - LINEAR.target_velocity(x, z, t)).square().mean()

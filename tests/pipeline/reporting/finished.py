@@ -20,7 +20,7 @@ from pipeline.outputs.results import (
 )
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load
-from pipeline.reporting.page.scores import OF_A_ROW
+from pipeline.reporting.scores.protocol import OF_A_ROW
 from storage.artifact import MANIFEST, Artifact, Provenance, record_files
 from storage.atomic import write_json
 
@@ -287,7 +287,7 @@ def recipe(
     }
     made = {}
     for role in (role for role in seconds if role not in without):
-        config = fingerprint_fields(settings.section(role))
+        config = fingerprint_fields(settings.sections()[role])
         common = {
             "config": config,
             "inputs": [r for r in INPUTS.get(role, ()) if r not in without],

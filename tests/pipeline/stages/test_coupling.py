@@ -11,7 +11,7 @@ from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress, StopSignal
-from pipeline.stages._coupling import choose_coupling
+from pipeline.stages._coupling import coupling_of_config
 from pipeline.training.checkpoint import load_checkpoint
 from storage.bank import Bank
 from storage.errors import InputError, Interrupted
@@ -37,9 +37,10 @@ def home(tmp_path_factory):
         ("{kind: loom, refine: before, epochs: 5}", ALONE),
         ("{kind: loom, refine: never}", ALONE),
         ("{kind: loom, interpolate: 0.8}", ALONE),
-        ("semidiscrete", [*ALONE, "potentials={passes: 2}"]),
+        ("semidiscrete", [*ALONE, "potentials={passes: 2, within_classes: false}"]),
+        ("{kind: ot, within_classes: false}", ALONE),
         ("{kind: loom, start: bank}", []),
-        ("{kind: nfm, independent: 0.2}", []),
+        ("{kind: nfm, independent: 0.2, soften: 0.4}", []),
         ("{kind: nfm, online: true}", []),
     ],
 )
@@ -66,7 +67,7 @@ def test_closer_couplings_have_smaller_transport_costs(home):
 
 def a_job(made, coupling, **changes) -> Job:
     alone = ALONE if "loom" in coupling else []
-    config = load("nfm-digits", [*TINY, *alone, f"student.coupling={coupling}"]).section("student")
+    config = load("nfm-digits", [*TINY, *alone, f"student.coupling={coupling}"]).sections()["student"]
     work = changes.pop("work", made["student"].root)
     return Job("student", config, made, work, load("nfm-digits").compute, Progress("student", work), **changes)
 
@@ -78,11 +79,11 @@ def test_online_and_banked_noise_have_one_distribution(home):
     examples = Examples.of(images)
     rows = torch.arange(len(examples))
     x, labels = examples.pixels(rows), examples.classes(rows)
-    online = choose_coupling(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu"))
-    banked = choose_coupling(a_job(made, "nfm"), examples, torch.device("cpu"))
+    online = coupling_of_config(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu"))
+    banked = coupling_of_config(a_job(made, "nfm"), examples, torch.device("cpu"))
     assert isinstance(online, Online) and isinstance(banked, Banked)
     ours, theirs = (
-        torch.stack([c.pair(x, labels, rows, torch.Generator().manual_seed(s)) for s in range(4)])
+        torch.stack([c.noise_for(x, labels, rows, torch.Generator().manual_seed(s)) for s in range(4)])
         for c in (online, banked)
     )
     assert not torch.equal(ours[0], ours[1])  # fresh noise at each visit
@@ -99,7 +100,9 @@ def test_online_ranks_encode_their_parts(home):
     x, labels = torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8)
 
     def pair(*place):
-        return Online(teacher, 0.2, facts.sigma_f, *place).pair(x, labels, labels, torch.Generator().manual_seed(0))
+        return Online(teacher, 0.2, facts.sigma_f, *place).noise_for(
+            x, labels, labels, torch.Generator().manual_seed(0)
+        )
 
     whole, first, second = pair(), pair(0, 2), pair(1, 2)
     torch.testing.assert_close(torch.cat([first[:4], second[4:]]), whole, atol=1e-5, rtol=1e-5)
@@ -108,11 +111,11 @@ def test_online_ranks_encode_their_parts(home):
 
 def test_mixed_replaces_the_share_that_was_asked_for():
     class Zeros:
-        def pair(self, x, labels, rows, generator):
+        def noise_for(self, x, labels, rows, generator):
             return torch.zeros_like(x)
 
     x = torch.ones(4000, 1, 2, 2)
-    z = Mixed(Zeros(), 0.25).pair(x, None, torch.arange(4000), torch.Generator().manual_seed(0))
+    z = Mixed(Zeros(), 0.25).noise_for(x, None, torch.arange(4000), torch.Generator().manual_seed(0))
     fresh = z.flatten(1).abs().sum(1) > 0
     assert fresh.float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert z[fresh].std().item() == pytest.approx(1, abs=0.05)
@@ -130,9 +133,9 @@ def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_p
             task.work.mkdir(exist_ok=True)
             task.stop.request("test")
             with pytest.raises(Interrupted):
-                choose_coupling(task, examples, cpu)
+                coupling_of_config(task, examples, cpu)
         task = a_job(made, wish, work=tmp_path / name)
-        return choose_coupling(task, examples, cpu).state()["tau"], load_checkpoint(task.work / "refinement")[1]
+        return coupling_of_config(task, examples, cpu).state()["tau"], load_checkpoint(task.work / "refinement")[1]
 
     (tau, history), (other, again) = states("a", 0), states("b", 3)
     assert torch.equal(tau, other) and history == again and len(history["history"]) == 5

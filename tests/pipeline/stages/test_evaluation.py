@@ -4,15 +4,23 @@ stopped."""
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pipeline.data.levels import to_unit
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
+from pipeline.evaluation import scored
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.neighbours import TrainingSetNeighbours
+from pipeline.metrics import Moments, features, frechet_distance
+from pipeline.outputs.images import images_of
+from pipeline.outputs.reference import load_reference
 from pipeline.recipe.load import load
 from pipeline.reporting.page import facts, render
-from pipeline.runtime.job import Job, Progress, StopSignal
+from pipeline.runtime.job import Job, Progress, Saved, StopSignal, read_saved
 from pipeline.stages import evaluation
 from storage.checksummed_json import write_checksummed
 from storage.errors import InputError, Interrupted
@@ -48,7 +56,7 @@ def made(tmp_path_factory):
 
 def job_of(made, work, roles=("data", "reference", "student", "onestep"), **changes):
     recipe = load("nfm-digits", SETTINGS)
-    config = recipe.section("evaluation").model_copy(update=changes)
+    config = recipe.sections()["evaluation"].model_copy(update=changes)
     work.mkdir(parents=True, exist_ok=True)
     inputs = {role: made["onestep" if role.startswith("reflow") else role] for role in roles}
     return Job("evaluation", config, inputs, work, recipe.compute, Progress("evaluation", work))
@@ -94,6 +102,9 @@ def test_every_way_has_every_metric_under_a_protocol_of_its_own(found):
         ]
         assert scores[1].error > 0 and scores[6].error > 0 and scores[0].error is None
         assert len({score.seconds for score in scores}) == 1
+        far = {score.metric for score in scores if score.value_held_out is not None}
+        assert far == {"FD-classifier", "KD-classifier", "SW2-classifier"} == set(result.held_out)
+        assert scores[0].value_held_out != scores[0].value and scores[1].error_held_out > 0
     assert len({score.digest for score in result.scores}) == len(result.scores)
     assert set(result.floors) == {"KD-classifier", "precision", "recall", "density", "coverage", "SW2-classifier"}
 
@@ -110,6 +121,7 @@ def test_the_other_metrics_change_neither_the_distance_nor_what_tables_share(mad
 def test_small_sets_are_warned_of_and_the_floor_stands_beside(made, found):
     _, result = found
     assert result.floor == made["reference"].metrics["split_half"]
+    assert result.held_out["FD-classifier"] == made["reference"].metrics["held_out"]
     assert any("64 samples: the distance is biased" in text for text in result.warnings)
     few = evaluation.frechet_warnings(64, 64)
     assert len(few) == 2 and "singular" in few[0] and not evaluation.frechet_warnings(10_000, 64)
@@ -145,53 +157,93 @@ def test_pictures_and_numbers_are_there_and_the_page_shows_them(made, found):
     assert [score["digest"] for score in written] == [score.digest for score in result.scores]
 
 
-def test_a_stopped_evaluation_goes_on_to_the_same_numbers(made, found, tmp_path):
+def test_a_stopped_evaluation_resumes_to_the_same_numbers(made, found, tmp_path, monkeypatch):
     _, whole = found
-    stop = StopSignal()
+    scenarios = [("scores", 2), ("scores", 7), *(("figures", number) for number in (1, 4, 6, 9))]
     more = job_of(
         made, tmp_path / "work", tuple(found[0].inputs), metrics=found[0].config.metrics, reflow=found[0].config.reflow
     )
-    job = replace(more, stop=stop)
+    for unit, done in scenarios:  # one run, stopped again and again
+        stop = StopSignal()
 
-    def after_two(report):
-        if report.done == 2:
-            stop.request("Ctrl-C")
+        def at(report, unit=unit, done=done, stop=stop):
+            if (report.unit, report.done) == (unit, done):
+                stop.request("Ctrl-C")
 
-    job.progress.listeners, job.progress.INTERVAL = (after_two,), 0.0
-    with pytest.raises(Interrupted):
-        evaluation.run(job)
-    assert len(json.loads((job.work / evaluation.SCORES).read_bytes())["scores"]) == 2
+        more.progress.listeners, more.progress.INTERVAL = (at,), 0.0
+        with pytest.raises(Interrupted):
+            evaluation.run(replace(more, stop=stop))
+        assert read_saved(more.work) == Saved(done, {"scores": 7, "figures": 10}[unit], unit)
+    monkeypatch.setattr(Evaluator, "images", None)  # nothing is sampled again
+    monkeypatch.setattr(TrainingSetNeighbours, "nearest", None)
     again = evaluation.run(more)
     assert [(s.digest, s.value) for s in again.scores] == [(s.digest, s.value) for s in whole.scores]
     assert again.memorisation == whole.memorisation and again.paths == whole.paths
+    for name in evaluation.PICTURES:
+        assert (more.out / f"{name}.png").read_bytes() == (found[0].out / f"{name}.png").read_bytes()
+
+
+@pytest.mark.parametrize("unit", ["samples", "training images compared"])
+def test_a_stop_is_heard_within_a_score_and_a_search(made, tmp_path, unit):
+    stop = StopSignal()
+    job = replace(job_of(made, tmp_path / "work"), stop=stop)
+    job.progress.listeners, job.progress.INTERVAL = (
+        (lambda report: stop.request("SIGTERM") if report.unit == unit else None,),
+        0.0,
+    )
+    with pytest.raises(Interrupted):
+        evaluation.run(job)
+
+
+def test_the_compared_samples_are_those_that_were_scored(made, tmp_path):
+    job = job_of(made, tmp_path / "work")
+    result = evaluation.run(job)
+    extractor, real = load_reference(made["reference"], images_of(job).originals, torch.device("cpu"))
+    first = [score for score in result.scores if score.metric == "FD-classifier"]
+    for number, score in enumerate(first):
+        levels = np.load(job.work / f"samples-{number}.npy")
+        stored = torch.from_numpy(to_unit(levels, 17))
+        distance = frechet_distance(real, Moments.of(features(extractor, stored)))
+        assert len(stored) == 64 and distance == pytest.approx(score.value, rel=1e-4)
 
 
 @pytest.mark.parametrize("text", ["5", "[]", "[[5]]", "{}", '{"scores": [[]], "checksum": "0"}', '{"torn'])
 def test_scores_that_are_none_are_measured_again(tmp_path, text):
     job = Job("evaluation", None, {}, tmp_path, None, None)
-    (tmp_path / evaluation.SCORES).write_text(text)
-    assert evaluation._finished(job) == []
+    (tmp_path / scored.SCORES).write_text(text)
+    assert scored._finished(job) == []
+
+
+def test_scores_count_up_to_the_first_whose_samples_are_damaged(found, tmp_path):
+    job, (score, *_) = Job("evaluation", None, {}, tmp_path, None, None), found[1].scores
+    digests = [
+        scored._write_samples(tmp_path / f"samples-{number}.npy", torch.full((2, 1, 8, 8), -1.0), 17)
+        for number in range(3)
+    ]
+    write_checksummed(tmp_path / scored.SCORES, {"scores": [[score.model_dump(mode="json")]] * 3, "samples": digests})
+    assert scored._finished(job) == [((score,), digest) for digest in digests]
+    flipped = bytearray((tmp_path / "samples-1.npy").read_bytes())
+    flipped[-1] ^= 1
+    (tmp_path / "samples-1.npy").write_bytes(flipped)
+    assert scored._finished(job) == [((score,), digests[0])]
+    (tmp_path / "samples-0.npy").unlink()
+    assert scored._finished(job) == []
 
 
 def test_a_flipped_digit_of_a_score_is_not_believed(found, tmp_path):
     job, (score, *_) = Job("evaluation", None, {}, tmp_path, None, None), found[1].scores
-    write_checksummed(tmp_path / evaluation.SCORES, {"scores": [[score.model_dump(mode="json")]]})
-    assert evaluation._finished(job) == [(score,)]
-    text = (tmp_path / evaluation.SCORES).read_text()
-    (tmp_path / evaluation.SCORES).write_text(text.replace('"value": ', '"value": 1', 1))
-    assert evaluation._finished(job) == []
+    write_checksummed(tmp_path / scored.SCORES, {"scores": [[score.model_dump(mode="json")]], "samples": [""]})
+    text = (tmp_path / scored.SCORES).read_text()
+    (tmp_path / scored.SCORES).write_text(text.replace('"value": ', '"value": 1', 1))
+    assert scored._finished(job) == []
 
 
 def test_pixels_have_no_inception_score(made, tmp_path):
     job = job_of(made, tmp_path / "work", metrics=("inception-score",))
     reference = made["reference"].model_copy(update={"metrics": made["reference"].metrics | {"metric": "FD-pixels"}})
     with pytest.raises(InputError, match=r"evaluation\.metrics"):
-        evaluation._panel(job.config, _rooted(reference, made["reference"]), torch.nn.Identity(), torch.device("cpu"))
-
-
-def _rooted(copy, artifact):
-    copy._root = artifact.root
-    return copy
+        rows = evaluation.load_features(made["reference"], "train")
+        evaluation._suite(job.config, reference, rows, rows, torch.nn.Identity(), torch.device("cpu"))
 
 
 def test_the_page_of_such_an_evaluation(made, found, tmp_path):
@@ -206,12 +258,12 @@ def test_the_page_of_such_an_evaluation(made, found, tmp_path):
     for words in (
         "Rounds of reflow",
         "student after 1 round of reflow",
-        "Other measures of the same samples",
+        "Other metrics of the same samples",
         "KD-classifier",
-        "What an image costs",
-        "From noise to images",
-        "Copies of training images?",
-        "two halves of the real images, recall".capitalize(),
+        "Cost of an image",
+        "Sampling paths",
+        "Memorisation",
+        "Recall of two halves of the training images",
     ):
         assert words in text, words
     assert text.count("data:image/png") == 4

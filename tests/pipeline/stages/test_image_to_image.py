@@ -298,6 +298,6 @@ def test_what_cannot_go_together_is_refused_before_any_work(recipe, overrides, w
 @pytest.mark.parametrize("data", ["digits", "cifar10"])
 def test_super_resolution_differs_from_flow_matching_in_the_condition_alone(data):
     plain, told = load(f"fm-{data}"), load(f"sr-{data}")
-    assert told.section("student").model_copy(update={"condition": None}) == plain.section("student")
+    assert told.sections()["student"].model_copy(update={"condition": None}) == plain.sections()["student"]
     assert (told.data, told.reference, told.seed) == (plain.data, plain.reference, plain.seed)
     assert told.evaluation.student == plain.evaluation.student

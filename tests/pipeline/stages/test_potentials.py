@@ -22,7 +22,7 @@ def test_a_fit_that_was_cut_short_is_warned_of_and_no_other(data, tmp_path, pass
     )
     job = Job(
         "potentials",
-        recipe.section("potentials"),
+        recipe.sections()["potentials"],
         {"data": data},
         tmp_path,
         recipe.compute,

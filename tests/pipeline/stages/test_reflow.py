@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.couplings import Banked
 from pipeline.data.batches import FlowBatch
 from pipeline.data.examples import Examples
-from pipeline.flow_matching.objective import velocity_error
+from pipeline.flow_matching.objective import FlowMatching
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.solvers import RK4, Dopri5, Euler
 from pipeline.flow_matching.times import Uniform, UShaped
@@ -68,8 +68,8 @@ def test_the_straight_flow_has_no_loss_on_them_and_the_first_one_has(shape):
     for time in (Uniform(), UShaped()):
         t = time.sample(len(z), torch.Generator().manual_seed(1))
         couples = FlowBatch(x, z, t, None)
-        assert velocity_error(reflowed, couples) < 1e-6
-        assert velocity_error(first_flow, couples) > 0.01
+        assert FlowMatching()(reflowed, couples) < 1e-6
+        assert FlowMatching()(first_flow, couples) > 0.01
     assert straightness(reflowed, z) < 1e-6 < 0.01 < straightness(first_flow, z)
     torch.testing.assert_close(sample(reflowed, z, Euler(), 1, "uniform"), x, rtol=0, atol=1e-4)
 
@@ -77,7 +77,7 @@ def test_the_straight_flow_has_no_loss_on_them_and_the_first_one_has(shape):
 def test_a_second_round_of_a_straight_flow_changes_nothing():
     z, x = pairs(reflowed, SHAPES[0])
     torch.testing.assert_close(x, MEAN + SPREAD * z, rtol=0, atol=1e-5)
-    assert velocity_error(reflowed, FlowBatch(x, z, torch.rand(len(z)), None)) < 1e-9
+    assert FlowMatching()(reflowed, FlowBatch(x, z, torch.rand(len(z)), None)) < 1e-9
 
 
 class Affine(nn.Module):
@@ -133,9 +133,9 @@ def test_paths_grow_straight_in_a_round_and_end_where_they_did(tmp_path, first, 
 
 
 def test_a_round_that_makes_paths_worse_says_so():
-    assert worsened(2, 0.2, 0.1) == worsened(2, 0.1, 0.1) == ()
-    (warning,) = worsened(2, 0.01234, 0.0456)
-    assert "round 2" in warning and "0.01234" in warning and "0.0456" in warning
+    assert worsened("reflow-2", 0.2, 0.1) == worsened("reflow-2", 0.1, 0.1) == ()
+    (warning,) = worsened("reflow-2", 0.01234, 0.0456)
+    assert "reflow-2" in warning and "0.01234" in warning and "0.0456" in warning
 
 
 def test_the_flow_of_the_docstring_is_that_of_independent_gaussians():

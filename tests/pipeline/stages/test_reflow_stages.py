@@ -11,7 +11,7 @@ from pipeline.data.examples import Examples
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
 from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.flow_matching.solvers import Euler, guided, integrate
+from pipeline.flow_matching.solvers import Euler, Guided, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise
 from pipeline.outputs import networks
@@ -136,7 +136,7 @@ def test_pairs_for_two_steps_hold_each_path_at_three_times(nfm):
     assert torch.equal(x[:, 1], z[:, 0])  # the end of the first step is the start of the next
     noise = starting_noise(derive(0, "pairs"), torch.arange(48), (1, 8, 8))
     assert torch.equal(z[:, 1], noise)
-    velocity = guided(network, labels[:, 0])
+    velocity = Guided(network, labels[:, 0])
     grid = time_grid("uniform", 4)
     torch.testing.assert_close(x[:, 1], integrate(velocity, noise, grid[:3], Euler()), rtol=0, atol=1e-5)
     torch.testing.assert_close(x[:, 0], integrate(velocity, noise, grid, Euler()), rtol=0, atol=1e-5)
@@ -157,7 +157,7 @@ def test_without_a_teacher_the_students_own_path_backwards_gives_forward_pairs(a
     examples = Examples.of(images)
     every = torch.arange(len(examples))
     assert len(z) == len(examples)
-    velocity = guided(networks.load_network(alone["student"]), examples.classes(every))
+    velocity = Guided(networks.load_network(alone["student"]), examples.classes(every))
     back = integrate(velocity, examples.pixels(every), time_grid("uniform", 4).flip(0), Euler())
     torch.testing.assert_close(z, back, rtol=0, atol=1e-5)
     facts = Bank.open(alone["pairs-1"].path(FORWARD)).facts
@@ -185,7 +185,7 @@ def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monke
         inputs = {role: made[role] for role in made["reflow-1"].inputs}
         job = Job(
             "reflow-1",
-            recipe.section("reflow-1"),
+            recipe.sections()["reflow-1"],
             inputs,
             made["data"].root,
             recipe.compute,

@@ -16,7 +16,7 @@ from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK
 from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import load_reference
+from pipeline.outputs.reference import load_features, load_reference
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress
 from pipeline.runtime.noise import noise
@@ -82,10 +82,10 @@ def test_the_bank_decodes_to_the_noisy_images(made):
 def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
     from pipeline.engine import dag
 
-    monkeypatch.setattr(bank_stage, "DIAGNOSED", 50 * 64)
+    monkeypatch.setattr(bank_stage, "DIAGNOSED_VALUES", 50 * 64)
     work = tmp_path / "work"
     shutil.copytree(made["bank"].root, work / "out")
-    config = load("nfm-digits", TINY).section("bank")
+    config = load("nfm-digits", TINY).sections()["bank"]
     job = Job(
         "bank",
         config,
@@ -111,7 +111,7 @@ def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
     found, sigma = made["bank"].metrics["gaussianity"], made["bank"].metrics["sigma_f"]
     unseen = examples_of(made, "test")
     rows = torch.arange(len(unseen))
-    eps = noise(derive(load("nfm-digits", TINY).section("bank").seed, "held-out"), rows, 0, unseen.shape)
+    eps = noise(derive(load("nfm-digits", TINY).sections()["bank"].seed, "held-out"), rows, 0, unseen.shape)
     y = unseen.pixels(rows) + made["teacher"].config["noise_std"] * eps
     z = networks.load_network(made["teacher"]).encode(y, unseen.classes(rows)) / sigma
     assert abs(sigma - 1) > 0.05 and found["held_out"]["n"] == len(unseen)
@@ -126,7 +126,7 @@ def test_the_bank_carries_its_teacher_and_is_refused_under_another(made):
     assert bank.facts.producer == made["teacher"].fingerprint
     other = made["bank"].model_copy(update={"inputs": {"teacher": "0" * 64}})
     other._root = made["bank"].root
-    config = load("nfm-digits", TINY).section("student")
+    config = load("nfm-digits", TINY).sections()["student"]
     job = Job(
         "student",
         config,
@@ -159,7 +159,7 @@ def test_pairs_end_where_the_student_leads(made):
 
 @pytest.mark.parametrize("mode", ["distil", "reflow"])
 def test_one_step_is_learned_at_the_noise_alone_and_reflow_over_all_times(made, tmp_path, mode):
-    config = load("nfm-digits", [*TINY, f"onestep.mode={mode}"]).section("onestep")
+    config = load("nfm-digits", [*TINY, f"onestep.mode={mode}"]).sections()["onestep"]
     couples = onestep._couples(job_of("onestep", config, {"pairs": made["pairs"]}, tmp_path))
     t = torch.cat([couples(step).t for step in range(4)])
     assert (t == 1).all() if mode == "distil" else (t.min() < 0.1 and 0.4 < t.mean() < 0.6)
@@ -175,7 +175,7 @@ def test_a_student_is_trained_with_a_share_of_labels_dropped(made, tmp_path, mon
         raise Training(couples)
 
     monkeypatch.setattr(student, "train", train)
-    config = load("nfm-digits", [*TINY, f"student.label_drop={share}"]).section("student")
+    config = load("nfm-digits", [*TINY, f"student.label_drop={share}"]).sections()["student"]
     with pytest.raises(Training) as found:
         student.run(job_of("student", config, {role: made[role] for role in ("data", "bank")}, tmp_path))
     [couples] = found.value.args
@@ -194,6 +194,10 @@ def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_train
     held_out = frechet_distance(real, Moments.of(measured["test"]))
     assert made["reference"].metrics["held_out"] == pytest.approx(held_out, rel=1e-4) and held_out > 0.1
     assert frechet_distance(real, Moments.of(measured["train"])) == pytest.approx(0, abs=1e-3)
+    for split, rows in measured.items():
+        stored = load_features(made["reference"], split)
+        torch.testing.assert_close(stored.rows, rows)
+        assert stored.moments.count == len(rows)
 
 
 def test_scores_count_calls_and_carry_their_protocol(made):

@@ -12,7 +12,7 @@ from pipeline.flow_matching.paths import LINEAR, VarianceExploding, VariancePres
 from pipeline.flow_matching.times import Uniform
 from pipeline.training import coupling_diagnostics
 from pipeline.training.coupling_diagnostics import TIMES, diagnose, straight_time
-from pipeline.training.flow_batches import FlowBatches, calls_ahead
+from pipeline.training.flow_batches import FlowBatches, blocks_ahead
 from tests.pipeline.stages.test_coupling import ALONE
 from tests.pipeline.stages.test_stages import run
 
@@ -31,7 +31,7 @@ def stream(coupling, data=None, path=LINEAR, label_drop=0.0, batch=96):
 
 
 def loom(count, batch=96):
-    return Loom(SeededNoises(3, count, SHAPE), journal=calls_ahead(batch, batch))
+    return Loom(SeededNoises(3, count, SHAPE), journal=blocks_ahead(batch, batch))
 
 
 def trained(couples, steps):
@@ -110,7 +110,7 @@ def test_fewer_pairs_than_dimensions_are_not_measured():
 @pytest.mark.parametrize("step", [0, 3, 5, 6, 11])  # 500 images in steps of 96
 @pytest.mark.parametrize("pairs", [500, 120, 9000])
 def test_each_image_once(step, pairs, monkeypatch):
-    monkeypatch.setattr(coupling_diagnostics, "PAIRS", pairs)
+    monkeypatch.setattr(coupling_diagnostics, "MOST_PAIRS", pairs)
     data = examples(500)
     x, z, labels, told_more = coupling_diagnostics._each_once(stream(Independent(), data), step)
     assert len(x) == len(z) == len(x.flatten(1).unique(dim=0)) == min(pairs, 500)

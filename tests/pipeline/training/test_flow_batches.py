@@ -9,7 +9,7 @@ from pipeline.couplings import Independent, Loom, MinibatchOT, SeededNoises
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, VariancePreserving
 from pipeline.flow_matching.times import Uniform
-from pipeline.training.flow_batches import FlowBatches, calls_ahead
+from pipeline.training.flow_batches import FlowBatches, blocks_ahead
 from pipeline.training.student import train
 from storage.errors import Interrupted
 from tests.pipeline.jobs import job, training
@@ -27,7 +27,7 @@ def stream(coupling, batch: int, block: int | None = None, path=LINEAR) -> FlowB
 
 
 def loom(batch: int, block: int) -> Loom:
-    return Loom(SeededNoises(3, 96, SHAPE), journal=calls_ahead(batch, block))
+    return Loom(SeededNoises(3, 96, SHAPE), journal=blocks_ahead(batch, block))
 
 
 def joined(couples, steps: int):

@@ -10,7 +10,6 @@ from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import Uniform
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
-from storage.errors import InputError
 
 SHAPE = (1, 2, 2)
 GENERATED, FORWARD = 40, 12
@@ -75,16 +74,9 @@ def test_half_precision_becomes_float32():
     mixed = mixture(0.25, np.float16)
     rows = mixed.rows(0, 0, 16)
     x = mixed.pixels(rows)
-    assert x.dtype == mixed.pair(x, None, rows, torch.Generator()).dtype == torch.float32
+    assert x.dtype == mixed.noise_for(x, None, rows, torch.Generator()).dtype == torch.float32
 
 
 def test_without_classes():
     images, bank = kind(GENERATED, 1, 0.0)
     assert Mixture((Examples(images.images, None), bank)).classes(torch.arange(4)) is None
-
-
-def test_bad_input():
-    with pytest.raises(InputError, match="bank"):
-        Mixture(kind(4, 1, 0.0), None, 0.1)
-    with pytest.raises(InputError, match=r"\[0, 1\]"):
-        Mixture(kind(4, 1, 0.0), None, 1.1)

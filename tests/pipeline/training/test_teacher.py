@@ -59,7 +59,7 @@ def data(tmp_path_factory):
 
 def job_of(data, work, **changes):
     recipe = load("nfm-digits", [*TINY, "compute.inference_batch=7"])
-    config = recipe.section("teacher").model_copy(update=changes)
+    config = recipe.sections()["teacher"].model_copy(update=changes)
     return Job("teacher", config, {"data": data}, work, recipe.compute, Progress("teacher", work))
 
 

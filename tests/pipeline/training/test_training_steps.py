@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.training import fit, learning_rate
-from pipeline.training._data import Nothing
+from pipeline.training._data import Stateless
 from pipeline.training._loop import Loop
 from tests.pipeline.jobs import job, training
 from tests.pipeline.training.test_training import CPU, Points, batch, loss
@@ -20,8 +20,8 @@ def linear() -> nn.Module:
 
 def stepped(work, **changes) -> Loop:
     """After one step; the gradient that it took is still there."""
-    loop = Loop(job(work), linear(), loss, training(**changes), CPU, Nothing())
-    loop.take(0, batch(0), {}, (False, False))
+    loop = Loop(job(work), linear(), loss, training(**changes), CPU, Stateless())
+    loop.training_step(0, batch(0), {}, (False, False))
     return loop
 
 

@@ -27,6 +27,10 @@ def data_config(source: str, **changes: Any) -> SimpleNamespace:
         "test_fraction": 0.2,
         "limit": None,
         "seed": 0,
+        "small_classes": "refuse",
+        "layout": "auto",
+        "names_encoding": None,
+        "background": "white",
         "classes": None,
         "autoencoder": None,
     }

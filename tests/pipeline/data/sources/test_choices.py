@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 
 from pipeline.data.sources import digest, load, source_digest
 from pipeline.recipe.fingerprint import fingerprint
-from pipeline.recipe.sections import Data
+from pipeline.recipe.sections import Data, Reference
 from pipeline.stages import data as stage
-from storage.errors import InputError
+from storage.errors import DataError, RecipeError
 from storage.imageset import ImageSet
 from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_cifar10_archive, make_folder
 from tests.pipeline.jobs import job
@@ -44,8 +47,9 @@ def test_only_some_digits_are_split_as_among_all():
         np.testing.assert_array_equal(np.array([3, 8])[kept.labels], every.labels[chosen])
     assert len(load(data_config("digits", classes=("8", "3"), limit=10)).train.labels) == 10
     assert load(data_config("digits", classes=("8",))).classes == ["8"]
-    with pytest.raises(InputError, match=r"classes of digits, got \['ten'\].*They are 0, 1"):
+    with pytest.raises(RecipeError) as error:
         load(data_config("digits", classes=("3", "ten")))
+    assert error.value.value == ["ten"]
 
 
 def test_only_some_of_cifar10(tmp_path):
@@ -59,11 +63,11 @@ def test_only_some_of_cifar10(tmp_path):
 
 
 def test_only_some_folders_are_decoded(tmp_path, monkeypatch):
-    from pipeline.data.sources import images
+    from pipeline.data.sources import decode
 
     read = []
-    original = images._decode
-    monkeypatch.setattr(images, "_decode", lambda name, *rest: read.append(name) or original(name, *rest))
+    original = decode.decode
+    monkeypatch.setattr(decode, "decode", lambda name, *rest: read.append(name) or original(name, *rest))
     root = make_folder(
         tmp_path / "pets",
         {f"{kind}/{i}.png": encoded(coloured(i)) for kind in ("ant", "cat", "dog") for i in range(10)},
@@ -72,7 +76,7 @@ def test_only_some_folders_are_decoded(tmp_path, monkeypatch):
     assert found.classes == ["ant", "dog"] and sorted(set(found.train.labels)) == [0, 1]
     assert len(read) == 20 and not any("cat" in name for name in read)
     bare = make_folder(tmp_path / "bare", {f"{i}.png": encoded(coloured(i)) for i in range(10)})
-    with pytest.raises(InputError, match="bare has none"):
+    with pytest.raises(RecipeError):
         load(data_config("images", path=bare, classes=("dog",)))
 
 
@@ -88,7 +92,7 @@ def test_networks_are_not_told_the_classes_but_scores_know_them(tmp_path):
 
 
 def test_an_autoencoder_is_part_of_the_identity_by_content(tmp_path, monkeypatch):
-    monkeypatch.setattr(digest, "_SETTLED", -1e6)
+    monkeypatch.setattr(digest, "_SETTLED_SECONDS", -1e6)
     folder = make_folder(tmp_path / "vae", {name: b"one" for name in digest.AUTOENCODER})
     images = make_folder(tmp_path / "set", {"a.png": b"x"})
 
@@ -108,8 +112,9 @@ def test_an_autoencoder_is_part_of_the_identity_by_content(tmp_path, monkeypatch
     assert found(folder) != first
     assert of(autoencoder=folder) == DIGITS  # where it lies does not count
     (folder / digest.AUTOENCODER[1]).unlink()
-    with pytest.raises(InputError, match=r"folder with config\.json and diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(DataError) as error:
         found(folder)
+    assert error.value.value == str(folder)
 
 
 def test_a_checksum_is_of_the_images_alone(tmp_path):
@@ -117,3 +122,54 @@ def test_a_checksum_is_of_the_images_alone(tmp_path):
     root = make_folder(tmp_path / "set", {f"{i}.png": encoded(coloured(i)) for i in range(10)})
     checksum = digest.images_digest(data_config("images", path=root))
     assert len(load(data_config("images", path=root, checksum=checksum, autoencoder=folder)).train.images) == 8
+
+
+def test_new_settings_keep_old_fingerprints():
+    neutral = {"layout": "auto", "names_encoding": None, "background": "white", "small_classes": "refuse"}
+    assert of(**neutral) == DIGITS != of(small_classes="drop")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layout": "flat"}, {"names_encoding": "cp932"}, {"background": "black"}, {"background": "#12345"}]
+)
+def test_settings_of_own_images_are_refused_elsewhere(changes):
+    with pytest.raises(ValueError):
+        Data(source="digits", **changes)
+    if "#12345" not in changes.values():
+        Data(source="images", path="x", **changes)
+
+
+def test_an_encoding_has_one_name_and_exists():
+    assert Data(source="images", path="x", names_encoding="Shift-JIS").names_encoding == "shift_jis"
+    with pytest.raises(ValueError):
+        Data(source="images", path="x", names_encoding="klingon")
+
+
+def test_a_path_may_start_at_home_and_must_be_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data = Data(source="images", path="~/photos", autoencoder="~/vae")
+    assert (data.path, data.autoencoder) == (tmp_path / "photos", tmp_path / "vae")
+    assert Reference(extractor="inception", weights="~/w.pth").weights == tmp_path / "w.pth"
+    for wrong in (os.fsdecode(b"/data/caf\xe9"), "~nobody-of-this-name/x"):
+        with pytest.raises(ValueError):
+            Data(source="images", path=wrong)
+
+
+def test_class_names_are_one_name_in_both_forms_of_unicode(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    assert Data(source="digits", classes=[nfd]).classes == (nfc,)
+    files = {f"{kind}/{i}.png": encoded(coloured(i)) for kind in (nfd, "tea", "milk") for i in range(5)}
+    config = data_config("images", path=make_folder(tmp_path / "set", files), classes=(nfc, "tea"))
+    assert load(config).classes == [nfc, "tea"]
+
+
+def test_the_data_stage_reports_what_it_left_out(tmp_path, caplog):
+    files = {f"{i}.png": encoded(coloured(i)) for i in range(10)} | {f"{i}.txt": b"" for i in range(7)}
+    folder = make_folder(tmp_path / "set", files | {".hidden": b"", "x.jpg": encoded(coloured(1), "gif")})
+    work = job(tmp_path / "work", "data")
+    work.config = Data(source="images", path=folder)
+    result = stage.run(work)
+    assert [(kind.kind, kind.count, len(kind.names)) for kind in result.left_out] == [(".txt", 7, 5), ("hidden", 1, 1)]
+    assert len(result.notes) == 1 and result.train + result.test == 11
+    assert {record.levelname for record in caplog.records} >= {"WARNING"}
+    assert type(result).model_validate_json(result.model_dump_json()) == result

@@ -205,14 +205,14 @@ def server(tmp_path, monkeypatch):
 
 
 def test_download_once(server, tmp_path):
-    checksum = make_cifar10_archive(tmp_path / "served/cifar-10-python.tar.gz", 3)
+    checksum = make_cifar10_archive(tmp_path / "served/cifar-10-python.tar.gz", 12)
     config = data_config("cifar10", checksum=checksum)
-    assert len(load(config, tmp_path / "cache").train.images) == 15
-    assert len(load(config, tmp_path / "cache").train.images) == 15
+    assert len(load(config, tmp_path / "cache").train.images) == 60
+    assert len(load(config, tmp_path / "cache").train.images) == 60
     assert len(server) == 1
     cached = tmp_path / "cache/cifar-10-python.tar.gz"
     cached.write_bytes(cached.read_bytes()[:100])  # damaged since: fetched again
-    assert len(load(config, tmp_path / "cache").train.images) == 15
+    assert len(load(config, tmp_path / "cache").train.images) == 60
     assert len(server) == 2
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.sources import digest, source_digest
-from storage.errors import InputError
+from storage.errors import DataError
 from tests.pipeline.data.sources.formats import data_config, make_folder, make_tar
 
 FILES = {"a/1.png": b"one", "a/2.png": b"two", "b/3.jpg": b"three"}
@@ -28,13 +28,13 @@ def hashed(monkeypatch):
 
 def old(root: Path) -> Path:
     """As if written long ago: what is fresh is not remembered."""
-    digest._SETTLED = -1e6
+    digest._SETTLED_SECONDS = -1e6
     return root
 
 
 @pytest.fixture(autouse=True)
 def settle(monkeypatch):
-    monkeypatch.setattr(digest, "_SETTLED", digest._SETTLED)
+    monkeypatch.setattr(digest, "_SETTLED_SECONDS", digest._SETTLED_SECONDS)
 
 
 def of(root: Path, tmp_path: Path) -> str:
@@ -122,9 +122,10 @@ def test_without_a_cache(tmp_path, hashed):
 
 
 def test_absent(tmp_path):
-    with pytest.raises(InputError, match=r"existing folder or archive.*absent"):
+    with pytest.raises(DataError) as error:
         of(tmp_path / "absent", tmp_path)
-    with pytest.raises(InputError, match="existing folder or archive"):
+    assert error.value.value == str(tmp_path / "absent")
+    with pytest.raises(DataError):
         source_digest(data_config("images"), tmp_path)
 
 

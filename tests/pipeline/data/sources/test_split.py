@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.sources.split import balanced, limited, require_enough, stratified
-from storage.errors import InputError
-from storage.imageset import Split
+from pipeline.data.sources.split import balanced, select, stratified
+from storage.errors import DataError
+from tests.pipeline.data.sources.formats import data_config
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 1 / 3, 0.5, 0.9])
@@ -34,14 +34,43 @@ def test_limit_is_balanced():
     assert labels[balanced(labels, 5)].tolist() == [0, 1, 2, 0, 2]
     assert balanced(labels, 5).tolist() == [4, 6, 0, 5, 1]
     assert len(balanced(labels, 100)) == 8
-    split = Split(np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1), labels)
-    assert limited(split, None) is split
-    assert limited(split, 3).images.flatten().tolist() == [4, 6, 0] and limited(split, 3).labels.tolist() == [0, 1, 2]
-    assert limited(split._replace(labels=None), 3).images.flatten().tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("counts", [(1, 5), (5, 0), (0, 0)])
-def test_too_few(counts):
-    with pytest.raises(InputError, match=r"at least 2 training images and 1 test.*data\.test_fraction"):
-        require_enough("toy", *counts)
-    require_enough("toy", 2, 1)
+def choose(train: list[int], test: list[int], classes: list[str] | None = None, **changes):
+    classes = ["a", "b", "c"] if classes is None else classes
+    return select(data_config("images", **changes), "toy", np.array(train), np.array(test), classes or None)
+
+
+@pytest.mark.parametrize(("train", "test"), [([0], [0] * 5), ([0] * 5, []), ([], [])])
+def test_too_few(train, test):
+    with pytest.raises(DataError) as error:
+        choose(train, test, [])
+    assert error.value.value == f"{len(train)} and {len(test)}"
+    assert choose([0, 0], [0], []).train.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "changes", "small"),
+    [
+        ([0, 0, 1, 1], [0, 1], {}, ["c"]),  # named, and without an image
+        ([0, 0, 1, 1, 2], [0, 1], {}, ["c"]),  # without a test image
+        ([0, 0, 1, 1], [0, 1, 2], {}, ["c"]),  # without a training image
+        ([0, 0, 1, 1, 2, 2], [0, 1, 2], {"limit": 2}, ["c"]),
+        ([0, 0, 0], [0], {}, ["b", "c"]),
+    ],
+)
+def test_classes_too_small_are_refused_or_dropped(train, test, changes, small):
+    with pytest.raises(DataError) as error:
+        choose(train, test, **changes)
+    assert all(name in error.value.value for name in small)
+    some = choose(train, test, small_classes="drop", **changes)
+    assert some.dropped == small and some.named(["a", "b", "c"]) == [name for name in "abc" if name not in small]
+    kept = np.array(train)[some.train]
+    assert set(kept) == set(some.numbers) == set(np.array(test)[some.test])
+    split = some.split(np.zeros(len(train)), np.array(train), some.train)
+    assert set(split.labels) == set(range(len(some.numbers)))  # one source for the number of classes
+
+
+def test_classes_that_are_not_asked_for_may_be_small():
+    some = select(data_config("images", classes=("a", "b")), "toy", np.array([0, 1]), np.array([0, 1]), ["a", "b", "c"])
+    assert some.numbers.tolist() == [0, 1] and not some.dropped

@@ -1,12 +1,9 @@
 """Pseudo-Huber between its limits."""
 
-import math
-
 import pytest
 import torch
 
 from pipeline.flow_matching.losses import SQUARED, PseudoHuber
-from storage.errors import InputError
 
 D = 3 * 4 * 4
 
@@ -67,9 +64,3 @@ def test_half_precision_is_compared_in_float32():
     loss = of(PseudoHuber(), answer.bfloat16(), target)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(of(PseudoHuber(), answer, target).item(), rel=0.05)
-
-
-@pytest.mark.parametrize("c", [0.0, -1.0, math.nan, math.inf])
-def test_bad_numbers(c):
-    with pytest.raises(InputError):
-        PseudoHuber(c)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline.reporting.compare import Comparison, compare, run_of
-from storage.errors import InputError
+from storage.errors import DataError, InputError, UsageError
 from tests.pipeline.reporting import finished
 from tests.pipeline.reporting.compare.runs import run, seeds, three
 
@@ -16,15 +16,12 @@ def test_the_terminal():
     assert lines[0] == "FD-classifier by network calls"
     assert lines[4] == "nfm-digits  student           91.0   7.6  *6.7   6.3   6.0   5.9"
     assert lines[5] == "nfm-digits  one-step student  *6.6  *6.9     –     –     –     –"
-    assert "two halves of the data: 8.5" in lines and "teacher of nfm-digits: 6.1" in lines
-    assert "Student: euler, uniform grid (1, 2, 4, 8, 16, 64 calls)." in lines
-    assert "Protocol 0000000000000000." in lines and max(map(len, lines)) <= 120
+    assert max(map(len, lines)) <= 120
 
 
 def test_markdown():
     text = compare(three()).markdown()
     assert "| fm-digits | student | 87.0 | 20.5 | 8.5 | **4.1** | **2.5** | **1.8** |" in text
-    assert "Teacher of nfm-digits 6.1; two halves of the data 8.5." in " ".join(text.split())
     assert "| recipe | transport cost | Var(v \\| x_t, t) | curvature × 1,000 | coupling, s | student, s |" in text
     assert "`0000000000000000`" in text
 
@@ -33,10 +30,8 @@ def test_several_seeds_are_said():
     comparison = compare(seeds(1.0, 1.1, 0.9))
     assert comparison.text().startswith("FD-classifier by network calls, mean ± standard deviation over 3 seeds\n")
     assert "**87.0 ± 8.7**" not in comparison.markdown() and "87.0 ± 8.7" in comparison.markdown()
-    words = " ".join(comparison.markdown().split())
-    assert "Mean ± standard deviation over 3 seeds." in words and "its own noise to sample from" in words
-    assert "Spearman's rank correlation over 9 students of 3 recipes" in words
-    assert "its own noise" not in compare(three()).text()
+    assert "over 9 students of 3 recipes" in " ".join(comparison.markdown().split())
+    assert "seeds" not in compare(three()).text()
 
 
 def test_json_and_back():
@@ -44,7 +39,7 @@ def test_json_and_back():
     tree = json.loads(json.dumps(comparison.to_json()))
     assert Comparison.from_json(tree) == comparison
     assert Comparison.from_json(tree).markdown() == comparison.markdown()
-    (cell,) = [row for row in tree["rows"] if (row["recipe"], row["calls"]) == ("fm-digits", 2)]
+    (cell,) = [row for row in tree["rows"] if (row["recipe"], row["nfe"]) == ("fm-digits", 2)]
     assert cell["mean"] == pytest.approx(20.5 * 3.2 / 3) and cell["least"] == pytest.approx(18.45)
     assert cell["seeds"] == 3 and not cell["adaptive"]
     assert tree["floor"] == 8.52 and tree["unequal"] == [] and tree["seeds"] == [0, 1, 2]
@@ -54,7 +49,7 @@ def test_json_and_back():
 
 @pytest.mark.parametrize("tree", [{}, {"runs": 3}, {"runs": [{"recipe": "a"}]}])
 def test_other_json_is_refused(tree):
-    with pytest.raises(InputError, match="not a comparison's JSON"):
+    with pytest.raises(DataError):
         Comparison.from_json(tree)
 
 
@@ -89,8 +84,14 @@ def test_what_the_plot_shows():
     assert "2 seeds" in axes.get_title("left") and "dopri5" in axes.get_title("left")
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_plot_needs_positive_numbers(tmp_path, value):
+    with pytest.raises(InputError):
+        compare([run(scores=[finished.score("student", 1, value)])]).plot(tmp_path / "plot.png")
+
+
 def test_a_plot_is_a_picture_file(tmp_path):
-    with pytest.raises(InputError, match=r"\.png, \.svg"):
+    with pytest.raises(UsageError):
         compare(three()).plot(tmp_path / "plot.docx")
 
 
@@ -125,5 +126,6 @@ def test_a_run_without_a_teacher_or_without_what_it_needs(tmp_path):
     found = run_of("fm-digits", 0, made)
     assert found.noise is None and found.teacher_bits is None and "teacher" not in found.seconds
     for stage in ("student", "evaluation"):
-        with pytest.raises(InputError, match=f"fm-digits without its {stage}"):
+        with pytest.raises(InputError) as raised:
             run_of("fm-digits", 0, {name: artifact for name, artifact in made.items() if name != stage})
+        assert stage in raised.value.value

@@ -143,46 +143,46 @@ def evaluated(store, found_a, found_b, **b):
     ]
 
 
-def test_scores_of_one_protocol_stand_beside_each_other(store):
+def test_scores_of_one_protocol_are_paired(store):
     a = [score("student", 1, 4.0), score("student", 2, 2.0), score("student", 57.5, 1.0, solver="dopri5")]
     b = [score("student", 1, 3.0), score("student", 4, 1.0), score("student", 61.0, 1.5, solver="dopri5")]
     found = diff(*evaluated(store, a, b)).scores
-    assert [(row.a.nfe, row.b.nfe, row.ratio) for row in found.beside] == [(1, 1, 0.75), (57.5, 61.0, 1.5)]
+    assert [(row.a.nfe, row.b.nfe, row.ratio) for row in found.paired] == [(1, 1, 0.75), (57.5, 61.0, 1.5)]
     assert [s.nfe for s in found.a] == [2] and [s.nfe for s in found.b] == [4] and not found.protocol
-    assert all(row.unequal == () for row in found.beside)
+    assert all(row.unequal == () for row in found.paired)
 
 
 def test_ways_of_sampling_are_never_mixed(store):
     a = [score("student", 2, 4.0), score("student", 4, 5.0, guidance=1.5), score("onestep", 1, 1.0)]
     b = [score("student", 2, 3.0, grid="quadratic"), score("student", 4, 1.0), score("student", 1, 1.0)]
     found = diff(*evaluated(store, a, b)).scores
-    assert found.beside == () and found.a == tuple(a) and found.b == tuple(b)
+    assert found.paired == () and found.a == tuple(a) and found.b == tuple(b)
 
 
 def test_another_length_of_training_is_said_in_the_row(store):
     a, b = [score("student", 2, 4.0)], [score("student", 2, 1.0, images_seen=307200)]
-    (row,) = diff(*evaluated(store, a, b)).scores.beside
+    (row,) = diff(*evaluated(store, a, b)).scores.paired
     assert row.unequal == (Change("images_seen", 153600, 307200),) and row.ratio == 0.25
     averages = [score("student", 2, value, ema=ema) for value, ema in ((4.0, "half-life-10"), (5.0, "power-0.1"))]
     found = diff(*evaluated(Store(store.home / "more"), averages, averages[::-1])).scores
-    assert [(row.a.protocol["ema"], row.ratio) for row in found.beside] == [("half-life-10", 1), ("power-0.1", 1)]
+    assert [(row.a.protocol["ema"], row.ratio) for row in found.paired] == [("half-life-10", 1), ("power-0.1", 1)]
     unknown = [score("student", 2, 4.0, ema="power-0.2")]  # which of two averages is its equal, nobody can say
-    assert diff(*evaluated(Store(store.home / "last"), averages, unknown)).scores.beside == ()
+    assert diff(*evaluated(Store(store.home / "last"), averages, unknown)).scores.paired == ()
 
 
 def test_numbers_of_two_protocols_stand_apart(store):
     a, b = [score("student", 2, 4.0)], [score("student", 2, 1.0, n_fake=10_000, seed=3)]
     found = diff(*evaluated(store, a, b)).scores
-    assert found.beside == () and found.a == tuple(a) and found.b == tuple(b)
+    assert found.paired == () and found.a == tuple(a) and found.b == tuple(b)
     assert found.protocol == (Change("n_fake", 5000, 10_000), Change("seed", 0, 3))
     tree = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert tree["beside"] == [] and tree["apart"]["b"][0]["value"] == 1.0
+    assert tree["paired"] == [] and tree["apart"]["b"][0]["value"] == 1.0
 
 
 def test_one_evaluation_alone(store):
     a, b = evaluated(store, [score("student", 2, 4.0)], [score("student", 2, 4.0)])
     assert [s.value for s in diff(a, sides(store)[1]).scores.a] == [4.0]
-    assert diff(sides(store)[0], b).scores.beside == ()
+    assert diff(sides(store)[0], b).scores.paired == ()
 
 
 @pytest.mark.parametrize(

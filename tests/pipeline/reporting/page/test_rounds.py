@@ -54,7 +54,7 @@ def test_the_section_of_the_page():
     found = EvaluationResult(
         protocol="x", floor=1.0, scores=tuple(SCORES), curvature=0.1, paths=tuple(PATHS), warnings=()
     )
-    made = view(found, "FD-classifier")
+    made = view(found)
     assert made.columns == ("1", "8") and len(made.verdicts) == 1
     assert [(line.model, line.straightness, line.distances) for line in made.lines] == [
         ("student", "0.0900", ("9.0", "2.0")),
@@ -62,4 +62,4 @@ def test_the_section_of_the_page():
         ("reflow-2", "0.0200", ("4.2", "2.2")),
     ]
     alone = found.model_copy(update={"scores": tuple(s for s in SCORES if s.model == "student"), "paths": PATHS[:1]})
-    assert view(alone, "FD-classifier") is None
+    assert view(alone) is None

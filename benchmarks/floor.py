@@ -1,0 +1,135 @@
+"""What keeps NFM's distance up with many network calls, and what brings it down.
+
+    python -m benchmarks.floor                      # digits: every knob at one seed; resumes after any stop
+    python -m benchmarks.floor --seeds 0,1,2 --only baseline,soften-0.4
+    python -m benchmarks.floor --set data.size=14 --base nfm-fashion      # the same on Fashion-MNIST, hours on a CPU
+
+The student is trained on z of its images and sampled from N(0, I). Where the two laws differ, no number of calls helps.
+Each knob changes the teacher, or how much of its coupling the student is trained on; student, images seen and
+evaluation stay the same. Writes benchmarks/results/floor-BASE.{json,md} once every knob is there at its seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import processor
+from pipeline.engine.dag import build
+from pipeline.outputs.results import EvaluationResult, TeacherResult
+from pipeline.recipe.load import load
+from storage.store import Store
+
+RESULTS = Path("benchmarks/results")
+NO_TEACHER = ["teacher=null", "bank=null", "pairs=null", "onestep=null", "evaluation.onestep=[]"]
+STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
+KNOBS: dict[str, list[str]] = {
+    "baseline": [],
+    "independent": ["student.coupling=independent", *NO_TEACHER],
+    "minibatch-ot": ["student.coupling=ot", *NO_TEACHER],
+    "mixed-0.1": ["student.coupling={kind: nfm, independent: 0.1}"],
+    "mixed-0.2": ["student.coupling={kind: nfm, independent: 0.2}"],
+    "mixed-0.4": ["student.coupling={kind: nfm, independent: 0.4}"],
+    "soften-0.2": ["student.coupling={kind: nfm, soften: 0.2}"],
+    "soften-0.4": ["student.coupling={kind: nfm, soften: 0.4}"],
+    "soften-0.6": ["student.coupling={kind: nfm, soften: 0.6}"],
+    "online": ["student.coupling={kind: nfm, online: true}"],
+    "loom-from-bank": ["student.coupling={kind: loom, start: bank}"],
+    "teacher-dropout-0.1": ["teacher.dropout=0.1"],
+    "teacher-dropout-0.2": ["teacher.dropout=0.2"],
+    "teacher-eta-0.1": ["teacher.noise_std=0.1"],
+    "teacher-width-96": ["teacher.width=96"],
+}
+
+
+def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """The scores and costs of one run; it is made first where the store has none."""
+    rules = [*STUDENT_ONLY, *overrides, *KNOBS[knob], f"seed={seed}", f"name={base}-{knob}"]
+    words = [word for rule in rules for word in ("--set", rule)]
+    subprocess.run([sys.executable, "-m", "flows.cli", "run", base, *words, "--until", "evaluation"], check=True)
+    store = Store()
+    nodes = build(load(base, rules), store.home / "cache")
+    artifacts = {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+    evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
+    row: dict[str, Any] = {
+        "protocol": evaluation.protocol,
+        "seconds": {name: artifact.provenance.seconds for name, artifact in artifacts.items()},
+        "train": {f"{score.nfe:g}": score.value for score in evaluation.scores if score.model == "student"},
+        "held_out": {f"{score.nfe:g}": score.value_held_out for score in evaluation.scores if score.model == "student"},
+        "yardstick": artifacts["reference"].metrics["held_out"],
+    }
+    if "teacher" in artifacts:
+        teacher = TeacherResult.model_validate(artifacts["teacher"].metrics)
+        row["bits"] = {"train": teacher.bits_per_dim_train, "held_out": teacher.bits_per_dim}
+    return row
+
+
+def markdown(tree: dict[str, Any]) -> str:
+    """The tables: to the training images, then to the held-out ones."""
+    knobs = tree["knobs"]
+    calls = list(next(iter(knobs.values()))[0]["train"])
+    yardstick = next(iter(knobs.values()))[0]["yardstick"]
+    lines = [
+        f"# The floor of NFM on {tree['base']}",
+        "",
+        f"`{tree['command']}` on {tree['processor']}. FD-classifier by NFE, lower is better; mean over "
+        f"{len(tree['seeds'])} seed(s){', ± standard deviation' * (len(tree['seeds']) > 1)}. Training and held-out "
+        f"images are {yardstick:.3f} apart.",
+    ]
+    for title, key in (("To the training images", "train"), ("To the held-out images", "held_out")):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| knob | " + " | ".join(calls) + " | sum |",
+            "|---|" + "---:|" * (len(calls) + 1),
+        ]
+        for knob, rows in knobs.items():
+            cells = [_cell([row[key][nfe] for row in rows]) for nfe in calls]
+            lines.append(f"| {knob} | " + " | ".join(cells) + f" | {_cell([sum(row[key].values()) for row in rows])} |")
+    lines += ["", "## Cost", "", "| knob | teacher's bits per dimension, training | held-out | seconds in all |"]
+    lines.append("|---|---:|---:|---:|")
+    for knob, rows in knobs.items():
+        bits = rows[0].get("bits")
+        total = statistics.fmean(sum(row["seconds"].values()) for row in rows)
+        lines.append(
+            f"| {knob} | "
+            + (f"{bits['train']:.2f} | {bits['held_out']:.2f}" if bits else "– | –")
+            + f" | {total:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="nfm-digits", metavar="RECIPE")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(KNOBS), metavar="KNOB,…")
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    words = parser.parse_args()
+    knobs = {knob: [measured(words.base, knob, seed, words.overrides) for seed in words.seeds] for knob in words.only}
+    tree = {
+        "command": " ".join(["python -m benchmarks.floor", *sys.argv[1:]]),
+        "processor": processor(),
+        "base": words.base,
+        "seeds": words.seeds,
+        "knobs": knobs,
+    }
+    name = f"floor-{words.base}" + (f"-{len(words.seeds)}-seeds" if len(words.seeds) > 1 else "")
+    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(markdown(tree))
+    print(markdown(tree))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A run on record, from its plan to its end, and its stages in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from flows.session.gpu_lock import with_gpu_lock
+from flows.session.logs import forward_logs
+from flows.session.remotes import Unsent, send
+from flows.session.runs import RunRecord
+from flows.session.session import Session
+from pipeline.engine.dag import Node
+from pipeline.engine.execute import Outcome, execute, failure
+from pipeline.engine.plan import Step, outline
+from pipeline.runtime.job import Listener
+from storage.artifact import Artifact
+from storage.errors import Interrupted, StageFailed
+
+
+@contextmanager
+def recording(
+    session: Session, steps: Sequence[Step], server: str | None = None, command: str = "run"
+) -> Iterator[RunRecord]:
+    """Record a run while the block lasts: its plan, its log, and in one line how it ended."""
+    recipe = session.recipe.model_dump(mode="json")
+    session.record = record = RunRecord(session.store.home, recipe, outline(steps), server, command)
+    ending = "stopped at once"
+    try:
+        with session.display, forward_logs(None if session.deployed else session.display, record.journal):
+            yield record
+        ending = _ending(session, session.error)
+    except BaseException as error:
+        ending = _ending(session, session.error or error)
+        raise
+    finally:
+        record.end(ending)
+
+
+def _ending(session: Session, error: BaseException | None) -> str:
+    if error is None:
+        return session.summary()
+    if isinstance(error, Interrupted):
+        return f"stopped: {error}"
+    return f"failed: {error}" if isinstance(error, Exception) else "stopped at once"
+
+
+def run_stages(session: Session) -> dict[str, Artifact]:
+    """Run every stage of the session in this process, without Prefect; the artifacts by stage. Needs a record.
+
+    Raises FlowctlError at the first stage that fails, Unsent at the end if an artifact could not be sent.
+    """
+    for name, node in session.nodes.items():
+        try:
+            run_stage(session, node)
+        except Exception as error:
+            raise failure(name, error) from error
+    if session.unsent:
+        raise Unsent(session)
+    return {name: outcome.artifact for name, outcome in session.outcomes.items()}
+
+
+def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()) -> Outcome:
+    """Reuse, fetch, resume or run one stage under the locks of its GPUs, and send its artifact to the remote.
+
+    Raises whatever the stage raises, which then is `session.error`; Interrupted on a stop signal.
+    """
+    display, record = session.display, session.record
+    display.begin(node.name)
+    offered = any(step["stage"] == node.name and step["action"] == "fetch" for step in record.facts["plan"])
+    try:
+        if session.stop:
+            raise Interrupted(f"Stopped ({session.stop.reason}) before stage {node.name}")
+        with record.journal.span(node.name) as facts:
+            outcome = with_gpu_lock(
+                node,
+                session,
+                lambda waiting: execute(
+                    node,
+                    _inputs(node, session),
+                    session.store,
+                    session.recipe.compute,
+                    listeners=(display.report, *listeners),
+                    stop=session.stop,
+                    waiting=waiting,
+                    remote=session.remote,
+                    offered=offered,
+                ),
+                fetched=offered,
+            )
+            facts.update(outcome=outcome.action, artifact=outcome.artifact.root.name)
+        display.end(node.name, outcome)
+        send(session, outcome.artifact, replace=outcome.action in ("run", "resumed"))
+    except Exception as error:
+        session.error = error
+        raise
+    session.error = None  # of an earlier attempt
+    session.outcomes[node.name] = outcome
+    return outcome
+
+
+def _inputs(node: Node, session: Session) -> dict[str, Artifact]:
+    """The artifacts that the node reads. They are in the store, because their stages have just ended."""
+    artifacts = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
+    for role, artifact in artifacts.items():
+        if artifact is None:
+            raise StageFailed(f"The artifact of stage {role} vanished from {session.store.home} during the run")
+    return artifacts

@@ -1,0 +1,156 @@
+"""The embedded Prefect server and its client: nothing of the user's settings, no proxy, any path, any old database."""
+
+import json
+import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from flows.orchestration.server import _migrations, answers, set_aside_unreadable
+
+# Nothing listens on port 9 ("discard"); nobody can be reached through these.
+PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
+PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/")
+THEIRS = {
+    "PREFECT_API_AUTH_STRING": "user:password",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///theirs.db",
+    "prefect_api_database_timeout": "77",
+    "PREFECT_LOGGING_LEVEL": "nonsense",
+    "PREFECT_PROFILE": "work",
+}
+
+
+@pytest.fixture
+def healthy():
+    """A server that says it is healthy, as Prefect's does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b"true")
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+
+
+def test_our_health_check_uses_no_proxy(healthy, monkeypatch):
+    for name, value in PROXIES.items():
+        monkeypatch.setenv(name, value)
+    assert answers(healthy)
+
+
+def test_the_client_of_prefect_uses_no_proxy_for_a_server_on_this_machine(place, healthy):
+    code = (
+        "from flows.session.settings import configure; configure()\n"
+        "from flows.orchestration.server import check_server; check_server()\n"
+        "from prefect.client.orchestration import get_client\n"
+        "print('healthcheck', get_client(sync_client=True).api_healthcheck())"
+    )
+    done = place.python(code, **PROXIES, PREFECT_API_URL=healthy)
+    assert done.stdout == "healthcheck None\n", done.stderr  # None is no exception
+
+
+def test_proxies_stay_for_other_hosts(monkeypatch):
+    import urllib.request
+
+    from flows.session.process import bypass_proxies
+
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "intranet")
+    bypass_proxies()
+    exempt = [
+        host for host in ("127.0.0.1", "localhost", "intranet", "example.org") if urllib.request.proxy_bypass(host)
+    ]
+    assert exempt == ["127.0.0.1", "localhost", "intranet"]
+    assert urllib.request.getproxies()["http"] == "http://proxy:3128"
+
+
+def write_their_settings(folder):
+    """As files in the current directory of a project that uses Prefect."""
+    (folder / ".env").write_text("PREFECT_API_AUTH_STRING=a:b\nPREFECT_SERVER_DATABASE_ECHO=true\n")
+    (folder / "prefect.toml").write_text('profiles_path = "profiles.toml"\n[api]\nkey = "x"\n')
+    (folder / "profiles.toml").write_text('active = "work"\n[profiles.work]\nPREFECT_API_REQUEST_TIMEOUT = "7"\n')
+    (folder / "pyproject.toml").write_text("[tool.prefect.tasks]\ndefault_retries = 7\n")
+
+
+def test_a_server_of_our_own_and_its_client_take_none_of_the_users_settings(place):
+    write_their_settings(place.folder / "cwd")
+    code = (
+        "import json, os; from pathlib import Path\n"
+        "from flows.session import settings\n"
+        "settings.configure(); home = Path(os.environ['FLOWCTL_HOME']) / 'prefect'; settings.confine(home)\n"
+        "settings.import_client('http://127.0.0.1:1/api', home)\n"
+        "from prefect.settings import get_current_settings, temporary_settings, PREFECT_CLIENT_MAX_RETRIES\n"
+        "for updates in ({}, {PREFECT_CLIENT_MAX_RETRIES: 0}):\n"  # which reads every source again
+        "    with temporary_settings(updates) as now:\n"
+        "        database = now.server.database\n"
+        "        print(json.dumps([now.api.auth_string, now.api.key, now.api.request_timeout, now.logging.level,\n"
+        "            now.tasks.default_retries, database.echo, database.timeout,\n"
+        "            database.connection_url.get_secret_value()], default=str))"
+    )
+    done = place.python(code, **THEIRS)
+    ours = [None, None, 60.0, "INFO", 0, False, 10.0, "sqlite+aiosqlite:///prefect.db"]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [ours, ours], done.stderr
+
+
+def test_a_server_that_the_user_names_keeps_their_settings(place, healthy):
+    code = (
+        "from flows.session.settings import configure; configure()\n"
+        "from flows.orchestration.server import check_server; check_server()\n"
+        "from prefect.settings import get_current_settings; print(get_current_settings().api.auth_string)"
+    )
+    done = place.python(code, PREFECT_API_URL=healthy, PREFECT_API_AUTH_STRING="user:password")
+    assert done.stdout == "**********\n", done.stderr
+
+
+def test_any_printable_character_may_stand_in_the_stores_path(places):
+    place = places(store=PRINTABLE)
+    before = place.outside()
+    done = place.flowctl("run", "tiny.yaml", "--until", "data")
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(place.store / "prefect" / "prefect.db") as database:
+        assert database.execute("select state_name from flow_run").fetchall() == [("Completed",)]
+    assert place.outside() == before
+
+
+def database(home, *schema: str):
+    with sqlite3.connect(home / "prefect.db") as connection:
+        connection.execute("create table alembic_version (version_num text)")
+        connection.executemany("insert into alembic_version values (?)", [(name,) for name in schema])
+
+
+def test_the_history_of_a_newer_prefect_is_set_aside(tmp_path, capsys):
+    database(tmp_path, "ffffffffffff")
+    (tmp_path / "prefect.db-wal").touch()
+    before = (tmp_path / "prefect.db").read_bytes()
+    set_aside_unreadable(tmp_path)
+    (aside,) = tmp_path.glob("prefect-aside-*.db")
+    assert aside.read_bytes() == before and not list(tmp_path.glob("prefect.db*"))
+    assert aside.name in capsys.readouterr().err
+
+
+def test_a_damaged_history_is_set_aside(tmp_path, capsys):
+    (tmp_path / "prefect.db").write_bytes(b"not a database, " * 100)
+    set_aside_unreadable(tmp_path)
+    assert list(tmp_path.glob("prefect-aside-*.db")) and not (tmp_path / "prefect.db").exists()
+    assert "No result is lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("schema", [(), (min(_migrations()),)])
+def test_a_history_that_prefect_can_read_stays(tmp_path, capsys, schema):
+    database(tmp_path, *schema)
+    set_aside_unreadable(tmp_path)
+    assert (tmp_path / "prefect.db").exists() and capsys.readouterr().err == ""
+
+
+def test_all_migrations_of_the_installed_prefect_are_known(tmp_path):
+    """Read from its files, so this fails if Prefect moves them."""
+    assert len(_migrations()) > 50

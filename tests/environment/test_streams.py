@@ -1,0 +1,124 @@
+"""Standard streams that are closed, or that cannot print; terminals that go away; a process without a home."""
+
+import itertools
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flows.session.interrupts import graceful_shutdown
+from pipeline.runtime.job import StopSignal
+from tests.environment.program import ROOT
+
+STREAMS = [closed for count in range(4) for closed in itertools.combinations((0, 1, 2), count)]
+
+
+@pytest.mark.parametrize("closed", STREAMS, ids=str)
+def test_no_file_gets_the_number_of_a_standard_stream(place, closed):
+    """After `prepare_process` all three are open, and reading and writing them raises nothing."""
+    for number in closed:
+        os.set_inheritable(number, True)
+    code = (
+        f"import os, sys; sys.path.append({str(ROOT)!r})\n"
+        "from flows.session.process import prepare_process; prepare_process()\n"
+        "numbers = [os.open(os.devnull, os.O_RDONLY), *os.pipe()]\n"
+        "print('out'); print('err', file=sys.stderr); sys.stdin.read(); os.write(1, b''); os.write(2, b'')\n"
+        "os._exit(min(numbers))"
+    )
+    redirections = " ".join(f"{number}>&-" for number in closed)
+    words = ["sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-P", "-c", code]
+    done = subprocess.run(words, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode >= 3, done.stderr
+    assert done.stderr == ("" if 2 in closed else "err\n")
+
+
+def test_a_run_needs_no_standard_stream(place):
+    done = place.flowctl("run", "tiny.yaml", "--until", "data", closed=(0, 1, 2))
+    assert done.returncode == 0
+    assert list((place.store / "artifacts" / "data").glob("*/artifact.json"))
+
+
+@pytest.mark.parametrize("words", [(), ("run",), ("results",)], ids=str)
+def test_help_goes_to_a_stream_that_knows_ascii_alone(place, words):
+    done = place.flowctl(*words, "--help", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii() and "Usage" in done.stdout
+
+
+def test_a_name_that_is_not_utf_8_can_be_printed(place):
+    done = place.python("from flows.session.process import prepare_process; prepare_process(); print('caf\\udce9')")
+    assert done.stdout == "caf\\udce9\n", done.stderr
+
+
+NO_ACCOUNT = "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
+
+
+@pytest.mark.parametrize("home", [None, "/proc"])
+def test_a_user_without_account_and_home_can_run(place, home):
+    """As in `docker run --user 12345`: libraries keep their caches in the store. Prefect is in test_any_environment."""
+    (place.folder / "cwd" / "sitecustomize.py").write_text(NO_ACCOUNT)
+    before = place.outside()
+    code = (
+        "from flows.session.process import prepare_process; prepare_process()\n"
+        "import getpass; getpass.getuser()\n"
+        "from torch._inductor.runtime.cache_dir_utils import cache_dir; print(cache_dir())\n"
+        "import matplotlib.font_manager; print(matplotlib.get_cachedir())"
+    )
+    done = place.python(code, HOME=home, PYTHONPATH=str(place.folder / "cwd"), PYTHONDONTWRITEBYTECODE="1")
+    caches = done.stdout.splitlines()
+    assert [cache.startswith(f"{place.store}/cache/") for cache in caches] == [True, True], done.stderr
+    assert place.outside() == before
+
+
+HANGUP = """
+import os, sys, time
+from flows.session.display import Lines
+from flows.session.interrupts import graceful_shutdown
+from pipeline.runtime.job import StopSignal
+stop, lines = StopSignal(), Lines()
+with graceful_shutdown(stop, lines.note):
+    lines.note("ready")
+    while not stop:
+        time.sleep(0.01)
+    for _ in range(3):  # as a stage that saves
+        time.sleep(0.05)
+        lines.note("saving")
+        print("saving")
+open(sys.argv[1], "w").write(stop.reason)
+"""
+
+
+def test_a_terminal_that_is_closed_asks_to_save(tmp_path):
+    """A session on a terminal of its own, whose other end goes away, as when ssh is cut."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", HANGUP, str(tmp_path / "reason")])
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (tmp_path / "reason").read_text().startswith("SIGHUP")
+
+
+def test_hangups_may_come_twice_and_are_ignored_under_nohup():
+    """The kernel sends one and the shell another."""
+    stop, notes = StopSignal(), []
+    with graceful_shutdown(stop, notes.append):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0)
+    assert stop.reason.startswith("SIGHUP") and len(notes) == 1
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with graceful_shutdown(stop := StopSignal(), notes.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,104 @@
+"""The number of threads: the recipe's, OMP_NUM_THREADS, or the share of the CPUs that affinity and cgroups leave."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pipeline.recipe.sections import Compute, _cpus
+from pipeline.runtime.device import prepare
+
+
+def system(folder, cgroup: str, **files: str):
+    """A root directory with /proc/self/cgroup, and files of /sys/fs/cgroup by their path with `__` for `/`."""
+    (folder / "proc/self").mkdir(parents=True)
+    (folder / "proc/self/cgroup").write_text(cgroup)
+    for name, text in files.items():
+        path = folder / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2.0),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "100000 100000\n", "a/cpu.max": "400000 100000\n"}, 1.0),
+        ("0::/of/the/host\n", {"cpu.max": "300000 100000\n"}, 3.0),  # in a container the path may be the host's
+        (
+            "4:cpu,cpuacct:/job\n2:memory:/job\n0::/job\n",
+            {"cpu,cpuacct/job/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"},
+            0.5,
+        ),
+        ("4:cpuacct,cpu:/x\n", {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2.5),
+        ("4:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("2:memory:/\n", {"memory/cpu.max": "100000 100000"}, None),  # another controller's
+        ("0::/\n", {"cpu.max": "nonsense"}, None),
+        ("0::/\n", {}, None),
+    ],
+)
+def test_quotas_of_cgroups(tmp_path, cgroup, files, quota):
+    assert _cpus.cgroup_quota(system(tmp_path, cgroup, **files)) == quota
+
+
+def test_no_cgroups_are_no_limit(tmp_path):
+    assert _cpus.cgroup_quota(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "cpus"), [(64, "200000", 2), (2, "6400000", 2), (8, "max", 8), (8, "5000", 1)]
+)
+def test_the_smaller_of_affinity_and_quota_counts(tmp_path, monkeypatch, affinity, quota, cpus):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
+    assert _cpus.usable_cpus(system(tmp_path, "0::/\n", **{"cpu.max": f"{quota} 100000"}))[0] == cpus
+
+
+@pytest.mark.parametrize(
+    ("openmp", "compute", "threads"),
+    [
+        (None, {}, 6),
+        (None, {"nproc": 4}, 1),
+        (None, {"threads": 3, "nproc": 4}, 3),
+        ("5", {"nproc": 4}, 5),
+        ("5", {"threads": 2}, 2),
+        ("4,2", {}, 4),  # for nested regions
+        ("0", {}, 6),
+        ("nonsense", {}, 6),
+        ("", {}, 6),
+    ],
+)
+def test_the_recipe_comes_first_then_openmp_then_the_cpus(monkeypatch, openmp, compute, threads):
+    monkeypatch.setattr("pipeline.recipe.sections._compute.usable_cpus", lambda: (6, "affinity"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if openmp is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", openmp)
+    assert Compute(**compute).cores == threads
+
+
+def test_torch_gets_the_number_and_the_log_says_it(caplog):
+    before = torch.get_num_threads()
+    with caplog.at_level(logging.INFO, "pipeline"):
+        prepare(Compute(device="cpu", threads=3))
+    try:
+        assert torch.get_num_threads() == 3
+        assert "3 CPU threads (compute.threads)" in caplog.messages
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("theirs", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_sleep_unless_the_user_says_otherwise(theirs, policy):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": theirs} if theirs else {}
+    code = (
+        "import sys, pipeline.runtime.seeds, os\n"  # which imports torch
+        "assert 'torch' in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{policy}\n", done.stderr
