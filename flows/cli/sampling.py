@@ -28,7 +28,7 @@ def sample(
         typer.Option("--steps", min=1, help="Solver steps; unless given those that a onestep was trained for, else 8."),
     ] = None,
     solver: Annotated[
-        str | None, typer.Option("--solver", help="euler, unless midpoint, heun or rk4 is given.")
+        str | None, typer.Option("--solver", help="Solver; euler unless given, or jump for a MeanFlow student.")
     ] = None,
     class_: Annotated[
         str | None, typer.Option("--class", help="Name or number of one class; all in turn unless given.")
@@ -50,7 +50,7 @@ def sample(
 
     if out.suffix not in (".png", ".npz"):
         raise InputError("--out ends in .png (a grid) or .npz (all images)", str(out), "Choose one of them")
-    if solver is not None and solver not in (known := ("euler", "midpoint", "heun", "rk4")):
+    if solver is not None and solver not in (known := ("euler", "midpoint", "heun", "rk4", "jump")):
         raise InputError("--solver takes steps of fixed length", solver, nearest(solver, known))
     from flows.views.samples import Wish, draw, write
 

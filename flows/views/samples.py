@@ -35,7 +35,10 @@ from storage.imageset import ImageSet
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; `steps` are those that the model was trained for, or 8, unless given, by Euler's method."""
+    """What is asked for; `steps` are those that the model was trained for, or 8, unless given, by Euler's method.
+
+    A student of average velocities jumps unless another solver is given.
+    """
 
     model: str
     steps: int | None
@@ -93,7 +96,12 @@ def _images(
     if wish.model == "onestep":
         named, steps = "uniform", wish.steps or recipe.onestep.steps  # the times that it was trained at
     grid = path.times(time_grid(named, steps))
-    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[wish.solver or "euler"]())
+    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[wish.solver or _solver(wish.model, recipe)]())
+
+
+def _solver(model: str, recipe: Recipe) -> str:
+    """The solver of a model unless another one is asked for."""
+    return "jump" if model == "student" and recipe.student.objective.kind == "meanflow" else "euler"
 
 
 def _finished(stage: str, session: Session) -> Artifact:
@@ -125,6 +133,10 @@ def _check_way(wish: Wish, recipe: Recipe) -> None:
                 "The teacher is inverted block by block, not integrated", _asked(wish), "Leave --steps and --solver out"
             )
         return
+    if wish.solver == "jump" and _solver(wish.model, recipe) != "jump":
+        raise InputError(
+            "The solver jump needs a student of average velocities", wish.model, "Train with student.objective=meanflow"
+        )
     distilled = wish.model == "onestep" and recipe.onestep.mode == "distil"
     if distilled and (wish.steps not in (None, recipe.onestep.steps) or wish.solver not in (None, "euler")):
         raise InputError(

@@ -10,12 +10,13 @@ x_r = x_t - (t - r) u(x_t, r, t) (eq. 12). Times are ours, t = 0 data and t = 1 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pipeline.data.batches import FlowBatch
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class MeanFlow:
     epsilon: float = 1e-3
     improved: bool = False
 
-    def __call__(self, network: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, network: nn.Module, batch: FlowBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, a scalar, and its raw errors: squared error per dimension, summed over images.
 
         Args:
@@ -41,9 +42,9 @@ class MeanFlow:
             batch: a `FlowBatch` of the linear path with `r`.
 
         Returns:
-            the mean over the batch of the weighted error, and "instant" and "interval": the sums of |u - target|^2 / D
-            over images with r = t and with r < t, with "instants" and "intervals", how many they are. The weighted
-            error hardly moves while quality changes; these do.
+            the mean over the batch of the weighted error, and "error_instant" and "error_interval": (2,), the sum of
+            |u - target|^2 / D over the images with r = t or with r < t, and how many they are. The weighted error
+            hardly moves while quality changes; these do.
         """
         x_t = torch.lerp(batch.x, batch.z, batch.t.view(-1, *[1] * (batch.x.ndim - 1)))
         velocity = batch.z - batch.x
@@ -56,10 +57,8 @@ class MeanFlow:
         error = squared.detach() / target[0].numel()
         interval = batch.r < batch.t
         raw = {
-            "instant": error[~interval].sum(),
-            "instants": (~interval).sum(),
-            "interval": error[interval].sum(),
-            "intervals": interval.sum(),
+            name: torch.stack([error[rows].sum(), rows.sum()])
+            for name, rows in (("error_instant", ~interval), ("error_interval", interval))
         }
         return (weight * squared).mean(), raw
 

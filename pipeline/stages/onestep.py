@@ -8,6 +8,7 @@ from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import student_among
 from pipeline.flow_matching.losses import loss_of_config
+from pipeline.flow_matching.objective import FlowMatching
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import At, times_of_config
 from pipeline.outputs import networks
@@ -39,7 +40,8 @@ def run(job: Job) -> StudentResult | None:
     device = prepare(job.compute)
     config: OneStep = job.config
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
-    fitted = train(job, network, _batches(job), config.training, device, loss=loss_of_config(config.loss, device))
+    objective = FlowMatching(LINEAR, loss_of_config(config.loss, device))
+    fitted = train(job, network, _batches(job), config.training, device, objective=objective)
     return finish(job, fitted, config.mode)
 
 

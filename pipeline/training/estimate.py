@@ -102,7 +102,7 @@ def _teacher(node: Node, shape: _Shape) -> Estimate:
 
 
 def _student(node: Node, shape: _Shape) -> Estimate:
-    return _flow_matching(node.config.network, node.config.training, shape, node.config.condition is not None)
+    return _velocities(node.config, node.config.training, shape)
 
 
 def _on_pairs(node: Node, shape: _Shape) -> Estimate:
@@ -110,21 +110,17 @@ def _on_pairs(node: Node, shape: _Shape) -> Estimate:
     student = node
     while student.name != "student":
         student = student.inputs[student_among(student.inputs)]
-    return _flow_matching(student.config.network, node.config.training, shape, loss=node.config.loss)
+    return _velocities(student.config, node.config.training, shape, node.config.loss)
 
 
-def _flow_matching(
-    config: configs.Network,
-    training: Training,
-    shape: _Shape,
-    conditioned: bool = False,
-    loss: configs.Loss | None = None,
+def _velocities(
+    student: configs.Student, training: Training, shape: _Shape, loss: configs.Loss | None = None
 ) -> Estimate:
-    """`conditioned`: whether the network has a condition of the images' shape."""
+    """Of velocities, also where averages of them are learned: the derivative in forward mode has no graph."""
     with FakeTensorMode():
         x = _images_of(shape, training)
-        network = build(student_architecture(config, shape, shape.channels if conditioned else 0), 0)
-        batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if conditioned else None)
+        network = build(student_architecture(student, shape), 0)
+        batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if student.condition else None)
         return _training(network, FlowMatching(loss=_loss(loss)), batch, training)
 
 

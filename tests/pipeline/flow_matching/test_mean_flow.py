@@ -101,8 +101,9 @@ def test_the_weight_makes_errors_of_any_size_count_alike_and_raw_errors_are_spli
     loss, raw = MeanFlow(power=1.0, epsilon=1e-12)(network, batch)
     assert loss.item() == pytest.approx(1.0)
     plain, _ = MeanFlow(power=0.0)(network, batch)
-    assert (raw["instants"].item(), raw["intervals"].item()) == (2, 4)
-    assert (raw["instant"] + raw["interval"]).item() * 4 / 6 == pytest.approx(plain.item(), rel=1e-6)
+    assert (raw["error_instant"][1].item(), raw["error_interval"][1].item()) == (2, 4)
+    total = raw["error_instant"][0] + raw["error_interval"][0]
+    assert total.item() * 4 / 6 == pytest.approx(plain.item(), rel=1e-6)
 
 
 def unet(**changes):
