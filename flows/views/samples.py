@@ -101,7 +101,8 @@ def _images(
 
 def _solver(model: str, recipe: Recipe) -> str:
     """The solver of a model unless another one is asked for."""
-    return "jump" if model == "student" and recipe.student.objective.kind == "meanflow" else "euler"
+    jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
+    return "jump" if jumps.get(model) == "meanflow" else "euler"
 
 
 def _finished(stage: str, session: Session) -> Artifact:

@@ -114,8 +114,9 @@ def _what(subject: Subject, facts: dict[str, Any], kind: str) -> str:
 
 
 def _method(subject: Subject) -> str:
-    average = subject.model == "student" and subject.artifact.config.get("objective", {}).get("kind") == "meanflow"
-    return METHODS["meanflow" if average else subject.model.partition("-")[0]]
+    config = subject.artifact.config
+    learned = config.get("mode") if subject.model == "onestep" else config.get("objective", {}).get("kind")
+    return METHODS["meanflow" if learned == "meanflow" else subject.model.partition("-")[0]]
 
 
 def _steps(count: int) -> str:

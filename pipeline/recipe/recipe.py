@@ -135,12 +135,14 @@ class Recipe(Config):
                 "set student.path to linear"
             )
         first = self._pairs_of_the_student()
-        jumping = [*self.evaluation.student, *([first] if first else [])]
-        others = [*self.evaluation.reflow, *self.evaluation.onestep, *self._later_pairs()]
-        if any(how.solver == "jump" for how in [*([] if meanflow else jumping), *others]):
+        from_student = [*self.evaluation.student, *([first] if first else [])]
+        others = [*self.evaluation.reflow, *self._later_pairs()]
+        last = self.onestep is not None and self.onestep.mode == "meanflow"
+        untaught = [*([] if meanflow else from_student), *([] if last else self.evaluation.onestep), *others]
+        if any(how.solver == "jump" for how in untaught):
             raise ValueError(
                 "the solver 'jump' needs average velocities, which only a student with objective meanflow has: "
-                "set student.objective to meanflow, or choose another solver"
+                "set student.objective or onestep.mode to meanflow, or choose another solver"
             )
         if first and first.solver == "jump" and self.reflow and self.reflow[0].mix.forward and not self.bank:
             raise ValueError(

@@ -37,6 +37,9 @@ def test_flow_matching_by_name_changes_no_fingerprint_and_meanflow_only_what_fol
         [JUMP],  # without average velocities
         ["pairs.solver=jump"],
         [MEANFLOW, "evaluation.onestep=[{solver: jump, nfe: [1]}]", "onestep.mode=reflow"],
+        ["onestep.mode=meanflow", "onestep.steps=2"],
+        ["onestep.mode=meanflow", "onestep.loss={kind: pseudo-huber}"],
+        ["onestep.objective={kind: meanflow, power: 0.5}"],  # of a student that is distilled
         [MEANFLOW, ROUND % ("euler", 0), "evaluation.reflow=[{solver: jump, nfe: [1]}]"],
         [MEANFLOW, ROUND % ("euler", 0), "pairs.solver=jump"],  # the round's student solves these
         [MEANFLOW, JUMP.replace("2]", "3], guidance: 2")],  # two calls each

@@ -89,6 +89,26 @@ def test_pairs_may_be_jumps(home):
     assert made["onestep"].metrics["coupling"] == "distil"
 
 
+@pytest.mark.parametrize("objective", ["flow-matching", "meanflow"])
+def test_average_velocities_are_learned_on_pairs_from_the_students_weights(home, objective):
+    made = run(
+        home,
+        f"student.objective={objective}",
+        "reference.extractor=pixels",
+        "onestep.mode=meanflow",
+        "evaluation.onestep=[{solver: jump, nfe: [1, 2, 4]}]",
+        "evaluation.student=[{solver: euler, nfe: [2]}]",
+    )
+    scores = [score for score in made["evaluation"].metrics["scores"] if score["model"] == "onestep"]
+    assert [(score["solver"], score["nfe"]) for score in scores] == [("jump", 1), ("jump", 2), ("jump", 4)]
+    assert made["onestep"].metrics["coupling"] == "meanflow"
+    last, student = (networks.load_network(made[name]) for name in ("onestep", "student"))
+    assert last.config.interval and last.config.time_scale == 16
+    assert b"error_interval" in made["onestep"].path("history.jsonl").read_bytes()
+    # Few steps away from the student: the first layer has hardly moved.
+    torch.testing.assert_close(last.enter.weight, student.enter.weight, atol=0.05, rtol=0)
+
+
 def test_sample_jumps_unless_asked_otherwise_and_so_does_the_exported_model(home, made, tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWCTL_HOME", str(home))
     recipe = load("nfm-digits", [*TINY, *MEANFLOW])
