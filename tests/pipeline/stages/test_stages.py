@@ -160,7 +160,7 @@ def test_pairs_end_where_the_student_leads(made):
 @pytest.mark.parametrize("mode", ["distil", "reflow"])
 def test_one_step_is_learned_at_the_noise_alone_and_reflow_over_all_times(made, tmp_path, mode):
     config = load("nfm-digits", [*TINY, f"onestep.mode={mode}"]).sections()["onestep"]
-    couples = onestep._couples(job_of("onestep", config, {"pairs": made["pairs"]}, tmp_path))
+    couples = onestep._batches(job_of("onestep", config, {"pairs": made["pairs"]}, tmp_path))
     t = torch.cat([couples(step).t for step in range(4)])
     assert (t == 1).all() if mode == "distil" else (t.min() < 0.1 and 0.4 < t.mean() < 0.6)
     assert (couples(4).labels >= 0).all()
