@@ -76,7 +76,7 @@ def measured(base: str, coupling: str, method: str, seed: int, overrides: list[s
         "held_out": {f"{score.nfe:g}": score.value_held_out for score in scores},
         "yardstick": artifacts["reference"].metrics["held_out"],
         "images_seen": sum(artifact.metrics.get("images_seen", 0) for artifact in training.values()),
-        "seconds": {name: artifact.provenance.seconds for name, artifact in training.items()},
+        "seconds": {name: artifact.provenance.wall_seconds for name, artifact in training.items()},
         "resumed": [name for name, artifact in training.items() if artifact.provenance.resumed],
     }
 
