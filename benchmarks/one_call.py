@@ -72,6 +72,7 @@ def measured(base: str, coupling: str, method: str, seed: int, overrides: list[s
     training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
     return {
         "protocol": evaluation.protocol,
+        "metric": scores[0].metric,
         "train": {f"{score.nfe:g}": score.value for score in scores},
         "held_out": {f"{score.nfe:g}": score.value_held_out for score in scores},
         "yardstick": artifacts["reference"].metrics["held_out"],
@@ -87,7 +88,7 @@ def markdown(tree: dict[str, Any]) -> str:
     lines = [
         f"# One call on {tree['base']}",
         "",
-        f"`{tree['command']}` on {tree['processor']}. FD-classifier by NFE, lower is better; mean over {seeds} seed(s)"
+        f"`{tree['command']}` on {tree['processor']}. {rows[0]['seeds'][0]['metric']} by NFE, lower is better; mean over {seeds} seed(s)"
         f"{', ± standard deviation' * (seeds > 1)}. Training and held-out images are "
         f"{rows[0]['seeds'][0]['yardstick']:.3f} apart. Images seen and seconds are those of all trained networks, "
         "pairs, banks and potentials that a row needs.",
