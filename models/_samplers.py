@@ -19,6 +19,7 @@ METHODS: dict[str, tuple[tuple[float, ...], ...]] = {
     "euler": ((), (1,)),
     "midpoint": ((), (1 / 2,), (0, 1)),
     "heun": ((), (1,), (1 / 2, 1 / 2)),
+    "jump": ((), (1,)),  # by the average velocity over the step, whose end the evaluation names
     "rk4": ((), (1 / 2,), (0, 1 / 2), (0, 0, 1), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
 
@@ -91,9 +92,10 @@ class VelocitySampler(Sampler):
         t = x.new_full((len(x),), at["t"])
         # A straight path has no scales: its network predicts the velocity itself.
         seen = at["input_scale"] * x if "input_scale" in at else x
-        v = self.network(seen, t, labels)
+        span = {"r": x.new_full((len(x),), at["r"])} if "r" in at else {}
+        v = self.network(seen, t, labels, **span)
         if guidance != 1:  # arXiv 2207.12598, eq. 6 with w -> w - 1
-            null = self.network(seen, t, None)
+            null = self.network(seen, t, None, **span)
             v = null + guidance * (v - null)
         return at["skip"] * x + at["velocity_scale"] * v if "input_scale" in at else v
 

@@ -1,6 +1,11 @@
-"""What every velocity network ``v = g(x, t, label, condition)`` shares: its features of time, its rules for inputs."""
+"""What every velocity network ``v = g(x, t, label, condition)`` shares: its features of time, its rules for inputs.
+
+A network with ``interval`` also takes a second time r <= t and predicts the average velocity u(x, r, t) over [r, t]
+(MeanFlow, Geng et al. 2025, arXiv 2505.13447, eq. 3). Without r, or with r = t, that is the velocity at t.
+"""
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -22,13 +27,29 @@ class Inputs(Protocol):
     @property
     def condition_channels(self) -> int: ...
 
+    @property
+    def time_scale(self) -> float: ...
 
-def sinusoids(t: Tensor, width: int) -> Tensor:
+    @property
+    def interval(self) -> bool: ...
+
+
+class Timed(Protocol):
+    """The part of a network that embeds its times."""
+
+    config: Inputs
+    embed_time: Callable[[Tensor], Tensor]
+    embed_span: Callable[[Tensor], Tensor] | None
+
+
+def sinusoids(t: Tensor, width: int, scale: float = 1000.0) -> Tensor:
     """Embed time as sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017, arXiv 1706.03762).
 
     Args:
         t: (B,) floating point, in [0, 1].
         width: even number of features, W.
+        scale: angle of the fastest sinusoid at t = 1, in radians. At 1000 the features change within a thousandth of
+            the time axis; a network whose derivative with respect to t is needed takes a small one.
 
     Returns:
         (B, W), in float32 or, if ``t`` is float64, in float64.
@@ -39,8 +60,25 @@ def sinusoids(t: Tensor, width: int) -> Tensor:
     dtype = torch.promote_types(t.dtype, torch.float32)
     half = width // 2
     exponents = torch.arange(half, device=t.device, dtype=dtype) / half  # (W/2,)
-    angles = 1000 * t.to(dtype)[:, None] * torch.exp(-math.log(10_000) * exponents)  # (B, W/2)
+    angles = scale * t.to(dtype)[:, None] * torch.exp(-math.log(10_000) * exponents)  # (B, W/2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)  # (B, W)
+
+
+def embedded_times(network: Timed, t: Tensor, r: Tensor | None, width: int, x: Tensor) -> Tensor:
+    """Embed t, and in a network of intervals t - r too: (B, E).
+
+    Args:
+        network: its ``embed_time`` maps features (B, W) to (B, E), and so does ``embed_span`` where there is one.
+        t, r: (B,) or (); None is r = t.
+        width: number of features, W.
+        x: (B, ...), the batch that the times are of, in the dtype of the result.
+    """
+    t = t.expand(len(x))
+    emb = network.embed_time(sinusoids(t, width, network.config.time_scale).to(x.dtype))
+    if network.embed_span is None:
+        return emb
+    span = torch.zeros_like(t) if r is None else t - r.expand(len(x))
+    return emb + network.embed_span(sinusoids(span, width, network.config.time_scale).to(x.dtype))
 
 
 def with_condition(x: Tensor, condition: Tensor | None) -> Tensor:
@@ -48,7 +86,9 @@ def with_condition(x: Tensor, condition: Tensor | None) -> Tensor:
     return x if condition is None else torch.cat([x, condition], dim=1)  # (B, C + K, H, W)
 
 
-def check_inputs(config: Inputs, x: Tensor, t: Tensor, labels: Tensor | None, condition: Tensor | None) -> None:
+def check_inputs(
+    config: Inputs, x: Tensor, t: Tensor, labels: Tensor | None, condition: Tensor | None, r: Tensor | None = None
+) -> None:
     """Check the arguments of a network's ``forward`` against its config.
 
     Raises:
@@ -64,6 +104,10 @@ def check_inputs(config: Inputs, x: Tensor, t: Tensor, labels: Tensor | None, co
             f"t must be floating point of shape () or (B,) = ({len(x)},), got {t.dtype} {tuple(t.shape)}; "
             "pass one time, or one per image"
         )
+    if r is not None and not config.interval:
+        raise ValueError("r must be None for a network of one time; set interval in its config to use two")
+    if r is not None and (not r.is_floating_point() or r.shape not in ((), (len(x),))):
+        raise ValueError(f"r must be floating point of shape () or (B,) = ({len(x)},), got {r.dtype} {tuple(r.shape)}")
     _check_condition(config, x, condition)
     if labels is not None:
         _check_labels(config.classes, len(x), labels)

@@ -1,5 +1,6 @@
 """Several ranks do what one does: the same bytes in banks, the same network to rounding, and one may die."""
 
+import json
 import os
 import shutil
 import signal
@@ -74,6 +75,20 @@ def test_two_ranks_train_the_network_of_one(store):
     assert any(not torch.equal(two[name], alone[name]) for name in alone)  # it was not simply found
     for name, value in alone.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_two_ranks_train_the_average_velocities_of_one(store):
+    settings = ("student.objective={kind: meanflow, interval_share: 0.6}",)
+    one = make(store, "student", ALONE, *settings).artifact
+    alone, history = networks.load_network(one).state_dict(), one.path("history.jsonl").read_text()
+    other = remade(store, "student", TWO, *settings)
+    two = networks.load_network(other).state_dict()
+    assert any(not torch.equal(two[name], alone[name]) for name in alone)
+    for name, value in alone.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    lines = [json.loads(text.splitlines()[-1]) for text in (history, other.path("history.jsonl").read_text())]
+    for name in ("error_instant", "error_interval"):
+        assert lines[0][name] == pytest.approx(lines[1][name], rel=1e-3)
 
 
 LOOM = (

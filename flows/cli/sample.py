@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.options import Recipe, Sets
 
-SOLVERS = ("euler", "midpoint", "heun", "rk4")
+SOLVERS = ("euler", "midpoint", "heun", "rk4", "jump")
 Model = Annotated[
     str,
     typer.Option(
@@ -26,7 +26,10 @@ def sample(
         int | None,
         typer.Option("--steps", min=1, help="Number of solver steps; default 8, for onestep its trained number."),
     ] = None,
-    solver: Annotated[str | None, typer.Option("--solver", help="euler (default), midpoint, heun or rk4.")] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option("--solver", help="euler (default), midpoint, heun or rk4; jump (default) for MeanFlow."),
+    ] = None,
     class_: Annotated[
         str | None, typer.Option("--class", help="Name or number of a class; default: all classes in turn.")
     ] = None,

@@ -36,7 +36,7 @@ from storage.imageset import ImageSet
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """The network and its sampler. `solver` None means Euler; `steps` None means 8, for onestep its trained number."""
+    """The network and its sampler. `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number."""
 
     model: str
     steps: int | None
@@ -96,7 +96,15 @@ def _images(
     if request.model == "onestep":
         name, steps = "uniform", request.steps or recipe.onestep.steps  # the times of its training
     grid = path.times(time_grid(name, steps))
-    return integrate(velocity, path.start(start(rows)), grid, SOLVERS[request.solver or "euler"]())
+    return integrate(
+        velocity, path.start(start(rows)), grid, SOLVERS[request.solver or _solver(request.model, recipe)]()
+    )
+
+
+def _solver(model: str, recipe: Recipe) -> str:
+    """The solver of a model unless another one is asked for."""
+    jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
+    return "jump" if jumps.get(model) == "meanflow" else "euler"
 
 
 def _finished(stage: str, session: Session) -> Artifact:
@@ -124,6 +132,12 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
         if request.steps is not None or request.solver is not None:
             raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")
         return
+    if request.solver == "jump" and _solver(request.model, recipe) != "jump":
+        raise UsageError(
+            "The solver jump needs a student of average velocities",
+            request.model,
+            "Train with student.objective=meanflow.",
+        )
     distilled = request.model == "onestep" and recipe.onestep.mode == "distil"
     if distilled and (request.steps not in (None, recipe.onestep.steps) or request.solver not in (None, "euler")):
         raise UsageError(

@@ -17,6 +17,8 @@ class DiTConfig:
         classes: number of classes; 0 builds an unconditional network.
         dropout: probability of dropping a feature at the end of each residual branch while training.
         condition_channels: channels of the image that the network is conditioned on; 0 for none.
+        time_scale: radians of the fastest sinusoid that embeds a time in [0, 1].
+        interval: whether it takes two times and predicts the average velocity between them.
 
     Raises:
         ValueError: if the fields do not fit together.
@@ -31,6 +33,8 @@ class DiTConfig:
     classes: int = 0
     dropout: float = 0.0
     condition_channels: int = 0
+    time_scale: float = 1000.0
+    interval: bool = False
 
     def __post_init__(self) -> None:
         for name in ("channels", "size", "patch", "width", "depth", "heads"):
@@ -40,6 +44,7 @@ class DiTConfig:
             self.condition_channels >= 0,
             f"condition_channels must be at least 0, got {self.condition_channels}; use 0 for no condition",
         )
+        _require(self.time_scale > 0, f"time_scale must be positive, got {self.time_scale}")
         _require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), got {self.dropout}")
         # A single token has nothing to attend to.
         _require(

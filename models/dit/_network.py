@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models._velocity import check_inputs, sinusoids, with_condition
+from models._velocity import check_inputs, embedded_times, with_condition
 from models.dit._config import DiTConfig
 from models.dit._layers import Block, Leave
 from models.dit._tokens import patchify, positions, unpatchify
@@ -30,6 +30,12 @@ class DiT(nn.Module):
         self.config = config
         width, pixels = config.width, config.patch**2
         self.embed_time = nn.Sequential(nn.Linear(_TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        # Of t - r. Its last layer starts at zero: at first u(x, r, t) is the velocity at t, whatever r.
+        self.embed_span = (
+            nn.Sequential(nn.Linear(_TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+            if config.interval
+            else None
+        )
         # Row 0 is the null class: label -1 finds it, and every label below -1 is out of the table, also on a GPU.
         self.embed_label = nn.Embedding(config.classes + 1, width) if config.classes else None
         self.enter = nn.Linear((config.channels + config.condition_channels) * pixels, width)
@@ -40,7 +46,14 @@ class DiT(nn.Module):
         self.leave = Leave(width, config.channels * pixels)
         self._initialise()
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        r: Tensor | None = None,
+    ) -> Tensor:
         """Predict the velocity at x.
 
         Args:
@@ -50,6 +63,8 @@ class DiT(nn.Module):
             condition: (B, condition_channels, H, W) in the dtype of ``x``: an image of the same size that says what to
                 make, such as a low resolution one, resized (SR3, Saharia et al. 2021, arXiv 2104.07636). It is
                 given to networks with condition channels, and to no other.
+            r: (B,) or (), floating point, 0 <= r <= t: the other end of the interval whose average velocity is
+                predicted, for networks with ``interval`` only; None is r = t.
 
         Returns:
             (B, C, H, W) in the dtype of ``x``, also under autocast.
@@ -58,8 +73,8 @@ class DiT(nn.Module):
             ValueError: if a shape or dtype is wrong, if labels reach an unconditional network, if a label is out of
                 range (seen on the CPU only), or if a condition is given or missing against the config.
         """
-        check_inputs(self.config, x, t, labels, condition)
-        emb = self.embed_time(sinusoids(t.expand(len(x)), _TIME_FEATURES).to(x.dtype))  # (B, W)
+        check_inputs(self.config, x, t, labels, condition, r)
+        emb = embedded_times(self, t, r, _TIME_FEATURES, x)  # (B, W)
         if self.embed_label is not None:
             if labels is None:
                 labels = torch.full((len(x),), -1, device=x.device)
@@ -82,3 +97,6 @@ class DiT(nn.Module):
                 nn.init.normal_(layer.weight, std=0.02)
         for layer in (*(block.modulation for block in self.blocks), self.leave.modulation, self.leave.project):
             nn.init.zeros_(layer.weight)
+        if self.embed_span is not None:
+            nn.init.normal_(self.embed_span[0].weight, std=0.02)
+            nn.init.zeros_(self.embed_span[2].weight)

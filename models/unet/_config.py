@@ -18,6 +18,8 @@ class UNetConfig:
         dropout: probability in front of the second convolution of each residual block.
         classes: number of classes; 0 builds an unconditional network.
         condition_channels: channels of the image that the network is conditioned on; 0 for none.
+        time_scale: radians of the fastest sinusoid that embeds a time in [0, 1].
+        interval: whether it takes two times and predicts the average velocity between them.
 
     Raises:
         ValueError: if the fields do not fit together.
@@ -33,6 +35,8 @@ class UNetConfig:
     dropout: float = 0.1
     classes: int = 0
     condition_channels: int = 0
+    time_scale: float = 1000.0
+    interval: bool = False
 
     def __post_init__(self) -> None:
         # YAML and JSON hand over lists; a frozen config must be hashable.
@@ -46,6 +50,7 @@ class UNetConfig:
             self.condition_channels >= 0,
             f"condition_channels must be at least 0, got {self.condition_channels}; use 0 for no condition",
         )
+        _require(self.time_scale > 0, f"time_scale must be positive, got {self.time_scale}")
         _require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), got {self.dropout}")
         _require(
             len(self.multipliers) >= 1 and min(self.multipliers, default=0) >= 1,

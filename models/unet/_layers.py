@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from models.unet import _cpu
@@ -31,7 +32,10 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         # In float32, the precision of its weights, also under autocast; but all that follows must not be widened. (On
         # CPUs autocast leaves it in bfloat16, whose backward pass takes four times as long with the channels last.)
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+        x32 = x.to(self.weight.dtype)
+        if not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None:
+            x32 = x32.contiguous()  # torch's forward mode takes no other layout here
+        return super().forward(x32).to(x.dtype)
 
 
 class Dropout(nn.Dropout):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models._velocity import check_inputs, sinusoids, with_condition
+from models._velocity import check_inputs, embedded_times, with_condition
 from models.unet._config import UNetConfig
 from models.unet._layers import Downsample, GroupNorm, ResidualBlock, SelfAttention, UNetLevel, Upsample, zeroed
 
@@ -24,6 +24,12 @@ class UNet(nn.Module):
         self.config = config
         emb = 4 * config.base  # E
         self.embed_time = nn.Sequential(nn.Linear(config.base, emb), nn.SiLU(), nn.Linear(emb, emb))
+        # Of t - r. Its last layer starts at zero: at first u(x, r, t) is the velocity at t, whatever r.
+        self.embed_span = (
+            nn.Sequential(nn.Linear(config.base, emb), nn.SiLU(), zeroed(nn.Linear(emb, emb)))
+            if config.interval
+            else None
+        )
         # Row 0 is the null class: label -1 finds it, and every label below -1 is out of the table, also on a GPU.
         self.embed_label = nn.Embedding(config.classes + 1, emb) if config.classes else None
 
@@ -61,7 +67,14 @@ class UNet(nn.Module):
                 self.up[-1].append(Upsample(width))
         self.leave = nn.Sequential(GroupNorm(width), nn.SiLU(), zeroed(nn.Conv2d(width, config.channels, 3, padding=1)))
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        r: Tensor | None = None,
+    ) -> Tensor:
         """Predict the velocity at x.
 
         Args:
@@ -71,6 +84,8 @@ class UNet(nn.Module):
             condition: (B, condition_channels, H, W) in the dtype of ``x``: an image of the same size that says what to
                 make, such as a low resolution one, resized (SR3, Saharia et al. 2021, arXiv 2104.07636). It is
                 given to networks with condition channels, and to no other.
+            r: (B,) or (), floating point, 0 <= r <= t: the other end of the interval whose average velocity is
+                predicted, for networks with ``interval`` only; None is r = t.
 
         Returns:
             (B, C, H, W) in the dtype of ``x``, also under autocast.
@@ -79,8 +94,8 @@ class UNet(nn.Module):
             ValueError: if a shape or dtype is wrong, if labels reach an unconditional network, if a label is out of
                 range (seen on the CPU only), or if a condition is given or missing against the config.
         """
-        check_inputs(self.config, x, t, labels, condition)
-        emb = self.embed_time(sinusoids(t.expand(len(x)), self.config.base).to(x.dtype))  # (B, E)
+        check_inputs(self.config, x, t, labels, condition, r)
+        emb = embedded_times(self, t, r, self.config.base, x)  # (B, E)
         if self.embed_label is not None:
             if labels is None:
                 labels = torch.full((len(x),), -1, device=x.device)

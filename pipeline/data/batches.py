@@ -38,11 +38,12 @@ class NoisyImages(_Batch):
 
 @dataclass(frozen=True)
 class FlowBatch(_Batch):
-    """A student's batch: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones, and the
-    condition (B, C', H, W)."""
+    """A student's batch: data x and noise z (B, C, H, W), times t (B,), labels (B,) with -1 for dropped ones, the
+    condition (B, C', H, W), and for average velocities the interval's other end r (B,), 0 <= r <= t."""
 
     x: Tensor
     z: Tensor
     t: Tensor
     labels: Tensor | None
     condition: Tensor | None = None
+    r: Tensor | None = None

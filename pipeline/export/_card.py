@@ -25,6 +25,8 @@ NETWORKS = {
 }
 METHODS = {
     "student": "It predicts the velocity of a path from data to noise; samples solve dx/dt = v back to the data.",
+    "meanflow": "It predicts the average velocity over an interval of time, r to t, so that one call goes from t to r "
+    "(MeanFlow, Geng et al. 2025, arXiv 2505.13447).",
     "reflow": "It was trained on pairs of noise and image from the student before it, which straightens the paths; "
     "it predicts their velocity.",
     "onestep": "It was trained on pairs of noise and image from another student, to go from noise to image {steps}.",
@@ -100,7 +102,7 @@ def _what(subject: Subject, facts: dict[str, Any], kind: str) -> str:
     lines = [
         f"Generates images{classes}, {images}, from Gaussian noise {cost}.",
         f"The network is {NETWORKS[kind]} of {count(subject.artifact.metrics['parameters'])} parameters.",
-        METHODS[subject.model.partition("-")[0]].format(steps=_steps(subject.artifact.config.get("steps", 1))),
+        _method(subject).format(steps=_steps(subject.artifact.config.get("steps", 1))),
     ]
     if subject.model != "teacher":
         coupling = subject.artifact.metrics["coupling"]
@@ -108,6 +110,12 @@ def _what(subject: Subject, facts: dict[str, Any], kind: str) -> str:
     if facts["latents"]:
         lines.append("Its samples are latents; the autoencoder in this folder decodes them to images.")
     return "\n".join(lines)
+
+
+def _method(subject: Subject) -> str:
+    config = subject.artifact.config
+    learned = config.get("mode") if subject.model == "onestep" else config.get("objective", {}).get("kind")
+    return METHODS["meanflow" if learned == "meanflow" else subject.model.partition("-")[0]]
 
 
 def _steps(count: int) -> str:

@@ -48,8 +48,9 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
     """Write v = g(x, t, labels) as `path` and check ONNX Runtime's output against the network's.
 
     Inputs x (batch, C, H, W) float32, t (batch,) float32 and, for a network that knows classes, labels (batch,) int64
-    in [-1, classes), -1 being the null class; output "velocity" (batch, C, H, W) float32. The batch is free. The check
-    is on batches of 1 and 3, at times from 1 to 0 and classes from the null class on.
+    in [-1, classes), -1 being the null class; for a network of average velocities r (batch,) float32, the other end of
+    the interval, r = t for the velocity; output "velocity" (batch, C, H, W) float32. The batch is free. The check is on
+    batches of 1 and 3, at times from 1 to 0, r = t / 2, and classes from the null class on.
 
     Args:
         network: in eval mode, on the CPU.
@@ -60,17 +61,17 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
         OnnxError: ONNX Runtime cannot run it, or differs by more than 1e-4 of the largest velocity. The file is
             removed.
     """
-    names, example = ("x", "t", "labels"), _inputs(network, 2)  # of a batch of 1 torch would take the 1 for fixed
+    example = _inputs(network, 2)  # of a batch of 1 torch would take the 1 for fixed
     try:
         with _quiet():
             program = torch.onnx.export(  # one name for all three: a shared torch.export.Dim silently fixes the batch
                 network,
-                example,
+                kwargs=example,
                 dynamo=True,
                 verbose=False,
-                input_names=names[: len(example)],
+                input_names=list(example),
                 output_names=["velocity"],
-                dynamic_shapes=tuple({0: "batch"} for _ in example),
+                dynamic_shapes={name: {0: "batch"} for name in example},
             )
             size = sum(tensor.nbytes for tensor in network.state_dict().values())
             program.save(path, external_data=size > INLINE)
@@ -96,21 +97,25 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
     return Checked(difference, program.model.opset_imports[""])
 
 
-def _inputs(network: nn.Module, rows: int) -> tuple[Tensor, ...]:
+def _inputs(network: nn.Module, rows: int) -> dict[str, Tensor]:
     config = network.config
     x = torch.randn(rows, *config.shape, generator=torch.Generator().manual_seed(rows))
-    labels = (torch.arange(rows) % (config.classes + 1) - 1,) if config.classes else ()
-    return x, torch.linspace(1, 0, rows), *labels
+    inputs = {"x": x, "t": torch.linspace(1, 0, rows)}
+    if config.classes:
+        inputs["labels"] = torch.arange(rows) % (config.classes + 1) - 1
+    if config.interval:
+        inputs["r"] = inputs["t"] / 2
+    return inputs
 
 
 @torch.no_grad()
-def _difference(network: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> float:
+def _difference(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feed = {put.name: tensor.numpy() for put, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    feed = {put.name: inputs[put.name].numpy() for put in session.get_inputs()}
     (answer,) = session.run(["velocity"], feed)
-    expected = network(*inputs)
+    expected = network(**inputs)
     return ((torch.from_numpy(answer) - expected).abs().max() / expected.abs().max()).item()
 
 

@@ -61,14 +61,14 @@ def written(way: SamplerSetting, path: GaussianPath) -> dict[str, Any]:
     """The way as `models.load` reads it: each step with its times, and each evaluation of the velocity in its order.
 
     Off the straight paths an evaluation also has the three factors of `pipeline.flow_matching.paths.preconditioning`:
-    v = skip x + velocity_scale g(input_scale x, t).
+    v = skip x + velocity_scale g(input_scale x, t). An evaluation of an average velocity has the other end r too.
     """
     plan = plan_for_nfe(way.solver, way.nfe, calls_per_evaluation(way.guidance))
     times = path.times(time_grid(way.grid, plan.steps)).tolist()
-    asked: list[float] = []
+    asked: list[dict[str, float]] = []
 
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        asked.append(t.item())
+    def velocity(x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
+        asked.append(_evaluation(t.item(), path) | ({} if r is None else {"r": r.item()}))
         return x
 
     for _ in plan.solver.walk(velocity, torch.zeros(1, dtype=torch.float64), times):
@@ -83,7 +83,7 @@ def written(way: SamplerSetting, path: GaussianPath) -> dict[str, Any]:
         "guidance": way.guidance,
         "score": way.value,
         "steps": steps,
-        "evaluations": [_evaluation(t, path) for t in asked],
+        "evaluations": asked,
     }
 
 

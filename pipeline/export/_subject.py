@@ -76,7 +76,8 @@ class Subject:
         ]
         planned = sorted(dict.fromkeys(planned), key=lambda way: way.nfe)
         steps = self.artifact.config.get("steps", 1)  # that it was trained for
-        only = [SamplerSetting("euler", "uniform", steps)] if self.model == "onestep" else [NO_SWEEP]
+        solver = "jump" if self.artifact.config.get("mode") == "meanflow" else "euler"
+        only = [SamplerSetting(solver, "uniform", steps)] if self.model == "onestep" else [NO_SWEEP]
         return measured_ways(self.scores) or planned or only
 
     @property

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from pipeline.data.batches import FlowBatch
 from pipeline.flow_matching.losses import SQUARED, Loss
+from pipeline.flow_matching.mean_flow import MeanFlow
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, network_input, network_target
+from pipeline.recipe import sections
 
-#: (network, batch) -> the mean loss, a scalar.
-Objective = Callable[[nn.Module, FlowBatch], Tensor]
+#: (network, batch) -> the mean loss, a scalar; or that and raw errors, see `pipeline.training.fit`.
+Objective = Callable[[nn.Module, FlowBatch], Tensor | tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class FlowMatching:
         condition = {} if batch.condition is None else {"condition": batch.condition}
         answer = network(network_input(self.path, x_t, batch.t), batch.t, batch.labels, **condition)
         return self.loss(answer, network_target(self.path, batch.x, batch.z, batch.t), x_t, batch.t)
+
+
+def objective_of_config(config: sections.Objective, path: GaussianPath) -> FlowMatching | MeanFlow:
+    """The objective of a recipe's section, whose rules say that average velocities are of the linear path."""
+    if isinstance(config, sections.MeanFlow):
+        return MeanFlow(config.power, config.epsilon, config.improved)
+    return FlowMatching(path)
 
 
 def transport_cost(batch: FlowBatch) -> dict[str, float]:

@@ -65,17 +65,21 @@ def teacher_architecture(config: configs.Teacher, images: Shape) -> TarFlowConfi
     )
 
 
-def student_architecture(config: configs.Network, images: Shape, condition_channels: int = 0) -> UNetConfig | DiTConfig:
+def student_architecture(config: configs.Student, images: Shape) -> UNetConfig | DiTConfig:
     """The velocity network for these images. Raises InputError if its numbers do not fit them."""
-    kind: type[DiTConfig] | type[UNetConfig] = DiTConfig if isinstance(config, configs.DiT) else UNetConfig
+    kind: type[DiTConfig] | type[UNetConfig] = DiTConfig if isinstance(config.network, configs.DiT) else UNetConfig
+    objective, average = config.objective, {}
+    if isinstance(objective, configs.MeanFlow):
+        average = {"interval": True, "time_scale": objective.time_scale}
     return _shaped(
         "student.network",
         kind,
         channels=images.channels,
         size=images.size,
         classes=len(images.classes or ()),
-        condition_channels=condition_channels,
-        **config.model_dump(exclude={"kind"}),
+        condition_channels=images.channels if config.condition else 0,
+        **config.network.model_dump(exclude={"kind"}),
+        **average,
     )
 
 

@@ -11,6 +11,7 @@ from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
 from pipeline.engine.dag import of_kind, student_among
 from pipeline.flow_matching.losses import loss_of_config
+from pipeline.flow_matching.objective import FlowMatching
 from pipeline.flow_matching.paths import LINEAR, velocity_of
 from pipeline.flow_matching.solvers import Guided
 from pipeline.flow_matching.times import times_of_config
@@ -64,7 +65,8 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
         derive(config.seed, job.stage),
         config.training.batch,
     )
-    fitted = train(job, network, batches, config.training, device, loss=loss_of_config(config.loss, device))
+    objective = FlowMatching(LINEAR, loss_of_config(config.loss, device))
+    fitted = train(job, network, batches, config.training, device, objective=objective)
     result = finish(job, fitted, "reflow")
     if result is None:
         return None

@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.couplings import Source
 from pipeline.data.conditions import TargetImages, condition_of
 from pipeline.data.examples import Examples
+from pipeline.flow_matching.objective import objective_of_config
 from pipeline.flow_matching.paths import GaussianPath, path_of_config
 from pipeline.flow_matching.sampling import conditioning_for, start_of, student_samples
 from pipeline.flow_matching.times import times_of_config
@@ -26,13 +27,14 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.stages._coupling import coupling_of_config
 from pipeline.training.coupling_diagnostics import diagnose
-from pipeline.training.flow_batches import FlowBatches
+from pipeline.training.flow_batches import FlowBatches, Intervals
 from pipeline.training.student import finish, train
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
 PREVIEW_SAMPLES = 20  # in the picture of a checkpoint
 PREVIEW = Sweep(solver="euler", nfe=(8,))  # its sampling
+JUMPING = Sweep(solver="jump", nfe=(2,))  # that of average velocities
 
 
 def run(job: Job[Student]) -> StudentResult | None:
@@ -42,6 +44,8 @@ def run(job: Job[Student]) -> StudentResult | None:
     `source` where a second image set takes the place of noise.
 
         (x, z) ~ coupling,  t ~ time,  x_t = a(t) x + s(t) z        minimise || g(x_t, t, c) - (a'(t) x + s'(t) z) ||^2
+
+    With the objective meanflow it learns average velocities over [r, t] (see `pipeline.flow_matching.mean_flow`).
 
     Conditional flow matching, Lipman et al. 2023 (arXiv 2210.02747, eq. 9), on a Gaussian path (eq. 10-11); with the
     teacher's z on the straight path it is NFM (Berthelot et al. 2026, arXiv 2603.09014). See
@@ -56,8 +60,7 @@ def run(job: Job[Student]) -> StudentResult | None:
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
     condition = None if config.condition is None else config.condition.model_dump()
-    architecture = networks.student_architecture(config.network, images, 0 if condition is None else images.channels)
-    network = networks.build(architecture, derive(config.seed, "student", "weights"))
+    network = networks.build(networks.student_architecture(config, images), derive(config.seed, "student", "weights"))
     path = path_of_config(config.path)
     coupling = coupling_of_config(job, examples, device)
     if "source" in job.inputs:
@@ -72,8 +75,10 @@ def run(job: Job[Student]) -> StudentResult | None:
         config.training.batch,
         getattr(config.coupling, "batch", None),
         condition_of(condition, images.levels),
+        Intervals.of_config(config.objective),
     )
-    fitted = train(job, network, batches, config.training, device, preview(job, images, path, device))
+    picture = preview(job, images, path, device)
+    fitted = train(job, network, batches, config.training, device, picture, objective_of_config(config.objective, path))
     if ranks.first() and batches.epochs:
         write_json(job.out / "epochs.json", batches.epochs)
     result = finish(job, fitted, config.coupling.kind)
@@ -92,8 +97,10 @@ def preview(
     source = source_examples(job.inputs.get("source"), images, "test")
     z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)
 
+    how = JUMPING if job.config.objective.kind == "meanflow" else PREVIEW
+
     def picture(network: nn.Module) -> Image:
-        samples, _ = student_samples(network, z, labels, PREVIEW, PREVIEW.nfe[0], path, condition)
+        samples, _ = student_samples(network, z, labels, how, how.nfe[0], path, condition)
         return labelled_rows([(job.stage, decode(samples).cpu())])
 
     return picture

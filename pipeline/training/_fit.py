@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.recipe.sections import Training
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from pipeline.training._clocks import Clock
 from pipeline.training._data import Memory, Prefetcher, Stateless
-from pipeline.training._loop import Loop
+from pipeline.training._loop import Loop, Loss
 from pipeline.training._monitor import Monitor
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def fit(
     job: Job,
     network: nn.Module,
     batch: Callable[[int], Any],
-    loss: Callable[[nn.Module, Any], Tensor],
+    loss: Loss,
     training: Training,
     device: torch.device,
     measure: Callable[[Any], dict[str, float]] = lambda batch: {},
@@ -57,7 +57,8 @@ def fit(
 
     Args:
         batch: the whole batch of a step, over all ranks: a function of the step, and of `memory` if there is one.
-        loss: the mean loss of one part of a batch, a scalar. It calls the network that it is given.
+        loss: the mean loss of one part of a batch, a scalar. It calls the network that it is given. It may also return
+            raw errors by name, each (2,): a sum and a count. Their means go to the history and to the monitor.
         measure: figures to sum over the training, such as the transport cost of a coupling; the same keys each time.
         picture: samples from the averaged network, always of the same noise, for the monitor.
         memory: the state of `batch` between steps.
@@ -78,6 +79,7 @@ def fit(
         elapsed = time.monotonic() - start
         facts = {
             "loss": loop.last_loss,
+            **loop.last_errors,
             "lr": loop.rate,
             "data_wait": batches.waited / elapsed,
             "saving": saving.spent / elapsed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 HISTORY_LINES = 200  # over a whole training
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+#: (network, part of a batch) -> the mean loss, a scalar; or that and raw errors by name, each (2,), a sum and a count.
+Loss = Callable[[nn.Module, Any], Tensor | tuple[Tensor, dict[str, Tensor]]]
 SMALLEST_LOSS_SCALE = 2.0**-10  # in float16; below it the gradients are not small but broken
 
 
@@ -39,7 +41,7 @@ class Loop:
         self,
         job: Job,
         network: nn.Module,
-        loss: Callable[[nn.Module, Any], Tensor],
+        loss: Loss,
         training: Training,
         device: torch.device,
         memory: Memory,
@@ -64,6 +66,8 @@ class Loop:
         self.step, self.rate, self.last_loss = 0, 0.0, 0.0
         self.log_entry: dict[str, float] | None = None
         self.window: list[float] = []
+        self.errors: dict[str, list[float]] = {}  # of the window: sums and counts, over all ranks
+        self.last_errors: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.totals: dict[str, float] = {}
         self.folder = job.work / "checkpoints"
@@ -99,9 +103,13 @@ class Loop:
         torch.manual_seed(derive(self.job.config.seed, self.job.stage, "step", step, *self._rank_seed()))  # for dropout
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._gradient(batch.parts(self.training.accumulate))
+        loss, errors = self._gradient(batch.parts(self.training.accumulate))
         stop, save = requests[0], requests[1] and ranks.first()
-        loss, stopping, saving, *added = ranks.total([loss / ranks.world(), stop, save, *sums.values()])
+        loss, stopping, saving, *added = ranks.total(
+            [loss / ranks.world(), stop, save, *sums.values(), *(value for pair in errors.values() for value in pair)]
+        )
+        raw = iter(added[len(sums) :])
+        errors = {name: [next(raw), next(raw)] for name in errors}
         self._check(step, "loss", loss)
         self.scaler.unscale_(self.optimizer)
         norm = self._clipped()
@@ -117,10 +125,10 @@ class Loop:
         self._check_scale(step)
         for average in self._averages().values():
             average.update(images)
-        for name, value in zip(sums, added, strict=True):
+        for name, value in zip(sums, added, strict=False):
             self.totals[name] = self.totals.get(name, 0.0) + value
         self.step = step + 1
-        self._record(loss, norm, images)
+        self._record(loss, errors, norm, images)
         return stopping > 0, saving > 0
 
     def _clipped(self) -> float:
@@ -137,9 +145,11 @@ class Loop:
         """Seeds of dropout differ between ranks; the first rank's are those of a single process."""
         return (ranks.rank(),) if ranks.rank() else ()
 
-    def _gradient(self, parts: list[Any]) -> float:
-        """The gradient of the mean loss over the parts, averaged over the ranks by DDP; this rank's mean loss."""
+    def _gradient(self, parts: list[Any]) -> tuple[float, dict[str, list[float]]]:
+        """The gradient of the mean loss over the parts, averaged over the ranks by DDP; this rank's mean loss, and the
+        sums and counts of its raw errors."""
         kind, total = _TYPES[self.training.precision], 0.0
+        errors: dict[str, list[float]] = {}
         for number, part in enumerate(parts, 1):
             # The forward pass too: attention chooses its backward kernel there.
             with (
@@ -147,10 +157,13 @@ class Loop:
                 same_bits(self.device) if self.repeatable else nullcontext(),
             ):
                 with torch.autocast(self.device.type, kind, enabled=kind is not torch.float32):
-                    value = self.loss(self.compiled, part) / len(parts)
+                    outcome = self.loss(self.compiled, part)
+                value, raw = outcome if isinstance(outcome, tuple) else (outcome, {})
+                value = value / len(parts)
                 self.scaler.scale(value).backward()
             total += value.item()
-        return total
+            _add(errors, {name: pair.tolist() for name, pair in raw.items()})
+        return total, errors
 
     @contextmanager
     def _unsynchronised(self, skip: bool) -> Iterator[None]:
@@ -175,16 +188,18 @@ class Loop:
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_LOSS_SCALE:
             self._check(step, "gradient in float16, at any scale of the loss,", math.inf)
 
-    def _record(self, loss: float, norm: float, images: int) -> None:
+    def _record(self, loss: float, errors: dict[str, Sequence[float]], norm: float, images: int) -> None:
         self.window.append(loss)
-        self.last_loss, self.log_entry = loss, None
+        _add(self.errors, errors)
+        self.last_loss, self.last_errors, self.log_entry = loss, _means(errors), None
         every = max(1, self.training.steps // HISTORY_LINES)
         if self.step % every == 0 or self.step == self.training.steps:
             self.log_entry = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate}
+            self.log_entry |= _means(self.errors)
             if math.isfinite(norm):  # a step skipped for float16 has none
                 self.log_entry["gradient_norm"] = norm
             self.history.append(self.log_entry)
-            self.window = []
+            self.window, self.errors = [], {}
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -203,6 +218,7 @@ class Loop:
                 {
                     "step": self.step,
                     "window": self.window,
+                    "errors": self.errors,
                     "history": self.history,
                     "totals": self.totals,
                     "scaler": self.scaler.state_dict(),
@@ -223,7 +239,7 @@ class Loop:
             average.load_state_dict(_with_prefix(f"{name}.", tensors))
         restore_optimizer(self.optimizer, tensors)
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.window = state["step"], state["window"]
+        self.step, self.window, self.errors = state["step"], state["window"], state["errors"]
         self.history, self.totals = state["history"], state["totals"]
         log.info("%s resumes from step %d of %d", self.job.stage, self.step, self.training.steps)
 
@@ -236,6 +252,16 @@ class Loop:
     def _averages(self) -> dict[str, EMA]:
         """All averages by their prefix in a checkpoint."""
         return {"ema": self.ema} | {f"average[{name}]": average for name, average in self.averages.items()}
+
+
+def _add(sums: dict[str, list[float]], pairs: Mapping[str, Sequence[float]]) -> None:
+    for name, (value, count) in pairs.items():
+        before = sums.get(name, (0.0, 0.0))
+        sums[name] = [before[0] + value, before[1] + count]
+
+
+def _means(errors: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: value / count for name, (value, count) in errors.items() if count}
 
 
 def _decay(average: configs.HalfLife | configs.Power) -> HalfLife | Power:

@@ -71,11 +71,11 @@ def estimate(node: Node, measured: dict | None = None) -> Estimate:
         case configs.NoiseBank() as config:
             return _couplings(config, shape)
         case configs.Student() as config:
-            return _flow_matching(config.network, config.training, shape, config.condition is not None)
+            return _velocities(config, config.training, shape)
         case configs.Pairs() as config:
             return _pairs(config, shape)
         case configs.Reflow() | configs.OneStep() as config:
-            return _flow_matching(_first_student(node).network, config.training, shape, loss=config.loss)
+            return _velocities(_first_student(node), config.training, shape, config.loss)
         case _:
             return Estimate()
 
@@ -111,18 +111,14 @@ def _teacher(config: configs.Teacher, shape: _Shape) -> Estimate:
         return _training(flow, nats_per_dimension, part, config.training)
 
 
-def _flow_matching(
-    config: configs.Network,
-    training: Training,
-    shape: _Shape,
-    conditioned: bool = False,
-    loss: configs.Loss | None = None,
+def _velocities(
+    student: configs.Student, training: Training, shape: _Shape, loss: configs.Loss | None = None
 ) -> Estimate:
-    """`conditioned`: whether the network has a condition of the images' shape."""
+    """Of velocities, also where averages of them are learned: the derivative in forward mode has no graph."""
     with FakeTensorMode():
         x = _images_of(shape, training)
-        network = build(student_architecture(config, shape, shape.channels if conditioned else 0), 0)
-        batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if conditioned else None)
+        network = build(student_architecture(student, shape), 0)
+        batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if student.condition else None)
         return _training(network, FlowMatching(loss=_loss(loss)), batch, training)
 
 

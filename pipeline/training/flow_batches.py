@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from pipeline.couplings import Coupling, Loom, Semidiscrete
 from pipeline.data.batches import FlowBatch
 from pipeline.data.conditions import Condition
 from pipeline.data.examples import Examples, drop_labels
 from pipeline.flow_matching.paths import GaussianPath
-from pipeline.flow_matching.times import TimeDistribution
+from pipeline.flow_matching.times import TimeDistribution, times_of_config
+from pipeline.recipe.sections import MeanFlow, Objective
 from pipeline.runtime.seeds import derive, generator
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,32 @@ class Block(NamedTuple):
     z: Tensor
 
 
+@dataclass(frozen=True)
+class Intervals:
+    """The intervals [r, t] of a batch of average velocities (MeanFlow, Geng et al. 2025, arXiv 2505.13447, sec. 4.3).
+
+    Attributes:
+        time: the distribution of the second time.
+        share: of the batch, rounded to whole rows, with r < t.
+    """
+
+    time: TimeDistribution
+    share: float
+
+    @classmethod
+    def of_config(cls, config: Objective) -> Intervals | None:
+        """Those of a recipe's objective; None where it learns velocities."""
+        return cls(times_of_config(config.r_time), config.interval_share) if isinstance(config, MeanFlow) else None
+
+    def around(self, t: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        """r and t (B,): the smaller and the larger of the first time, `t`, and the second; r = t on the other rows."""
+        second = self.time.sample(len(t), draws)
+        r, t = torch.minimum(t, second), torch.maximum(t, second)
+        instant = torch.randperm(len(t), generator=draws)[round(self.share * len(t)) :]
+        r[instant] = t[instant]
+        return r, t
+
+
 class FlowBatches:
     """The batch of each step, and the coupling's state between steps (see `pipeline.training.Memory`).
 
@@ -40,6 +68,7 @@ class FlowBatches:
         batch: images in a step, over all ranks.
         block: images in one call of the coupling; the batch unless given.
         condition: images (B, C', H, W) from images (B, C, H, W), an input of the network; None for none.
+        interval: the intervals [r, t] of average velocities; None for velocities, which have no r.
     """
 
     def __init__(
@@ -53,9 +82,10 @@ class FlowBatches:
         batch: int,
         block: int | None = None,
         condition: Condition | None = None,
+        interval: Intervals | None = None,
     ) -> None:
         self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
-        self.condition, self.label_drop, self.seed = condition, label_drop, seed
+        self.condition, self.label_drop, self.seed, self.interval = condition, label_drop, seed, interval
         self.batch, self.block = batch, block or batch
         self._next = 0  # the first block that is not drawn yet
         self._blocks: dict[int, Block] = {}  # those that the current step may still need
@@ -74,7 +104,10 @@ class FlowBatches:
         draws = generator(self.seed, "student", step)
         t = self.path.times(self.time.sample(self.batch, draws))
         condition = None if self.condition is None else self.condition(x)
-        return FlowBatch(x, z, t, drop_labels(labels, self.label_drop, draws), condition)
+        labels, r = drop_labels(labels, self.label_drop, draws), None
+        if self.interval is not None:
+            r, t = self.interval.around(t, generator(self.seed, "student", "r", step))
+        return FlowBatch(x, z, t, labels, condition, r)
 
     def _draw(self, number: int) -> Block:
         draws = generator(self.seed, "coupling", number)

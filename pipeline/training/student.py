@@ -10,8 +10,8 @@ from PIL.Image import Image
 from torch import nn
 
 from pipeline.data.batches import FlowBatch
-from pipeline.flow_matching.losses import SQUARED, Loss, LpipsHuber
-from pipeline.flow_matching.objective import FlowMatching, transport_cost
+from pipeline.flow_matching.losses import LpipsHuber
+from pipeline.flow_matching.objective import FlowMatching, Objective, transport_cost
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.outputs import networks
 from pipeline.outputs.results import StudentResult
@@ -37,9 +37,11 @@ def train(
     training: Training,
     device: torch.device,
     picture: Callable[[nn.Module], Image] | None = None,
-    loss: Loss = SQUARED,
+    objective: Objective | None = None,
 ) -> Fitted:
-    """Fit `network` to the velocities of the batches. Resumes and raises as `pipeline.training.fit` does.
+    """Fit `network` to the batches, by flow matching unless another objective is given.
+
+    Resumes and raises as `pipeline.training.fit` does.
 
     With LPIPS a GPU ends a resumed training with slightly different weights: torch's backward passes of resizing and
     pooling use atomic additions there.
@@ -48,13 +50,13 @@ def train(
         job,
         network,
         batches,
-        FlowMatching(batches.path, loss),
+        objective or FlowMatching(batches.path),
         training,
         device,
         measure=transport_cost,
         picture=picture,
         memory=batches,
-        repeatable=not isinstance(loss, LpipsHuber),
+        repeatable=not isinstance(getattr(objective, "loss", None), LpipsHuber),
     )
 
 

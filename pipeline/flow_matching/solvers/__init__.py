@@ -11,6 +11,7 @@ from pipeline.flow_matching.solvers._fixed_step import RK4 as RK4
 from pipeline.flow_matching.solvers._fixed_step import Euler as Euler
 from pipeline.flow_matching.solvers._fixed_step import FixedStep as FixedStep
 from pipeline.flow_matching.solvers._fixed_step import Heun as Heun
+from pipeline.flow_matching.solvers._fixed_step import Jump as Jump
 from pipeline.flow_matching.solvers._fixed_step import Midpoint as Midpoint
 from pipeline.flow_matching.solvers._integrate import NotFinite as NotFinite
 from pipeline.flow_matching.solvers._integrate import integrate as integrate

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from storage.errors import InputError
 
-#: (x (B, ...), t (B,)) -> dx/dt (B, ...).
-Velocity = Callable[[Tensor, Tensor], Tensor]
+#: (x (B, ...), t (B,)) -> dx/dt (B, ...); for `Jump` with r (B,) too, the average of dx/dt over [r, t].
+Velocity = Callable[..., Tensor]
 
 #: A network (x (B, ...), t (B,), labels (B,)) -> v (B, ...); labels None means unconditional.
-Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Network = Callable[..., Tensor]
 
 
 class CountedField:
@@ -54,12 +55,13 @@ class Guided:
         self.field, self.labels, self.guidance = field, labels, guidance
         self.calls_per_evaluation: int = calls_per_evaluation(guidance)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """v (B, ...) at x (B, ...) and t (B,)."""
-        conditional = self.field(x, t, self.labels)
+    def __call__(self, x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
+        """v (B, ...) at x (B, ...) and t (B,); with r (B,) the average velocity over [r, t]."""
+        field = self.field if r is None else partial(self.field, r=r)
+        conditional = field(x, t, self.labels)
         if self.calls_per_evaluation == 1:
             return conditional
-        unconditional = self.field(x, t, None)
+        unconditional = field(x, t, None)
         return unconditional + self.guidance * (conditional - unconditional)
 
 

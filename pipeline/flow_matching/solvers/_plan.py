@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from pipeline.flow_matching.solvers._base import Solver
 from pipeline.flow_matching.solvers._dopri5 import Dopri5
-from pipeline.flow_matching.solvers._fixed_step import RK4, Euler, FixedStep, Heun, Midpoint
+from pipeline.flow_matching.solvers._fixed_step import RK4, Euler, FixedStep, Heun, Jump, Midpoint
 from storage.errors import InputError
 
 #: By the names that sections validate (`pipeline.recipe.sections.Solver`).
-SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in (Euler, Midpoint, Heun, RK4, Dopri5)}
+SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in (Euler, Midpoint, Heun, RK4, Dopri5, Jump)}
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Plan:
 def plan_for_nfe(name: str, nfe: int, calls_per_evaluation: int = 1) -> Plan:
     """The solver and steps that spend exactly `nfe` network calls.
 
-    One step costs 1 evaluation for euler, 2 for midpoint and heun, 4 for rk4. For heun an odd number of evaluations,
-    2n - 1, is n steps of which the last is Euler's, as in EDM: 31 is 16 steps, 1 is plain Euler. So heun reaches every
-    number.
+    One step costs 1 evaluation for euler and jump, 2 for midpoint and heun, 4 for rk4. For heun an odd number of
+    evaluations, 2n - 1, is n steps of which the last is Euler's, as in EDM: 31 is 16 steps, 1 is plain Euler. So heun
+    reaches every number.
 
     Args:
         name: a solver of fixed steps.

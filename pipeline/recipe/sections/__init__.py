@@ -27,6 +27,9 @@ from pipeline.recipe.sections._losses import SquaredError as SquaredError
 from pipeline.recipe.sections._networks import DiT as DiT
 from pipeline.recipe.sections._networks import Network as Network
 from pipeline.recipe.sections._networks import UNet as UNet
+from pipeline.recipe.sections._objective import FlowMatching as FlowMatching
+from pipeline.recipe.sections._objective import MeanFlow as MeanFlow
+from pipeline.recipe.sections._objective import Objective as Objective
 from pipeline.recipe.sections._reflow import MOST_ROUNDS as MOST_ROUNDS
 from pipeline.recipe.sections._reflow import Mix as Mix
 from pipeline.recipe.sections._reflow import OneStep as OneStep

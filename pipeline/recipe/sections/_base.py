@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
+Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5", "jump"]
 Grid = Annotated[
     Literal["uniform", "quadratic", "edm", "logit"],
     Field(
@@ -25,8 +25,13 @@ def calls_of_a_step(solver: Solver, guidance: float) -> int:
 
     The same numbers as in `pipeline.flow_matching.solvers`, because planning imports no torch.
     """
-    evaluations = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}[solver]
+    evaluations = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "jump": 1}[solver]
     return evaluations * (1 if guidance == 1 else 2)
+
+
+def named(value: Any) -> Any:
+    """A bare name as the section of that kind, with its defaults."""
+    return {"kind": value} if isinstance(value, str) else value
 
 
 class Config(BaseModel):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Positive, Seeded, Share
+from pipeline.recipe.sections._base import Config, Positive, Seeded, Share, named
 
 WithinClasses = Annotated[
     bool, AddedLater(True), Field(description="couple within each class; false couples across all classes")
@@ -102,11 +102,7 @@ class NFM(_Coupling):
         return True
 
 
-def _named(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
 Coupling = Annotated[
     Annotated[NFM | Independent | MinibatchOT | Entropic | Loom | Semidiscrete, Field(discriminator="kind")],
-    BeforeValidator(_named),
+    BeforeValidator(named),
 ]

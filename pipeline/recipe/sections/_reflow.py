@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Share, Solver
 from pipeline.recipe.sections._losses import Loss, SquaredError
+from pipeline.recipe.sections._objective import MeanFlow
 from pipeline.recipe.sections._times import Time, UniformTime
 from pipeline.recipe.sections._training import Training
 
@@ -68,18 +69,32 @@ class Round(Reflow):
 
 
 class OneStep(Seeded):
-    """A student trained on pairs from the last one's weights: over all t (reflow), or to go `steps` steps (distil)."""
+    """A student trained on pairs from the last one's weights: over all t (reflow), to go `steps` steps (distil), or to
+    jump over any interval (meanflow)."""
 
-    mode: Literal["reflow", "distil"] = Field(description="reflow: train over all t; distil: train for `steps` steps")
+    mode: Literal["reflow", "distil", "meanflow"] = Field(
+        description="reflow: train over all t; distil: train for `steps` steps; meanflow: learn average velocities"
+    )
     steps: Annotated[Positive, AddedLater(1)] = Field(
-        1, le=64, description="Euler steps on the uniform grid; 1 for reflow"
+        1, le=64, description="Euler steps on the uniform grid; 1 for reflow and meanflow"
     )
     time: Time = UniformTime()
     loss: Annotated[Loss, AddedLater(SquaredError())] = SquaredError()
+    objective: Annotated[MeanFlow, AddedLater(MeanFlow())] = Field(
+        MeanFlow(), description="of the mode meanflow, whose loss it is"
+    )
     training: Training
 
     @model_validator(mode="after")
+    def _losses_are_of_their_modes(self) -> OneStep:
+        if self.mode == "meanflow" and self.loss != SquaredError():
+            raise ValueError("the mode meanflow weighs its squared error: set objective.power, and leave loss out")
+        if self.mode != "meanflow" and self.objective != MeanFlow():
+            raise ValueError("objective is of average velocities: set mode to meanflow, or leave objective out")
+        return self
+
+    @model_validator(mode="after")
     def _steps_are_distilled(self) -> OneStep:
-        if self.mode == "reflow" and self.steps != 1:
+        if self.mode != "distil" and self.steps != 1:
             raise ValueError("steps needs mode distil: set mode to distil, or leave steps out")
         return self

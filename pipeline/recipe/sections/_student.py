@@ -10,6 +10,7 @@ from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Fraction, Seeded
 from pipeline.recipe.sections._coupling import Coupling
 from pipeline.recipe.sections._networks import Network
+from pipeline.recipe.sections._objective import FlowMatching, Objective
 from pipeline.recipe.sections._times import LogitNormalTime, Time
 from pipeline.recipe.sections._training import Training
 
@@ -72,6 +73,7 @@ class Student(Seeded):
 
     coupling: Coupling
     network: Network
+    objective: Annotated[Objective, AddedLater(FlowMatching())] = FlowMatching()
     path: Path = LinearPath()
     condition: Annotated[LowResolution | None, AddedLater(None)] = Field(
         None, description="information on the target image, as further input channels"

@@ -34,6 +34,7 @@ COUPLINGS = {
     "semidiscrete": "semidiscrete optimal transport",
     "reflow": "pairs of the student, over all t",
     "distil": "pairs of the student, at t = 1 only",
+    "meanflow": "pairs of the student, over all intervals",
 }
 
 

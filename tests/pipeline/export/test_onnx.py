@@ -58,6 +58,20 @@ def test_an_unconditional_network_takes_any_batch(written):
     answers_alike(dit(), written)
 
 
+def test_a_network_of_average_velocities_takes_the_other_end_too(tmp_path):
+    network = trained(DiT(DiTConfig(channels=2, size=4, patch=2, width=8, depth=1, heads=2, interval=True)))
+    assert write_onnx(network, tmp_path / "network.onnx").difference <= TOLERANCE
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    assert [put.name for put in session.get_inputs()] == ["x", "t", "r"]
+    feed = {"x": torch.randn(5, 2, 4, 4), "t": torch.ones(5), "r": torch.zeros(5)}
+    answers = [
+        torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
+        for inputs in (feed, feed | {"r": feed["t"]})
+    ]
+    torch.testing.assert_close(answers[0], network(**feed), atol=1e-4, rtol=1e-4)
+    assert (answers[0] - answers[1]).abs().max() > 0.01
+
+
 def test_a_network_of_classes_takes_labels_too(tmp_path):
     network = unet()
     write_onnx(network, tmp_path / "network.onnx")

@@ -39,7 +39,10 @@ class Bent(nn.Module):
 @pytest.mark.parametrize("path", PATHS, ids=repr)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.solver}-{way.grid}-{way.nfe}-{way.guidance}")
 def test_samples_are_those_of_the_pipeline(way, path):
-    network = Bent()
+    agree(Bent(), way, path)
+
+
+def agree(network, way, path):
     z = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 1])
     how = Sweep(solver=way.solver, grid=way.grid, nfe=(way.nfe,), guidance=way.guidance)
@@ -56,6 +59,21 @@ def test_samples_are_those_of_the_pipeline(way, path):
     made = VelocitySampler(network, facts)(z, labels)
     assert (made - z).abs().max() > 0.1
     torch.testing.assert_close(made, expected, rtol=2e-5, atol=2e-5)
+
+
+class Average(Bent):
+    """An average velocity that depends on the other end, too."""
+
+    def forward(self, x, t, labels=None, r=None):
+        assert (r < t).all()
+        return super().forward(x, t, labels) + torch.cos(4 * r)[:, None, None, None]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_jumps_are_those_of_the_pipeline(steps, guidance):
+    nfe = steps * (1 if guidance == 1 else 2)
+    agree(Average(), SamplerSetting("jump", "quadratic", nfe, guidance), LINEAR)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

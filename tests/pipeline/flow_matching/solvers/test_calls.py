@@ -64,7 +64,7 @@ def test_dopri5_cannot_be_planned_but_is_counted():
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize("name", ["euler", "midpoint", "heun", "rk4"])
+@pytest.mark.parametrize("name", ["euler", "midpoint", "heun", "rk4", "jump"])
 def test_planning_without_torch_knows_the_calls_of_a_step(name, guidance):
     plan = plan_for_nfe(name, calls_of_a_step(name, guidance), calls_per_evaluation(guidance))
     assert plan.steps == 1

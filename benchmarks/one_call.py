@@ -1,0 +1,154 @@
+"""Which method makes images with one call, by the coupling that its student is trained on.
+
+    python -m benchmarks.one_call                                     # every row at one seed; resumes after any stop
+    python -m benchmarks.one_call --seeds 0,1,2 --couplings nfm,ot --methods meanflow
+    python -m benchmarks.one_call --base nfm-fashion --set data.size=14   # the same on Fashion-MNIST, hours on a CPU
+
+A row is a coupling and a method: flow matching, that student distilled to one call on its own pairs, and MeanFlow from
+scratch. Network and images seen by the student are those of the base recipe. Each row is scored at 1, 2, 4 and 8 calls,
+a distilled student at the one call that it learned. Writes benchmarks/results/one-call-BASE.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.timing import processor
+from pipeline.engine.dag import build
+from pipeline.outputs.results import EvaluationResult
+from pipeline.recipe.load import load
+from storage.store import Store
+
+RESULTS = Path("benchmarks/results")
+CALLS = (1, 2, 4, 8)
+NO_TEACHER = ["teacher=null", "bank=null"]
+COUPLINGS: dict[str, list[str]] = {
+    "independent": ["student.coupling=independent", *NO_TEACHER],
+    "ot": ["student.coupling=ot", *NO_TEACHER],
+    "loom": ["student.coupling={kind: loom, noises_per_image: 16}", *NO_TEACHER],
+    "semidiscrete": ["student.coupling=semidiscrete", "potentials={}", *NO_TEACHER],
+    "nfm": [],
+}
+NOT_TRAINING = ("data", "reference", "evaluation")
+STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
+
+
+class Method(NamedTuple):
+    """What a method changes in the base recipe, and the model that is scored."""
+
+    overrides: list[str]
+    model: str
+
+
+def sweep(solver: str, calls: tuple[int, ...] = CALLS) -> str:
+    return f"[{{solver: {solver}, grid: uniform, nfe: {list(calls)}}}]"
+
+
+METHODS: dict[str, Method] = {
+    "flow-matching": Method([*STUDENT_ONLY, f"evaluation.student={sweep('euler')}"], "student"),
+    "distilled": Method([f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
+    "meanflow": Method([*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump')}"], "student"),
+}
+
+
+def measured(base: str, coupling: str, method: str, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """The scores and costs of one row; missing stages are run first."""
+    changes, model = METHODS[method]
+    name = f"one-call-{coupling}-{method}"
+    rules = [*COUPLINGS[coupling], *changes, *overrides, f"seed={seed}", f"name={name}"]
+    words = [word for rule in rules for word in ("--set", rule)]
+    subprocess.run([sys.executable, "-m", "flows.cli", "run", base, *words, "--until", "evaluation"], check=True)
+    store = Store()
+    nodes = build(load(base, rules), store.home / "cache")
+    artifacts = {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+    evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
+    scores = [score for score in evaluation.scores if score.model == model]
+    training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
+    return {
+        "protocol": evaluation.protocol,
+        "metric": scores[0].metric,
+        "train": {f"{score.nfe:g}": score.value for score in scores},
+        "held_out": {f"{score.nfe:g}": score.value_held_out for score in scores},
+        "yardstick": artifacts["reference"].metrics["held_out"],
+        "images_seen": sum(artifact.metrics.get("images_seen", 0) for artifact in training.values()),
+        "seconds": {name: artifact.provenance.wall_seconds for name, artifact in training.items()},
+        "resumed": [name for name, artifact in training.items() if artifact.provenance.resumed],
+    }
+
+
+def markdown(tree: dict[str, Any]) -> str:
+    """The tables: distances to the training images, then to the held-out ones, each with the costs."""
+    rows, seeds = tree["rows"], len(tree["seeds"])
+    lines = [
+        f"# One call on {tree['base']}",
+        "",
+        f"`{tree['command']}` on {tree['processor']}. {rows[0]['seeds'][0]['metric']} by NFE, lower is better; mean over {seeds} seed(s)"
+        f"{', ± standard deviation' * (seeds > 1)}. Training and held-out images are "
+        f"{rows[0]['seeds'][0]['yardstick']:.3f} apart. Images seen and seconds are those of all trained networks, "
+        "pairs, banks and potentials that a row needs.",
+    ]
+    for title, key in (("To the training images", "train"), ("To the held-out images", "held_out")):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| coupling | method | " + " | ".join(map(str, CALLS)) + " | images seen | seconds in all |",
+            "|---|---|" + "---:|" * (len(CALLS) + 2),
+        ]
+        for row in rows:
+            cells = [_cell([seed[key].get(str(nfe)) for seed in row["seeds"]]) for nfe in CALLS]
+            total = statistics.fmean(sum(seed["seconds"].values()) for seed in row["seeds"])
+            again = "≥ " if any(seed["resumed"] for seed in row["seeds"]) else ""  # of the last attempt only
+            lines.append(
+                f"| {row['coupling']} | {row['method']} | "
+                + " | ".join(cells)
+                + f" | {row['seeds'][0]['images_seen']:,} | {again}{total:.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float | None]) -> str:
+    if None in values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="nfm-digits", metavar="RECIPE")
+    parser.add_argument("--couplings", type=lambda text: text.split(","), default=list(COUPLINGS), metavar="NAME,…")
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), metavar="NAME,…")
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    words = parser.parse_args()
+    rows = [
+        {
+            "coupling": coupling,
+            "method": method,
+            "seeds": [measured(words.base, coupling, method, seed, words.overrides) for seed in words.seeds],
+        }
+        for coupling in words.couplings
+        for method in words.methods
+    ]
+    tree = {
+        "command": " ".join(["python -m benchmarks.one_call", *sys.argv[1:]]),
+        "processor": processor(),
+        "base": words.base,
+        "seeds": words.seeds,
+        "rows": rows,
+    }
+    name = f"one-call-{words.base}" + (f"-{len(words.seeds)}-seeds" if len(words.seeds) > 1 else "")
+    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(markdown(tree))
+    print(markdown(tree))
+
+
+if __name__ == "__main__":
+    main()

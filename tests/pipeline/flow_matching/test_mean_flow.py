@@ -1,0 +1,172 @@
+"""Average velocities against their closed form between Gaussians, and the derivative through whole networks."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from models.dit import DiT, DiTConfig
+from models.unet import UNet, UNetConfig
+from pipeline.flow_matching.mean_flow import MeanFlow, average_velocity_target, time_derivative
+
+SPREAD = 0.3  # of the data: x ~ N(0, SPREAD^2 I), z ~ N(0, I) independent of it
+
+
+def deviation(t):
+    """The standard deviation of x_t."""
+    return ((1 - t) ** 2 * SPREAD**2 + t**2).sqrt()
+
+
+def velocity(x, t):
+    """E[z - x | x_t]: the marginal velocity."""
+    t = t.view(-1, 1, 1, 1)
+    return x * (t - (1 - t) * SPREAD**2) / deviation(t) ** 2
+
+
+class Exact(nn.Module):
+    """u(x, r, t) = (x_t - x_r) / (t - r) on the solution x_r = x_t deviation(r) / deviation(t)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x, t, labels=None, condition=None, r=None):
+        r = t if r is None else r
+        t4, r4 = t.view(-1, 1, 1, 1), r.view(-1, 1, 1, 1)
+        span = (t4 - r4).clamp(min=1e-300)
+        over = x * (1 - deviation(r4) / deviation(t4)) / span
+        return self.scale * torch.where(t4 > r4, over, velocity(x, t))
+
+
+def times(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pair = torch.rand(2, n, generator=generator, dtype=torch.float64).sort(0).values
+    return pair[0], pair[1]
+
+
+def images(n, seed=1):
+    return torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_the_exact_average_velocity_is_its_own_target():
+    x_t, (r, t) = images(64), times(64)
+    exact = Exact()
+    target = average_velocity_target(exact, x_t, velocity(x_t, t), r, t)
+    torch.testing.assert_close(target, exact(x_t, t, r=r).detach(), atol=1e-10, rtol=1e-10)
+    improved = average_velocity_target(exact, x_t, velocity(x_t, t), r, t, improved=True)
+    torch.testing.assert_close(improved, target, atol=1e-10, rtol=1e-10)
+
+
+def test_intervals_add_up():
+    """(t - s) u(s, t) + (s - r) u(r, s) = (t - r) u(r, t) along a trajectory."""
+    x_t, exact = images(32), Exact()
+    r, s, t = torch.rand(3, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64).sort(0).values
+    r4, s4, t4 = (part.view(-1, 1, 1, 1) for part in (r, s, t))
+    upper = (t4 - s4) * exact(x_t, t, r=s)
+    x_s = x_t - upper
+    torch.testing.assert_close(upper + (s4 - r4) * exact(x_s, s, r=r), (t4 - r4) * exact(x_t, t, r=r))
+
+
+def test_where_r_is_t_the_target_is_the_velocity_of_the_pair():
+    x_t, v, t = images(8), images(8, 3), times(8)[1]
+    assert torch.equal(average_velocity_target(Exact(), x_t, v, t, t), v)
+
+
+@pytest.mark.parametrize("improved", [False, True])
+def test_the_expected_gradient_vanishes_at_the_truth_and_nowhere_near(improved):
+    """Over many pairs the mean of (u - target) u is zero: the objective has its minimum at the average velocity."""
+    n = 200_000
+    x, z = SPREAD * images(n, 4), images(n, 5)
+    r, t = times(n, 6)
+    batch = SimpleNamespace(x=x, z=z, t=t, r=r, labels=None, condition=None)
+    gradients = {}
+    for scale in (0.9, 1.0, 1.1):
+        network = Exact()
+        with torch.no_grad():
+            network.scale.fill_(scale)
+        loss, _ = MeanFlow(power=0.0, improved=improved)(network, batch)
+        loss.backward()
+        gradients[scale] = network.scale.grad.item()
+    assert abs(gradients[1.0]) < 0.05 * min(-gradients[0.9], gradients[1.1])
+    assert gradients[0.9] < 0 < gradients[1.1]
+
+
+def test_the_weight_makes_errors_of_any_size_count_alike_and_raw_errors_are_split():
+    x, z = images(6), images(6, 7)
+    r, t = times(6)
+    r = torch.where(torch.arange(6) < 2, t, r)
+    batch = SimpleNamespace(x=x, z=z, t=t, r=r, labels=None, condition=None)
+    network = Exact()
+    loss, raw = MeanFlow(power=1.0, epsilon=1e-12)(network, batch)
+    assert loss.item() == pytest.approx(1.0)
+    plain, _ = MeanFlow(power=0.0)(network, batch)
+    assert (raw["error_instant"][1].item(), raw["error_interval"][1].item()) == (2, 4)
+    total = raw["error_instant"][0] + raw["error_interval"][0]
+    assert total.item() * 4 / 6 == pytest.approx(plain.item(), rel=1e-6)
+
+
+def unet(**changes):
+    return UNet(
+        UNetConfig(
+            channels=1, size=8, base=16, multipliers=(1, 2), blocks=1, attention=(4,), head_channels=16, dropout=0.3,
+            classes=10, time_scale=16.0, interval=True, **changes,
+        )
+    )  # fmt: skip
+
+
+def dit(**changes):
+    return DiT(
+        DiTConfig(
+            channels=1,
+            size=8,
+            patch=2,
+            width=32,
+            depth=2,
+            heads=2,
+            classes=10,
+            time_scale=16.0,
+            interval=True,
+            **changes,
+        )
+    )
+
+
+@pytest.mark.parametrize("make", [unet, dit])
+@pytest.mark.parametrize("condition_channels", [0, 1])
+def test_the_derivative_is_that_of_finite_differences_through_the_whole_network(make, condition_channels):
+    torch.manual_seed(0)
+    network = make(condition_channels=condition_channels).double().to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)  # no branch is left shut
+    x = torch.randn(4, 1, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
+    v, (r, t), labels = torch.randn_like(x), times(4), torch.tensor([0, 3, -1, 9])
+    condition = torch.randn_like(x) if condition_channels else None
+    network.train()
+    derivative = time_derivative(network, x, v, r, t, labels, condition)
+    assert network.training and not derivative.requires_grad
+    network.eval()
+    step = 1e-5
+    with torch.no_grad():
+        ahead = network(x + step * v, t + step, labels, condition, r)
+        behind = network(x - step * v, t - step, labels, condition, r)
+    difference = (ahead - behind) / (2 * step)
+    assert (derivative - difference).norm() < 1e-6 * difference.norm()
+
+
+@pytest.mark.parametrize("make", [unet, dit])
+def test_an_untrained_span_changes_nothing_and_one_time_networks_refuse_it(make):
+    torch.manual_seed(0)
+    network = make().eval()
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            continue
+        nn.init.normal_(parameter, std=0.1)
+    nn.init.zeros_(network.embed_span[2].weight)
+    nn.init.zeros_(network.embed_span[2].bias)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.4, 0.9])
+    with torch.no_grad():
+        assert torch.equal(network(x, t), network(x, t, r=t / 2))
+    single = (UNet if make is unet else DiT)(type(network.config)(**{**vars(network.config), "interval": False}))
+    with pytest.raises(ValueError, match="interval"):
+        single(x, t, r=t / 2)

@@ -1,0 +1,76 @@
+"""The objective of a student: which other settings it goes with, and that older recipes stay what they were."""
+
+import pytest
+
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import FlowMatching, LogitNormalTime, MeanFlow
+from storage.errors import RecipeError
+
+MEANFLOW = "student.objective=meanflow"
+JUMP = "evaluation.student=[{solver: jump, nfe: [1, 2]}]"
+ROUND = (
+    "reflow=[{pairs: {count: 64, solver: %s}, mix: {forward: %s}, "
+    "training: {images: 256, batch: 64, lr: 0.001, ema: 64}}]"
+)
+
+
+def test_a_bare_name_is_that_kind_with_its_defaults():
+    assert load("nfm-digits").student.objective == FlowMatching()
+    objective = load("nfm-digits", [MEANFLOW, JUMP]).student.objective
+    assert objective == MeanFlow(interval_share=0.25, r_time=LogitNormalTime(mean=-0.4), power=1.0, time_scale=16.0)
+
+
+def test_flow_matching_by_name_changes_no_fingerprint_and_meanflow_only_what_follows_from_the_student():
+    plain, named, other = (
+        {name: node.fingerprint for name, node in build(load("nfm-digits", more)).items()}
+        for more in ([], ["student.objective=flow-matching"], [MEANFLOW])
+    )
+    assert named == plain
+    changed = {name for name in plain if other[name] != plain[name]}
+    assert changed == {"student", "pairs", "onestep", "evaluation", "report"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [JUMP],  # without average velocities
+        ["pairs.solver=jump"],
+        [MEANFLOW, "evaluation.onestep=[{solver: jump, nfe: [1]}]", "onestep.mode=reflow"],
+        ["onestep.mode=meanflow", "onestep.steps=2"],
+        ["onestep.mode=meanflow", "onestep.loss={kind: pseudo-huber}"],
+        ["onestep.objective={kind: meanflow, power: 0.5}"],  # of a student that is distilled
+        [MEANFLOW, ROUND % ("euler", 0), "evaluation.reflow=[{solver: jump, nfe: [1]}]"],
+        [MEANFLOW, ROUND % ("euler", 0), "pairs.solver=jump"],  # the round's student solves these
+        [MEANFLOW, JUMP.replace("2]", "3], guidance: 2")],  # two calls each
+        ["student.objective={kind: meanflow, interval_share: 1.5}"],
+        ["student.objective={kind: meanflow, time_scale: 0}"],
+        ["student.objective={kind: flow-matching, power: 1}"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings):
+    with pytest.raises(RecipeError):
+        load("nfm-digits", settings)
+
+
+@pytest.mark.parametrize("path", ["cond-ot", "vp", "ve"])
+def test_average_velocities_are_of_the_linear_path(path):
+    settings = ["student.coupling=independent", *(f"{name}=null" for name in ("teacher", "bank", "pairs", "onestep"))]
+    settings += ["evaluation.onestep=[]", f"student.path={{kind: {path}}}"]
+    load("nfm-digits", settings)
+    with pytest.raises(RecipeError):
+        load("nfm-digits", [*settings, MEANFLOW])
+
+
+def test_jumps_do_not_go_from_images_to_noise():
+    online = ["student.coupling=independent", "teacher=null", "bank=null", "pairs=null", "onestep=null"]
+    online += ["evaluation.onestep=[]", MEANFLOW]
+    load("nfm-digits", [*online, ROUND % ("jump", 0)])
+    with pytest.raises(RecipeError):
+        load("nfm-digits", [*online, ROUND % ("jump", 0.5)])
+
+
+@pytest.mark.parametrize("solver", ["jump", "euler", "dopri5"])
+def test_a_student_of_average_velocities_may_be_integrated_too(solver):
+    calls = "" if solver == "dopri5" else ", nfe: [4], guidance: 2"
+    load("nfm-digits", [MEANFLOW, f"evaluation.student=[{{solver: {solver}{calls}}}]", "student.label_drop=0.1"])
