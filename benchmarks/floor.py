@@ -58,7 +58,7 @@ def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str,
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     row: dict[str, Any] = {
         "protocol": evaluation.protocol,
-        "seconds": {name: artifact.provenance.seconds for name, artifact in artifacts.items()},
+        "seconds": {name: artifact.provenance.wall_seconds for name, artifact in artifacts.items()},
         "train": {f"{score.nfe:g}": score.value for score in evaluation.scores if score.model == "student"},
         "held_out": {f"{score.nfe:g}": score.value_held_out for score in evaluation.scores if score.model == "student"},
         "yardstick": artifacts["reference"].metrics["held_out"],

@@ -88,8 +88,8 @@ def markdown(tree: dict[str, Any]) -> str:
     lines = [
         f"# One call on {tree['base']}",
         "",
-        f"`{tree['command']}` on {tree['processor']}. {rows[0]['seeds'][0]['metric']} by NFE, lower is better; mean over {seeds} seed(s)"
-        f"{', ± standard deviation' * (seeds > 1)}. Training and held-out images are "
+        f"`{tree['command']}` on {tree['processor']}. {rows[0]['seeds'][0]['metric']} by NFE, lower is better; "
+        f"mean over {seeds} seed(s){', ± standard deviation' * (seeds > 1)}. Training and held-out images are "
         f"{rows[0]['seeds'][0]['yardstick']:.3f} apart. Images seen and seconds are those of all trained networks, "
         "pairs, banks and potentials that a row needs.",
     ]

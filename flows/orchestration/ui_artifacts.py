@@ -37,7 +37,7 @@ GRID = "samples.png"  # of an evaluation
 
 def run_name(recipe: Mapping[str, Any]) -> str:
     """The name of a recipe's runs, which tells seeds apart."""
-    return f"{recipe['name']}, seed {recipe.get('seed', 0)}"
+    return f"{recipe['name'].partition('@')[0]}, seed {recipe.get('seed', 0)}"
 
 
 def artifact_key(recipe: Recipe, what: str) -> str:

@@ -36,7 +36,10 @@ from storage.imageset import ImageSet
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """The network and its sampler. `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number."""
+    """The network and its sampler.
+
+    `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number.
+    """
 
     model: str
     steps: int | None

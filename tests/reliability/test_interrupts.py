@@ -121,7 +121,7 @@ def test_memory_that_runs_out_names_what_to_lower_and_keeps_what_was_saved(tmp_p
         cause()
 
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
-    words = rf"student ran out of memory \(.*{said}.*\).*compute\.batch.*accumulate"
+    words = rf"student ran out of memory \(.*{said}.*\).*compute\.inference_batch.*accumulate"
     with pytest.raises(StageFailed, match=words) as raised:
         execute(node, {}, store, load("fm-digits").compute)
     assert "\n" not in str(raised.value) and raised.value.__cause__ is not None

@@ -69,9 +69,9 @@ def test_deploy_takes_sound_recipes(flowctl, tiny, words, said):
 def test_a_deployment_is_made_and_made_anew(flowctl, client, home, tiny):
     result = flowctl("deploy", tiny, "--pool", "shed", "--schedule", "0 2 * * *", "--set", "seed=7")
     assert result.exit_code == 0, result.output
-    assert "flowctl/tiny" in result.stdout and "prefect worker start --pool shed" in result.stdout
+    assert "flowctl/tiny@7" in result.stdout and "prefect worker start --pool shed" in result.stdout
     assert client.read_work_pool("shed").type == "process"
-    made = client.read_deployment_by_name("flowctl/tiny")
+    made = client.read_deployment_by_name("flowctl/tiny@7")
     assert made.tags == ["seed 7"]
     assert made.parameters == {"recipe": load(tiny, ["seed=7"]).model_dump(mode="json"), "force": None, "until": None}
     assert (made.entrypoint, made.work_pool_name) == ("flows.orchestration.pipeline_flow.pipeline", "shed")
@@ -79,10 +79,11 @@ def test_a_deployment_is_made_and_made_anew(flowctl, client, home, tiny):
     assert [(item.schedule.cron, item.schedule.timezone, item.active) for item in made.schedules] == [
         ("0 2 * * *", "UTC", True)
     ]
-    assert flowctl("deploy", tiny).exit_code == 0
-    again = client.read_deployment_by_name("flowctl/tiny")
+    assert flowctl("deploy", tiny, "--set", "seed=7").exit_code == 0
+    again = client.read_deployment_by_name("flowctl/tiny@7")
     assert (again.id, again.work_pool_name, again.schedules) == (made.id, "flowctl", [])
-    assert again.parameters["recipe"]["seed"] == 0
+    assert flowctl("deploy", tiny).exit_code == 0
+    assert client.read_deployment_by_name("flowctl/tiny").parameters["recipe"]["seed"] == 0
 
 
 def test_deploy_refuses_a_schedule_that_is_none_and_a_pool_of_another_type(flowctl, client, tiny):

@@ -144,8 +144,8 @@ def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_p
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("student.coupling=semidiscrete", "no use for a teacher"),
-        ("student.coupling=ot", "no use for a teacher"),
+        ("student.coupling=semidiscrete", "does not use a teacher"),
+        ("student.coupling=ot", "does not use a teacher"),
         ("potentials={}", "go together"),
         ("student.coupling={kind: loom, start: bank, noises_per_image: 2}", "leave noises_per_image out"),
         ("student.path={kind: vp}", "set student.coupling to independent"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.views.samples import Wish, draw
+from flows.views.samples import SampleRequest, draw
 from models.load import load as load_exported
 from pipeline.export import Subject, export
 from pipeline.flow_matching.sampling import class_labels, starting_noise, student_samples, student_walk
@@ -112,10 +112,10 @@ def test_average_velocities_are_learned_on_pairs_from_the_students_weights(home,
 def test_sample_jumps_unless_asked_otherwise_and_so_does_the_exported_model(home, made, tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWCTL_HOME", str(home))
     recipe = load("nfm-digits", [*TINY, *MEANFLOW])
-    jumped, _, _ = draw(recipe, Wish("student", 2, "jump", None, None, 0, 8))
+    jumped, _, _ = draw(recipe, SampleRequest("student", 2, "jump", None, None, 0, 8))
     with monkeypatch.context() as without:
         without.delitem(SOLVERS, "euler")
-        images, _, _ = draw(recipe, Wish("student", 2, None, None, None, 0, 8))
+        images, _, _ = draw(recipe, SampleRequest("student", 2, None, None, None, 0, 8))
     assert np.array_equal(images, jumped)
 
     subject = Subject(recipe.name, "student", None, made, recipe.evaluation.student)
@@ -131,5 +131,5 @@ def test_sample_jumps_unless_asked_otherwise_and_so_does_the_exported_model(home
 def test_a_student_of_velocities_cannot_jump(tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path))
     with pytest.raises(InputError) as caught:
-        draw(load("nfm-digits", TINY), Wish("student", 2, "jump", None, None, 0, 8))
+        draw(load("nfm-digits", TINY), SampleRequest("student", 2, "jump", None, None, 0, 8))
     assert caught.value.value == "student"
