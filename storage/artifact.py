@@ -79,7 +79,7 @@ class Artifact(BaseModel):
     provenance: Provenance
     _root: Path = PrivateAttr()
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's way
     @property
     def checksum(self) -> str:
         """SHA-256 of all the other fields, written with them: a flipped digit in a metric is still valid JSON."""

@@ -127,7 +127,7 @@ class ImageSet:
         import zarr
 
         with reading(f"image set {path}, zarr.json", _REMEDY):
-            facts = dict(zarr.open_group(str(path), mode="r").attrs)
+            facts: dict[str, Any] = dict(zarr.open_group(str(path), mode="r").attrs)
             if facts.pop("digest", None) != json_digest(facts):
                 raise DamageError(f"image set {path}, zarr.json", "its attributes were changed", _REMEDY)
             if facts["format"] != FORMAT:
@@ -176,9 +176,11 @@ class ImageSet:
                 _check(self.path, file, size, digest)
         what = f"image set {self.path}, {split}"
         with reading(what, _REMEDY):
-            images = zarr.open_array(str(self.path / split / self.array), mode="r")[:]
+            images: np.ndarray = np.asarray(zarr.open_array(str(self.path / split / self.array), mode="r")[:])
             labelled = self.classes is not None
-            labels = zarr.open_array(str(self.path / split / "labels"), mode="r")[:] if labelled else None
+            labels: np.ndarray | None = None
+            if labelled:
+                labels = np.asarray(zarr.open_array(str(self.path / split / "labels"), mode="r")[:])
         try:
             if self.levels is None:
                 count = len(images) if labels is None else len(labels)

@@ -44,12 +44,13 @@ def inspect_artifact(root: Path) -> Finding:
 
     A bank may be damaged although the manifest holds: where it was while its stage still worked on it.
     """
-    key, changed, artifact, flaws = (root.parent.name, root.name[-PREFIX:]), _changed(root), None, {}
+    key, changed, artifact = (root.parent.name, root.name[-PREFIX:]), _changed(root), None
+    flaws: dict[str, str] = {}
     try:
         artifact = Artifact.read(root)
     except DamageError as damage:
         if damage.what in (str(root), str(root / MANIFEST)):
-            flaws[MANIFEST] = "is missing" if not (root / MANIFEST).exists() else damage.found
+            flaws[MANIFEST] = "is missing" if not (root / MANIFEST).exists() else str(damage.found)
         else:  # the manifest holds, and a file is not there or not of its size
             artifact = Artifact.model_validate(json.loads((root / MANIFEST).read_bytes()))
     if artifact and (artifact.stage, artifact.fingerprint[:PREFIX]) != key:

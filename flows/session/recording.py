@@ -24,7 +24,7 @@ def recording(
 ) -> Iterator[RunRecord]:
     """Record a run while the block lasts: its plan, its log, and in one line how it ended."""
     recipe = session.recipe.model_dump(mode="json")
-    session.record = record = RunRecord(session.store.home, recipe, outline(steps), server, command)
+    session.record = record = RunRecord(session.store.home, recipe, outline(list(steps)), server, command)
     ending = "stopped at once"
     try:
         with session.display, forward_logs(None if session.deployed else session.display, record.journal):

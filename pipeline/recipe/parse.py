@@ -65,6 +65,7 @@ def _value(node: yaml.Node | None, types: Collection[Any]) -> Any:
         # A field that is no list may still be given one: the values of a sweep, such as guidance: [1, 2].
         inner = [one for kind in types for item in items(kind) for one in alternatives(item)] or types
         return [_value(item, inner) for item in node.value]
+    assert isinstance(node, yaml.ScalarNode)
     return _scalar(node, types)
 
 

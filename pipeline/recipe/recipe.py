@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from pipeline.recipe import sections as configs
@@ -144,7 +146,7 @@ class Recipe(Config):
         from_student = [*self.evaluation.student, *([first] if first else [])]
         others = [*self.evaluation.reflow, *self._later_pairs()]
         last = self.onestep is not None and self.onestep.mode == "meanflow"
-        untaught = [*([] if meanflow else from_student), *([] if last else self.evaluation.onestep), *others]
+        untaught: list[Any] = [*([] if meanflow else from_student), *([] if last else self.evaluation.onestep), *others]
         if any(how.solver == "jump" for how in untaught):
             raise ValueError(
                 "the solver 'jump' needs average velocities, which only a student with objective meanflow has: "
@@ -183,8 +185,8 @@ class Recipe(Config):
     def _guidance_has_two_sides(self) -> Recipe:
         """Guidance needs a network that was also trained without classes (`student.label_drop`)."""
         first, later = self._pairs_of_the_student(), self._later_pairs()
-        taught = [*self.evaluation.student, *([first] if first else [])]
-        untaught = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
+        taught: list[Any] = [*self.evaluation.student, *([first] if first else [])]
+        untaught: list[Any] = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
         if any(how.guidance != 1 for how in untaught):
             raise ValueError(
                 "students of pairs are trained with the class only, and guidance also needs none: set guidance to 1 "

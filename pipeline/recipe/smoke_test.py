@@ -18,10 +18,8 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     and of sampling, to check that their memory suffices: on a GPU, where it is scarce and a batch is fast.
     """
     samples = recipe.compute.inference_batch if whole_batches else SAMPLES
-    trained = [
-        section.training for section in (recipe.teacher, recipe.student, *recipe.reflow, recipe.onestep) if section
-    ]
-    images = max(training.batch for training in trained) if whole_batches else IMAGES
+    sections: list[Any] = [recipe.teacher, recipe.student, *recipe.reflow, recipe.onestep]
+    images = max(section.training.batch for section in sections if section) if whole_batches else IMAGES
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
         "name": f"{recipe.name.partition('@')[0][:50]}-smoke-test",

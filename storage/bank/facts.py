@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,7 +12,7 @@ from storage.arrays import shard_file
 from storage.checksummed_json import is_intact, with_checksum
 from storage.errors import DamageError
 
-FORMAT = 1
+FORMAT: Final = 1
 ARRAYS = ("z", "x", "labels")
 FACTS, INDEX, COMPLETE = "facts.json", "bank.json", "complete"
 MANTISSA = {"float32": 23, "float16": 10}  # bits that the type itself holds
@@ -26,7 +26,7 @@ class _Model(BaseModel):
 class Shard(NamedTuple):
     """Flat indices start to stop - 1 of the bank: one file of each array, written by one process."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuple.index is not used
     start: int
     stop: int
 
@@ -105,7 +105,7 @@ class Identity(_Model):
     arrays: tuple[str, ...]
     checksum: str | None = None  # of all else in the file; banks were once written without
 
-    def content(self, checked: bool = True, **options: bool) -> dict[str, Any]:
+    def content(self, checked: bool = True, **options: Any) -> dict[str, Any]:
         """The file's content, dumped with pydantic's `options`: with its checksum, or without, as in older banks."""
         plain = self.model_dump(mode="json", exclude={"checksum"}, **options)
         return with_checksum(plain) if checked else plain

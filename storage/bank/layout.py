@@ -157,7 +157,7 @@ class Layout:
         """
         target, checksum = as_bytes(out), bytearray(CRC_BYTES)
         data = target if self.compressor is None else np.empty(length - CRC_BYTES, np.uint8)
-        read = os.preadv(file, [data, checksum], offset)
+        read = os.preadv(file, [data, checksum], offset)  # type: ignore[list-item]  # arrays are buffers
         if not read == length == len(data) + CRC_BYTES or (check and _crc(data) != checksum):
             raise ValueError(f"the checksum of the chunk at byte {offset} does not match")
         if self.compressor is not None:

@@ -55,8 +55,8 @@ class Loading:
                 here = slice(end - (stop - start), end)
                 for name, rows in targets.items():
                     self._bank.scatter(name, start, [rows[i] for i in used[here].tolist()])
-                for name, rows in self._rows.items():
-                    self._bank.read(name, start, rows[here])
+                for name, own in self._rows.items():
+                    self._bank.read(name, start, own[here])
 
         self._reading = [pool.submit(read, part) for part in range(threads)]
         return self
@@ -79,7 +79,7 @@ class Block:
 
     def __init__(self, count: int, row_bytes: int) -> None:
         self.memory = np.empty(count * row_bytes, np.uint8)
-        view = memoryview(self.memory)
+        view = memoryview(self.memory)  # type: ignore[arg-type]  # arrays are buffers
         self.rows = [view[start : start + row_bytes] for start in range(0, count * row_bytes, row_bytes)]
         self._references = sys.getrefcount(self.memory)
 

@@ -99,7 +99,7 @@ class ShardFile:
                     whole = self._scratch()
                     self._read_chunk(file, number, whole)
                 if compressed:
-                    source = memoryview(as_bytes(whole))
+                    source = memoryview(as_bytes(whole))  # type: ignore[arg-type]  # arrays are buffers
                     for row, target in enumerate(targets, low - first):
                         target[:] = source[row * size : (row + 1) * size]
                 else:  # once more from the system's cache, which is faster than to copy here

@@ -43,7 +43,7 @@ class Window(NamedTuple):
     order: np.ndarray
 
     @property
-    def index(self) -> np.ndarray:
+    def index(self) -> np.ndarray:  # type: ignore[override]  # tuple.index is not used
         """The flat index of each row, in the order of reading."""
         return np.concatenate([np.arange(start, stop) for start, stop in self.runs])
 
