@@ -68,7 +68,7 @@ def test_every_command_but_run_and_plan_reads_what_the_run_recorded(images, tmp_
             assert (result.exit_code, result.stdout) == (0, before[words]), result.stderr
         stages = json.loads(flowctl("diff", name, name, "--json").stdout)["stages"]
         assert "absent" not in json.dumps(stages) and stages
-        assert comparison.find(comparison.wanted([name])[0], session.store) is not None
+        assert comparison.find(comparison.requests([name])[0], session.store) is not None
     assert fingerprints(finished_nodes(recipe, session.store)) == fingerprints(session.nodes)
     if fate == "changed":
         assert build(recipe)["data"].fingerprint != session.nodes["data"].fingerprint
