@@ -11,21 +11,12 @@ evaluation stay the same. Writes benchmarks/results/floor-BASE.{json,md} once ev
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import processor
-from pipeline.engine.dag import build
+from benchmarks.matrix import artifacts_of, cell, facts, options, write
 from pipeline.outputs.results import EvaluationResult, TeacherResult
-from pipeline.recipe.load import load
-from storage.store import Store
 
-RESULTS = Path("benchmarks/results")
 NO_TEACHER = ["teacher=null", "bank=null", "pairs=null", "onestep=null", "evaluation.onestep=[]"]
 STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
 KNOBS: dict[str, list[str]] = {
@@ -50,11 +41,7 @@ KNOBS: dict[str, list[str]] = {
 def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """The scores and costs of one run; computed first where the store has none."""
     rules = [*STUDENT_ONLY, *overrides, *KNOBS[knob], f"seed={seed}", f"name={base}-{knob}"]
-    words = [word for rule in rules for word in ("--set", rule)]
-    subprocess.run([sys.executable, "-m", "flows.cli", "run", base, *words, "--until", "evaluation"], check=True)
-    store = Store()
-    nodes = build(load(base, rules), store.home / "cache")
-    artifacts = {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+    artifacts = artifacts_of(base, rules)
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     row: dict[str, Any] = {
         "protocol": evaluation.protocol,
@@ -90,8 +77,8 @@ def markdown(tree: dict[str, Any]) -> str:
             "|---|" + "---:|" * (len(calls) + 1),
         ]
         for knob, rows in knobs.items():
-            cells = [_cell([row[key][nfe] for row in rows]) for nfe in calls]
-            lines.append(f"| {knob} | " + " | ".join(cells) + f" | {_cell([sum(row[key].values()) for row in rows])} |")
+            cells = [cell([row[key][nfe] for row in rows]) for nfe in calls]
+            lines.append(f"| {knob} | " + " | ".join(cells) + f" | {cell([sum(row[key].values()) for row in rows])} |")
     lines += ["", "## Cost", "", "| knob | teacher's bits per dimension, training | held-out | seconds in all |"]
     lines.append("|---|---:|---:|---:|")
     for knob, rows in knobs.items():
@@ -105,30 +92,13 @@ def markdown(tree: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{spread}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="nfm-digits", metavar="RECIPE")
+    parser = options(__doc__)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(KNOBS), metavar="KNOB,…")
-    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0])
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     words = parser.parse_args()
     knobs = {knob: [measured(words.base, knob, seed, words.overrides) for seed in words.seeds] for knob in words.only}
-    tree = {
-        "command": " ".join(["python -m benchmarks.floor", *sys.argv[1:]]),
-        "processor": processor(),
-        "base": words.base,
-        "seeds": words.seeds,
-        "knobs": knobs,
-    }
-    name = f"floor-{words.base}" + (f"-{len(words.seeds)}-seeds" if len(words.seeds) > 1 else "")
-    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(markdown(tree))
-    print(markdown(tree))
+    tree = {**facts("floor", words), "knobs": knobs}
+    write("floor", tree, markdown(tree))
 
 
 if __name__ == "__main__":

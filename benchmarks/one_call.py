@@ -11,21 +11,12 @@ a distilled student at the one call that it learned. Writes benchmarks/results/o
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.timing import processor
-from pipeline.engine.dag import build
+from benchmarks.matrix import artifacts_of, cell, facts, options, write
 from pipeline.outputs.results import EvaluationResult
-from pipeline.recipe.load import load
-from storage.store import Store
 
-RESULTS = Path("benchmarks/results")
 CALLS = (1, 2, 4, 8)
 NO_TEACHER = ["teacher=null", "bank=null"]
 COUPLINGS: dict[str, list[str]] = {
@@ -62,11 +53,7 @@ def measured(base: str, coupling: str, method: str, seed: int, overrides: list[s
     changes, model = METHODS[method]
     name = f"one-call-{coupling}-{method}"
     rules = [*COUPLINGS[coupling], *changes, *overrides, f"seed={seed}", f"name={name}"]
-    words = [word for rule in rules for word in ("--set", rule)]
-    subprocess.run([sys.executable, "-m", "flows.cli", "run", base, *words, "--until", "evaluation"], check=True)
-    store = Store()
-    nodes = build(load(base, rules), store.home / "cache")
-    artifacts = {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+    artifacts = artifacts_of(base, rules)
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     scores = [score for score in evaluation.scores if score.model == model]
     training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
@@ -102,7 +89,7 @@ def markdown(tree: dict[str, Any]) -> str:
             "|---|---|" + "---:|" * (len(CALLS) + 2),
         ]
         for row in rows:
-            cells = [_cell([seed[key].get(str(nfe)) for seed in row["seeds"]]) for nfe in CALLS]
+            cells = [cell([seed[key].get(str(nfe)) for seed in row["seeds"]]) for nfe in CALLS]
             total = statistics.fmean(sum(seed["seconds"].values()) for seed in row["seeds"])
             again = "≥ " if any(seed["resumed"] for seed in row["seeds"]) else ""  # of the last attempt only
             lines.append(
@@ -113,20 +100,10 @@ def markdown(tree: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: list[float | None]) -> str:
-    if None in values:
-        return "–"
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{spread}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="nfm-digits", metavar="RECIPE")
+    parser = options(__doc__)
     parser.add_argument("--couplings", type=lambda text: text.split(","), default=list(COUPLINGS), metavar="NAME,…")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), metavar="NAME,…")
-    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0])
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     words = parser.parse_args()
     rows = [
         {
@@ -137,17 +114,8 @@ def main() -> None:
         for coupling in words.couplings
         for method in words.methods
     ]
-    tree = {
-        "command": " ".join(["python -m benchmarks.one_call", *sys.argv[1:]]),
-        "processor": processor(),
-        "base": words.base,
-        "seeds": words.seeds,
-        "rows": rows,
-    }
-    name = f"one-call-{words.base}" + (f"-{len(words.seeds)}-seeds" if len(words.seeds) > 1 else "")
-    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(markdown(tree))
-    print(markdown(tree))
+    tree = {**facts("one_call", words), "rows": rows}
+    write("one-call", tree, markdown(tree))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""What benchmarks of many recipes share: run one and read its artifacts, the options, a cell, the files written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import processor
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load
+from storage.artifact import Artifact
+from storage.store import Store
+
+RESULTS = Path("benchmarks/results")
+
+
+def artifacts_of(base: str, rules: Sequence[str]) -> dict[str, Artifact | None]:
+    """The artifacts of a recipe with these overrides, up to the evaluation; computed first where the store has none."""
+    words = [word for rule in rules for word in ("--set", rule)]
+    subprocess.run([sys.executable, "-m", "flows.cli", "run", base, *words, "--until", "evaluation"], check=True)
+    store = Store()
+    nodes = build(load(base, rules), store.home / "cache")
+    return {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """The options that all of these benchmarks have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="nfm-digits", metavar="RECIPE")
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    return parser
+
+
+def cell(values: Sequence[float | None]) -> str:
+    """Mean and, over several seeds, standard deviation; a dash where a value is missing."""
+    if None in values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{spread}"
+
+
+def facts(module: str, words: argparse.Namespace) -> dict[str, Any]:
+    """How the figures were taken."""
+    command = " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]])
+    return {"command": command, "processor": processor(), "base": words.base, "seeds": words.seeds}
+
+
+def write(name: str, tree: dict[str, Any], text: str) -> None:
+    """Write the figures and their tables, named by the base recipe and the number of seeds, and print the tables."""
+    seeds = len(tree["seeds"])
+    name = f"{name}-{tree['base']}" + (f"-{seeds}-seeds" if seeds > 1 else "")
+    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
