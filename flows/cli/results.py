@@ -27,13 +27,14 @@ def results(
     json_: Json = False,
 ) -> None:
     """Print every score with its protocol. Scores of different protocols are in different tables."""
+    from flows.session.recipes import load
     from flows.views.scores import best_of, evaluations, numbers, of_metric
     from pipeline.recipe.load import nearest
     from storage.errors import UsageError
 
     if set_ and recipe is None:
         raise UsageError("--set needs a RECIPE", set_[0], "Name one: flowctl results RECIPE --set …, or omit --set.")
-    artifacts = evaluations(recipe, set_ or ())
+    artifacts = evaluations(None if recipe is None else load(recipe, set_ or ()), recipe)
     if sort is not None and sort.removeprefix("-") not in SORTS:
         raise UsageError("--sort must be a column", sort, nearest(sort, SORTS))
 

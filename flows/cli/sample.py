@@ -62,6 +62,5 @@ def sample(
     from flows.views.samples import SampleRequest, draw, write
 
     request = SampleRequest(model, steps, solver, class_, guidance, seed, count, ema)
-    images, labels, levels = draw(load(recipe, set_ or ()), request)
-    write(out, images, labels, levels, grid)
+    write(out, draw(load(recipe, set_ or ()), request), grid)
     typer.echo(f"{count} images: {out}")

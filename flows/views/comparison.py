@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from flows.session.child import ChildFailed, run_child
 from flows.session.recipes import load
 from flows.session.recorded import finished_nodes
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.compare import SeedRun, run_of
 from storage.artifact import Artifact
-from storage.errors import DamageError, MissingError, StageFailed, UsageError
+from storage.errors import DamageError, MissingError, UsageError
 from storage.store import Store
-
-PROGRAM = (sys.executable, "-m", "flows.cli")
-
-
-class ChildFailed(StageFailed):
-    """A `flowctl run` that `compare --run` started failed or was stopped."""
-
-    retryable = True
 
 
 @dataclass(frozen=True)
@@ -116,28 +106,6 @@ def collect(
         )
     for number, item in enumerate(missing, 1):
         tell(f"[{number} of {len(missing)}] {item.command}")
-        code = _run_child([*PROGRAM, *item.words])
-        if code:
-            raise ChildFailed(f"`{item.command}` ended with exit code {code}. Finished stages are stored.")
+        if code := run_child(item.words):
+            raise ChildFailed(item.command, code)
     return collect(items, store)
-
-
-def _run_child(command: Sequence[str]) -> int:
-    """The exit code of the command in a child process: Prefect can be configured only once per process.
-
-    The terminal sends Ctrl-C to the child too; SIGTERM is forwarded. In both cases this process waits until the child
-    has saved. The child's stdout goes to stderr, because stdout is for the comparison.
-    """
-    child: subprocess.Popen | None = None
-
-    def pass_on(number: int, frame: object) -> None:
-        if child is not None and number == signal.SIGTERM:
-            child.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        child = subprocess.Popen(command, stdout=2)
-        return child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

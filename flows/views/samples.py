@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from PIL import Image
 from flows.session.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
+from pipeline.data.sources.text import shown
 from pipeline.engine.dag import Node
 from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
-from pipeline.flow_matching.solvers import SOLVERS, integrate
+from pipeline.flow_matching.solvers import SOLVERS, Solver, calls_per_evaluation, integrate, plan_for_nfe
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
@@ -33,26 +35,40 @@ from storage.atomic import replacing, write_bytes
 from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
 
+CAPTION = 40  # characters of a class name
+
 
 @dataclass(frozen=True)
 class SampleRequest:
     """The network and its sampler.
 
-    `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number.
+    `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number. `class_` is
+    the name or number of one class, or of a class for each image. `nfe` is the number of network calls, in place of
+    `steps`.
     """
 
     model: str
     steps: int | None
     solver: str | None
-    class_: str | None
+    class_: str | Sequence[str] | None
     guidance: float | None
     seed: int
     count: int
     ema: str | None = None  # name of an average of the weights; None is the first
+    nfe: int | None = None
 
 
-def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Grey levels (N, C, H, W) uint8, labels (N,) or None, and the number of levels.
+class Drawn(NamedTuple):
+    """Grey levels (N, C, H, W) uint8, labels (N,) int64 or None, the number of levels, and the names of the classes."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    levels: int
+    classes: tuple[str, ...] | None
+
+
+def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
+    """Sample the images that are asked for.
 
     A student with a condition draws the test images in turn, all or those of the requested class; one with a source
     starts from the source's test images, in an order that depends on the seed.
@@ -80,7 +96,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
     labels = None if used[0] is None else torch.cat(used).cpu().numpy()
-    return np.concatenate(batches), labels, levels
+    return Drawn(np.concatenate(batches), labels, levels, images.classes and tuple(images.classes))
 
 
 @torch.no_grad()
@@ -95,13 +111,20 @@ def _images(
         return teacher_samples(network, rows, labels, derive(request.seed, "sample"), config, schedules, device)
     path = path_of(artifact)
     velocity = student_velocity(network, path, labels, 1.0 if request.guidance is None else request.guidance, condition)
-    name, steps = (recipe.pairs or recipe.evaluation.student[0]).grid, request.steps or 8
-    if request.model == "onestep":
-        name, steps = "uniform", request.steps or recipe.onestep.steps  # the times of its training
-    grid = path.times(time_grid(name, steps))
-    return integrate(
-        velocity, path.start(start(rows)), grid, SOLVERS[request.solver or _solver(request.model, recipe)]()
-    )
+    solver, steps = _plan(request, recipe)
+    # The one-step student's times are those of its training.
+    name = "uniform" if request.model == "onestep" else (recipe.pairs or recipe.evaluation.student[0]).grid
+    return integrate(velocity, path.start(start(rows)), path.times(time_grid(name, steps)), solver)
+
+
+def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
+    """The solver and its number of steps. Raises InputError where no number of steps costs `nfe` calls."""
+    name = request.solver or _solver(request.model, recipe)
+    if request.nfe is not None:
+        guidance = 1.0 if request.guidance is None else request.guidance
+        plan = plan_for_nfe(name, request.nfe, calls_per_evaluation(guidance))
+        return plan.solver, plan.steps
+    return SOLVERS[name](), request.steps or (recipe.onestep.steps if request.model == "onestep" else 8)
 
 
 def _solver(model: str, recipe: Recipe) -> str:
@@ -132,7 +155,7 @@ def check_model(model: str, session: Session) -> None:
 def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
     """Raises UsageError for an option that the network ignores, or a sampler that it was not trained for."""
     if request.model == "teacher":
-        if request.steps is not None or request.solver is not None:
+        if (request.steps, request.nfe, request.solver) != (None, None, None):
             raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")
         return
     if request.solver == "jump" and _solver(request.model, recipe) != "jump":
@@ -142,7 +165,8 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
             "Train with student.objective=meanflow.",
         )
     distilled = request.model == "onestep" and recipe.onestep.mode == "distil"
-    if distilled and (request.steps not in (None, recipe.onestep.steps) or request.solver not in (None, "euler")):
+    steps = {request.steps, request.nfe} - {None, recipe.onestep and recipe.onestep.steps}
+    if distilled and (steps or request.solver not in (None, "euler")):
         raise UsageError(
             f"A student distilled to {recipe.onestep.steps} Euler steps must be sampled with them",
             _given(request),
@@ -165,7 +189,7 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
 
 
 def _given(request: SampleRequest) -> str:
-    given = {"--steps": request.steps, "--solver": request.solver}
+    given = {"--steps": request.steps, "nfe": request.nfe, "--solver": request.solver}
     return " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 
@@ -174,20 +198,28 @@ def networks_of(nodes: Mapping[str, Node]) -> list[str]:
     return [name for name, node in nodes.items() if issubclass(node.stage.result, (TeacherResult, StudentResult))]
 
 
-def _held_out(recipe: Recipe, images: ImageSet, class_: str | None) -> TargetImages | None:
-    """The test images that a student with a condition has to draw."""
+def _held_out(recipe: Recipe, images: ImageSet, class_: str | Sequence[str] | None) -> TargetImages | None:
+    """The test images that a student with a condition has to draw. Raises UsageError for a class for each of them."""
     condition = recipe.student.condition
     targets = TargetImages.of(images, None if condition is None else condition.model_dump())
-    return targets if targets is None or class_ is None else targets.of_class(_class(class_, images.classes))
+    if targets is None or class_ is None:
+        return targets
+    if not isinstance(class_, str):
+        raise UsageError("A student with a condition draws test images, of one class or of all", class_, "Name one.")
+    return targets.of_class(_class(class_, images.classes))
 
 
-def _labels(rows, class_: str | None, classes: list[str] | None, device) -> torch.Tensor | None:
+def _labels(
+    rows: torch.Tensor, class_: str | Sequence[str] | None, classes: Sequence[str] | None, device: torch.device
+) -> torch.Tensor | None:
     if class_ is None:
         return class_labels(rows, len(classes or ()), device)
-    return torch.full_like(rows, _class(class_, classes)).to(device)
+    if isinstance(class_, str):
+        return torch.full_like(rows, _class(class_, classes)).to(device)
+    return torch.tensor([_class(class_[row], classes) for row in rows.tolist()], device=device)
 
 
-def _class(name: str, classes: list[str] | None) -> int:
+def _class(name: str, classes: Sequence[str] | None) -> int:
     if not classes:
         raise UsageError("--class needs a class-conditional network", name, "Omit it.")
     numbers = [str(number) for number in range(len(classes))]
@@ -196,19 +228,24 @@ def _class(name: str, classes: list[str] | None) -> int:
     return classes.index(name) if name in classes else int(name)
 
 
-def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int, columns: int | None = None) -> None:
-    """Write images (N, C, H, W) of `levels` grey levels, by the ending of `out`.
+def to_bytes(images: np.ndarray, levels: int) -> np.ndarray:
+    """(N, H, W, C) uint8 in 0..255 of images (N, C, H, W) of `levels` grey levels."""
+    return np.rint(images.transpose(0, 2, 3, 1) * (255 / (levels - 1))).astype(np.uint8)
+
+
+def write(out: Path, drawn: Drawn, columns: int | None = None) -> None:
+    """Write images by the ending of `out`.
 
     .png: one picture, a captioned row for each class where there are labels, else as square as it can be. .npz: arr_0
     (N, H, W, C) uint8 in 0..255 and arr_1, the labels, as ADM writes samples. No ending: a folder of PNG files, in a
-    folder for each class where there are labels.
+    folder for each class, named by its number, where there are labels.
 
     Raises UsageError for a folder that is not empty.
     """
     if out.suffix == ".png":
-        write_bytes(out, png(_picture(images, labels, levels, columns)))
+        write_bytes(out, png(_picture(drawn, columns)))
         return
-    pixels = np.rint(images.transpose(0, 2, 3, 1) * (255 / (levels - 1))).astype(np.uint8)
+    pixels, labels = to_bytes(drawn.images, drawn.levels), drawn.labels
     if out.suffix == ".npz":
         with replacing(out) as aside, open(aside, "wb") as stream:
             np.savez(stream, pixels, *([] if labels is None else [labels]))
@@ -221,11 +258,20 @@ def write(out: Path, images: np.ndarray, labels: np.ndarray | None, levels: int,
         write_bytes(folder / f"{number:06}.png", png(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)))
 
 
-def _picture(images: np.ndarray, labels: np.ndarray | None, levels: int, columns: int | None) -> Image.Image:
+def _picture(drawn: Drawn, columns: int | None) -> Image.Image:
+    images, labels, levels, _ = drawn
     if labels is None:
         return grid(images, columns or math.ceil(math.sqrt(len(images))), levels=levels)
-    by_class = {label: images[labels == label] for label in np.unique(labels)}
+    by_class = {int(label): images[labels == label] for label in np.unique(labels)}
     widest = columns or min(20, max(map(len, by_class.values())))
-    return labelled_rows(
-        [(f"class {label}", torch.from_numpy(to_unit(some, levels))) for label, some in by_class.items()], widest
-    )
+    rows = [
+        (_caption(label, drawn.classes), torch.from_numpy(to_unit(some, levels))) for label, some in by_class.items()
+    ]
+    return labelled_rows(rows, widest)
+
+
+def _caption(label: int, classes: Sequence[str] | None) -> str:
+    """The name of a class; "class 3" where the name is a number too."""
+    name = str(label) if classes is None else shown(classes[label])
+    name = name if len(name) <= CAPTION else name[: CAPTION - 1] + "…"
+    return f"class {name}" if name.isdecimal() else name

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from flows.session.recipes import load
 from flows.session.session import Session
 from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
 from pipeline.recipe.load import nearest
+from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.page.page import tables
 from pipeline.reporting.scores.front import fronts
 from pipeline.reporting.scores.table import HALVES, HELD_OUT, lower_is_better
@@ -22,8 +22,8 @@ from storage.errors import DamageError, MissingError
 from storage.store import Store
 
 
-def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> list[Artifact]:
-    """All valid evaluations, or that of one recipe.
+def evaluations(recipe: Recipe | None = None, name: str | None = None) -> list[Artifact]:
+    """All valid evaluations, or that of one recipe; `name` is what its user calls it.
 
     Raises MissingError where the recipe has none, DamageError for a manifest whose metrics are not an evaluation's.
     """
@@ -31,11 +31,12 @@ def evaluations(recipe: str | None = None, overrides: Sequence[str] = ()) -> lis
         return [
             _read(item) for item in Store().artifacts() if isinstance(item, Artifact) and item.stage == "evaluation"
         ]
-    session = Session.finished(load(recipe, overrides))
+    session = Session.finished(recipe)
     artifact = valid_artifact(session.nodes["evaluation"], session.store)
     if artifact is None:
+        name = name or recipe.name
         raise MissingError(
-            "results needs a finished evaluation", recipe, f"Run: flowctl run {recipe}. All results: flowctl results."
+            "results needs a finished evaluation", name, f"Run: flowctl run {name}. All results: flowctl results."
         )
     return [_read(artifact)]
 

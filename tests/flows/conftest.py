@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from flows import python
+from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from pipeline.engine.execute import execute
+from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
 from tests.flows import chromium, fakes
+from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -97,6 +101,27 @@ def program(home: Path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+TINY_CHANGES = dict(override.split("=", 1) for override in [*TINY[1:], "reference.extractor=pixels"])
+
+
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of nfm-digits with `TINY_CHANGES`, run in this process up to its evaluation."""
+    home = tmp_path_factory.mktemp("trained") / "store"
+    session = Session.open(python.load("nfm-digits", TINY_CHANGES).settings, until="evaluation", home=home)
+    session.store.prepare()
+    with recording(session, plan(session.nodes, session.store)):
+        run_stages(session)
+    return home
+
+
+@pytest.fixture
+def trained(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> python.Recipe:
+    """The recipe of `trained_home`, which the test must leave as it is."""
+    monkeypatch.setenv("FLOWCTL_HOME", str(trained_home))
+    return python.load("nfm-digits", TINY_CHANGES)
 
 
 @pytest.fixture

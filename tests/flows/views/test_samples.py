@@ -36,7 +36,7 @@ def drawn(home, monkeypatch):
         overrides = ["reference.extractor=pixels", *overrides]  # the cheapest; no sample depends on it
         made = small(home, recipe, *overrides, until="student")
         request = SampleRequest("student", 2, "euler", class_, None, seed, count)
-        images, labels, levels = draw(load(recipe, [*SMALL, "compute.inference_batch=4", *overrides]), request)
+        images, labels, levels, _ = draw(load(recipe, [*SMALL, "compute.inference_batch=4", *overrides]), request)
         assert levels == 17 and images.shape == (count, 1, 8, 8)
         return images, labels, made
 

@@ -123,7 +123,7 @@ def test_the_script_alone_makes_the_images_of_flowctl_sample(subject, home, reci
         assert calls == nfe
         torch.testing.assert_close(found[str(nfe)], expected, rtol=0, atol=1e-5)
     monkeypatch.setenv("FLOWCTL_HOME", str(home))
-    images, classes, levels = draw(recipe, SampleRequest("student", 2, "euler", None, None, 0, 32))
+    images, classes, levels, _ = draw(recipe, SampleRequest("student", 2, "euler", None, None, 0, 32))
     assert levels == 17 and np.array_equal(classes, labels.numpy())
     assert np.array_equal(found["grey"].numpy(), images)
 

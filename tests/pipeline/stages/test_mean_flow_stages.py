@@ -112,10 +112,10 @@ def test_average_velocities_are_learned_on_pairs_from_the_students_weights(home,
 def test_sample_jumps_unless_asked_otherwise_and_so_does_the_exported_model(home, made, tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWCTL_HOME", str(home))
     recipe = load("nfm-digits", [*TINY, *MEANFLOW])
-    jumped, _, _ = draw(recipe, SampleRequest("student", 2, "jump", None, None, 0, 8))
+    jumped, *_ = draw(recipe, SampleRequest("student", 2, "jump", None, None, 0, 8))
     with monkeypatch.context() as without:
         without.delitem(SOLVERS, "euler")
-        images, _, _ = draw(recipe, SampleRequest("student", 2, None, None, None, 0, 8))
+        images, *_ = draw(recipe, SampleRequest("student", 2, None, None, None, 0, 8))
     assert np.array_equal(images, jumped)
 
     subject = Subject(recipe.name, "student", None, made, recipe.evaluation.student)

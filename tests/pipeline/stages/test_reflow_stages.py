@@ -230,7 +230,7 @@ def test_its_network_is_sampled_like_any_other_and_a_distilled_one_in_its_own_st
     store, nfm, monkeypatch, model, steps, nfe
 ):
     monkeypatch.setenv("FLOWCTL_HOME", str(store.home))
-    images, labels, levels = draw(load("nfm-digits", NFM), SampleRequest(model, steps, "euler", None, None, 5, 12))
+    images, labels, levels, _ = draw(load("nfm-digits", NFM), SampleRequest(model, steps, "euler", None, None, 5, 12))
     z = starting_noise(derive(5, "sample"), torch.arange(12), (1, 8, 8))
     how = Sweep(solver="euler", grid="uniform", nfe=(nfe,))
     made, _ = student_samples(networks.load_network(nfm[model]), z, torch.from_numpy(labels), how, nfe)
