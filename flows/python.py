@@ -257,9 +257,11 @@ def _finished(stage: str, session: Session) -> Artifact:
 
 
 def _classes(labels: Label | Sequence[Label] | np.ndarray | torch.Tensor | None) -> str | list[str] | None:
-    if labels is None or isinstance(labels, str | int):
-        return None if labels is None else str(labels)
-    return [str(label) for label in (labels.tolist() if hasattr(labels, "tolist") else labels)]
+    """One class, or one for each image, by name or number."""
+    plain = _plain(labels) if hasattr(labels, "tolist") else labels
+    if plain is None or isinstance(plain, str | int):
+        return None if plain is None else str(plain)
+    return [str(label) for label in plain]
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def missing_paths(text: str) -> list[str]:
     wrong = []
     for code in named(text):
         for path, name in re.findall(
-            rf"(?<![\w./-])((?:(?:{ROOMS}|docs)/|[\w/-]*\w\.py\b)[\w./-]*)(?::([\w.]+))?", code
+            rf"(?<![\w./-])((?:(?:{ROOMS}|docs)/|[\w/-]*\w\.py\b)[\w./-]*)(?:::?([\w.]+))?", code
         ):
             places = [folder / path for folder in (ROOT, ROOT / "tests") if (folder / path).exists()]
             if not places or (name and not name.isdigit() and not has(places[0], name.split("."))):
@@ -130,8 +130,14 @@ def test_wrong_names_are_noticed(tmp_path):
         "`pipeline/engine/dag.py:build` `storage/nothing.py` `tests.tiny` `test_gone.py`\n"
         "`pipeline.engine.dag.nothing` `pipeline/training/_loop.py:Loop.training_step`\n"
         "`pipeline/training/_loop.py:Loop.gone`\n"
+        "`test_docs.py::test_gone` `test_docs.py::test_wrong_names_are_noticed`\n"
     )
-    assert missing_paths(text) == ["storage/nothing.py", "test_gone.py", "pipeline/training/_loop.py:Loop.gone"]
+    assert missing_paths(text) == [
+        "storage/nothing.py",
+        "test_gone.py",
+        "pipeline/training/_loop.py:Loop.gone",
+        "test_docs.py:test_gone",
+    ]
     assert missing_modules(text) == ["pipeline.engine.dag.nothing"]
     page = tmp_path / "page.md"
     page.write_text("# One thing\n[a](#one-thing) [b](#two) [c](gone.md) [d](page.md) [e](https://example.org)")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import Json
-from flows.cli.output import print_json, print_table
+from flows.cli.output import WIDTH, print_json, print_table
+from pipeline.recipe.changes import Change, one_line
 
 if TYPE_CHECKING:
     from pipeline.outputs.results import Score
     from pipeline.reporting.diff import Diff, Side, StageOf, StagePair
 
+NARROW = 40  # characters of a value that has its place in a column
 _WHAT = "A recipe, or an artifact: its directory, or its name as printed by `list`."
 
 
@@ -56,14 +59,22 @@ def _side(name: str) -> Side:
 
 
 def _print_settings(result: Diff) -> None:
-    from pipeline.reporting.diff import short
-
     if result.settings:
-        print_table(
-            ("SETTING", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in result.settings]
-        )
+        _print_changes("SETTING", result.settings)
     else:
         typer.echo("No setting differs.")
+
+
+def _print_changes(title: str, changes: Sequence[Change]) -> None:
+    """A line for each field; long values whole and wrapped, in a block for each."""
+    values = [(change.path, one_line(change.a), one_line(change.b)) for change in changes]
+    short = [(path, a, b) for path, a, b in values if len(a) <= NARROW and len(b) <= NARROW]
+    if short:
+        print_table((title, "A", "B"), short)
+    for path, a, b in values:
+        if (path, a, b) not in short:
+            typer.echo(path if not short else f"\n{path}")
+            print_table(("  A", a), [("  B", b)], WIDTH)
 
 
 def _print_stages(result: Diff) -> None:
@@ -71,6 +82,7 @@ def _print_stages(result: Diff) -> None:
     print_table(
         ("STAGE", "A", "B", "RESULT"),
         [(pair.stage, *(_state(side) for side in (pair.a, pair.b)), _verdict(pair)) for pair in result.stages],
+        WIDTH,
     )
 
 
@@ -96,8 +108,6 @@ def _print_provenance(result: Diff) -> None:
 
 
 def _print_scores(result: Diff) -> None:
-    from pipeline.reporting.diff import short
-
     scores = result.scores
     typer.echo()
     if scores.paired:
@@ -112,16 +122,15 @@ def _print_scores(result: Diff) -> None:
                     f"{row.a.value:.4g}",
                     f"{row.b.value:.4g}",
                     "" if row.ratio is None else f"{row.ratio:.3f}",
-                    ", ".join(f"{change.path} {short(change.a)} → {short(change.b)}" for change in row.unequal),
+                    ", ".join(f"{change.path} {one_line(change.a)} → {one_line(change.b)}" for change in row.unequal),
                 )
                 for row in scores.paired
             ],
+            WIDTH,
         )
     if scores.protocol:
         typer.echo("The protocols differ, so scores of A and B are not comparable:")
-        print_table(
-            ("PROTOCOL", "A", "B"), [(change.path, short(change.a), short(change.b)) for change in scores.protocol]
-        )
+        _print_changes("PROTOCOL", scores.protocol)
     for side, alone in (("A", scores.a), ("B", scores.b)):
         if alone:
             typer.echo()

@@ -51,11 +51,3 @@ def print_wide(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Mappi
 def print_json(value: Any) -> None:
     """Indented JSON. Raises ValueError for NaN, which many JSON readers reject."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def one_line(value: Any) -> str:
-    """The value as YAML on one line."""
-    import yaml
-
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=sys.maxsize, sort_keys=False)
-    return text.removesuffix("...\n").strip()

@@ -64,15 +64,15 @@ def _print_protocol(evaluation: Artifact, scores: list[dict[str, Any]]) -> None:
 
     if not scores:
         return
-    protocols = [score["protocol"] for score in scores if score["digest"]]  # a likelihood has no samples
-    shared = {
-        key: value
-        for key, value in (protocols or [{}])[0].items()
-        if all(other.get(key) == value for other in protocols)
+    sampled = [score for score in scores if score["digest"]]  # a likelihood has no samples
+    shared = _agreed(sampled)
+    by_model = {
+        model: _agreed([score for score in sampled if score["model"] == model])
+        for model in dict.fromkeys(score["model"] for score in sampled)
     }
     for metric in dict.fromkeys(score["metric"] for score in scores):
         typer.echo(metric)
-        _print_metric([score for score in scores if score["metric"] == metric], shared)
+        _print_metric([score for score in scores if score["metric"] == metric], by_model)
         typer.echo()
     first = evaluation.metrics
     floors = {first["scores"][0]["metric"]: first["floor"], **first.get("floors", {})}
@@ -82,17 +82,28 @@ def _print_protocol(evaluation: Artifact, scores: list[dict[str, Any]]) -> None:
         "front: no row of this metric is as good with a lower NFE (calls), or in fewer seconds per image (seconds)",
         f"protocol {first['protocol']}: {_facts(shared)}",
     ]
+    lines += [f"{model}: {text}" for model, own in by_model.items() if (text := _facts(own, without=shared))]
     for line in lines:
         typer.echo("\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  ")))
     typer.echo()
 
 
-def _print_metric(scores: list[dict[str, Any]], shared: dict[str, Any]) -> None:
+def _agreed(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of the protocol that all of these scores have alike, apart from the metric in the table's title."""
+    first, *others = [score["protocol"] for score in scores] or [{}]
+    agreed = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    return {key: value for key, value in agreed.items() if key != "metric"}
+
+
+def _print_metric(scores: list[dict[str, Any]], by_model: dict[str, dict[str, Any]]) -> None:
+    from pipeline.reporting.scores.table import grid_note, grid_that_matters, ranked_grids
     from pipeline.reporting.text.numbers import significant
 
     owners: dict[str, set[str]] = {}
     for score in scores:
         owners.setdefault(score["recipe"], set()).add(score["evaluation"])
+    used = [grid_that_matters(score["solver"], score["nfe"], score["protocol"]) for score in scores]
+    grids = ranked_grids(used)
     print_table(
         ("RECIPE", "MODEL", "SOLVER", "NFE", "VALUE", "ERROR", "S/IMAGE", "FRONT", "OTHER SETTINGS"),
         [
@@ -101,17 +112,20 @@ def _print_metric(scores: list[dict[str, Any]], shared: dict[str, Any]) -> None:
                 score["model"],
                 score["solver"],
                 f"{score['nfe']:g}",
+                significant(score["value"], 4) + "†" * (grid not in (None, *grids[:1])),
                 *(
-                    "" if value is None else significant(value, digits)
-                    for value, digits in ((score["value"], 4), (score["error"], 2), (score["seconds_per_image"], 2))
+                    "" if value is None else significant(value, 2)
+                    for value in (score["error"], score["seconds_per_image"])
                 ),
                 "+".join(cost for cost, on in score["front"].items() if on),
-                _facts(score["protocol"], without={**shared, "metric": None}),
+                _facts(score["protocol"], without={**by_model.get(score["model"], {}), "metric": None}),
             )
-            for score in scores
+            for score, grid in zip(scores, used, strict=True)
         ],
         WIDTH,
     )
+    if len(grids) > 1:
+        typer.echo(grid_note(grids))
 
 
 def _facts(protocol: dict[str, Any], without: dict[str, Any] | None = None) -> str:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.options import Json
-from flows.cli.output import one_line, print_json, print_wide
+from flows.cli.output import print_json, print_wide
+from pipeline.recipe.changes import one_line
 
 STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "killed": "red"}
 HEAD = ("RUN", "SEED", "STATE", "DIFFERS FROM ITS RECIPE", "BEST SCORE", "BY", "TIME", "STARTED")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import Json, Sets
-from flows.cli.output import one_line, print_json
+from flows.cli.output import print_json
+from pipeline.recipe.changes import one_line
 
 if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe

@@ -51,8 +51,9 @@ def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
                 "state": _state(facts, store),
                 "outcome": facts.get("outcome"),
                 "changes": {
-                    change.path: None if change.b is ABSENT else change.b
+                    change.path: change.b
                     for change in changes(_settings(base), _settings(recipe))
+                    if change.b is not ABSENT  # of another kind of section, or of a later version
                 },
                 **_figures(facts, store, metric),
                 "began": facts.get("began"),

@@ -1,7 +1,8 @@
-"""Where two plain trees of settings differ."""
+"""Where two plain trees of settings differ, and values in text."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,16 @@ def changes(a: Any, b: Any, path: str = "") -> list[Change]:
     if both:
         a, b = list(a), list(b)
     return [] if (type(a) is type(b) and a == b) or _same_number(a, b) else [Change(path, a, b)]
+
+
+def one_line(value: Any) -> str:
+    """The whole value as YAML on one line; "–" for ABSENT."""
+    if value is ABSENT:
+        return repr(value)
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=sys.maxsize, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("...").strip()
 
 
 def _same_number(a: Any, b: Any) -> bool:

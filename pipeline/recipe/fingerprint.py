@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.recipe.changes import changes
+from pipeline.recipe.changes import changes, one_line
 
 SCHEME = 2
 
@@ -107,9 +107,4 @@ def fingerprint(
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two plain configs, one `path: old -> new` each."""
-    return [f"{change.path}: {_short(change.a)} -> {_short(change.b)}" for change in changes(old, new)]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return [f"{change.path}: {one_line(change.a)} -> {one_line(change.b)}" for change in changes(old, new)]

@@ -23,22 +23,27 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 1 << 26  # a file of a few kB can claim billions of pixels
 _BATCH = 16  # files given to a thread at a time
+# Remarks on images; their number and names follow in a note.
+SEVERAL = "first images of files with several"
+ENLARGED = "images smaller than data.size, which are enlarged"
+CMYK = "images in CMYK, which lose their colour profile"
+_DEEP = (";16B", ";16L", ";16N")  # ends of Pillow's words for 16 bits to a channel; ";16" is also 5, 6 and 5 bits
 
 
 @dataclass
 class Decoded:
-    """`images` uint8 (N, C, S, S). `formats` are those of the content, by name; `several` hold more images than one."""
+    """`images` uint8 (N, C, S, S). `formats` are those of the content, by name; `remarks` have names of images."""
 
     images: np.ndarray
     formats: dict[str, str] = field(default_factory=dict)
-    several: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
 
 class _File(NamedTuple):
     name: str
     pixels: np.ndarray | None  # uint8 (S, S, 1 or 3)
     format: str | None
-    several: bool
+    remarks: tuple[str, ...]
     problem: str | None  # why there are no pixels
 
 
@@ -72,8 +77,8 @@ def decode_all(members: Members, names: list[str], size: int | None, behind: tup
         side = len(file.pixels)
         sizes.setdefault(side, []).append(file.name)
         decoded.formats[file.name] = file.format
-        if file.several:
-            decoded.several.append(file.name)
+        for remark in file.remarks:
+            decoded.remarks.setdefault(remark, []).append(file.name)
         if len(sizes) > 1 or problems:
             continue  # for the message alone
         if not decoded.images.size:
@@ -121,35 +126,45 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
     from PIL import Image, ImageOps
 
     if not data:
-        return _File(name, None, None, False, "the file is empty")
+        return _File(name, None, None, (), "the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=list(FORMATS)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                return _File(name, None, None, False, f"{width} x {height}, more than {MAX_PIXELS} pixels")
-            several = image.format not in SAME and getattr(image, "is_animated", False)
+                return _File(name, None, None, (), f"{width} x {height}, more than {MAX_PIXELS} pixels")
+            remarks = [SEVERAL] if image.format not in SAME and getattr(image, "is_animated", False) else []
             actual = image.format
+            raw = [word for tile in image.tile for word in _words(tile.args)]
             image.load()
             upright = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return _File(name, None, None, False, f"more than {MAX_PIXELS} pixels")
+        return _File(name, None, None, (), f"more than {MAX_PIXELS} pixels")
     except Exception as error:  # each decoder raises others
         content = format_of(data[:HEAD])
         problem = f"damaged {content}: {shown(str(error))}" if content else f"no image, it begins with {data[:8]!r}"
-        return _File(name, None, None, False, problem)
-    if upright.mode.startswith(("I", "F")):
-        return _File(name, None, actual, False, f"mode {image.mode}, more than 8 bits to a channel")
+        return _File(name, None, None, (), problem)
+    deep = [word for word in raw if word.endswith(_DEEP)]  # Pillow would take the upper 8 bits of colours in silence
+    if deep or upright.mode.startswith(("I", "F")):
+        mode = deep[0] if deep else image.mode
+        return _File(name, None, actual, (), f"mode {mode}, more than 8 bits to a channel")
     width, height = upright.size
     if size is None and width != height:
-        return _File(name, None, actual, False, f"{width} x {height} is not square: set data.size to crop and resize")
+        return _File(name, None, actual, (), f"{width} x {height} is not square: set data.size to crop and resize")
     opaque = _opaque(upright, behind)
+    remarks += [CMYK] if upright.mode == "CMYK" else []
     if size is not None:
         side = min(width, height)
+        remarks += [ENLARGED] if side < size else []
         left, top = (width - side) // 2, (height - side) // 2
         opaque = opaque.crop((left, top, left + side, top + side))  # resize(box=...) would filter in what lies beyond
         opaque = opaque.resize((size, size), Image.Resampling.LANCZOS)
     pixels = np.asarray(opaque)
-    return _File(name, pixels[..., None] if pixels.ndim == 2 else pixels, actual, several, None)
+    return _File(name, pixels[..., None] if pixels.ndim == 2 else pixels, actual, tuple(remarks), None)
+
+
+def _words(args: object) -> list[str]:
+    """The texts among a decoder's arguments: one of them says how the pixels lie in the file."""
+    return [word for word in (args if isinstance(args, tuple) else (args,)) if isinstance(word, str)]
 
 
 def _opaque(image: Image.Image, behind: tuple[int, int, int]) -> Image.Image:

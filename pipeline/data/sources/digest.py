@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.sources.kinds import HEAD, format_of, named_as_image
+from pipeline.data.sources.kinds import HEAD, is_image
 from pipeline.data.sources.published import CIFAR, IDX, IDX_FILES
 from pipeline.data.sources.text import normal, shown
 from storage.atomic import sha256_file, write_json
@@ -90,11 +90,12 @@ def _digest_of_image(path: Path) -> str | None:
     """The SHA-256 of a file, None if it is no image by its name or its first bytes."""
     from pipeline.data.sources.members import refusing
 
-    if not named_as_image(path.name):
-        with refusing(path), open(path, "rb") as file:
-            if format_of(file.read(HEAD)) is None:
-                return None
-    return sha256_file(path)
+    def head() -> bytes:
+        with open(path, "rb") as file:
+            return file.read(HEAD)
+
+    with refusing(path):
+        return sha256_file(path) if is_image(path.name, head) else None
 
 
 def idx_files(folder: Path) -> dict[str, Path]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.sources import remarks
 from pipeline.data.sources.arrange import arrange
-from pipeline.data.sources.decode import Decoded, background, decode_all
+from pipeline.data.sources.decode import background, decode_all
 from pipeline.data.sources.digest import images_digest
-from pipeline.data.sources.kinds import BY_EXTENSION, SAME, extension_of
+from pipeline.data.sources.kinds import extension_of
 from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.members import Members, refuse_stores
 from pipeline.data.sources.opening import open_members
@@ -55,14 +56,21 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
     if some.dropped:
         dropped = np.isin(labels, [folders.classes.index(name) for name in some.dropped])
         left_out[SMALL_CLASS] = [folders.names[row] for row in np.flatnonzero(dropped)]
-    decoded = decode_all(members, [folders.names[row] for row in rows], config.size, background(config.background))
+    names = [folders.names[row] for row in rows]
+    decoded = decode_all(members, names, config.size, background(config.background))
     trains = np.arange(len(rows)) < len(some.train)
     splits = []
     for part in (trains, ~trains):
         split = some.split(decoded.images, labels[rows], np.flatnonzero(part))
         splits.append(split if folders.classes else Split(split.images, None))
     classes = some.named(folders.classes) if folders.classes else None
-    notes = [*members.notes, *folders.notes, *_misnamed(decoded)]
+    notes = [
+        *members.notes,
+        *folders.notes,
+        *remarks.of_folders(path, folders.names, folders.classes or ()),
+        *remarks.of_files(decoded),
+        *remarks.of_copies(decoded.images, names, labels[rows], trains),
+    ]
     name = path.name.split(".")[0] or "images"
     return LoadedData(name, splits[0], splits[1], levels=256, classes=classes, left_out=left_out, notes=notes)
 
@@ -76,20 +84,3 @@ def _left_out(members: Members) -> dict[str, list[str]]:
             kinds.setdefault(extension_of(name) or "no extension", []).append(name)
     counts = Counter({kind: len(names) for kind, names in kinds.items()})
     return {kind: kinds[kind] for kind, _ in counts.most_common()}
-
-
-def _misnamed(decoded: Decoded) -> list[str]:
-    """Notes on images whose content is not what their names say, and on files of several images."""
-    notes = []
-    wrong = []
-    for name, actual in decoded.formats.items():
-        named = BY_EXTENSION.get(extension_of(name))
-        if named and SAME.get(named, named) != SAME.get(actual, actual):
-            wrong.append(f"{name} ({actual})")
-    if wrong:
-        notes.append(f"{len(wrong)} images are of another format than their names say: {listed(wrong)}")
-    if decoded.several:
-        notes.append(
-            f"of {len(decoded.several)} files with several images the first is taken: {listed(decoded.several)}"
-        )
-    return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # Formats that Pillow decodes to pixels, by Pillow's names. Left out are drawings (EPS, PDF, WMF, EMF), films (MPEG and
 # FLI) and containers (BUFR, GRIB, HDF5, FITS, IPTC).
@@ -41,6 +42,20 @@ FORMATS = {
 BY_EXTENSION = {extension: name for name, extensions in FORMATS.items() for extension in extensions}
 SAME = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}  # as good as the other where a name is held against content
 
+# Photographs as cameras record them. Most are TIFF files whose first image is a thumbnail.
+RAW = {
+    f".{suffix}"
+    for vendor in (
+        ("dng", "raw"),
+        ("crw", "cr2", "cr3"),  # Canon
+        ("nef", "nrw"),  # Nikon
+        ("arw", "sr2", "srf"),  # Sony
+        ("raf", "orf", "rw2", "rwl", "pef", "srw"),  # Fujifilm, Olympus, Panasonic, Leica, Pentax, Samsung
+        ("3fr", "iiq", "mef", "mos", "erf", "mrw", "x3f", "dcr", "kdc", "k25"),  # Hasselblad to Kodak
+    )
+    for suffix in vendor
+}
+
 HEAD = 32  # bytes that `format_of` looks at
 # Formats that begin with bytes which nothing else begins with. The others are known by their extension alone.
 _SIGNATURES = (
@@ -72,6 +87,11 @@ def extension_of(name: str) -> str:
 def named_as_image(name: str) -> bool:
     """Whether the extension promises an image."""
     return extension_of(name) in BY_EXTENSION
+
+
+def is_image(name: str, head: Callable[[], bytes]) -> bool:
+    """Whether a file is an image by its extension, or else by its first bytes, which `head` gives."""
+    return named_as_image(name) or (extension_of(name) not in RAW and format_of(head()) is not None)
 
 
 def format_of(head: bytes) -> str | None:

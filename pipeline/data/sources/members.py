@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources.kinds import HEAD, format_of, named_as_image
+from pipeline.data.sources.kinds import HEAD, is_image
 from pipeline.data.sources.text import shown
 from storage.errors import DataError
 
 MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch is near it, a bomb is beyond
 HIDDEN, STORE = "hidden", "flowctl store"  # kinds of files that are never read
+_OF_SYSTEMS = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "lost+found")
 _STORE_FOLDERS = ("artifacts", "work", "locks", "cache")  # that `storage.store.Store.prepare` creates
 
 
@@ -46,7 +47,7 @@ class Members:
         if name in self.places:
             raise DataError(f"{self.source} must hold each file once", shown(name), "Pack the archive again.")
         self.places[name] = place
-        if named_as_image(name) or format_of(head()):
+        if is_image(name, head):
             self.images.append(name)
 
     def ignore(self, kind: str, name: str) -> None:
@@ -114,8 +115,8 @@ def refuse_stores(path: Path) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is hidden, lies in a hidden folder, or is what macOS adds to archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    """Whether a file is hidden, lies in a hidden folder, or is what an operating system adds to folders."""
+    return any(part.startswith(".") or part in _OF_SYSTEMS for part in name.split("/"))
 
 
 def open_folder(path: Path) -> Members:

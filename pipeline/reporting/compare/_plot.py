@@ -57,7 +57,8 @@ def draw(table: Table, seeds: int) -> Figure:
         style = ("--", ":", "-.")[i % 3]
         axes.axhline(level.value, color="0.45", linewidth=1, linestyle=style, label=name(table, level))
     _scale(axes, sorted({cell.nfe for row in rows for cell in row.cells if cell}))
-    axes.set(xlabel="network calls per image (NFE)", ylabel=names.metric(table.metric))
+    better = "lower" if table.lower_is_better else "higher"
+    axes.set(xlabel="network calls per image (NFE)", ylabel=f"{names.metric(table.metric)} ({better} is better)")
     axes.legend(frameon=False, fontsize="small")
     notes = [f"mean of {seeds} seeds, bands from the least to the greatest"] * (seeds > 1) + [
         f"hollow: {ADAPTIVE} at its mean calls"

@@ -9,4 +9,3 @@ from pipeline.reporting.diff._operands import StageOf as StageOf
 from pipeline.reporting.diff._operands import of_artifact as of_artifact
 from pipeline.reporting.diff._operands import of_recipe as of_recipe
 from pipeline.reporting.diff._stages import StagePair as StagePair
-from pipeline.reporting.diff._stages import short as short

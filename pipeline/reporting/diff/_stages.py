@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.dag import NAMES
-from pipeline.recipe.changes import ABSENT, Change, changes
+from pipeline.recipe.changes import Change, changes
 from pipeline.reporting.diff._operands import Side, StageOf
 from storage.artifact import Artifact
 
@@ -128,13 +127,3 @@ def _stage_json(stage: StageOf | None) -> dict[str, Any] | None:
         "path": None if stage.artifact is None else str(stage.artifact.root),
         "damage": stage.damage,
     }
-
-
-def short(value: Any, width: int = 40) -> str:
-    """A value in few words: sections by their number, a long text cut, else as in YAML."""
-    if isinstance(value, Mapping):
-        return f"{{{len(value)} fields}}"
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        return f"[{len(value)} {'sections' if len(value) > 1 else 'section'}]"
-    text = str(value) if isinstance(value, str) or value is ABSENT else json.dumps(value)
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.reporting.page import axes
 from pipeline.reporting.page.axes import Axis, Tick, even_ticks, log_ticks, ticks_at
@@ -20,6 +20,7 @@ SHAPES = (
 )
 COLOURS = 6  # of the style sheet
 SIZES = (("wide", 760, 400), ("narrow", 370, 320))  # class of the style sheet, width and height in pixels
+TEXT = (24, 11)  # width and height in pixels of the word next to a mark
 CALM = 0.03  # share of a training whose first, falling losses may leave the frame
 SMOOTH = 9  # lines of history in the moving mean
 
@@ -194,7 +195,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
             for p in one.points
         ]
         shape = SHAPES[number % len(SHAPES)]
-        curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), tuple(marks)))
+        curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), _uncrowded(marks)))
         number += not one.style
     summary = "; ".join(
         f"{one.label} goes from {significant(one.points[0].y)} to {significant(one.points[-1].y)}" for one in series
@@ -216,6 +217,17 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
         f"{figure.y_label} against {figure.x_label}, both axes logarithmic. {summary}.",
         size,
     )
+
+
+def _uncrowded(marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """The marks without the words that would lie over those of earlier ones."""
+    shown: list[Mark] = []
+    for mark in marks:
+        free = all(
+            abs(mark.x - other.x) >= TEXT[0] or abs(mark.y - other.y) >= TEXT[1] for other in shown if other.text
+        )
+        shown.append(mark if free else replace(mark, text=""))
+    return tuple(shown)
 
 
 def _staircase(figure: Figure, every: list[Point], x: Axis, y: Axis) -> Curve:

@@ -14,8 +14,8 @@ from storage.errors import InputError
 
 _TILE = 48  # pixels: smaller images are enlarged by a whole factor to at least this
 _GAP = 2
-_BACKGROUND = (255, 255, 255)
-_INK = (40, 40, 40)
+_BACKGROUND = (255, 255, 255, 0)  # transparent, so that pictures suit light and dark pages
+_INK = (120, 120, 120, 255)  # readable on both
 _FONT = 14  # pixels
 
 
@@ -28,7 +28,7 @@ def grid(images: Tensor | np.ndarray, columns: int, levels: int = 256) -> Image.
         levels: grey levels of uint8 images.
 
     Returns:
-        An RGB picture.
+        An RGBA picture, transparent between the tiles.
 
     Raises:
         InputError: another shape, no images, or fewer than one column.
@@ -42,10 +42,11 @@ def grid(images: Tensor | np.ndarray, columns: int, levels: int = 256) -> Image.
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     step_y, step_x = scale * height + _GAP, scale * width + _GAP
     rows, columns = -(-count // columns), min(columns, count)
-    canvas = np.full((rows * step_y - _GAP, columns * step_x - _GAP, 3), _BACKGROUND, dtype=np.uint8)
+    canvas = np.full((rows * step_y - _GAP, columns * step_x - _GAP, 4), _BACKGROUND, dtype=np.uint8)
     for i, tile in enumerate(pixels):
         y, x = i // columns * step_y, i % columns * step_x
-        canvas[y : y + scale * height, x : x + scale * width] = tile
+        place = canvas[y : y + scale * height, x : x + scale * width]
+        place[..., :3], place[..., 3] = tile, 255
     return Image.fromarray(canvas)
 
 
@@ -66,7 +67,7 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor | np.ndarray]], columns: int 
     margin = max(int(font.getlength(caption)) + 1 for caption, _ in grids) + 6 * _GAP
     space = 4 * _GAP  # between rows
     width = margin + max(g.width for _, g in grids)
-    canvas = Image.new("RGB", (width + space, sum(g.height + space for _, g in grids) + space), _BACKGROUND)
+    canvas = Image.new("RGBA", (width + space, sum(g.height + space for _, g in grids) + space), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     y = space
     for caption, picture in grids:

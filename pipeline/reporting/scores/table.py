@@ -172,7 +172,7 @@ class Table:
         if kind == HALVES and _frechet(self.metric):
             notes.append("Two halves hold half as many images each, so their distance is no floor.")
         if len(self.grids) > 1:
-            notes.append(f"† is on another time grid ({', '.join(self.grids[1:])}) than the rest ({self.grids[0]}).")
+            notes.append(grid_note(self.grids))
         return notes
 
 
@@ -240,7 +240,7 @@ def table(
         [score.error for score in every if score.error and not _several(chosen)],
     )
     groups = _grouped(chosen)
-    grids = _grids(every)
+    grids = ranked_grids([_grid(score) for score in every])
     by_model: dict[str, dict[str, set[Column]]] = {}
     for (_, model, setting), cells in groups.items():
         by_model.setdefault(model, {}).setdefault(setting, set()).update(cells)
@@ -281,14 +281,23 @@ def _order(column: Column) -> tuple[bool, Column]:
     return isinstance(column, str), column
 
 
-def _grids(scores: Sequence[Score]) -> list[str]:
-    """The time grids that matter, the most frequent first: one step is the same on all of them."""
-    used = [_grid(score) for score in scores]
+def ranked_grids(used: Sequence[str | None]) -> list[str]:
+    """The time grids of scores, the most frequent first."""
     return [grid for grid, _ in sorted({g: used.count(g) for g in used if g}.items(), key=lambda item: -item[1])]
 
 
+def grid_that_matters(solver: str, nfe: float, protocol: Mapping[str, Any]) -> str | None:
+    """The time grid of a score; None where it changes nothing: one step is the same on all of them."""
+    return None if solver == ADAPTIVE or nfe == 1 else protocol.get("grid")
+
+
+def grid_note(grids: Sequence[str]) -> str:
+    """What † means."""
+    return f"† is on another time grid ({', '.join(grids[1:])}) than the rest ({grids[0]})."
+
+
 def _grid(score: Score) -> str | None:
-    return None if score.solver == ADAPTIVE or score.nfe == 1 else score.protocol.get("grid")
+    return grid_that_matters(score.solver, score.nfe, score.protocol)
 
 
 def _setting(score: Score, siblings: Sequence[Score]) -> str:

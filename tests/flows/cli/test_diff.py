@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.recipe.load import load
 from storage.errors import MissingError
@@ -27,6 +28,25 @@ def test_diff_needs_nothing_to_be_made(flowctl, home, tiny, other):
     assert ["bank.draws_per_image", "1", "2"] in lines and "No scores" in text
     assert next(line for line in lines if line[:1] == ["teacher"])[-1] == "shared"
     assert "own settings: draws_per_image" in text and "reads another bank" in text
+
+
+def test_values_are_printed_whole_as_yaml(flowctl, home, tiny, other):
+    sweep = [{"solver": "heun", "grid": "uniform", "nfe": list(range(1, 64, 2))}]
+    recipe = yaml.safe_load(Path(other).read_text()) | {"evaluation": {"samples": 16, "student": sweep}}
+    Path(other).write_text(yaml.safe_dump(recipe))
+    result = flowctl("diff", tiny, other)
+    text = result.stdout
+    assert result.exit_code == 0, result.stderr
+    assert "…" not in text and max(map(len, text.splitlines())) <= 100
+    path, *block = text.split("evaluation.student[0].nfe")[1].splitlines()
+    lines = block[: block.index("")]
+    start = next(number for number, line in enumerate(lines) if line.startswith("  B"))
+    a, b = " ".join(lines[:start]), " ".join(lines[start:])
+    assert (
+        path == ""
+        and yaml.safe_load(a.split("A", 1)[1]) == [1, 2]
+        and yaml.safe_load(b.split("B", 1)[1]) == sweep[0]["nfe"]
+    )
 
 
 def test_diff_sets_scores_side_by_side(flowctl, finished, tiny, other, monkeypatch):

@@ -47,6 +47,39 @@ def test_results_are_chosen_and_sorted(flowctl, finished, tiny):
     assert type(fault(flowctl("results", "--sort", "colour"))) is UsageError
 
 
+def test_a_table_that_mixes_time_grids_marks_the_rarer_ones(flowctl, tiny, monkeypatch):
+    from tests.flows.conftest import make_all
+    from tests.flows.fakes import RESULTS
+
+    score = RESULTS["evaluation"].scores[0]
+    scores = tuple(
+        score.model_copy(update={"nfe": nfe, "value": 8.0 / nfe, "protocol": {**score.protocol, "grid": grid}})
+        for nfe, grid in ((1, "quadratic"), (2, "uniform"), (4, "quadratic"), (8, "uniform"))
+    )
+    monkeypatch.setitem(RESULTS, "evaluation", RESULTS["evaluation"].model_copy(update={"scores": scores}))
+    make_all(load(tiny))
+    text = flowctl("results", tiny).stdout
+    rows = {line.split()[3]: line for line in text.splitlines() if line.startswith("tiny ")}
+    assert [nfe for nfe, line in rows.items() if "†" in line] == ["4"]  # one step is the same on all grids
+    assert "grid quadratic" in rows["4"] and "† is on another time grid (quadratic) than the rest (uniform)" in text
+
+
+def test_settings_that_a_model_has_throughout_are_said_once(flowctl, tiny, monkeypatch):
+    from tests.flows.conftest import make_all
+    from tests.flows.fakes import RESULTS
+
+    student, other = RESULTS["evaluation"].scores
+    teacher = other.model_copy(
+        update={"model": "teacher", "nfe": 0, "protocol": {"metric": "FD-classifier", "noise": 0.2}}
+    )
+    student = student.model_copy(update={"protocol": {**student.protocol, "grid": "uniform", "guidance": 1.5}})
+    monkeypatch.setitem(RESULTS, "evaluation", RESULTS["evaluation"].model_copy(update={"scores": (student, teacher)}))
+    make_all(load(tiny))
+    lines = flowctl("results", tiny).stdout.splitlines()
+    assert "teacher: noise 0.2" in lines and any(line.startswith("student: n_real 10") for line in lines)
+    assert not any("guidance" in line or "noise" in line for line in lines if line.startswith("tiny "))
+
+
 def test_results_of_different_protocols_stand_apart(flowctl, finished, tiny, monkeypatch):
     from tests.flows.conftest import make_all
     from tests.flows.fakes import RESULTS

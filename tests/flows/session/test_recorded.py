@@ -79,6 +79,26 @@ def test_every_command_but_run_and_plan_reads_what_the_run_recorded(images, tmp_
         )
 
 
+def test_a_copied_store_answers_without_the_sources(images, tmp_path, flowctl, monkeypatch):
+    session = make_all(load(str(images)))
+    record(session.recipe, session.store)
+    name = f"student/tiny-{session.nodes['student'].fingerprint[:12]}"
+    asked = [*READERS, ("runs", "--json"), ("list",), ("verify",), ("show", name), ("diff", "tiny", name, "--json")]
+    before = [flowctl(*words, *["tiny"] * (words in READERS)) for words in asked]
+    other = tmp_path / "another machine"
+    other.mkdir()
+    session.store.home.rename(other / "store")
+    shutil.rmtree(tmp_path / "photos")
+    images.unlink()
+    monkeypatch.chdir(other)
+    monkeypatch.setenv("FLOWCTL_HOME", str(other / "store"))
+    for words, result in zip(asked, before, strict=True):
+        after = flowctl(*words, *["tiny"] * (words in READERS))
+        assert (after.exit_code, result.exit_code) == (0, 0), after.stderr
+        assert after.stdout == result.stdout.replace(str(session.store.home), str(other / "store"))
+    assert flowctl("plan", "tiny").exit_code == 2
+
+
 def test_the_latest_run_of_the_same_settings_counts(images, tmp_path):
     recipe, store = load(str(images)), Store()
     store.prepare()

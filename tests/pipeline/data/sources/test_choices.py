@@ -165,7 +165,7 @@ def test_class_names_are_one_name_in_both_forms_of_unicode(tmp_path):
 
 def test_the_data_stage_reports_what_it_left_out(tmp_path, caplog):
     files = {f"{i}.png": encoded(coloured(i)) for i in range(10)} | {f"{i}.txt": b"" for i in range(7)}
-    folder = make_folder(tmp_path / "set", files | {".hidden": b"", "x.jpg": encoded(coloured(1), "gif")})
+    folder = make_folder(tmp_path / "set", files | {".hidden": b"", "x.jpg": encoded(coloured(99), "gif")})
     work = job(tmp_path / "work", "data")
     work.config = Data(source="images", path=folder)
     result = stage.run(work)

@@ -13,14 +13,20 @@ def digits(n=7, levels=17):
     return np.random.default_rng(0).integers(levels, size=(n, 1, 8, 8), dtype=np.uint8)
 
 
+def luminance(grey):
+    """Of WCAG 2, for an sRGB grey of 0 to 255."""
+    return ((grey / 255 + 0.055) / 1.055) ** 2.4
+
+
 def test_pixels_of_a_grid():
     u = digits()
     picture = np.asarray(grid(u, columns=3, levels=17))
-    assert picture.shape == (3 * 50 - 2, 3 * 50 - 2, 3)
+    assert picture.shape == (3 * 50 - 2, 3 * 50 - 2, 4)
     fifth = picture[50:98, 50:98]  # second row, second column
     grey = np.floor(u[4, 0] / 16 * 255 + 0.5).repeat(6, 0).repeat(6, 1)
-    assert (fifth == grey[..., None]).all()
-    assert (picture[48:50] == 255).all() and (picture[100:, 50:] == 255).all()  # gap, and places left over
+    assert (fifth[..., :3] == grey[..., None]).all() and (fifth[..., 3] == 255).all()
+    nothing = (255, 255, 255, 0)
+    assert (picture[48:50] == nothing).all() and (picture[100:, 50:] == nothing).all()  # gap, and places left over
 
 
 def test_floats_colours_and_scale():
@@ -28,7 +34,7 @@ def test_floats_colours_and_scale():
     assert grid(x, 2).size == (2 * 64 + 2, 2 * 64 + 2)
     assert grid(digits(), 20).size == (7 * 50 - 2, 48)  # no wider than there are images
     one = np.asarray(grid(torch.tensor([-1.0, 1.0, 0.0]).reshape(1, 3, 1, 1), 1))
-    assert one.shape == (48, 48, 3) and (one == [0, 255, 128]).all()
+    assert one.shape == (48, 48, 4) and (one == [0, 255, 128, 255]).all()
 
 
 def test_labelled_rows_keep_the_grids():
@@ -38,7 +44,11 @@ def test_labelled_rows_keep_the_grids():
     pixels = np.asarray(picture)
     right = pixels[8 : 8 + block.shape[0], -8 - block.shape[1] : -8]
     assert (right == block).all()
-    assert pixels[:, : pixels.shape[1] - block.shape[1] - 8].min() < 100  # captions
+    captions = pixels[:, : pixels.shape[1] - block.shape[1] - 8]
+    ink = captions[captions[..., 3] == 255][:, 0].astype(float)
+    for page in (253, 22):  # of the report, light and dark: WCAG's contrast of large text
+        light, dark = sorted((luminance(ink.mean()), luminance(page)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) > 3
 
 
 def test_same_bytes():

@@ -1,0 +1,86 @@
+"""Notes on a folder of images that can be used as it is, for the log, the manifest and the report."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from pipeline.data.sources.decode import Decoded
+from pipeline.data.sources.kinds import BY_EXTENSION, SAME, extension_of
+from pipeline.data.sources.members import is_hidden, is_store
+from pipeline.data.sources.text import listed
+
+MISNAMED = "images of another format than their names say"
+ALIKE = "classes whose names differ in case or spaces alone"
+EMPTY = "folders without an image, which are no classes"
+LEAKED = "test images with the pixels of a training image"
+TORN = "images with the pixels of one of another class"
+
+
+def of_files(decoded: Decoded) -> list[str]:
+    """Notes on images whose content is not what their names say, and on what decoding changed."""
+    wrong = []
+    for name, actual in decoded.formats.items():
+        named = BY_EXTENSION.get(extension_of(name))
+        if named and SAME.get(named, named) != SAME.get(actual, actual):
+            wrong.append(f"{name} ({actual})")
+    return _notes({MISNAMED: wrong, **decoded.remarks})
+
+
+def of_folders(path: Path, names: Collection[str], classes: Sequence[str]) -> list[str]:
+    """Notes on folders next to those of images that have none, and on classes whose names look alike.
+
+    Args:
+        path: of the source; an archive is not asked for empty folders.
+        names: of all images.
+        classes: of the images; none for images without classes.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault("".join(name.casefold().split()), []).append(name)
+    groups = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    empty = _empty_folders(path, names) if path.is_dir() else []
+    return _notes({ALIKE: groups, EMPTY: empty})
+
+
+def of_copies(images: np.ndarray, names: Sequence[str], labels: np.ndarray, trains: np.ndarray) -> list[str]:
+    """Notes on test images that are training images too, and on images that are in several classes.
+
+    Args:
+        images: (N, C, S, S) uint8.
+        names: of the images.
+        labels: (N,), all alike where there are no classes.
+        trains: (N,) bool, whether an image is for training.
+    """
+    alike: dict[bytes, list[int]] = {}
+    for row, image in enumerate(images):
+        alike.setdefault(hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest(), []).append(row)
+    groups = [rows for rows in alike.values() if len(rows) > 1]
+    leaked = [names[row] for rows in groups if trains[rows].any() for row in rows if not trains[row]]
+    torn = [
+        f"{names[rows[0]]} and {names[row]}" for rows in groups for row in rows[1:] if labels[row] != labels[rows[0]]
+    ]
+    return _notes({LEAKED: leaked, TORN: torn})
+
+
+def _notes(remarks: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{remark} ({len(names)}): {listed(names)}" for remark, names in remarks.items() if names]
+
+
+def _empty_folders(path: Path, names: Collection[str]) -> list[str]:
+    places = [PurePosixPath(name).parents for name in names]
+    full = {str(folder) for parents in places for folder in parents}
+    above = {parents[1] for parents in places if len(parents) > 1}
+    return sorted(
+        str(folder / entry.name)
+        for folder in above
+        for entry in os.scandir(path / folder)
+        if entry.is_dir()
+        and str(folder / entry.name) not in full
+        and not is_hidden(entry.name)
+        and not is_store(Path(entry.path))
+    )
