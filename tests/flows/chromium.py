@@ -22,7 +22,7 @@ SIZE = (1200, 800)
 CLICK = """
 (words => {
   const shown = element => element.getClientRects().length > 0;
-  const found = [...document.querySelectorAll("button, a, [role=menuitem], [role=tab], li, span, div")]
+  const found = [...document.querySelectorAll("button, a, summary, [role=menuitem], [role=tab], li, span, div")]
     .filter(element => element.textContent.trim() === words && shown(element)).pop();
   if (found) found.click();
   return Boolean(found);
@@ -41,6 +41,10 @@ class Page:
     def resize(self, width: int, height: int, mobile: bool = False) -> None:
         """The window's size in CSS pixels, as a desktop or as a telephone lays pages out."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+
+    def prefer(self, scheme: str) -> None:
+        """The colour scheme that the reader prefers: light or dark."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def listen(self) -> None:
         """Take note of what goes wrong from here on: see `complaints`."""

@@ -20,7 +20,7 @@ SHAPES = (
 )
 COLOURS = 6  # of the style sheet
 SIZES = (("wide", 760, 400), ("narrow", 370, 320))  # class of the style sheet, width and height in pixels
-TEXT = (24, 11)  # width and height in pixels of the word next to a mark
+TEXT = (24, 13)  # width and height in pixels of the word next to a mark
 CALM = 0.03  # share of a training whose first, falling losses may leave the frame
 SMOOTH = 9  # lines of history in the moving mean
 
@@ -181,7 +181,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
     wide = 1.15 if figure.ticks else 1.3
     x = Axis(min(p.x for p in every) / wide, max(p.x for p in every) * wide, left, right, logarithmic=True)
     curves = [_staircase(figure, every, x, y)] if figure.staircase else []
-    number = 0
+    number, words = 0, list[Mark]()
     for one in series:
         style = one.style or f"s{number % COLOURS}"
         marks = [
@@ -195,7 +195,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
             for p in one.points
         ]
         shape = SHAPES[number % len(SHAPES)]
-        curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), _uncrowded(marks)))
+        curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), _uncrowded(marks, words)))
         number += not one.style
     summary = "; ".join(
         f"{one.label} goes from {significant(one.points[0].y)} to {significant(one.points[-1].y)}" for one in series
@@ -219,14 +219,14 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
     )
 
 
-def _uncrowded(marks: Sequence[Mark]) -> tuple[Mark, ...]:
-    """The marks without the words that would lie over those of earlier ones."""
-    shown: list[Mark] = []
+def _uncrowded(marks: Sequence[Mark], before: list[Mark]) -> tuple[Mark, ...]:
+    """The marks without the words that would lie over earlier ones, which are in `before`, and are added there."""
+    shown = []
     for mark in marks:
-        free = all(
-            abs(mark.x - other.x) >= TEXT[0] or abs(mark.y - other.y) >= TEXT[1] for other in shown if other.text
-        )
-        shown.append(mark if free else replace(mark, text=""))
+        taken = any(abs(mark.x - other.x) < TEXT[0] and abs(mark.y - other.y) < TEXT[1] for other in before)
+        shown.append(replace(mark, text="") if taken else mark)
+        if shown[-1].text:
+            before.append(mark)
     return tuple(shown)
 
 

@@ -21,6 +21,15 @@ FAKES = json.dumps(
     }
 )
 
+# Click the link to the report, in this tab.
+FOLLOW = """
+(() => {
+  const link = [...document.querySelectorAll("a")].find(link => link.href.endsWith("/report.html"));
+  if (link) { link.removeAttribute("target"); link.click(); }
+  return Boolean(link);
+})()
+"""
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
@@ -102,3 +111,17 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     picture = "[...document.images].some(image => image.src.startsWith('data:image/png') && image.naturalWidth > 0)"
     shop.until(lambda: page.value(picture), 30)
     shoot("samples")
+
+    stages = shop.artifacts(run)["tiny-seed-0-stages"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{stages}")
+    page.shows("tiny, seed 0", "reused", "resumed", "evaluation")
+    shown = shop.artifacts(run)["tiny-seed-0-summary"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{shown}")
+    page.shows("Scores of tiny, seed 0", "FD-classifier")
+    link = shop.artifacts(run)["tiny-seed-0-report-page"]["id"]
+    page.open(f"{shop.ui}/artifacts/artifact/{link}")
+    page.shows("Report of tiny, seed 0")
+    shop.until(lambda: page.value(FOLLOW), 30)
+    page.shows("report ['")  # what the fake stage writes
+    address = page.value("document.location.href")
+    assert address.startswith("http://127.0.0.1:") and not address.startswith(shop.ui)

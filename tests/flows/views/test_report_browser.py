@@ -1,11 +1,15 @@
 """The report in a real browser: whole, quiet, readable on a telephone, and on paper."""
 
 import re
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 
 from pipeline.reporting.page import page as report
 from tests.flows import chromium
+from tests.flows.conftest import ROOT
 from tests.pipeline.reporting import finished
 
 pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium on this machine")
@@ -35,6 +39,49 @@ LOOK = """
   };
 })()
 """
+
+# Texts whose contrast with what is behind them is less than WCAG 2 asks for, with that contrast.
+FAINT = """
+(() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (let place = element; place; place = place.parentElement) {
+      const colour = numbers(getComputedStyle(place).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0.99) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const own = element => [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+  return [...document.body.querySelectorAll("*")].filter(own)
+    .filter(element => element.getClientRects().length > 0).map(element => {
+      const style = getComputedStyle(element);
+      const ink = luminance(numbers(element.closest("svg") ? style.fill : style.color));
+      const page = luminance(behind(element));
+      const contrast = (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05);
+      const size = parseFloat(style.fontSize);
+      const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+      return contrast < (large ? 3 : 4.5) ? `${contrast.toFixed(2)}: ${element.textContent.trim().slice(0, 40)}` : "";
+    }).filter(Boolean);
+})()
+"""
+
+OPEN = "[...document.querySelectorAll('details')].map(one => one.open)"
+
+
+@contextmanager
+def serving(home):
+    """The URL of the reports of the store, served as by `flowctl ui`."""
+    code = (
+        "import sys; from pathlib import Path; from flows.orchestration import reports\n"
+        "print(reports.start(Path(sys.argv[1]), 0), flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(home)]
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        yield parent.stdout.readline().strip()
+        parent.stdin.close()
 
 
 @pytest.fixture
@@ -76,6 +123,40 @@ def test_nothing_is_missing_and_nothing_is_complained_of(page, address, width, m
         "Reproduce",
     ]
     assert found["tables"] == 7 and found["wide"] <= 0 and found["beyond"] == [] and found["small"] == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_in_both_colour_schemes(page, address, scheme):
+    page.prefer(scheme)
+    page.open(address)
+    page.shows("Reproduce")
+    assert page.value(FAINT) == []
+    paper = page.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (max(paper) < 60) == (scheme == "dark")
+    assert set(page.value("[...document.images].map(image => getComputedStyle(image).backgroundColor)")) == {
+        f"rgb({', '.join(map(str, paper))})"
+    }
+
+
+def test_the_served_page_unfolds_where_it_is_clicked(page, tmp_path):
+    """As `flowctl ui` serves it and Prefect's UI links it."""
+    home = tmp_path / "store"
+    folder = home / "artifacts" / "report" / "nfm-digits-0123456789ab"
+    folder.mkdir(parents=True)
+    (home / "prefect").mkdir()
+    (folder / "report.html").write_text(report.render(finished.rich(tmp_path / "made")))
+    with serving(home) as url:
+        page.listen()
+        page.open(f"{url}/{folder.name}/report.html")
+        page.shows("Reproduce")
+        folded = page.value(OPEN)
+        assert len(folded) > 3 and not any(folded) and "draws_per_image" not in page.text()
+        for words in ("Every number", "The whole recipe", "Versions"):
+            page.click(words)
+        page.shows("draws_per_image")
+        assert page.value(OPEN).count(True) == 3
+        page.value("document.querySelectorAll('.stages summary').forEach(stage => stage.click())")
+        assert all(page.value(OPEN)) and page.value(LOOK)["beyond"] == [] and page.complaints() == []
 
 
 def test_a_broken_page_is_noticed(page, tmp_path):
