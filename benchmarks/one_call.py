@@ -6,7 +6,7 @@
 
 A row is a coupling and a method: flow matching; that student distilled to one call on its own pairs; a round of reflow
 before that; MeanFlow from scratch; MeanFlow from the student, on its pairs. Network and images seen by the student are
-those of the base recipe. Each row is scored at 1, 2, 4 and 8 calls, a distilled student at the one call that it learned.
+those of the base recipe. Each row is scored at 1, 2, 4 and 8 calls, a distilled student at the call that it learned.
 Writes benchmarks/results/one-call-BASE.{json,md}.
 """
 
