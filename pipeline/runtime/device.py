@@ -42,7 +42,7 @@ def _choose_kernels(deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # torch would fill every new tensor with NaN, a tenth of a small network's training step. Nothing here reads memory
     # that was not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic  # times several kernels and takes the fastest
 
 
