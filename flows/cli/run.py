@@ -44,11 +44,14 @@ def run(
     from flows.session.display import display
     from flows.session.recipes import sweep
     from flows.session.session import Session
+    from flows.session.slurm import machines as slurm_machines
     from storage.remote import default_remote
 
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
-    chosen = [f"compute.{name}={value}" for name, value in machines.items() if value is not None]
-    recipes = sweep(recipe, [*(set_ or ()), *chosen])
+    given = {name: value for name, value in machines.items() if value is not None}
+    slurm = {} if {"nnodes", "node_rank", "rendezvous"} & given.keys() else slurm_machines()
+    places, chosen = ([f"compute.{name}={value}" for name, value in fields.items()] for fields in (slurm, given))
+    recipes = sweep(recipe, [*places, *(set_ or ()), *chosen])
     if smoke_test:
         for resolved, _ in recipes:
             _smoke_test(resolved, until)
