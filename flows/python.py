@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows.orchestration.children import Child, ChildFailed, run_children
 from flows.session import recipes
-from flows.session.child import ChildFailed, run_child
 from flows.session.session import Session
 from flows.views import runs as run_rows
 from flows.views import scores as score_rows
@@ -99,8 +99,10 @@ class Recipe:
         with tempfile.TemporaryDirectory(prefix="flowctl-") as folder:
             file = Path(folder, "recipe.yaml")
             file.write_text(yaml.safe_dump(self.settings.model_dump(mode="json"), allow_unicode=True), "utf-8")
-            if code := run_child(["run", str(file), *words]):
-                raise ChildFailed(" ".join(["flowctl run", self.name, *words]), code)
+            codes = run_children([Child(self.name, ("run", str(file), *words))], tell=lambda text: None)
+        if code := max(codes.values()):
+            command = " ".join(["flowctl run", self.name, *words])
+            raise ChildFailed(f"`{command}` ended with exit code {code}. Finished stages are stored")
         return self
 
     def artifacts(self) -> dict[str, Artifact]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flows.session.child import ChildFailed, run_child
-from flows.session.recipes import load
+from flows.orchestration.children import Child, ChildFailed, run_children
+from flows.session.recipes import load, sweep
 from flows.session.recorded import finished_nodes
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
@@ -27,25 +26,29 @@ class RunRequest:
 
     @property
     def command(self) -> str:
-        return shlex.join(["flowctl", *self.words])
+        return self.child.command
+
+    @property
+    def child(self) -> Child:
+        return Child(str(self), self.words)
 
     def __str__(self) -> str:
         return f"{self.label} at seed {self.recipe.seed}"
 
 
 def requests(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> list[RunRequest]:
-    """Each recipe, by name or file, at each seed; without seeds at the recipe's own. The stages data and reference have
-    separate seeds, so all runs share them.
+    """Each recipe, by name or file, and each of a sweep, at each seed; without seeds at the recipe's own. The stages
+    data and reference have separate seeds, so all runs share them.
 
     Raises RecipeError for an invalid recipe, UsageError for one that is named twice.
     """
     items = []
     for name in recipes:
-        label = load(name, overrides).name
-        for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
-            changes = [*overrides, *own]
-            words = [word for change in changes for word in ("--set", change)]
-            items.append(RunRequest(load(name, changes), label, ("run", name, *words)))
+        for recipe, point in sweep(name, overrides):
+            for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
+                changes = [*point.overrides, *own]
+                words = [word for change in changes for word in ("--set", change)]
+                items.append(RunRequest(load(name, changes), recipe.name, ("run", name, *words)))
     names = [str(item) for item in items]
     duplicates = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if duplicates:
@@ -104,8 +107,8 @@ def collect(
             ", ".join(map(str, missing)),
             "Add --run, or run: " + "; ".join(item.command for item in missing),
         )
-    for number, item in enumerate(missing, 1):
-        tell(f"[{number} of {len(missing)}] {item.command}")
-        if code := run_child(item.words):
-            raise ChildFailed(item.command, code)
+    codes = run_children([item.child for item in missing], tell)
+    for child, code in codes.items():
+        if code:
+            raise ChildFailed(f"`{child.command}` ended with exit code {code}. Finished stages are stored.")
     return collect(items, store)

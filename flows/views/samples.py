@@ -95,8 +95,8 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
         x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
-    labels = None if used[0] is None else torch.cat(used).cpu().numpy()
-    return Drawn(np.concatenate(batches), labels, levels, images.classes and tuple(images.classes))
+    numbers = None if used[0] is None else torch.cat(used).cpu().numpy()
+    return Drawn(np.concatenate(batches), numbers, levels, tuple(images.classes) if images.classes else None)
 
 
 @torch.no_grad()

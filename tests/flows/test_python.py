@@ -12,7 +12,7 @@ import torch
 
 import flowctl
 from flows import python
-from flows.session import child
+from flows.orchestration import children
 from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.outputs.networks import load_flow
 from pipeline.recipe.sections import Sweep
@@ -108,30 +108,31 @@ def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch):
     recipe = python.load(tiny, {"student.label_drop": 0.2, "description": "größer 😀"})
     seen = []
 
-    def run_child(words):
-        seen.append(words)
-        make_all(python.load(words[1], {}).settings)
-        return 0
+    def run_children(started, tell):
+        (one,) = started
+        seen.append(one.words)
+        make_all(python.load(one.words[1], {}).settings)
+        return {one: 0}
 
-    monkeypatch.setattr(python, "run_child", run_child)
+    monkeypatch.setattr(python, "run_children", run_children)
     assert recipe.run(until="bank", force=["teacher"]) is recipe
-    assert seen[0][0] == "run" and seen[0][2:] == ["--until", "bank", "--force", "teacher"]
+    assert seen[0][0] == "run" and seen[0][2:] == ("--until", "bank", "--force", "teacher")
     assert not Path(seen[0][1]).exists()  # a temporary file
     assert {row["action"] for row in recipe.plan()} == {"reuse"}  # the child's recipe is the same
 
 
 def test_wrong_stages_are_found_before_a_child_starts(tiny, home, monkeypatch):
-    monkeypatch.setattr(python, "run_child", lambda words: pytest.fail("a child was started"))
+    monkeypatch.setattr(python, "run_children", lambda *given, **more: pytest.fail("a child was started"))
     for arguments in ({"until": "teachr"}, {"force": ["pairs"]}):
         with pytest.raises(MissingError):
             python.load(tiny, {}).run(**arguments)
 
 
 def test_a_failed_run_says_so(tiny, home, monkeypatch):
-    monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(1)"))
-    with pytest.raises(child.ChildFailed) as raised:
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(1)"))
+    with pytest.raises(children.ChildFailed) as raised:
         python.load(tiny, {}).run()
-    assert raised.value.code == 1
+    assert "exit code 1" in str(raised.value) and "`flowctl run tiny`" in str(raised.value)
 
 
 # -- a trained recipe ------------------------------------------------------------------------------------------------

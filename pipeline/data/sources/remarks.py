@@ -58,7 +58,7 @@ def of_copies(images: np.ndarray, names: Sequence[str], labels: np.ndarray, trai
     """
     alike: dict[bytes, list[int]] = {}
     for row, image in enumerate(images):
-        alike.setdefault(hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest(), []).append(row)
+        alike.setdefault(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest(), []).append(row)
     groups = [rows for rows in alike.values() if len(rows) > 1]
     leaked = [names[row] for rows in groups if trains[rows].any() for row in rows if not trains[row]]
     torn = [

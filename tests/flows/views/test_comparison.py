@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.session import child
+from flows.orchestration import children
 from flows.views import comparison
 from pipeline.recipe.load import InvalidRecipe, load
 from storage.errors import MissingError, UsageError
@@ -40,7 +40,7 @@ def other(tiny, tmp_path):
 @pytest.fixture
 def maker(monkeypatch):
     """Children that make a recipe with the fake stages, without Prefect."""
-    monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", MAKER))
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", MAKER))
     monkeypatch.chdir(ROOT)
 
 
@@ -143,7 +143,7 @@ def test_a_teacher_that_is_gone_costs_a_figure_only(flowctl, finished, tiny):
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, kind, value, monkeypatch):
-    monkeypatch.setattr(comparison, "run_child", lambda words: pytest.fail("a child was started"))
+    monkeypatch.setattr(comparison, "run_children", lambda *given: pytest.fail("a child was started"))
     error = fault(flowctl("compare", tiny, *(word.format(tiny=tiny) for word in words), "--run"))
     assert type(error) is kind and value in (None, error.value)
 
@@ -176,15 +176,15 @@ def _student(recipe, seed):
 
 
 def test_a_child_that_fails_ends_it(flowctl, tiny, other, monkeypatch):
-    monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
     result = flowctl("compare", tiny, other, "--run")
     error = fault(result)
-    assert type(error) is child.ChildFailed and error.retryable and "[2 of 2]" not in result.stderr
+    assert type(error) is children.ChildFailed and error.retryable and "[2 of 2]" not in result.stderr
     assert f"`flowctl run {tiny}`" in str(error) and "exit code 3" in str(error)
 
 
 def test_a_child_that_makes_nothing_is_noticed(tiny, monkeypatch):
-    monkeypatch.setattr(comparison, "run_child", lambda words: 0)
+    monkeypatch.setattr(comparison, "run_children", lambda *given: {})
     with pytest.raises(MissingError) as raised:
         comparison.collect(comparison.requests([tiny]), Store(), run_missing=True)
     assert raised.value.value == "tiny at seed 0"
@@ -192,12 +192,11 @@ def test_a_child_that_makes_nothing_is_noticed(tiny, monkeypatch):
 
 PROGRAM = """
 import sys
-from flows.session import child
-from flows.views import comparison
+from flows.orchestration import children
 from flows.cli import main
 from tests.flows import fakes
 fakes.install()
-child.PROGRAM = (sys.executable, "-m", "tests.flows.fakes")
+children.PROGRAM = (sys.executable, "-m", "tests.flows.fakes")
 main()
 """
 
