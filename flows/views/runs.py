@@ -12,7 +12,7 @@ import yaml
 from flows.session.runs import alive, records
 from pipeline.recipe.changes import ABSENT, changes
 from pipeline.recipe.load import load, nearest, shipped
-from pipeline.reporting.scores.table import lower_is_better
+from pipeline.reporting.scores.metrics import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, FlowctlError, UsageError
 from storage.store import Store
