@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from models._samplers import FlowSampler, VelocitySampler
 from models.dit import DiT, DiTConfig
@@ -23,7 +23,7 @@ from models.unet import UNet, UNetConfig
 
 WEIGHTS, NETWORK, SAMPLER = "weights.safetensors", "network.json", "sampler.json"
 FORMAT = 1
-KINDS: dict[str, tuple[type[nn.Module], type]] = {
+KINDS: dict[str, tuple[Any, Any]] = {
     "tarflow": (TarFlow, TarFlowConfig),
     "unet": (UNet, UNetConfig),
     "dit": (DiT, DiTConfig),
@@ -51,6 +51,5 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VelocitySamp
             f"{folder} must hold the files of `flowctl export` ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
             f"{type(error).__name__}: {fault}; export the model again"
         ) from error
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval().requires_grad_(False)
+    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(network, facts)

@@ -33,6 +33,9 @@ class Inputs(Protocol):
     def time_scale(self) -> float: ...
 
     @property
+    def dropout(self) -> float: ...
+
+    @property
     def interval(self) -> bool: ...
 
 
@@ -106,6 +109,23 @@ class VelocityNetwork(nn.Module):
     def velocity(self, x: Tensor, emb: Tensor) -> Tensor:
         """(B, C, H, W) from x (B, C + condition channels, H, W) and the activated embedding (B, E)."""
         raise NotImplementedError
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise ValueError with the message unless it holds."""
+    if not holds:
+        raise ValueError(message)
+
+
+def check_config(config: Inputs, *positive: str) -> None:
+    """Check the fields that all velocity networks have, and that those named `positive` are at least 1."""
+    for name in positive:
+        require(getattr(config, name) >= 1, f"{name} must be at least 1, got {getattr(config, name)}")
+    require(config.classes >= 0, f"classes must be at least 0, got {config.classes}; use 0 for no classes")
+    channels = config.condition_channels
+    require(channels >= 0, f"condition_channels must be at least 0, got {channels}; use 0 for no condition")
+    require(config.time_scale > 0, f"time_scale must be positive, got {config.time_scale}")
+    require(0 <= config.dropout < 1, f"dropout must lie in [0, 1), got {config.dropout}")
 
 
 def zeroed(layer: L) -> L:

@@ -59,9 +59,9 @@ class DownloadError(InputError):
 class DamageError(FlowctlError):
     """A file of the store differs from the one written: torn, flipped, missing or edited."""
 
-    def __init__(self, what: str, found: object, remedy: str) -> None:
-        super().__init__(f"{what}: {found}. {_sentence(remedy)}")
-        self.what, self.found, self.remedy = what, found, remedy
+    def __init__(self, what: str, flaw: object, remedy: str) -> None:
+        super().__init__(f"{what}: {flaw}. {_sentence(remedy)}")
+        self.what, self.flaw, self.remedy = what, flaw, remedy
 
 
 class StageFailed(FlowctlError):

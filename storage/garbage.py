@@ -69,9 +69,9 @@ def garbage(store: Store, referenced: Collection[Key] | None, days: float) -> It
     `referenced` are the artifacts that runs refer to; None if unknown, and then no artifact is deleted.
     """
     before = time.time() - days * DAY
-    needed = None if referenced is None else reachable(store, referenced)
     artifacts, works = _by_key(store.roots()), _by_key(store.works())
-    for key, path in sorted(artifacts.items()) if needed is not None else ():
+    needed = set(artifacts) if referenced is None else reachable(store, referenced)
+    for key, path in sorted(artifacts.items()):
         taken = room(path)
         if key not in needed and taken.touched <= before:
             del artifacts[key]

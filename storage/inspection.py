@@ -50,7 +50,7 @@ def inspect_artifact(root: Path) -> Finding:
         artifact = Artifact.read(root)
     except DamageError as damage:
         if damage.what in (str(root), str(root / MANIFEST)):
-            flaws[MANIFEST] = "is missing" if not (root / MANIFEST).exists() else str(damage.found)
+            flaws[MANIFEST] = "is missing" if not (root / MANIFEST).exists() else str(damage.flaw)
         else:  # the manifest holds, and a file is not there or not of its size
             artifact = Artifact.model_validate(json.loads((root / MANIFEST).read_bytes()))
     if artifact and (artifact.stage, artifact.fingerprint[:PREFIX]) != key:
@@ -71,7 +71,7 @@ def inspect_artifact(root: Path) -> Finding:
         flaws |= {path: FOREIGN for path in sorted(present - set(recorded) - {MANIFEST})}
     for bank in banks_in(root):
         for problem in bank_flaws(bank):
-            flaws.setdefault((bank.relative_to(root) / problem.file).as_posix(), problem.found)
+            flaws.setdefault((bank.relative_to(root) / problem.file).as_posix(), problem.flaw)
     return Finding(root, key, changed, artifact, flaws)
 
 
@@ -87,7 +87,7 @@ def inspect_work(work: Path) -> Finding:
             )
     for bank in banks_in(work / "out"):
         for problem in bank_flaws(bank):
-            flaws[(bank.relative_to(work) / problem.file).as_posix()] = problem.found
+            flaws[(bank.relative_to(work) / problem.file).as_posix()] = problem.flaw
     return Finding(work, (work.parent.name, work.name), changed, None, flaws)
 
 

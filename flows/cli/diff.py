@@ -40,7 +40,7 @@ def diff(
 
 
 def _side(name: str) -> Side:
-    from flows.session.recipes import known, load, names
+    from flows.session.recipes import exists, load, names
     from flows.session.recorded import finished_nodes
     from pipeline.recipe.load import nearest
     from pipeline.reporting.diff import of_artifact, of_recipe
@@ -49,7 +49,7 @@ def _side(name: str) -> Side:
     from storage.store import Store
 
     store = Store()
-    if known(name):
+    if exists(name):
         recipe = load(name)
         return of_recipe(recipe, store, finished_nodes(recipe, store))
     for folder in (Path(name), store.home / "artifacts" / name):

@@ -27,13 +27,13 @@ def fid(
     json_: Json = False,
 ) -> None:
     """Measure the Fréchet distance of any images, with the protocol, floor and warnings of an evaluation."""
-    from flows.session.recipes import known, load
+    from flows.session.recipes import exists, load
     from flows.session.session import Session
     from pipeline.engine.rerun import valid_artifact
     from storage.errors import MissingError
 
     stages = {}
-    if known(against):
+    if exists(against):
         session = Session.finished(load(against))
         stages = {name: valid_artifact(session.nodes[name], session.store) for name in ("data", "reference")}
         for name, artifact in stages.items():

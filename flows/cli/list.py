@@ -59,7 +59,7 @@ def _list_remote() -> None:
         try:
             artifact = place.find(stage, fingerprint)
         except DamageError as damage:
-            rows.append((title(stage, fingerprint), "", "", f"damaged: {damage.what}: {damage.found}"))
+            rows.append((title(stage, fingerprint), "", "", f"damaged: {damage.what}: {damage.flaw}"))
             continue
         if artifact is None:
             rows.append((title(stage, fingerprint), "", "", "incomplete: its upload is running or was stopped"))
@@ -89,7 +89,7 @@ def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
             facts = Artifact.read(root).provenance
             rest = facts.created[:16].replace("T", " "), words.duration(facts.wall_seconds)
         except DamageError as damage:
-            rest = "", f"damaged: {damage.what}: {damage.found}"
+            rest = "", f"damaged: {damage.what}: {damage.flaw}"
         rows.append((title(root), room(root).size, *rest))
     return rows
 

@@ -96,7 +96,8 @@ def _agreed(scores: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _print_metric(scores: list[dict[str, Any]], by_model: dict[str, dict[str, Any]]) -> None:
-    from pipeline.reporting.scores.table import grid_note, grid_that_matters, ranked_grids
+    from pipeline.reporting.scores.cells import grid_note
+    from pipeline.reporting.scores.table import grid_that_matters, ranked_grids
     from pipeline.reporting.text.numbers import significant
 
     owners: dict[str, set[str]] = {}

@@ -34,7 +34,7 @@ def show(
     json_: Json = False,
 ) -> None:
     """Print a recipe with all its defaults, as YAML that `run` accepts; or the manifest of an artifact."""
-    from flows.session.recipes import known, load
+    from flows.session.recipes import exists, load
     from flows.views import fields
     from storage.errors import UsageError
     from storage.store import Store
@@ -46,7 +46,7 @@ def show(
             typer.echo(fields.reference(), nl=False)
     elif name is None:
         raise UsageError("show needs a RECIPE, --schema or --reference", name, "Recipes: flowctl list.")
-    elif known(name):
+    elif exists(name):
         _show_recipe(load(name, set_ or ()), explain, json_)
     elif explain:
         raise UsageError("--explain needs a recipe", name, "Recipes: flowctl list.")

@@ -66,8 +66,8 @@ def given(name: str) -> bool:
     return base in shipped() or base.endswith((".yaml", ".yml"))
 
 
-def known(name: str) -> bool:
-    """Whether `load` finds a recipe, valid or not, under this name."""
+def exists(name: str) -> bool:
+    """Whether there is a recipe of this name for `load`, valid or not."""
     return given(name) or not {name, _parts(name)[0]}.isdisjoint(_recorded(Store()))
 
 

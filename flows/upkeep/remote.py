@@ -57,7 +57,7 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
     try:
         artifact = remote.manifest(stage, fingerprint)
     except DamageError as damage:
-        return Damaged(stage, fingerprint, {damage.what: str(damage.found)})
+        return Damaged(stage, fingerprint, {damage.what: str(damage.flaw)})
     flaws = remote.flaws(artifact) if artifact is not None else {}
     return (
         Damaged(stage, fingerprint, {remote.address(artifact, path): flaw for path, flaw in flaws.items()})

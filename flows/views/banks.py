@@ -109,7 +109,7 @@ def _locate(
     name: str, overrides: Sequence[str], store: Store, artifacts: dict[str, Artifact]
 ) -> tuple[Path, Artifact | None]:
     """The directory that holds the bank, and the artifact it belongs to."""
-    if recipes.known(name):
+    if recipes.exists(name):
         node = finished_nodes(recipes.load(name, overrides), store).get("bank")
         if node is None:
             raise MissingError("bank inspect needs a recipe with a bank", name, f"Its stages: flowctl plan {name}.")

@@ -14,7 +14,7 @@ from pipeline.recipe.changes import ABSENT, changes
 from pipeline.recipe.load import load, nearest, shipped
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sweep import stem
-from pipeline.reporting.scores.table import lower_is_better
+from pipeline.reporting.scores.metrics import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, FlowctlError, UsageError
 from storage.store import Store

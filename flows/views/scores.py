@@ -14,7 +14,7 @@ from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.page.page import tables
 from pipeline.reporting.scores.front import fronts
-from pipeline.reporting.scores.table import HALVES, HELD_OUT, lower_is_better
+from pipeline.reporting.scores.metrics import HALVES, HELD_OUT, lower_is_better
 from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import count
 from storage.artifact import Artifact

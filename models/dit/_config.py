@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.velocity import check_config, require
+
 
 @dataclass(frozen=True)
 class DiTConfig:
@@ -37,24 +39,16 @@ class DiTConfig:
     interval: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("channels", "size", "patch", "width", "depth", "heads"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        _require(self.classes >= 0, f"classes must be at least 0, got {self.classes}; use 0 for no classes")
-        _require(
-            self.condition_channels >= 0,
-            f"condition_channels must be at least 0, got {self.condition_channels}; use 0 for no condition",
-        )
-        _require(self.time_scale > 0, f"time_scale must be positive, got {self.time_scale}")
-        _require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), got {self.dropout}")
+        check_config(self, "channels", "size", "patch", "width", "depth", "heads")
         # A single token has nothing to attend to.
-        _require(
+        require(
             self.size % self.patch == 0 and self.size > self.patch,
             f"patch must divide size into at least 2 x 2 patches, got patch {self.patch} and size {self.size}; "
             "change one of them",
         )
         # A sine and a cosine for each of the two coordinates of a position.
-        _require(self.width % 4 == 0, f"width must be divisible by 4, got {self.width}; try {-(-self.width // 4) * 4}")
-        _require(
+        require(self.width % 4 == 0, f"width must be divisible by 4, got {self.width}; try {-(-self.width // 4) * 4}")
+        require(
             self.width % self.heads == 0,
             f"heads must divide width, got heads {self.heads} and width {self.width}; change one of them",
         )
@@ -68,11 +62,6 @@ class DiTConfig:
     def tokens(self) -> int:
         """Number of patches of an image, T."""
         return (self.size // self.patch) ** 2
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
 
 
 # Table 1 of the paper: width, depth, heads.

@@ -193,13 +193,11 @@ class Inverse:
         both = torch.cat([tokens, tokens])  # one call for the two predictions
         log_scale, shift = block.predict(both, class_embedding, self.cache, start, self.sharpness)
         weights = self.guidance_weights[start + 1 : start + 1 + tokens.shape[1]]  # (N, 1)
-        return _away(log_scale, weights), _away(shift, weights)
+        return None if log_scale is None else _away(log_scale, weights), _away(shift, weights)
 
 
-def _away(both: Tensor | None, weights: Tensor) -> Tensor | None:
+def _away(both: Tensor, weights: Tensor) -> Tensor:
     """a + w (a - a_u), for a and a_u stacked as (2B, N, D)."""
-    if both is None:
-        return None
     strong, weak = both.chunk(2)
     return strong + weights * (strong - weak)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.velocity import check_config, require
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -43,29 +45,21 @@ class UNetConfig:
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
         object.__setattr__(self, "attention", tuple(self.attention))
 
-        for name in ("channels", "size", "base", "blocks", "head_channels"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        _require(self.classes >= 0, f"classes must be at least 0, got {self.classes}; use 0 for no classes")
-        _require(
-            self.condition_channels >= 0,
-            f"condition_channels must be at least 0, got {self.condition_channels}; use 0 for no condition",
-        )
-        _require(self.time_scale > 0, f"time_scale must be positive, got {self.time_scale}")
-        _require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), got {self.dropout}")
-        _require(
+        check_config(self, "channels", "size", "base", "blocks", "head_channels")
+        require(
             len(self.multipliers) >= 1 and min(self.multipliers, default=0) >= 1,
             f"multipliers must be one or more positive integers, got {self.multipliers}",
         )
         halvings = len(self.multipliers) - 1
-        _require(
+        require(
             self.size % 2**halvings == 0,
             f"size must be divisible by 2^(levels - 1) = {2**halvings}, got {self.size}; "
             "pad the images or use fewer multipliers",
         )
         # Group norm takes 4 channels or more per group, and the time embedding pairs sines with cosines.
-        _require(self.base % 4 == 0, f"base must be divisible by 4, got {self.base}; try {-(-self.base // 4) * 4}")
+        require(self.base % 4 == 0, f"base must be divisible by 4, got {self.base}; try {-(-self.base // 4) * 4}")
         unknown = sorted(set(self.attention) - set(self.resolutions))
-        _require(
+        require(
             not unknown,
             f"attention must name resolutions of the network {self.resolutions}, got {unknown}; "
             "change attention, size or multipliers",
@@ -73,7 +67,7 @@ class UNetConfig:
         # The middle block always attends, at the width of the last level.
         attending = {w for w, r in zip(self.widths, self.resolutions, strict=True) if r in self.attention}
         for width in sorted(attending | {self.widths[-1]}):
-            _require(
+            require(
                 width % self.head_channels == 0,
                 f"head_channels must divide the width wherever attention is used, got head_channels "
                 f"{self.head_channels} and width {width}; change head_channels, base or multipliers",
@@ -93,11 +87,6 @@ class UNetConfig:
     def resolutions(self) -> tuple[int, ...]:
         """Height and width of each level, finest first."""
         return tuple(self.size // 2**level for level in range(len(self.multipliers)))
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
 
 
 #: ``cifar10`` is the 35.75 M network of the CIFAR-10 flow matching literature (torchcfm, LOOM-CFM), unconditional as

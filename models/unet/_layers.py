@@ -99,7 +99,7 @@ class Upsample(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cpu:
+        if x.is_cpu and self.bias is not None:
             return _cpu.repeated_convolution(x, self.weight, self.bias)
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 

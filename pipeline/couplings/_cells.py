@@ -80,16 +80,14 @@ class Cells:
         """
         # Centred in float64: a common offset must not cost digits of the float32 scores.
         offsets = (offsets - offsets.mean()).float()
-        best = place = None
+        best = z.new_full((len(z),), -torch.inf)
+        place = torch.zeros(len(z), dtype=torch.long, device=z.device)
         start = 0
         for part in self.points(index).split(max(1, SCORES_IN_MEMORY // max(1, len(z)))):
             scores = torch.addmm(offsets[start : start + len(part)], z, part.T)  # (n, part)
             value, column = scores.max(dim=1)
             column += start
-            if best is None:
-                best, place = value, column
-            else:
-                better = value > best
-                best, place = torch.where(better, value, best), torch.where(better, column, place)
+            better = value > best
+            best, place = torch.where(better, value, best), torch.where(better, column, place)
             start += len(part)
         return place

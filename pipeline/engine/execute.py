@@ -126,7 +126,7 @@ def _label(node: Node, store: Store) -> str:
 
 
 def _warn(node: Node, damage: DamageError) -> None:
-    log.warning("%s: %s: %s; it is replaced", node.name, damage.what, damage.found)
+    log.warning("%s: %s: %s; it is replaced", node.name, damage.what, damage.flaw)
 
 
 def _fetched(

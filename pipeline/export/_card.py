@@ -12,8 +12,10 @@ from pipeline.export._onnx import ONNX, TOLERANCE, Checked
 from pipeline.export._samplers import NEAR
 from pipeline.export._subject import Subject
 from pipeline.outputs.results import EvaluationResult
+from pipeline.reporting.scores.cells import Table
+from pipeline.reporting.scores.metrics import metrics_of, yardstick_of
 from pipeline.reporting.scores.protocol import agreed, stated
-from pipeline.reporting.scores.table import TEACHER, Table, metrics_of, table, yardstick_of
+from pipeline.reporting.scores.table import TEACHER, table
 from pipeline.reporting.text import names
 from pipeline.reporting.text.names import COUPLINGS, sentence
 from pipeline.reporting.text.numbers import calls, count, duration, fixed

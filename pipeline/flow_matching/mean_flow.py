@@ -47,6 +47,7 @@ class MeanFlow:
             |u - target|^2 / D over the images with r = t or with r < t, and how many they are. The weighted error
             hardly moves while quality changes; these do.
         """
+        assert batch.r is not None
         x_t = torch.lerp(batch.x, batch.z, batch.t.view(-1, *[1] * (batch.x.ndim - 1)))
         velocity = batch.z - batch.x
         target = average_velocity_target(

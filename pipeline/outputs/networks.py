@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from models.dit import DiT, DiTConfig
+from models.load import KINDS
 from models.tarflow import TarFlow, TarFlowConfig
 from models.unet import UNet, UNetConfig
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, path_of_config
@@ -24,11 +25,6 @@ from storage.errors import DamageError, InputError
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "network.json"
-_KINDS: dict[str, tuple[Any, Any]] = {
-    "tarflow": (TarFlow, TarFlowConfig),
-    "unet": (UNet, UNetConfig),
-    "dit": (DiT, DiTConfig),
-}
 NetworkConfig = TarFlowConfig | UNetConfig | DiTConfig
 C = TypeVar("C", bound=NetworkConfig)
 
@@ -103,15 +99,15 @@ def build(shape: UNetConfig | DiTConfig, seed: int) -> UNet | DiT: ...
 def build(shape: NetworkConfig, seed: int) -> nn.Module:
     """A fresh network, its weights drawn from `seed`."""
     torch.manual_seed(seed)
-    return next(network for network, kind in _KINDS.values() if isinstance(shape, kind))(shape)
+    return next(network for network, kind in KINDS.values() if isinstance(shape, kind))(shape)
 
 
 def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Module] | None = None) -> None:
     """Write a network's weights and shape into an artifact's payload, and further averages of the weights by name."""
     assert isinstance(network, TarFlow | UNet | DiT)
-    kind = next(name for name, (network_type, _) in _KINDS.items() if isinstance(network, network_type))
-    modules: dict[str | None, nn.Module] = {None: network, **(averages or {})}
-    for name, module in modules.items():
+    kind = next(name for name, (network_type, _) in KINDS.items() if isinstance(network, network_type))
+    modules: list[tuple[str | None, nn.Module]] = [(None, network), *(averages or {}).items()]
+    for name, module in modules:
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
         write_bytes(folder / _file(name), save(tensors))
     write_json(folder / ARCHITECTURE, {"kind": kind, **asdict(network.config)})
@@ -138,7 +134,7 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         )
     try:
         shape = json.loads(artifact.path(ARCHITECTURE).read_bytes())
-        network_type, shape_type = _KINDS[shape.pop("kind")]
+        network_type, shape_type = KINDS[shape.pop("kind")]
         network = network_type(shape_type(**shape))
         network.load_state_dict(load(artifact.path(_file(average)).read_bytes()))
     except Exception as error:

@@ -53,7 +53,7 @@ class Recipe(Config):
             )
         if bool(self.potentials) != (coupling.kind == "semidiscrete"):
             raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
-        if banked and self.teacher.dequantisation != "gaussian":
+        if self.teacher and self.teacher.dequantisation != "gaussian":
             raise ValueError("couplings need a teacher of Gaussian noise: set teacher.dequantisation to gaussian")
         if bool(self.pairs) != bool(self.onestep):
             raise ValueError("pairs and onestep go together: give both sections or neither")
@@ -92,9 +92,9 @@ class Recipe(Config):
                     "or leave data.autoencoder out"
                 )
         steps = self.onestep.steps if self.onestep else 1
-        if steps > 1 and self.pairs.solver != "dopri5":
+        if steps > 1 and self.pairs and self.pairs.solver != "dopri5":
             unit = steps * configs.calls_of_a_step(self.pairs.solver, self.pairs.guidance)
-            if self.pairs.grid != "uniform" or self.pairs.nfe % unit:
+            if self.pairs.grid != "uniform" or (self.pairs.nfe or 0) % unit:
                 raise ValueError(
                     f"a student of {steps} steps is trained between {steps + 1} even times, which the "
                     f"pairs must contain: set pairs.grid to uniform and pairs.nfe to a multiple of {unit}"
@@ -120,7 +120,7 @@ class Recipe(Config):
         asked = (
             (self.evaluation.student, [self.student]),
             (self.evaluation.reflow, self.reflow),
-            (self.evaluation.onestep, [self.onestep]),
+            (self.evaluation.onestep, [self.onestep] if self.onestep else []),
         )
         for sweeps, sections in asked:
             for average in {sweep.ema for sweep in sweeps} - {None}:

@@ -54,14 +54,20 @@ def points(tree: Mapping[str, Any], overrides: Sequence[str]) -> list[Point]:
 
 def stem(name: str) -> str:
     """The name without the settings of a sweep and without the seed: that of the recipe that was changed."""
-    return _NAME.match(name)["stem"]
+    return _parts(name)["stem"]
 
 
 def label_of(name: str, stages: Collection[str]) -> str:
     """The name with only those settings of a sweep that belong to one of these stages."""
-    parts = _NAME.match(name)
+    parts = _parts(name)
     own = [part for part in (parts["settings"] or "").split(",") if part.split(".")[0] in stages]
     return parts["stem"] + (f"[{','.join(own)}]" if own else "") + (parts["seed"] or "")
+
+
+def _parts(name: str) -> re.Match[str]:
+    match = _NAME.match(name)
+    assert match is not None  # it matches any text
+    return match
 
 
 def _alternatives(tree: dict[str, Any], text: str) -> list[tuple[bool, str, str]]:
@@ -105,8 +111,8 @@ def _short_names(paths: set[str]) -> dict[str, str]:
 
 def _named(tree: Mapping[str, Any], overrides: Sequence[str], settings: Mapping[str, str]) -> list[str]:
     """The overrides with one more, of the name; none where only the seed differs, which names itself."""
-    parts = _NAME.match(str(tree.get("name", "")))
-    earlier = dict(part.split("=", 1) for part in (parts["settings"] or "").split(",") if "=" in part)
+    parts = _parts(str(tree.get("name", "")))
+    earlier = dict(part.partition("=")[::2] for part in (parts["settings"] or "").split(",") if "=" in part)
     both = {**earlier, **{name: value for name, value in settings.items() if name != "seed"}}
     if both == earlier:
         return list(overrides)

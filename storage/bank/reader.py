@@ -25,7 +25,7 @@ class Problem(NamedTuple):
 
     shard: int | None
     file: str
-    found: str
+    flaw: str
 
 
 class Bank:

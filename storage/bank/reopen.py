@@ -56,7 +56,7 @@ def reopen(path: Path, damaged: Collection[str] = ()) -> list[int]:
         raise DamageError(f"bank {path}", f"{FACTS} and {INDEX} do not identify it", REMEDY)
     lost = {problem.file for problem in _claim_flaws(path, identity, index)} | set(damaged)
     _restore(path, bank, lost & {FACTS, *_metadata(bank)}, {} if index is None else index.metadata)
-    bad = {problem.shard for problem in _shard_flaws(path, bank, index)}
+    bad = {problem.shard for problem in _shard_flaws(path, bank, index) if problem.shard is not None}
     bad |= {shard.index for shard in bank.facts.shards if lost & set(_files(bank, shard.index))}
     _drop(path, bank, bad)
     return sorted(bad)
@@ -122,8 +122,9 @@ def _claim_flaws(path: Path, identity: Identity | None, index: Index | None) -> 
 
 def _shard_flaws(path: Path, bank: Identity | None, index: Index | None) -> Iterator[Problem]:
     """Flaws of the shards; none where Zarr's metadata cannot be read."""
-    layouts = {name: _layout(path / name / "zarr.json") for name in bank.arrays} if bank else {}
-    if bank is None or None in layouts.values():
+    read = {name: _layout(path / name / "zarr.json") for name in bank.arrays} if bank else {}
+    layouts = {name: layout for name, layout in read.items() if layout is not None}
+    if bank is None or len(layouts) < len(read):
         return
     for shard in bank.facts.shards:
         indexed = index.shards[shard.index] if index is not None and shard.index < len(index.shards) else None
@@ -140,7 +141,7 @@ def _flaws_of(
         yield Problem(shard.index, name, "is not the record of this shard")
     elif record is None and indexed is not None:
         yield Problem(shard.index, name, "is missing")
-    elif indexed not in (None, record):
+    elif record is not None and indexed not in (None, record):
         if not any(_file_flaws(path, bank, layouts, shard, record)):
             yield Problem(None, INDEX, f"contradicts record and files of shard {shard.index}")
             return

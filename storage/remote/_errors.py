@@ -15,9 +15,9 @@ KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 class RemoteError(FlowctlError):
     """The remote cannot be used as it is: no keys, no bucket, no access, no answer."""
 
-    def __init__(self, url: str, found: str, remedy: str) -> None:
-        super().__init__(f"{url}: {found}. {remedy}")
-        self.url, self.found, self.remedy = url, found, remedy
+    def __init__(self, url: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{url}: {problem}. {remedy}")
+        self.url, self.problem, self.remedy = url, problem, remedy
 
 
 @contextmanager

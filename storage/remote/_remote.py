@@ -101,7 +101,7 @@ class Remote:
                     self._store, _key(artifact, record), self.address(artifact, record.path), record, lambda part: None
                 )
             except DamageError as damage:
-                flaws[record.path] = str(damage.found)
+                flaws[record.path] = str(damage.flaw)
 
         _in_threads(look, [record for record in artifact.files if record.path not in flaws])
         return dict(sorted(flaws.items()))

@@ -18,6 +18,15 @@ from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa:
 
 COMPUTE = load(*crash_recipes.RECIPES["NFM"]).compute
 NODES = crash_recipes.nodes()
+#: Every kind of payload that there is, in the order of the DAG.
+PAYLOADS = [
+    *(
+        f"NFM: {stage}"
+        for stage in ("data", "reference", "teacher", "bank", "student", "pairs", "onestep", "evaluation")
+    ),
+    "LOOM: student",
+    "semidiscrete: potentials",
+]
 
 
 def make(store: Store, name: str, **options) -> Outcome:
@@ -42,21 +51,10 @@ def digests(store: Store, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Every kind of payload that there is, by the real stages. Not to be changed."""
+    """All payloads by the real stages. Not to be changed."""
     store = Store(tmp_path_factory.mktemp("real"))
     store.prepare()
-    for name in (
-        "NFM: data",
-        "NFM: reference",
-        "NFM: teacher",
-        "NFM: bank",
-        "NFM: student",
-        "NFM: pairs",
-        "NFM: onestep",
-        "NFM: evaluation",
-        "LOOM: student",
-        "semidiscrete: potentials",
-    ):
+    for name in PAYLOADS:
         make(store, name)
     return store
 

@@ -8,20 +8,8 @@ import pytest
 from storage.artifact import MANIFEST, Artifact
 from storage.errors import DamageError
 from tests.reliability import damage
-from tests.reliability.conftest import NODES, digests, make, root_of
+from tests.reliability.conftest import NODES, PAYLOADS, digests, make, root_of
 
-MADE = [
-    "NFM: data",
-    "NFM: reference",
-    "NFM: teacher",
-    "NFM: bank",
-    "NFM: student",
-    "NFM: pairs",
-    "NFM: onestep",
-    "NFM: evaluation",
-    "LOOM: student",
-    "semidiscrete: potentials",
-]
 # A stage that reads the artifact, and so must notice.
 READERS = {
     "NFM: data": "NFM: teacher",
@@ -34,7 +22,7 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", PAYLOADS)
 def test_every_file_that_is_not_of_its_size_is_named(copied, name):
     store, node = copied(), NODES[name]
     root = root_of(store, name)
@@ -52,7 +40,7 @@ def test_every_file_that_is_not_of_its_size_is_named(copied, name):
     assert store.find(node.name, node.fingerprint).problems() == []
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", PAYLOADS)
 def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_or_changes_nothing(real, tmp_path, name):
     """A manifest holds what later stages compute with, such as sigma_f and the teacher's schedule."""
     root = tmp_path / root_of(real, name).name
@@ -77,7 +65,7 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_or_changes_nothing(real
 def test_a_stage_computes_nothing_from_bytes_that_are_not_those_written(copied, name, harm):
     """Every file without a checksum of its own, and one of each array."""
     reader = READERS[name]
-    store = copied(*[reader] * (reader in MADE))
+    store = copied(*[reader] * (reader in PAYLOADS))
     root = root_of(store, name)
     files = [file for file in root.rglob("*") if file.is_file() and file.name != MANIFEST and ".zarr" not in str(file)]
     files += sorted(root.glob("*.zarr/**/c.0*"))

@@ -15,19 +15,9 @@ from pipeline.runtime.job import StopSignal
 from storage.errors import DiskError, StageFailed
 from storage.store import Store
 from tests.flows.conftest import RECIPE
-from tests.reliability.conftest import NODES, digests, make
+from tests.reliability.conftest import NODES, PAYLOADS, digests, make
 
-ORDER = [
-    "NFM: data",
-    "NFM: reference",
-    "NFM: teacher",
-    "NFM: bank",
-    "NFM: student",
-    "NFM: pairs",
-    "NFM: onestep",
-    "LOOM: student",
-    "semidiscrete: potentials",
-]
+ORDER = [name for name in PAYLOADS if name != "NFM: evaluation"]
 
 
 def mount(*words: str | Path) -> None:

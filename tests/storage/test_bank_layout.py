@@ -131,9 +131,7 @@ def test_every_byte_of_a_file_is_under_a_checksum(tmp_path, monkeypatch, dtype, 
 def test_a_sound_file_in_anothers_place_is_found(tmp_path, monkeypatch):
     bank, _ = made(tmp_path / "bank", monkeypatch)
     (bank.path / "z/c.1.0.0.0").write_bytes((bank.path / "z/c.2.0.0.0").read_bytes())
-    assert [(p.shard, p.file, p.found) for p in bank.verify()] == [
-        (1, "z/c.1.0.0.0", "its bytes are not those written")
-    ]
+    assert [(p.shard, p.file, p.flaw) for p in bank.verify()] == [(1, "z/c.1.0.0.0", "its bytes are not those written")]
 
 
 def test_banks_that_zarr_wrote_with_other_chunks_are_read(tmp_path, monkeypatch):

@@ -91,6 +91,16 @@ def test_a_flipped_fact_is_not_believed(bank, sound, file):
     assert completed(bank) == ([], sound)
 
 
+def test_an_index_that_contradicts_a_record_and_its_files_is_written_again(bank, sound):
+    index = read_checksummed(bank / "bank.json")
+    index["shards"][1]["files"]["z"]["sha256"] = "0" * 64
+    index["shards"][1]["files"]["z"]["checksums"] = None
+    write_checksummed(bank / "bank.json", index)
+    assert [(problem.shard, problem.file) for problem in flaws(bank)] == [(None, "bank.json")]
+    assert reopen(bank) == []
+    assert completed(bank) == ([], sound)
+
+
 def test_a_flipped_fact_of_a_bank_of_before(bank):
     before = as_before(bank)
     (bank / "facts.json").write_text((bank / "facts.json").read_text().replace('"seed": 7', '"seed": 3'))

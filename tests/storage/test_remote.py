@@ -11,25 +11,14 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from storage.artifact import MANIFEST, Artifact, Provenance, record_files
+from storage.artifact import MANIFEST, Artifact
 from storage.errors import DamageError, Interrupted
 from storage.remote import Remote, _files
 from storage.store import Store
+from tests.storage.test_store import FINGERPRINT, manifest
 
 ROOT = Path(__file__).parents[2]
-FINGERPRINT = "ab" * 32
 LARGE = 2 * 5 * 2**20 + 17  # bytes: three parts of 5 MiB, the least that S3 takes
-PROVENANCE = Provenance(
-    created="2026-01-01T00:00:00",
-    wall_seconds=1,
-    command=["x"],
-    python="3",
-    platform="p",
-    packages={},
-    git_revision=None,
-    device="cpu",
-    threads=1,
-)
 
 
 def publish(
@@ -45,20 +34,7 @@ def publish(
         file.write_bytes(random.bytes(1000 + number))
     (out / "weights.bin").write_bytes(random.bytes(large))
     (out / "empty.txt").write_bytes(b"")
-    return store, store.publish(
-        Artifact(
-            stage="teacher",
-            stage_version=1,
-            name="mine",
-            fingerprint=fingerprint,
-            config={},
-            inputs={},
-            metrics={"loss": 0.5},
-            files=record_files(out),
-            provenance=PROVENANCE.model_copy(update={"created": f"2026-01-{day:02}T00:00:00+00:00"}),
-        ),
-        out,
-    )
+    return store, store.publish(manifest(out, fingerprint, created=f"2026-01-{day:02}T00:00:00+00:00"), out)
 
 
 def fetched(remote: Remote, home: Path, fingerprint: str = FINGERPRINT) -> Artifact:

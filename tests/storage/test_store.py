@@ -38,19 +38,21 @@ def publish(store: Store, content: bytes = b"weights", fingerprint: str = FINGER
     out = store.work("teacher", fingerprint) / "out"
     out.mkdir(parents=True, exist_ok=True)
     (out / "w.bin").write_bytes(content)
-    return store.publish(
-        Artifact(
-            stage="teacher",
-            stage_version=1,
-            name="mine",
-            fingerprint=fingerprint,
-            config={},
-            inputs={},
-            metrics={},
-            files=record_files(out),
-            provenance=PROVENANCE,
-        ),
-        out,
+    return store.publish(manifest(out, fingerprint), out)
+
+
+def manifest(out: Path, fingerprint: str = FINGERPRINT, **provenance) -> Artifact:
+    """That of a teacher whose payload is `out`."""
+    return Artifact(
+        stage="teacher",
+        stage_version=1,
+        name="mine",
+        fingerprint=fingerprint,
+        config={},
+        inputs={},
+        metrics={"loss": 0.5},
+        files=record_files(out),
+        provenance=PROVENANCE.model_copy(update=provenance),
     )
 
 

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from pipeline.reporting.compare import _pages, _plot, _terms
 from pipeline.reporting.compare._figures import Prediction, figures, predictions
 from pipeline.reporting.compare._run import SeedRun
-from pipeline.reporting.scores.table import Spread, Table, metrics_of, table, yardstick_of
+from pipeline.reporting.scores.cells import Spread, Table
+from pipeline.reporting.scores.metrics import metrics_of, yardstick_of
+from pipeline.reporting.scores.table import table
 from storage.errors import DataError, MissingError
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.reporting.compare._run import COUPLING, ONESTEP, STUDENT, SeedRun
 from pipeline.reporting.compare._terms import by_recipe
-from pipeline.reporting.scores.table import Spread, lower_is_better
+from pipeline.reporting.scores.cells import Spread
+from pipeline.reporting.scores.metrics import lower_is_better
 from pipeline.reporting.text.numbers import digits_for
 
 ROUND_STAGE = re.compile(r"(pairs|reflow)-\d+")

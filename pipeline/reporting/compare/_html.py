@@ -13,8 +13,8 @@ from pipeline.reporting.compare._pages import NONE, correlations
 from pipeline.reporting.page.charts import Figure, Series, by_calls, by_seconds, drawable, drawn, point_of
 from pipeline.reporting.page.figures import Picture, picture
 from pipeline.reporting.page.page import fill
+from pipeline.reporting.scores.cells import Table
 from pipeline.reporting.scores.protocol import stated
-from pipeline.reporting.scores.table import Table
 from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import calls, count
 from storage.artifact import Artifact

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pipeline.reporting.compare import _words as words
 from pipeline.reporting.compare._figures import Prediction, figures
 from pipeline.reporting.compare._run import SeedRun
-from pipeline.reporting.scores.table import Cell, Table
+from pipeline.reporting.scores.cells import Cell, Table
 from pipeline.reporting.text.names import metric, model, sentence
 from pipeline.reporting.text.numbers import count, fixed
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.reporting.compare._words import name
 from pipeline.reporting.pictures import COLOURS
-from pipeline.reporting.scores.table import ADAPTIVE, Cell, Row, Table
+from pipeline.reporting.scores.cells import Cell, Row, Table
+from pipeline.reporting.scores.table import ADAPTIVE
 from pipeline.reporting.text import names
 from storage.atomic import replacing
 from storage.errors import InputError, UsageError

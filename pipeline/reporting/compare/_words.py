@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.reporting.compare._run import SeedRun
-from pipeline.reporting.scores.table import Column, Level, Row, Table
+from pipeline.reporting.scores.cells import Column, Level, Row, Table
 from pipeline.reporting.text.names import model, sentence
 from pipeline.reporting.text.numbers import count, fixed
 

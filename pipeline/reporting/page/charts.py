@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.reporting.page import axes
 from pipeline.reporting.page.axes import Axis, Tick, even_ticks, log_ticks, ticks_at
+from pipeline.reporting.scores.cells import Cell, Level, Row, Table
 from pipeline.reporting.scores.front import alike, front
-from pipeline.reporting.scores.table import Cell, Level, Row, Table
 from pipeline.reporting.text.numbers import count, significant
 
 # Marks around their own origin, as SVG paths: circle, square, triangle, diamond.

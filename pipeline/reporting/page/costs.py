@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.reporting.scores.cells import Cell, Level, Row, Table
 from pipeline.reporting.scores.front import alike, front
-from pipeline.reporting.scores.table import Cell, Level, Row, Table
 from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import count, significant
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.reporting.scores.table import HELD_OUT, Cell, Level, Row, Table
+from pipeline.reporting.scores.cells import Cell, Level, Row, Table
+from pipeline.reporting.scores.metrics import HELD_OUT
 from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import calls, count
 

@@ -12,8 +12,10 @@ from pipeline.reporting.page import costs, memorisation, rounds, stages, trainin
 from pipeline.reporting.page.charts import by_calls, by_seconds, drawn
 from pipeline.reporting.page.figures import Picture, picture
 from pipeline.reporting.page.headline import figures, headline
+from pipeline.reporting.scores.cells import Level, Row, Table
+from pipeline.reporting.scores.metrics import metrics_of, yardstick_of
 from pipeline.reporting.scores.protocol import OF_A_ROW, stated
-from pipeline.reporting.scores.table import Level, Row, Table, metrics_of, table, yardstick_of
+from pipeline.reporting.scores.table import table
 from pipeline.reporting.text import names
 from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
 from storage.artifact import Artifact

@@ -11,22 +11,8 @@ from storage.errors import UsageError
 from storage.store import Store
 from tests.flows.conftest import make_all
 from tests.flows.faults import fault
+from tests.pipeline.engine.test_dag import TWO_ROUNDS as STAGES
 
-STAGES = [
-    "data",
-    "reference",
-    "teacher",
-    "bank",
-    "student",
-    "pairs-1",
-    "reflow-1",
-    "pairs-2",
-    "reflow-2",
-    "pairs",
-    "onestep",
-    "evaluation",
-    "report",
-]
 ROUND = "{pairs: {count: 8, nfe: 2}, training: {images: 8, batch: 4, lr: 0.1, ema: 4}}"
 RECIPE = f"""
 extends: TINY

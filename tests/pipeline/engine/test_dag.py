@@ -18,6 +18,10 @@ from storage.store import Store
 TRAINING = "training: {images: 1280, batch: 64, lr: 1.0e-3, ema: 100}"
 ROUND = f"{{pairs: {{count: 100, nfe: 4}}, {TRAINING}}}"
 MIXED = f"{{pairs: {{count: 100, nfe: 4}}, mix: {{forward: 0.25}}, {TRAINING}}}"
+TWO_ROUNDS = [
+    *("data", "reference", "teacher", "bank", "student", "pairs-1", "reflow-1", "pairs-2", "reflow-2"),
+    *("pairs", "onestep", "evaluation", "report"),
+]
 ALONE = ["student.coupling=independent", "teacher=null", "bank=null"]
 
 
@@ -41,21 +45,7 @@ def test_fingerprints_without_rounds_are_frozen():
 
 def test_two_rounds_lie_between_the_student_and_its_distillation():
     found = nodes(ROUND, MIXED)
-    assert list(found) == [
-        "data",
-        "reference",
-        "teacher",
-        "bank",
-        "student",
-        "pairs-1",
-        "reflow-1",
-        "pairs-2",
-        "reflow-2",
-        "pairs",
-        "onestep",
-        "evaluation",
-        "report",
-    ]
+    assert list(found) == TWO_ROUNDS
     reads = {name: set(node.inputs) for name, node in found.items()}
     assert reads["pairs-1"] == {"data", "student"} and reads["reflow-1"] == {"data", "student", "pairs-1"}
     assert reads["pairs-2"] == {"data", "reflow-1"}

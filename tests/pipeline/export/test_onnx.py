@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from models.dit import DiT, DiTConfig
-from models.unet import UNet, UNetConfig
 from pipeline.export._onnx import TOLERANCE, OnnxError, require_onnx, write_onnx
 from storage.errors import InputError, UsageError
+from tests.pipeline.jobs import tiny_unet
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -25,21 +25,7 @@ def trained(network):
 
 
 def unet():
-    return trained(
-        UNet(
-            UNetConfig(
-                channels=1,
-                size=4,
-                base=8,
-                multipliers=(1,),
-                blocks=1,
-                attention=(),
-                head_channels=8,
-                dropout=0.1,
-                classes=3,
-            )
-        )
-    )
+    return trained(tiny_unet())
 
 
 def dit():

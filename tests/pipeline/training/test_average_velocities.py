@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from models.unet import UNet, UNetConfig
 from pipeline.couplings import Independent
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.mean_flow import MeanFlow
@@ -14,7 +13,7 @@ from pipeline.flow_matching.times import LogitNormal, Uniform
 from pipeline.training.flow_batches import FlowBatches, Intervals
 from pipeline.training.student import train
 from storage.errors import Interrupted
-from tests.pipeline.jobs import job, training
+from tests.pipeline.jobs import job, tiny_unet, training
 
 CPU = torch.device("cpu")
 
@@ -28,21 +27,7 @@ def batches(share=0.25, batch=40, interval=True):
 
 def network():
     torch.manual_seed(0)
-    return UNet(
-        UNetConfig(
-            channels=1,
-            size=4,
-            base=8,
-            multipliers=(1,),
-            blocks=1,
-            attention=(),
-            head_channels=8,
-            dropout=0.1,
-            classes=3,
-            time_scale=16.0,
-            interval=True,
-        )
-    )
+    return tiny_unet(time_scale=16.0, interval=True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.63, 1.0])

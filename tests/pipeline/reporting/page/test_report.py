@@ -13,7 +13,8 @@ from pipeline.recipe.load import load, validate
 from pipeline.reporting.page import memorisation, page, stages, training
 from pipeline.reporting.page.charts import by_calls, drawn, of_loss
 from pipeline.reporting.page.headline import headline
-from pipeline.reporting.scores.table import HELD_OUT, table
+from pipeline.reporting.scores.metrics import HELD_OUT
+from pipeline.reporting.scores.table import table
 from pipeline.reporting.text.numbers import count, digits_for, duration, fixed, plain, significant
 from pipeline.stages import report
 from storage.errors import DamageError

@@ -5,8 +5,9 @@ import statistics
 import pytest
 
 from pipeline.reporting.compare import compare
+from pipeline.reporting.scores.metrics import HALVES, HELD_OUT, yardstick_of
 from pipeline.reporting.scores.protocol import ProtocolError
-from pipeline.reporting.scores.table import HALVES, HELD_OUT, table, yardstick_of
+from pipeline.reporting.scores.table import table
 from storage.errors import InputError, MissingError
 from tests.pipeline.reporting.compare.runs import FM, OT, run, seeds, students, three
 from tests.pipeline.reporting.finished import score
