@@ -33,7 +33,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise MissingError(
             "A recipe must be a YAML file, a shipped name or the name of a run",
             name,
-            f"{nearest(name, [*shipped(), *recorded])}. Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}",
+            f"Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}. {nearest(name, [*shipped(), *recorded])}",
         )
     if isinstance(tree.get("compute"), dict):
         tree["compute"] = {key: value for key, value in tree["compute"].items() if key not in _PLACE}
