@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,18 +25,34 @@ def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime 
     return _forecast(session, None if data is None else data.metrics).of_plan(steps, session.store)
 
 
+def stage_times_or_none(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
+    """`stage_times` for a run, which needs no times: no trouble with them stops it."""
+    try:
+        return stage_times(session, steps)
+    except Exception as error:
+        _unknown(error)
+        return {}
+
+
+def _unknown(error: Exception) -> None:
+    logging.getLogger("flowctl").warning("The time of the run is unknown: %s: %s", type(error).__name__, error)
+
+
 def with_times(entries: list[dict[str, Any]], times: Mapping[str, StageTime | None]) -> list[dict[str, Any]]:
     """A plan as plain data with the times of the stages ahead: seconds, and the share of them that is measured."""
     return [entry | (time.facts() if (time := times.get(entry["stage"])) else {}) for entry in entries]
 
 
 def learn(session: Session, node: Node, outcome: Outcome) -> None:
-    """Store the rates of a stage that has just run. One that needed no torch has none."""
+    """Store the rates of a stage that has just run. One that needed no torch has none. No trouble stops the run."""
     if outcome.timings is None or "torch" not in sys.modules:
         return
     data = outcome.artifact if node.name == "data" else session.outcomes["data"].artifact
     resumed = outcome.artifact.provenance.resumed > 0
-    _forecast(session, data.metrics).learn(node, outcome.timings, outcome.seconds, resumed)
+    try:
+        _forecast(session, data.metrics).learn(node, outcome.timings, outcome.seconds, resumed)
+    except Exception as error:
+        _unknown(error)
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:

@@ -83,9 +83,11 @@ def estimate_of(node: Node, shape: ImageShape) -> Estimate:
             return _velocities(config, config.training, shape, None, config.objective)
         case configs.Pairs() as config:
             return _pairs(config, shape)
-        case configs.Reflow() | configs.OneStep() as config:
-            objective = config.objective if getattr(config, "mode", None) == "meanflow" else None
+        case configs.OneStep() as config:
+            objective = config.objective if config.mode == "meanflow" else None
             return _velocities(first_student(node), config.training, shape, config.loss, objective)
+        case configs.Reflow() as config:
+            return _velocities(first_student(node), config.training, shape, config.loss, None)
         case _:
             return Estimate()
 
@@ -95,6 +97,13 @@ def first_student(node: Node) -> configs.Student:
     while not isinstance(node.config, configs.Student):
         node = node.inputs[student_among(node.inputs)]
     return node.config
+
+
+def teacher_of(node: Node) -> configs.Teacher:
+    """The settings of the teacher that a stage reads."""
+    config = node.inputs["teacher"].config
+    assert isinstance(config, configs.Teacher)
+    return config
 
 
 def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> ImageShape | None:

@@ -19,11 +19,12 @@ from pipeline.training.devices import Speed, device_name, speed_of
 from pipeline.training.estimate import image_shape
 from pipeline.training.flops import Work
 from pipeline.training.parts import REST, Part, parts
-from pipeline.training.rates import Rates
+from pipeline.training.rates import Rate, Rates
 from storage.checksummed_json import json_digest, read_checksummed, write_checksummed
+from storage.errors import InputError
 from storage.store import Store
 
-WORK_VERSION = 1  # of the counting of work; raise it when `pipeline.training.parts` counts otherwise
+WORK_VERSION = 1  # of the counting of work; raise it when `pipeline.training.work` counts otherwise
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ class Forecast:
 
     def of_stage(self, node: Node, saved: Saved | None = None) -> StageTime | None:
         """The time of one stage, from what is saved of it on; None where its images are not yet counted."""
-        every = self._parts(node)
+        every = self.parts(node)
         if every is None:
             return None
         return StageTime(tuple(self._time(part, left(part, saved)) for part in every))
 
     def learn(self, node: Node, timings: Timings, seconds: float, resumed: bool = False) -> None:
         """Store the rates of a stage that ended after `seconds`: of its parts, and of the rest unless it resumed."""
-        planned = {part.name: part for part in self._parts(node) or ()}
+        planned = {part.name: part for part in self.parts(node) or ()}
         rest = seconds
         for name, (amount, spent) in timings.parts.items():
             if name in planned:
@@ -119,17 +120,25 @@ class Forecast:
         if REST in planned and not resumed:
             self.rates.put(self._key(planned[REST]), 1, rest)
 
-    def _parts(self, node: Node) -> list[Part] | None:
+    def parts(self, node: Node) -> list[Part] | None:
+        """The parts of a stage; None where its images are not yet counted."""
         data = (node if node.name in IMAGES else node.inputs["data"]).config
         assert isinstance(data, Data)
         shape = image_shape(data, None if node.name == "source" else self.measured)
-        return None if shape is None else parts(node, shape, self.compute)
+        try:
+            return None if shape is None else parts(node, shape, self.compute)
+        except InputError:  # the network does not fit the images, and the stage will say so
+            return None
+
+    def rate(self, part: Part) -> Rate | None:
+        """The measured rate of exactly this work on this device, if there is one."""
+        return self.rates.get(self._key(part))
 
     def _key(self, part: Part) -> dict[str, Any]:
         return self.where | dict(part.facts)
 
     def _time(self, part: Part, share: float) -> PartTime:
-        rate = self.rates.get(self._key(part))
+        rate = self.rate(part)
         if rate is not None:
             return PartTime(part, share * part.amount / rate.per_second, rate.per_second)
         counted = 0.0

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-
-from models.tarflow import TarFlowConfig
 from pipeline.engine.dag import IMAGES, Node, student_among, students_among
-from pipeline.metrics import Inception, build_classifier, classifier_images
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
-from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
+from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
-from pipeline.training.estimate import ImageShape, estimate_of, first_student
-from pipeline.training.flops import Work, counted_here
+from pipeline.training.estimate import ImageShape, first_student, teacher_of
+from pipeline.training.flops import Work
+from pipeline.training.work import (
+    DOPRI5_CALLS,
+    extractor_training,
+    extractor_work,
+    forward_work,
+    pictures_work,
+    potentials_work,
+    step_work,
+)
 from storage.checksummed_json import json_digest
 
 REST = "rest"
-DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
 DECODING = 4.0  # forward passes of a TarFlow that decoding one image takes, by a calibrated schedule and denoised
 CALIBRATION = 600.0  # images decoded to choose the schedules
 DIAGNOSED_PER_SECOND = 1e7  # numbers of noise in the tests of a bank, and of a student's pairs
@@ -74,7 +77,7 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.NoiseBank() as config:
             own, rest = _bank(node, config, shape), _rest(node, shape, 3.0 + _diagnosed(shape))
         case configs.Potentials() as config:
-            own, rest = [], _rest(node, shape, 3.0, lambda: _ascent(config, shape))
+            own, rest = [], _rest(node, shape, 3.0, partial(potentials_work, config, shape))
         case configs.Student() as config:
             own = [_training(node, config.training, shape, compute)]
             rest = _rest(node, shape, 3.0 + _diagnosed(shape))
@@ -84,7 +87,7 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
             own, rest = _pairs(node, config, shape), _rest(node, shape, 3.0)
         case configs.Evaluation() as config:
             own = _evaluation(node, config, shape, compute)
-            rest = _rest(node, shape, 5.0 * len(config.metrics) + 5.0, lambda: _pictures(node, config, shape))
+            rest = _rest(node, shape, 5.0 * len(config.metrics) + 5.0, partial(pictures_work, node, config, shape))
         case _:
             own, rest = [], _rest(node, shape, 3.0)
     return [*own, rest]
@@ -94,20 +97,6 @@ def network_digest(architecture: NetworkConfig) -> str:
     """A name for all networks of one architecture. The number of classes changes a table, and no time."""
     facts = {name: value for name, value in asdict(architecture).items() if name != "classes"}
     return json_digest([type(architecture).__name__, facts])[:16]
-
-
-@lru_cache(maxsize=64)
-def forward_work(architecture: NetworkConfig, images: int = ENCODE_BATCH) -> Work:
-    """Of one image on its way through a network in evaluation, in a batch of `images`."""
-    with FakeTensorMode(), torch.no_grad():
-        network = build(architecture, 0).eval()
-        x = torch.empty(images, architecture.channels, architecture.size, architecture.size)
-        condition = getattr(architecture, "condition_channels", 0)
-        options = {"condition": torch.empty(images, condition, *x.shape[2:])} if condition else {}
-        if getattr(architecture, "interval", False):
-            options["r"] = torch.empty(images)
-        arguments = (x, None) if isinstance(architecture, TarFlowConfig) else (x, torch.empty(images), None)
-        return counted_here(lambda: network(*arguments, **options)) * (1 / images)
 
 
 # -- trainings -----------------------------------------------------------------------------------------------------
@@ -134,7 +123,7 @@ def _training(node: Node, training: Training, shape: ImageShape, compute: Comput
     if "potentials" in node.inputs:  # each noise is compared with every image
         facts["rows"] = shape.rows
     return Part(
-        "training", training.steps * training.batch, "images", facts, partial(_step_work, node, shape), 0.0,
+        "training", training.steps * training.batch, "images", facts, partial(step_work, node, shape), 0.0,
         training.precision,
     )  # fmt: skip
 
@@ -143,17 +132,6 @@ def _trained_architecture(node: Node, shape: ImageShape) -> NetworkConfig:
     if isinstance(node.config, configs.Teacher):
         return teacher_architecture(node.config, shape)
     return student_architecture(first_student(node), shape)
-
-
-def _step_work(node: Node, shape: ImageShape) -> Work:
-    """Of one image in a training step, with what the coupling computes for it."""
-    work, coupling = estimate_of(node, shape).work, getattr(node.config, "coupling", None)
-    assert work is not None
-    if getattr(coupling, "online", False):
-        work += forward_work(teacher_architecture(node.inputs["teacher"].config, shape))
-    if "potentials" in node.inputs:
-        work += Work(flops=2.0 * shape.rows / max(1, len(shape.classes)) * shape.values)
-    return work
 
 
 def _likelihood(config: configs.Teacher, shape: ImageShape, compute: Compute) -> Part:
@@ -166,7 +144,7 @@ def _likelihood(config: configs.Teacher, shape: ImageShape, compute: Compute) ->
 
 
 def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part]:
-    network = teacher_architecture(node.inputs["teacher"].config, shape)
+    network = teacher_architecture(teacher_of(node), shape)
     facts = {"network": network_digest(network), "batch": ENCODE_BATCH}
     forward = partial(forward_work, network)
     measured = shape.rows * sigma_draws(config.draws_per_image, shape.rows, shape.values)
@@ -206,7 +184,13 @@ def _reference(config: configs.Reference, shape: ImageShape) -> list[Part]:
     facts = {"extractor": config.extractor, "channels": shape.channels, "size": shape.size}
     training = {"rows": shape.rows, "classes": len(shape.classes)}
     return [
-        Part("extractor", 1, "networks", {"work": "extractor", **facts, **training}, partial(_fitted, config, shape)),
+        Part(
+            "extractor",
+            1,
+            "networks",
+            {"work": "extractor", **facts, **training},
+            partial(extractor_training, config, shape),
+        ),
         Part(
             "features",
             shape.rows + shape.test,
@@ -217,30 +201,10 @@ def _reference(config: configs.Reference, shape: ImageShape) -> list[Part]:
     ]
 
 
-def _fitted(config: configs.Reference, shape: ImageShape) -> Work:
-    """The training of the classifier: forward and backward, and the features and classes of all images once."""
-    if config.extractor != "classifier":
-        return Work()
-    forward = extractor_work(config.extractor, shape)
-    return forward * (3 * classifier_images(shape.rows) + shape.rows + shape.test)
-
-
-@lru_cache(maxsize=16)
-def extractor_work(extractor: str, shape: ImageShape) -> Work:
-    """Of the features of one image."""
-    if extractor == "pixels":
-        return Work(traffic=8.0 * shape.values)
-    with FakeTensorMode(), torch.no_grad():
-        if extractor == "inception":
-            return counted_here(partial(Inception().network, torch.empty(8, 3, shape.size, shape.size))) * (1 / 8)
-        network = build_classifier(shape.channels, shape.size, max(2, len(shape.classes)))
-        return counted_here(partial(network, torch.empty(128, shape.channels, shape.size, shape.size))) * (1 / 128)
-
-
 def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compute: Compute) -> list[Part]:
     batch, own, samplers = compute.inference_batch, [], 0
     if config.teacher and "teacher" in node.inputs:
-        own.append(_decoded(node.inputs["teacher"].config, config.samples, shape, batch))
+        own.append(_decoded(teacher_of(node), config.samples, shape, batch))
         samplers += 1
     for model in [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]:
         calls = network_calls(getattr(config, model, config.reflow))
@@ -259,6 +223,7 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
             )
         )
     reference = node.inputs["reference"].config
+    assert isinstance(reference, configs.Reference)
     facts = {
         "work": "features",
         "extractor": reference.extractor,
@@ -310,22 +275,3 @@ def _rest(node: Node, shape: ImageShape, seconds: float, work: Callable[[], Work
 def _diagnosed(shape: ImageShape) -> float:
     """Seconds of the tests of noise against N(0, I)."""
     return min(2**26, shape.rows * shape.values) / DIAGNOSED_PER_SECOND
-
-
-def _ascent(config: configs.Potentials, shape: ImageShape) -> Work:
-    """At most `passes` passes, each noise against the images of its class."""
-    cells = shape.rows / max(1, len(shape.classes) * config.within_classes)
-    return Work(flops=2.0 * config.passes * shape.rows * cells * shape.values)
-
-
-def _pictures(node: Node, config: configs.Evaluation, shape: ImageShape) -> Work:
-    """The paths of each student, the nearest training images of samples, and the student's likelihood."""
-    work = Work()
-    for model in students_among(node.inputs):
-        forward = forward_work(student_architecture(first_student(node.inputs[model]), shape))
-        work += forward * (32 * min(256, config.samples))  # `PATH_STEPS`, `PATHS` of the stage
-        if config.likelihood and model == "student":
-            images = min(config.likelihood.images, shape.test)
-            work += forward * (DOPRI5_CALLS * images * (1 + 2 * config.likelihood.probes))
-    compared = (1 + len(students_among(node.inputs))) * min(config.samples, 1000) + shape.test
-    return work + Work(flops=2.0 * compared * shape.rows * shape.values)

@@ -11,7 +11,8 @@ from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed
 from pipeline.training.estimate import image_shape
 from pipeline.training.forecast import REST, Forecast, left, measured_share
-from pipeline.training.parts import DOPRI5_CALLS, Part, forward_work, parts
+from pipeline.training.parts import DOPRI5_CALLS, Part, parts
+from pipeline.training.work import forward_work
 from storage.atomic import write_json
 from storage.store import Store
 
@@ -36,6 +37,10 @@ def timings(**parts):
     return taken
 
 
+def training_rate(times, nodes):
+    return times.rate(times.parts(nodes["teacher"])[0])
+
+
 def test_a_learned_rate_is_used_for_its_work_and_for_no_other(tmp_path):
     learned, nodes = forecast(tmp_path)
     learned.learn(nodes["teacher"], timings(training=(12_800, 64.0), likelihood=(1797, 3.0)), seconds=72.0)
@@ -47,7 +52,7 @@ def test_a_learned_rate_is_used_for_its_work_and_for_no_other(tmp_path):
     assert longer.of_stage(nodes["teacher"]).seconds == pytest.approx(2 * 896 + 3 + 5)
     for other in ("batch=64", "precision=bfloat16", "accumulate=2"):
         others, nodes = forecast(tmp_path, f"teacher.training.{other}")
-        assert others.of_stage(nodes["teacher"]).parts[0].rate is None
+        assert training_rate(others, nodes) is None
     for other in (
         "teacher.width=64",
         "compute.threads=2",
@@ -56,16 +61,16 @@ def test_a_learned_rate_is_used_for_its_work_and_for_no_other(tmp_path):
         "compute.compile=true",
     ):
         others, nodes = forecast(tmp_path, other)
-        assert others.of_stage(nodes["teacher"]).parts[0].rate is None, other
+        assert training_rate(others, nodes) is None, other
     moved, nodes = forecast(tmp_path)
     moved.where["device"] = "another"
-    assert moved.of_stage(nodes["teacher"]).measured == 0
+    assert training_rate(moved, nodes) is None
 
 
 def test_an_estimate_is_the_counted_work_at_the_device_s_speed(tmp_path):
     slow, nodes = forecast(tmp_path)
     fast, _ = forecast(tmp_path, speed=FAST)
-    for name in ("teacher", "bank", "student", "pairs", "onestep", "evaluation", "reference"):
+    for name in ("teacher", "bank", "reference"):
         one, two = slow.of_stage(nodes[name]), fast.of_stage(nodes[name])
         assert one.measured == two.measured == 0
         for before, after in zip(one.parts[:-1], two.parts[:-1], strict=True):
@@ -144,11 +149,32 @@ def test_a_plan_has_the_stages_ahead_and_what_is_left_of_them(tmp_path):
     ahead.learn(nodes["student"], timings(training=(1280, 4.0)), seconds=5.0)
     work = store.work("student", nodes["student"].fingerprint)
     write_json(work / "saved.json", {"done": 76_800, "total": 153_600, "unit": "images"})
-    times = ahead.of_plan(plan(nodes, store), store)
-    assert list(times) == list(nodes)
+    few = {name: nodes[name] for name in ("data", "student", "report")}
+    times = ahead.of_plan(plan(few, store), store)
+    assert list(times) == list(few)
     assert times["student"].seconds == pytest.approx(76_800 / 320 + 1)
 
 
 def test_the_share_that_is_measured():
     assert measured_share([(30.0, True), (10.0, False)]) == 0.75
     assert measured_share([]) == 0
+
+
+@pytest.mark.parametrize("name", ["nfm-digits-meanflow", "meanflow-digits", "sr-digits", "sd-digits", "data-to-data"])
+def test_every_kind_of_stage_has_a_time(tmp_path, name):
+    made = load(name, ["compute.device=cpu", "student.network.multipliers=[1]", "student.network.attention=[]"])
+    counted = {"train": 300, "test": 60, "channels": 1, "size": 8, "classes": tuple("0123456789")}
+    nodes = build(made, recorded=lambda stage, config: "digest")
+    times = Forecast(made.compute, tmp_path, counted, SPEED)
+    for stage, node in nodes.items():
+        if stage != "source":
+            assert all(part.seconds > 0 for part in times.of_stage(node).parts), stage
+
+
+def test_average_velocities_cost_a_product_in_forward_mode(tmp_path):
+    shape = image_shape(recipe().data, None)
+    plain, average = (
+        parts(build(recipe(f"student.objective={objective}"))["student"], shape, recipe().compute)[0].work().flops
+        for objective in ("flow-matching", "{kind: meanflow, interval_share: 0.5}")
+    )
+    assert average / plain == pytest.approx(1 + 0.5 * 2 / 3, rel=0.02)
