@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from pipeline.recipe.sections import Compute
 from pipeline.training.flops import Work
@@ -97,53 +96,64 @@ def gpu_speed(name: str) -> Speed:
 
 
 def speed_of(compute: Compute, home: Path) -> Speed:
-    """The speed of the recipe's device. That of a CPU is measured once, and read from the store's cache afterwards."""
+    """The speed of the recipe's device. One thread of a CPU is measured once, and read from the store's cache later."""
     name = device_name(compute)
     if name != cpu_name():
         return gpu_speed(name)
-    path = home / "cache" / f"speed-{json_digest([name, compute.cores])[:16]}.json"
+    path = home / "cache" / f"speed-{json_digest(name)[:16]}.json"
     facts = read_checksummed(path)
     if facts is not None:
-        return Speed(**facts)
+        return of_threads(Speed(**facts), compute.cores)
     threads = torch.get_num_threads()
-    torch.set_num_threads(compute.cores)
+    torch.set_num_threads(1)  # several would wait for each other on a busy machine
     try:
         speed = measure_cpu()
     finally:
         torch.set_num_threads(threads)
-    if path.parent.is_dir():  # a plan writes no store
+    if path.parent.is_dir():  # a plan creates no store
         write_checksummed(path, asdict(speed))
-    return speed
+    return of_threads(speed, compute.cores)
 
 
-SIDE, VALUES, ADDITIONS = 512, 2**18, 500  # of the product, of the activation, of the kernels: 0.1 s in all
+def of_threads(speed: Speed, threads: int) -> Speed:
+    """The speed of several threads: products scale with them, memory up to `MEMORY_THREADS`, and starts do not."""
+    memory = min(threads, MEMORY_THREADS) * speed.bandwidth
+    return Speed(threads * speed.full, threads * speed.half, memory, speed.start)
+
+
+SIDE, VALUES, ADDITIONS = 512, 2**18, 500  # of the product, of the activation, of the kernels: 0.3 s in all
 # Shares of a square product and of one activation in a cache that whole networks reach: fitted to processor times of
 # the networks of nfm-digits, nfm-fashion and nfm-cifar10, which they give within 30 % (docs/scale.md).
-PRODUCT_SHARE, TRAFFIC_SHARE = 0.7, 0.6
+PRODUCT_SHARE, TRAFFIC_SHARE = 0.7, 0.34
+MEMORY_THREADS = 8  # that fill the memory's bandwidth
 
 
 @torch.no_grad()
 def measure_cpu() -> Speed:
-    """Time a product, an activation and tiny additions: the best of a few, as other programs only slow them down."""
+    """Time a product, an activation and tiny additions: the best of many short ones, which other programs of a busy
+    machine do not slow down."""
     a = torch.randn(SIDE, SIDE)
     half = a.bfloat16()
-    x = torch.randn(VALUES)
+    x, out = torch.randn(2, VALUES)  # nothing is allocated between: fresh pages would be measured
     one = torch.zeros(1)
 
     def additions() -> None:
         for _ in range(ADDITIONS):
             one.add(1)
 
-    product, traffic = 2 * SIDE**3, 5 * x.numel() * x.element_size()
+    def silu() -> None:
+        torch.sigmoid(x, out=out).mul_(x).add_(x)
+
+    product, traffic = 2 * SIDE**3, 8 * x.numel() * x.element_size()  # 2 arrays pass, then 3, then 3
     return Speed(
         PRODUCT_SHARE * product / _best(lambda: a @ a),
-        PRODUCT_SHARE * product / _best(lambda: half @ half, 3),
-        TRAFFIC_SHARE * traffic / _best(lambda: F.silu(x) + x),
+        PRODUCT_SHARE * product / _best(lambda: half @ half),
+        TRAFFIC_SHARE * traffic / _best(silu, 50),
         _best(additions) / ADDITIONS,
     )
 
 
-def _best(call: Callable[[], object], times: int = 8) -> float:
+def _best(call: Callable[[], object], times: int = 20) -> float:
     """Seconds of the fastest of `times` calls, after one that does not count."""
     call()
     seconds = []

@@ -1,10 +1,20 @@
 """The speed of a device: the table, the CPU's name, and the time of counted work."""
 
 import pytest
+import torch
 
 from pipeline.recipe.sections import Compute
 from pipeline.training import devices
-from pipeline.training.devices import BANDWIDTH_SHARE, FULL_SHARE, HALF_SHARE, Speed, cpu_name, gpu_speed, speed_of
+from pipeline.training.devices import (
+    BANDWIDTH_SHARE,
+    FULL_SHARE,
+    HALF_SHARE,
+    MEMORY_THREADS,
+    Speed,
+    cpu_name,
+    gpu_speed,
+    speed_of,
+)
 from pipeline.training.flops import Work
 
 
@@ -39,11 +49,19 @@ def test_cpus_of_one_trade_name_are_told_apart_by_model(tmp_path):
     assert cpu_name(tmp_path / "none")
 
 
-def test_the_speed_of_a_cpu_is_measured_once_for_each_number_of_threads(tmp_path, monkeypatch):
+def test_the_speed_of_a_cpu_is_measured_once_on_one_thread(tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir()
     calls = []
-    monkeypatch.setattr(devices, "measure_cpu", lambda: calls.append(1) or Speed(1.0, 2.0, 3.0, float(len(calls))))
-    one, two = (Compute(device="cpu", threads=threads) for threads in (1, 2))
-    assert [speed_of(compute, tmp_path).start for compute in (one, one, two, one)] == [1.0, 1.0, 2.0, 1.0]
-    speed_of(one, tmp_path / "no store")
-    assert len(calls) == 3 and not (tmp_path / "no store").exists()
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(
+        devices, "measure_cpu", lambda: calls.append(torch.get_num_threads()) or Speed(1.0, 2.0, 3.0, 4.0)
+    )
+    one, many = (speed_of(Compute(device="cpu", threads=threads), tmp_path) for threads in (1, 16))
+    assert one == Speed(1.0, 2.0, 3.0, 4.0) and many == Speed(16.0, 32.0, 3.0 * MEMORY_THREADS, 4.0)
+    speed_of(Compute(device="cpu"), tmp_path / "no store")
+    assert calls == [1, 1] and not (tmp_path / "no store").exists() and torch.get_num_threads() == threads
+
+
+def test_a_measured_cpu_is_no_slower_than_a_calculator():
+    speed = devices.measure_cpu()
+    assert speed.full > 1e8 and speed.half > 1e7 and speed.bandwidth > 1e8 and 0 < speed.start < 1e-3
