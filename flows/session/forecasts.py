@@ -18,7 +18,7 @@ AHEAD = ("run", "resume")  # actions that take the time of a stage
 
 
 def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime | None]:
-    """The time of each stage that has no result yet; None where its images are not counted yet."""
+    """The time of each stage that has no result yet, by fingerprint; None where its images are not counted yet."""
     if not any(step.action in AHEAD for step in steps):
         return {}
     data = next((step.artifact for step in steps if step.node.name == "data"), None)
@@ -40,7 +40,7 @@ def _unknown(error: Exception) -> None:
 
 def with_times(entries: list[dict[str, Any]], times: Mapping[str, StageTime | None]) -> list[dict[str, Any]]:
     """A plan as plain data with the times of the stages ahead: seconds, and the share of them that is measured."""
-    return [entry | (time.facts() if (time := times.get(entry["stage"])) else {}) for entry in entries]
+    return [entry | (time.facts() if (time := times.get(entry["fingerprint"])) else {}) for entry in entries]
 
 
 def learn(session: Session, node: Node, outcome: Outcome) -> None:

@@ -44,6 +44,7 @@ class Session:
     remote: Remote | None = None
     unsent: dict[str, str] = field(default_factory=dict)
     rates: Path | None = None
+    lost_trackers: set[str] = field(default_factory=set)  # experiment trackers that have failed
 
     @classmethod
     def finished(cls, recipe: Recipe) -> Session:

@@ -94,12 +94,12 @@ class Forecast:
         return self._speed or speed_of(self.compute, self.home)
 
     def of_plan(self, steps: Sequence[Step], store: Store) -> dict[str, StageTime | None]:
-        """The time of each stage that has no result yet, by name; None where its images are not yet counted."""
+        """The time of each stage that has no result yet, by fingerprint; None where its images are not yet counted."""
         ahead = [step for step in steps if step.action in ("run", "resume")]
-        saved = {step.node.name: read_saved(store.work(step.node.name, step.node.fingerprint)) for step in ahead}
+        saved = [read_saved(store.work(step.node.name, step.node.fingerprint)) for step in ahead]
         return {
-            step.node.name: self.of_stage(step.node, saved[step.node.name] if step.action == "resume" else None)
-            for step in ahead
+            step.node.fingerprint: self.of_stage(step.node, there if step.action == "resume" else None)
+            for step, there in zip(ahead, saved, strict=True)
         }
 
     def of_stage(self, node: Node, saved: Saved | None = None) -> StageTime | None:

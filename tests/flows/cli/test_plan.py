@@ -4,6 +4,8 @@ import json
 from types import SimpleNamespace
 
 from flows.session import forecasts
+from flows.session.session import Session
+from pipeline.recipe.load import load
 from pipeline.training.forecast import PartTime, StageTime
 
 STAGES = ["data", "reference", "teacher", "bank", "student", "evaluation", "report"]
@@ -38,10 +40,11 @@ def test_plan_estimates_the_stages_ahead(flowctl, home, tiny, monkeypatch):
 
 def test_plan_gives_the_time_of_each_stage_and_of_all(flowctl, home, tiny, monkeypatch):
     part = SimpleNamespace(name="training", amount=10, unit="images")
+    nodes = Session.open(load(tiny)).nodes
     times = {
-        "data": StageTime((PartTime(part, 60.0, None),)),
-        "teacher": StageTime((PartTime(part, 540.0, 5.0),)),
-        "bank": None,
+        nodes["data"].fingerprint: StageTime((PartTime(part, 60.0, None),)),
+        nodes["teacher"].fingerprint: StageTime((PartTime(part, 540.0, 5.0),)),
+        nodes["bank"].fingerprint: None,
     }
     monkeypatch.setattr(forecasts, "stage_times", lambda session, steps: times)
     steps = {step["stage"]: step for step in json.loads(flowctl("plan", tiny, "--until", "bank", "--json").stdout)}
