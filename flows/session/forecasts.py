@@ -44,15 +44,27 @@ def with_times(entries: list[dict[str, Any]], times: Mapping[str, StageTime | No
 
 
 def learn(session: Session, node: Node, outcome: Outcome) -> None:
-    """Store the rates of a stage that has just run. One that needed no torch has none. No trouble stops the run."""
-    if outcome.timings is None or "torch" not in sys.modules:
-        return
+    """Store the rates of a stage that has just run; one that needed no torch has none. Once the data have counted their
+    images, the record of the run gets the times that depend on it. No trouble stops the run."""
     data = outcome.artifact if node.name == "data" else session.outcomes["data"].artifact
-    resumed = outcome.artifact.provenance.resumed > 0
     try:
-        _forecast(session, data.metrics).learn(node, outcome.timings, outcome.seconds, resumed)
+        if outcome.timings is not None and "torch" in sys.modules:
+            resumed = outcome.artifact.provenance.resumed > 0
+            _forecast(session, data.metrics).learn(node, outcome.timings, outcome.seconds, resumed)
+        if node.name == "data":
+            _complete(session, data.metrics)
     except Exception as error:
         _unknown(error)
+
+
+def _complete(session: Session, measured: Mapping[str, Any]) -> None:
+    """Add to the plan of the run the times that were unknown before the images were counted."""
+    plan = session.record.facts["plan"]
+    unknown = [entry["stage"] for entry in plan if entry["action"] in AHEAD and "seconds" not in entry]
+    if unknown and not session.rates:
+        forecast = _forecast(session, measured)
+        nodes = [session.nodes[stage] for stage in unknown]
+        session.record.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:

@@ -1,11 +1,17 @@
 """What is left of a run: the running stage by its rate, later ones by the plan."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from flows.session.forecasts import run_left, stage_left
+from flows.session.forecasts import learn, run_left, stage_left
+from flows.session.runs import RunRecord
+from flows.session.session import Session
 from flows.session.words import basis, ending
+from pipeline.engine.execute import Outcome
+from pipeline.engine.plan import outline, plan
+from pipeline.recipe.load import load
 
 TRAINING = {"stage": "student", "action": "run", "seconds": 100.0, "training_seconds": 90.0}
 OTHER = {"stage": "evaluation", "action": "run", "seconds": 50.0, "training_seconds": 0.0}
@@ -51,3 +57,16 @@ def test_a_time_is_called_what_most_of_it_is():
     assert [basis(share) for share in (1.0, 0.95, 0.5, 0.05, 0.0)] == [
         "measured", "measured", "50% measured", "estimated", "estimated",
     ]  # fmt: skip
+
+
+def test_a_run_gets_its_times_once_the_images_are_counted(tmp_path):
+    recipe = load("fm-digits", ["data.classes=[0, 1]", "student.network.base=16", "compute.device=cpu"])
+    session = Session.open(recipe, until="student", home=tmp_path)
+    entries = outline(plan(session.nodes, session.store))
+    session.record = RunRecord(tmp_path, recipe.model_dump(mode="json"), entries, None)
+    metrics = {"train": 280, "test": 70, "channels": 1, "size": 8, "classes": ("0", "1")}
+    artifact = SimpleNamespace(metrics=metrics, provenance=SimpleNamespace(resumed=0))
+    learn(session, session.nodes["data"], Outcome("run", artifact, 1.0))
+    session.record.end("stopped")
+    (student,) = (entry for entry in session.record.facts["plan"] if entry["stage"] == "student")
+    assert 0 < student["training_seconds"] < student["seconds"] and student["measured"] == 0
