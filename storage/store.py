@@ -4,6 +4,7 @@
 <home>/work/<stage>/<fingerprint prefix>/                         what lets a stage continue after a crash
 <home>/work/.discarded-<id>-<name>/                               on its way out: nothing looks into it any more
 <home>/monitor/<stage>/<readable-name>-<fingerprint prefix>/      a training's curves and samples, for people
+<home>/rates/<digest of the key>.json                             measured rates of this device, for plans
 <home>/locks/<stage>-<fingerprint prefix>.lock                    held by the one process that makes it
 """
 

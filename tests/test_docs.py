@@ -206,7 +206,7 @@ def test_commands_that_only_read_run_on_an_empty_store(words, tmp_path, monkeypa
     for name in ("FLOWCTL_REMOTE", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path / "store"))
-    monkeypatch.setattr("flows.cli.plan._print_estimates", lambda steps: None)  # seconds, and has its own tests
+    monkeypatch.setattr("flows.cli.plan._print_estimates", lambda *ahead: None)  # seconds, and has its own tests
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text("extends: nfm-digits\nname: mine\n")
     result = CliRunner().invoke(app, list(words))

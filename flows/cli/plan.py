@@ -11,9 +11,11 @@ from flows.cli.options import Force, Json, Recipe, Remote, Sweeps, Until
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
+    from flows.session.session import Session
     from pipeline.engine.plan import Step
     from pipeline.recipe.recipe import Recipe as Settings
     from pipeline.recipe.sweep import Point
+    from pipeline.training.forecast import StageTime
     from storage.remote import Remote as RemoteStore
 
 
@@ -26,7 +28,8 @@ def plan(
     dag: Annotated[bool, typer.Option("--dag", help="Print the DAG as Mermaid, with each stage's action.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate the cost."""
+    """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate cost and time."""
+    from flows.session import forecasts
     from flows.session.recipes import sweep
     from flows.session.session import Session
     from pipeline.engine.plan import outline
@@ -40,12 +43,12 @@ def plan(
     session = Session.open(recipes[0][0], force or (), until)
     steps = make_plan(session.nodes, session.store, session.force, default_remote(remote))
     if json_:
-        print_json(outline(steps))
+        print_json(forecasts.with_times(outline(steps), forecasts.stage_times(session, steps)))
     elif dag:
         typer.echo(_mermaid(steps))
     else:
         print_plan(steps)
-        _print_estimates(steps)
+        _print_estimates(steps, [(session, steps)])
 
 
 def _sweep(
@@ -58,15 +61,18 @@ def _sweep(
 ) -> None:
     """The plan of a sweep: each stage once, with the runs that need it."""
     from flows.orchestration.sweeps import open_sweep, shared_steps
+    from flows.session import forecasts
     from pipeline.engine.plan import outline
 
     runs = open_sweep(recipes, force, until, remote)
     shared = list(shared_steps(runs))
     steps = [step for step, _ in shared]
     if json_:
-        print_json(
-            [{**line, "runs": [run.name for run in of]} for line, (_, of) in zip(outline(steps), shared, strict=True)]
-        )
+        times: dict[str, StageTime | None] = {}
+        for run in runs:
+            times |= forecasts.stage_times(run.session, run.steps)
+        lines = forecasts.with_times(outline(steps), times)
+        print_json([{**line, "runs": [run.name for run in of]} for line, (_, of) in zip(lines, shared, strict=True)])
     elif dag:
         typer.echo(_mermaid(steps))
     else:
@@ -74,7 +80,7 @@ def _sweep(
             ("STAGE", "ACTION", "RUNS", "WHY"),
             [(step.node.name, step.action, _runs(step, len(of), len(runs)), step.reason) for step, of in shared],
         )
-        _print_estimates(steps)
+        _print_estimates(steps, [(run.session, run.steps) for run in runs])
 
 
 def _runs(step: Step, of: int, all_: int) -> str:
@@ -110,31 +116,54 @@ def print_plan(steps: list[Step]) -> None:
     print_table(("STAGE", "ACTION", "WHY"), [(step.node.name, step.action, step.reason) for step in steps])
 
 
-def _print_estimates(steps: list[Step]) -> None:
-    """Estimate the stages that have no result yet. Networks are described for this, not built."""
+def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]]) -> None:
+    """Estimate the stages of these runs that have no result yet. Networks are described for this, not built."""
     ahead = [step for step in steps if step.action not in ("reuse", "fetch")]
     if not ahead:
         return
-    from flows.session import words
+    from flows.session import forecasts, words
     from pipeline.training.estimate import estimate
 
+    times: dict[str, StageTime | None] = {}
+    for session, own in runs:
+        times |= forecasts.stage_times(session, own)
     measured = next((step.artifact.metrics for step in steps if step.node.name == "data" and step.artifact), None)
     rows, disk = [], 0
     for step in ahead:
         figures = estimate(step.node, measured)
         disk += figures.disk_bytes or 0
-        if figures.parameters or figures.disk_bytes:
-            rows.append(
-                (
-                    step.node.name,
-                    f"{figures.parameters:,}" if figures.parameters else "",
-                    f"{figures.steps:,}" if figures.steps else "",
-                    words.size(figures.memory_bytes) if figures.memory_bytes else "",
-                    words.size(figures.disk_bytes) if figures.disk_bytes else "",
-                )
+        rows.append(
+            (
+                step.node.name,
+                f"{figures.parameters:,}" if figures.parameters else "",
+                f"{figures.steps:,}" if figures.steps else "",
+                words.size(figures.memory_bytes) if figures.memory_bytes else "",
+                words.size(figures.disk_bytes) if figures.disk_bytes else "",
+                *time_and_basis(times.get(step.node.fingerprint)),
             )
-    if rows:
-        typer.echo("\nEstimates:")
-        print_table(
-            ("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK"), [*rows, ("all", "", "", "", words.size(disk))]
         )
+    typer.echo("\nEstimates:")
+    print_table(
+        ("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK", "TIME", "TIME IS"),
+        [*rows, ("all", "", "", "", words.size(disk), *in_all(list(times.values())))],
+    )
+
+
+def time_and_basis(time: StageTime | None) -> tuple[str, str]:
+    """A stage's time, and whether it comes from measured rates or from an estimate."""
+    from flows.session import words
+
+    return ("", "unknown") if time is None else (words.duration(time.seconds), words.basis(time.measured))
+
+
+def in_all(times: list[StageTime | None]) -> tuple[str, str]:
+    """The same of all stages; unknown ones are left out, and the sum says so."""
+    from flows.session import words
+    from pipeline.training.forecast import measured_share
+
+    known = [time for time in times if time is not None]
+    total, share = (
+        sum(time.seconds for time in known),
+        measured_share([(time.seconds, time.measured) for time in known]),
+    )
+    return ("over " * (len(known) < len(times)) + words.duration(total), words.basis(share))

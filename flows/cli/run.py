@@ -10,12 +10,15 @@ import typer
 from flows.cli.errors import OPTIONS
 from flows.cli.options import Force, Nnodes, NodeRank, Nproc, Recipe, Remote, Rendezvous, Sweeps, Until
 from flows.cli.output import WIDTH, print_table
-from flows.cli.plan import print_plan
+from flows.cli.plan import in_all, print_plan, time_and_basis
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flows.session.session import Session
     from pipeline.recipe.recipe import Recipe as Settings
     from pipeline.recipe.sweep import Point
+    from pipeline.training.forecast import StageTime
 
 
 def run(
@@ -118,8 +121,34 @@ def _print_results(session: Session) -> None:
 def _smoke_test(recipe: Settings, until: str | None) -> None:
     from flows.session.smoke_test import run_smoke_test
 
-    artifacts = run_smoke_test(recipe, until)
-    typer.echo(f"Smoke test passed: {', '.join(artifacts)} ran at full size. All results are removed.")
-    for name, artifact in artifacts.items():
-        if "parameters" in artifact.metrics:
-            typer.echo(f"  {name}: {artifact.metrics['steps']} step of {artifact.metrics['parameters']:,} parameters")
+    test = run_smoke_test(recipe, until)
+    typer.echo(f"Smoke test passed: {', '.join(test.artifacts)} ran at full size. All results are removed.")
+    rows = []
+    for name, artifact in test.artifacts.items():
+        parameters, peak = artifact.metrics.get("parameters"), test.memory.get(name)
+        rows.append(
+            (
+                name,
+                f"{parameters:,}" if parameters else "",
+                _rate(test.times[name]),
+                f"{peak:,.0f} MiB" if peak else "",
+                *time_and_basis(test.times[name]),
+            )
+        )
+    print_table(("STAGE", "PARAMETERS", "RATE", "MEMORY PEAK", "TIME", "TIME IS"), [*rows, _all(test.times)])
+    if not test.measured:
+        typer.echo("Whole batches would take minutes on this device, so no rate was measured.")
+
+
+def _rate(time: StageTime | None) -> str:
+    """The measured rate of the part that takes longest; empty if it was not measured."""
+    from pipeline.reporting.text.numbers import significant
+
+    longest = max(time.parts, key=lambda part: part.seconds) if time else None
+    if longest is None or longest.rate is None or longest.part.amount <= 1:
+        return ""
+    return f"{significant(longest.rate)} {longest.part.unit}/s"
+
+
+def _all(times: Mapping[str, StageTime | None]) -> tuple[str, ...]:
+    return ("all", "", "", "", *in_all(list(times.values())))

@@ -11,7 +11,7 @@ from flows.cli.output import print_json, print_table
 
 
 def status(json_: Json = False) -> None:
-    """Show running and stopped stages of this store: progress, rate, time left, memory, last save."""
+    """Show running and stopped stages of this store: progress, rate, time left, memory, last save, end of the run."""
     from flows.upkeep.status import unfinished
     from storage.store import Store
 
@@ -21,7 +21,7 @@ def status(json_: Json = False) -> None:
         print_json(items)
     elif items:
         print_table(
-            ("STAGE", "STATE", "RECIPE", "PROCESS", "PROGRESS", "MEMORY", "DATA WAIT", "LAST SAVE"),
+            ("STAGE", "STATE", "RECIPE", "PROCESS", "PROGRESS", "MEMORY", "DATA WAIT", "LAST SAVE", "RUN ENDS"),
             [_row(item) for item in items],
         )
     else:
@@ -59,4 +59,5 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(memory),
         f"{facts['data_wait']:.1%}" if "data_wait" in facts else "",
         saved,
+        "" if item["run_seconds_left"] is None else words.ending(item["run_seconds_left"]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
-from flows.session import settings
+from flows.session import forecasts, settings
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
 from flows.session.recording import recording, run_stages
@@ -33,13 +33,13 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
             with recording(session, steps), graceful_shutdown(session.stop, session.display.note):
                 run_stages(session)
         return steps
-    _connect(session, debug)
+    _connect(session, steps, debug)
     with recording(session, steps, server):
         _orchestrate(session, server)
     return steps
 
 
-def _connect(session: Session, debug: bool) -> None:
+def _connect(session: Session, steps: list[Step], debug: bool) -> None:
     """Wait for a server: the one that the user named, or an embedded one."""
     settings.configure(debug)
     if settings.server_url() is not None:
@@ -48,6 +48,7 @@ def _connect(session: Session, debug: bool) -> None:
     server = EmbeddedServer(session.store.home / "prefect")
     import flows.orchestration.pipeline_flow  # noqa: F401 - slow, while the server starts
 
+    forecasts.stage_times_or_none(session, steps)  # slow too; the record of the run then has the times at once
     server.wait()
 
 

@@ -111,7 +111,7 @@ def run(stage: str, fingerprint: str, inputs: dict[str, str]) -> State:
     """Run one stage of the current session; the state's name says how it got its artifact, which is in the store."""
     session = sessions.find()
     try:
-        progress = ui_artifacts.ProgressArtifact(session.recipe, stage)
+        progress = ui_artifacts.ProgressArtifact(session, stage)
         outcome = run_stage(session, session.nodes[stage], (progress,))
     except Interrupted as interrupted:
         return Cancelled(message=str(interrupted))

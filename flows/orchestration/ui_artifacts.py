@@ -22,7 +22,7 @@ from prefect.settings import temporary_settings
 
 from flows.orchestration import reports
 from flows.orchestration.server_watch import FAIL_FAST
-from flows.session import words
+from flows.session import forecasts, words
 from flows.session.session import Session
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.recipe import Recipe
@@ -49,8 +49,9 @@ def artifact_key(recipe: Recipe, what: str) -> str:
 class ProgressArtifact:
     """A listener for one stage. It creates its artifact at the first report, so that a reused stage has none."""
 
-    def __init__(self, recipe: Recipe, stage: str) -> None:
-        self._key = artifact_key(recipe, stage)
+    def __init__(self, session: Session, stage: str) -> None:
+        self._key = artifact_key(session.recipe, stage)
+        self._session, self._began = session, time.monotonic()
         self._id: UUID | None = None
         self._next = 0.0
 
@@ -62,10 +63,19 @@ class ProgressArtifact:
         percent = 100 * report.done / report.total if report.total else 0.0
         try:
             with temporary_settings(FAIL_FAST):
-                self._send(percent, words.moment(report))
+                self._send(percent, words.moment(report) + self._end(report))
         except Exception as error:  # trouble of the server must not stop the stage
             self._next = now + PAUSE_SECONDS
             logging.getLogger("flowctl").debug("no progress artifact for now: %s", error)
+
+    def _end(self, report: ProgressUpdate) -> str:
+        """When the whole run ends, as far as that is known."""
+        plan = self._session.record.facts["plan"]
+        entry = next(entry for entry in plan if entry["stage"] == report.stage)
+        elapsed = time.monotonic() - self._began
+        stage = forecasts.stage_left(entry, report.unit, report.seconds_left, elapsed)
+        left = forecasts.run_left(plan, {report.stage: stage}, self._session.outcomes)
+        return "" if left is None else f"; the run ends {words.ending(left)}"
 
     def _send(self, percent: float, text: str) -> None:
         if self._id is None:

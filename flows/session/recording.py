@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from flows.session import forecasts
 from flows.session.gpu_lock import with_gpu_lock
 from flows.session.logs import forward_logs
 from flows.session.remotes import Unsent, send
@@ -25,7 +26,9 @@ def recording(
 ) -> Iterator[RunRecord]:
     """Record a run while the block lasts: its plan, its log, and in one line how it ended."""
     recipe = session.recipe.model_dump(mode="json")
-    session.record = record = RunRecord(session.store.home, recipe, outline(list(steps)), server, command)
+    times = {} if session.rates else forecasts.stage_times_or_none(session, steps)
+    entries = forecasts.with_times(outline(list(steps)), times)
+    session.record = record = RunRecord(session.store.home, recipe, entries, server, command)
     ending = "stopped at once"
     try:
         with session.display, forward_logs(None if session.deployed else session.display, record.journal):
@@ -98,6 +101,7 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
         raise
     session.error = None  # of an earlier attempt
     session.outcomes[node.name] = outcome
+    forecasts.learn(session, node, outcome)
     return outcome
 
 

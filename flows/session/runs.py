@@ -62,6 +62,12 @@ class RunRecord:
         self.facts["flow_run"] = str(flow_run)
         self._write()
 
+    def expects(self, plan: list[dict[str, Any]]) -> None:
+        """Note the plan with the times of its stages, once these are known."""
+        self.facts["plan"] = plan
+        with suppress(OSError):
+            self._write()
+
     def waits(self, stage: str | None, reason: str = "") -> None:
         """Note that a stage waits, and for what; None when it no longer does."""
         self.facts["waiting"] = None if stage is None else {"stage": stage, "for": reason}

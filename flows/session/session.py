@@ -27,6 +27,7 @@ class Session:
     """One run of one recipe in this process; `deployed` says that a Prefect worker started it.
 
     Artifacts are fetched from and sent to `remote`, if there is one; `unsent` says by stage why a transfer failed.
+    Measured rates are stored in the store at `rates`, in `store` unless that is given.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class Session:
     deployed: bool = False
     remote: Remote | None = None
     unsent: dict[str, str] = field(default_factory=dict)
+    rates: Path | None = None
     lost_trackers: set[str] = field(default_factory=set)  # experiment trackers that have failed
 
     @classmethod

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from pipeline.reporting.text.numbers import duration as duration
 from pipeline.runtime.job import ProgressUpdate
+
+MOSTLY = 0.9  # share of a time that decides what it is called
 
 
 def size(count: float) -> str:
@@ -13,6 +17,21 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def basis(measured: float) -> str:
+    """Whether a time comes from measured rates, of the share of it that does."""
+    if measured >= MOSTLY:
+        return "measured"
+    return "estimated" if measured <= 1 - MOSTLY else f"{measured:.0%} measured"
+
+
+def ending(seconds: float, now: float | None = None) -> str:
+    """The clock's time that is `seconds` from now: at 17:42 (in 1 h 05 min); with the date on another day."""
+    began = time.time() if now is None else now
+    end = time.localtime(began + seconds)
+    today = end[:3] == time.localtime(began)[:3]
+    return f"{time.strftime('at %H:%M' if today else 'on %Y-%m-%d at %H:%M', end)} (in {duration(seconds)})"
 
 
 def moment(report: ProgressUpdate) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+from flows.session import forecasts
 from flows.session.runs import alive, records
 from pipeline.engine.dag import NAMES
 from pipeline.engine.rerun import REQUEST
 from pipeline.runtime.job import PROGRESS, SAVED, read_saved
 from storage.locks import held
 from storage.store import PREFIX, Key, Store
+
+FIGURES = ("done", "total", "unit", "rate", "seconds_left", "began", "time")  # of progress
 
 
 def unfinished(store: Store) -> list[dict[str, Any]]:
@@ -20,10 +24,31 @@ def unfinished(store: Store) -> list[dict[str, Any]]:
     living = [facts for facts in every if facts.get("ended") is None and alive(facts, store.home)]
     running = {facts["pid"]: facts["name"] for facts in living}
     planned = {key: facts["name"] for facts in every for key in _keys(facts)}  # by the latest run
+    plans = {key: facts["plan"] for facts in living for key in _keys(facts)}
     works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
-    items = [_describe(work, store, running, planned) for work in works] + [_waiting(facts) for facts in living]
+    described = [_describe(work, store, running, planned) for work in works] + [_waiting(facts) for facts in living]
+    items = [item for item in described if item is not None]
+    for item in items:
+        if item["state"] == "running" and (key := (item["stage"], item["fingerprint"])) in plans:
+            item["run_seconds_left"] = _run_left(plans[key], items, store)
     order = ("running", "waiting", "stopped")
-    return sorted((item for item in items if item is not None), key=lambda item: order.index(item["state"]))
+    return sorted(items, key=lambda item: order.index(item["state"]))
+
+
+def _run_left(plan: list[dict[str, Any]], items: list[dict[str, Any]], store: Store) -> float | None:
+    """Seconds that a run still takes, by its plan and the progress of its stages; None if that is unknown."""
+    entries = {(entry["stage"], entry["fingerprint"][:PREFIX]): entry for entry in plan}
+    states = {(item["stage"], item["fingerprint"]): item for item in items if item["state"] == "running"}
+    running: dict[str, float | None] = {}
+    finished = set()
+    for key, entry in entries.items():
+        if key in states:
+            item = states[key]
+            elapsed = None if item["began"] is None else time.time() - item["began"]
+            running[key[0]] = forecasts.stage_left(entry, item["unit"], item["seconds_left"], elapsed)
+        elif _published(store, *key):
+            finished.add(key[0])
+    return forecasts.run_left(plan, running, finished)
 
 
 def _keys(facts: dict[str, Any]) -> list[Key]:
@@ -45,7 +70,7 @@ def _waiting(facts: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _item(stage: str, fingerprint: str, state: str, recipe: str | None, pid: int | None) -> dict[str, Any]:
-    figures = dict.fromkeys(("done", "total", "unit", "rate", "seconds_left", "time"))
+    figures = dict.fromkeys(FIGURES)
     return {
         "stage": stage,
         "fingerprint": fingerprint,
@@ -56,6 +81,7 @@ def _item(stage: str, fingerprint: str, state: str, recipe: str | None, pid: int
         "facts": {},
         "saved": None,
         "waits_for": None,
+        "run_seconds_left": None,
     }
 
 
@@ -71,14 +97,14 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
     recipe = recipes.get(pid) or planned.get((stage, fingerprint))
     item = _item(stage, fingerprint, "running" if running else "stopped", recipe, pid)
     progress.pop("stage", None)
-    for name in ("done", "total", "unit", "rate", "seconds_left", "time"):
+    for name in FIGURES:
         item[name] = progress.pop(name, None)
     if not running:
         item |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
     item["facts"] = progress
     if saved is not None:
-        time = (work / SAVED).stat().st_mtime
-        item["saved"] = {"done": saved.done, "total": saved.total, "unit": saved.unit, "time": time}
+        saved_at = (work / SAVED).stat().st_mtime
+        item["saved"] = {"done": saved.done, "total": saved.total, "unit": saved.unit, "time": saved_at}
     return item
 
 

@@ -177,6 +177,7 @@ def _result(job: Job, code: int) -> dict[str, Any]:
             raise Interrupted(f"Stopped in stage {job.stage} ({job.stop.reason}). Its last checkpoint stays.") from None
         raise RanksDied(_post_mortem(job, code)) from None
     if "result" in outcome:
+        job.timings.take(outcome["timings"])
         return outcome["result"]
     raise error_from(outcome)
 

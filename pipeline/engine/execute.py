@@ -20,6 +20,7 @@ from pipeline.engine.remote import fetched
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
+from pipeline.runtime.timings import Timings
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
 from storage.errors import DamageError, DiskError, FlowctlError, OutOfMemory, StageFailed
@@ -43,6 +44,7 @@ class Outcome:
     action: Literal["reused", "fetched", "resumed", "run"]
     artifact: Artifact
     seconds: float
+    timings: Timings | None = None  # of the attempt that ended, where the stage ran
 
 
 def execute(
@@ -110,7 +112,7 @@ def execute(
                 provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1),
             )
             published = store.publish(artifact, job.out)
-            return Outcome("resumed" if resumed else "run", published, time.monotonic() - started)
+            return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
     except (OSError, MemoryError, RuntimeError) as error:
         explained = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
         if explained is None:

@@ -74,7 +74,10 @@ def _run(work: Path) -> None:
     result = stage.module().run(job)
     ranks.barrier()
     if ranks.first():
-        write_json(work / OUTCOME, {"result": stage.result.model_validate(result).model_dump(mode="json")})
+        write_json(
+            work / OUTCOME,
+            {"result": stage.result.model_validate(result).model_dump(mode="json"), "timings": job.timings.plain()},
+        )
 
 
 def _join(dist) -> None:

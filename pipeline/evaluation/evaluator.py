@@ -98,11 +98,15 @@ class Evaluator:
         for number, rows in enumerate(ranks.mine(batches)):
             began = time.monotonic()
             images, count = self.images(sampler, rows)
-            seconds += time.monotonic() - began
-            batch_features = features(self.extractor, images.to(self.device))
-            moments.update(batch_features)
-            if self.suite is not None:
-                self.suite.update(buffer, rows, batch_features)
+            took = time.monotonic() - began
+            seconds += took
+            everywhere = len(rows) * ranks.world()
+            job.timings.add(f"sampling {sampler.model}", everywhere * (count or 1.0), took)
+            with job.timings.measure("features", everywhere):
+                batch_features = features(self.extractor, images.to(self.device))
+                moments.update(batch_features)
+                if self.suite is not None:
+                    self.suite.update(buffer, rows, batch_features)
             if self.targets is not None:
                 paired.update(images, self.targets(rows))
             calls.append(count)

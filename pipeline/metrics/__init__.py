@@ -5,6 +5,7 @@ from pipeline.data.levels import quantise as quantise
 from pipeline.data.levels import to_unit as to_unit
 from pipeline.metrics._classifier import Classifier as Classifier
 from pipeline.metrics._classifier import build_classifier as build_classifier
+from pipeline.metrics._classifier import classifier_images as classifier_images
 from pipeline.metrics._classifier import features as features
 from pipeline.metrics._classifier import train_classifier as train_classifier
 from pipeline.metrics._frechet import Moments as Moments

@@ -109,7 +109,7 @@ def train_classifier(
         torch.manual_seed(seed)
         network = build_classifier(images.shape[1], min(images.shape[2:]), int(labels.max()) + 1).to(device)
     generator = torch.Generator().manual_seed(seed)
-    steps = max(_STEPS, _EPOCHS * len(images) // _BATCH)
+    steps = classifier_images(len(images)) // _BATCH
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     for _ in range(steps):
@@ -128,6 +128,11 @@ def train_classifier(
     guesses = torch.cat([network(part.to(device)).argmax(1).cpu() for part in held_out.split(512)])
     network.accuracy = float((guesses == held_out_labels).double().mean())
     return network
+
+
+def classifier_images(rows: int) -> int:
+    """Images that a classifier of `rows` training images sees in its training."""
+    return _BATCH * max(_STEPS, _EPOCHS * rows // _BATCH)
 
 
 @torch.no_grad()

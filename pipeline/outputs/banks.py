@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,7 +18,13 @@ BANK = "bank.zarr"
 ENCODE_BATCH = 256
 
 PAIRS, FORWARD = "pairs.zarr", "forward.zarr"
+SIGMA_VALUES = 2**24  # numbers at least that sigma_f is measured on: its relative error is below 2e-4
 PROBED = 512  # pairs at most whose paths' straightness is measured
+
+
+def sigma_draws(draws: int, rows: int, dims: int) -> int:
+    """Draws of each image that sigma_f is measured on, for `rows` images of `dims` numbers."""
+    return min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
 
 
 def encoder(

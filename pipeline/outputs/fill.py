@@ -28,11 +28,13 @@ def fill(job: Job, writer: BankWriter, make: Callable[[Tensor], dict[str, Tensor
     types = dict.fromkeys(("z", "x"), getattr(torch, writer.facts.dtype))
     total, before = len(writer.shards), len(writer.shards) - len(missing)
     for number, (index, start, stop) in enumerate(ranks.mine(missing), 1):
-        arrays = make(torch.arange(start, stop))
-        # Converted by torch, where the values are: NumPy takes far longer over float16.
-        writer.write(
-            index, **{name: tensor.to(types.get(name, tensor.dtype)).cpu().numpy() for name, tensor in arrays.items()}
-        )
+        with job.timings.measure(writer.path.stem, (stop - start) * ranks.world()):
+            arrays = make(torch.arange(start, stop))
+            # Converted by torch, where the values are: NumPy takes far longer over float16.
+            writer.write(
+                index,
+                **{name: tensor.to(types.get(name, tensor.dtype)).cpu().numpy() for name, tensor in arrays.items()},
+            )
         done = min(total, before + number * ranks.world())  # the others are about as far
         job.saved(done, total, "shards")
         job.progress(done, total, "shards")

@@ -12,16 +12,16 @@ from pipeline.recipe.sweep import stem
 BATCH, IMAGES, SAMPLES = 4, 32, 32  # of each process; of all
 
 
-def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
-    """The recipe reduced: one optimizer step of each network on a few images, one draw, the fewest calls.
+def reduced(recipe: Recipe, whole_batches: bool = False, steps: int = 1) -> Recipe:
+    """The recipe reduced: few optimizer steps of each network on a few images, one draw, the fewest calls.
 
     Architectures, couplings, solvers and all stages stay as they are. With `whole_batches` batches do too, of training
-    and of sampling, to check that their memory suffices: on a GPU, where it is scarce and a batch is fast.
+    and of sampling, to check that their memory suffices and to measure how fast they are.
     """
     samples = recipe.compute.inference_batch if whole_batches else SAMPLES
     sections: list[Any] = [recipe.teacher, recipe.student, *recipe.reflow, recipe.onestep]
     images = max(section.training.batch for section in sections if section) if whole_batches else IMAGES
-    step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
+    step = partial(_few_steps, steps=steps, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
         "name": f"{stem(recipe.name)[:50]}-smoke-test",
         "data": recipe.data.model_copy(
@@ -55,12 +55,14 @@ def _few(pairs: Any, count: int, steps: int = 1) -> Any:
     return pairs.model_copy(update={"count": count, "nfe": calls})
 
 
-def _one_step(section: Any, batch: int | None) -> Any:
-    """The section with one optimizer step of `batch` images; with None its batch and parts stay."""
+def _few_steps(section: Any, steps: int, batch: int | None) -> Any:
+    """The section with `steps` optimizer steps of `batch` images; with None its batch and parts stay."""
     training: Training = section.training
     size = {"batch": batch, "accumulate": 1} if batch else {}
     return section.model_copy(
-        update={"training": training.model_copy(update={"images": batch or training.batch, "warmup": 0, **size})}
+        update={
+            "training": training.model_copy(update={"images": steps * (batch or training.batch), "warmup": 0, **size})
+        }
     )
 
 

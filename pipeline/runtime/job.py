@@ -8,11 +8,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.recipe.sections import Compute, Config
+from pipeline.runtime.timings import Timings
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.errors import Interrupted
@@ -70,7 +72,7 @@ class Progress:
 
     def __init__(self, stage: str, work: Path, listeners: tuple[Listener, ...] = (), silent: bool = False) -> None:
         self.stage, self.work, self.listeners, self.silent = stage, work, listeners, silent
-        self._reported = 0.0
+        self._reported, self._began = 0.0, time.time()
         self._first: tuple[str, float, int] | None = None
 
     def __call__(self, done: int, total: int, unit: str, **facts: Any) -> None:
@@ -89,6 +91,7 @@ class Progress:
         line = {
             "stage": self.stage,
             "pid": os.getpid(),
+            "began": self._began,
             "time": time.time(),
             "done": done,
             "total": total,
@@ -112,6 +115,15 @@ def memory() -> dict[str, float]:
     if torch is not None and torch.cuda.is_initialized():
         peaks["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
     return peaks
+
+
+def reset_peaks() -> None:
+    """Let `memory` count from here, where the system can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
 
 
 class StopSignal:
@@ -163,6 +175,7 @@ class Job(Generic[C]):
     stop: StopSignal = field(default_factory=StopSignal)
     monitor: Path | None = None
     rank: int = 0
+    timings: Timings = field(default_factory=Timings)
 
     @property
     def out(self) -> Path:

@@ -13,7 +13,7 @@ from pipeline.data.examples import Examples, drawn
 from pipeline.metrics import gaussianity
 from pipeline.metrics.probe import probes
 from pipeline.outputs import networks
-from pipeline.outputs.banks import BANK, ENCODE_BATCH, encoder
+from pipeline.outputs.banks import BANK, ENCODE_BATCH, encoder, sigma_draws
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
@@ -28,7 +28,6 @@ from storage.bank import Bank, BankFacts, BankWriter, facts_of
 from storage.imageset import ImageSet
 
 DIAGNOSED_VALUES = 2**26  # numbers of noise in the tests: some 3 GB in float64, with intermediate results
-SIGMA_VALUES = 2**24  # numbers at least that sigma_f is measured on: its relative error is below 2e-4
 
 
 def run(job: Job[NoiseBank]) -> BankResult | None:
@@ -80,12 +79,13 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
 
 
 def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
-    """sigma_f over every training image and enough of the draws for `SIGMA_VALUES`; sums in float64."""
-    used = min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
+    """sigma_f over every training image and `sigma_draws` of the draws; sums in float64."""
+    used = sigma_draws(draws, rows, dims)
     chunks = list(enumerate(torch.arange(rows * used).split(16 * ENCODE_BATCH)))
     sums = []
     for number, indices in ranks.mine(chunks):
-        sums.append((number, encode(indices).double().square().sum().item()))
+        with job.timings.measure("sigma", len(indices) * ranks.world()):
+            sums.append((number, encode(indices).double().square().sum().item()))
         job.progress(int(indices[-1]) + 1, rows * used, "images measured")
         job.pause_point()
     # Added up in one order, for any number of ranks.

@@ -33,7 +33,8 @@ def run(job: Job[Reference]) -> ReferenceResult:
     config = job.config
     images = images_of(job).originals
     train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
-    network = _extractor(config, images, train, test, device)
+    with job.timings.measure("extractor", 1):
+        network = _extractor(config, images, train, test, device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
     name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
 
@@ -65,7 +66,8 @@ def _measured(network: nn.Module, images: Tensor, job: Job, what: str) -> Tensor
     """(N, F) features of all images."""
     parts = []
     for part in images.split(FEATURE_BATCH):
-        parts.append(features(network, part))
+        with job.timings.measure("features", len(part)):
+            parts.append(features(network, part))
         job.progress(sum(map(len, parts)), len(images), f"{what} images")
         job.pause_point()
     return torch.cat(parts)

@@ -108,11 +108,12 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job[Teacher], device: 
         x, labels = examples.pixels(rows), examples.classes(rows)
         address = (derive(config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
         y = add_noise(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
-        with full_precision(flow):
-            nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))
-        # Latents have no grey levels: their entropy is differential.
-        width = 1.0 if examples.levels is None else bin_width(examples.levels)
-        total += bits_per_dimension(nats, flow.config.dims, width).double().sum().cpu()
+        with job.timings.measure("likelihood", len(rows) * ranks.world()):
+            with full_precision(flow):
+                nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))
+            # Latents have no grey levels: their entropy is differential.
+            width = 1.0 if examples.levels is None else bin_width(examples.levels)
+            total += bits_per_dimension(nats, flow.config.dims, width).double().sum().cpu()
     return ranks.total([float(total)])[0] / len(examples)
 
 

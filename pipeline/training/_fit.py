@@ -73,10 +73,12 @@ def fit(
     monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
     batches, saving = Prefetcher(batch, device), Clock(job.compute.checkpoint_seconds)
     drawing = Clock(PICTURE_SECONDS)
-    start, first = time.monotonic(), loop.step
+    start, first, warm = time.monotonic(), loop.step, 0.0
     for step, part in batches.steps(range(first, training.steps)):
         stop, save = loop.training_step(step, part, measure(part), requests=(bool(job.stop), saving.due()))
         elapsed = time.monotonic() - start
+        if step == first:  # not typical: buffers are allocated, kernels chosen or compiled
+            warm = elapsed
         facts = {
             "loss": loop.last_loss,
             **loop.last_errors,
@@ -99,6 +101,8 @@ def fit(
     if picture and ranks.first():
         monitor.picture(training.images, picture(loop.averaged()))
     monitor.close()
+    if loop.step > first + 1:
+        job.timings.add("training", (loop.step - first - 1) * training.batch, time.monotonic() - start - warm)
     log.info(
         "%s: %s of the time waiting for data, %s writing checkpoints",
         job.stage,

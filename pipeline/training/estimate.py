@@ -1,4 +1,4 @@
-"""Requirements of a stage, before it runs: parameters, optimizer steps, memory of the device, disk.
+"""Requirements of a stage, before it runs: parameters, optimizer steps, memory of the device, disk, work of a step.
 
 Networks are built of torch's fake tensors, which have shapes and no memory, and one forward pass of them says which
 tensors autograd would keep: the estimate follows the architecture and not a rule of thumb.
@@ -6,8 +6,9 @@ tensors autograd would keep: the estimate follows the architecture and not a rul
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,15 +22,18 @@ from pipeline.flow_matching.objective import FlowMatching
 from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
+from pipeline.training.flops import Work, counted_here
 
-# (rows, channels, size, classes) of sources, before they are read. A folder of images is measured by the data stage.
+# (rows, held-out rows, channels, size, classes) of sources, before they are read. A folder of images is measured by the
+# data stage.
 _SOURCES = {
-    "digits": (1437, 1, 8, 10),
-    "mnist": (60_000, 1, 28, 10),
-    "fashion-mnist": (60_000, 1, 28, 10),
-    "cifar10": (50_000, 3, 32, 10),
-    "cifar100": (50_000, 3, 32, 100),
+    "digits": (1438, 359, 1, 8, 10),
+    "mnist": (60_000, 10_000, 1, 28, 10),
+    "fashion-mnist": (60_000, 10_000, 1, 28, 10),
+    "cifar10": (50_000, 10_000, 3, 32, 10),
+    "cifar100": (50_000, 10_000, 3, 32, 100),
 }
+UPDATES = 18  # numbers of each parameter that an optimizer step reads or writes: clipping, AdamW, one average
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,15 @@ class Estimate:
     steps: int | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
+    work: Work | None = None  # of a training, for one image: forward, backward, and its share of the optimizer step
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """The part of an image set that networks depend on."""
+class ImageShape:
+    """The part of an image set that networks and times depend on. `rows` counts mirror images too, `test` does not."""
 
     rows: int
+    test: int
     channels: int
     size: int
     classes: tuple[str, ...]
@@ -60,9 +66,12 @@ def estimate(node: Node, measured: dict | None = None) -> Estimate:
     """Figures for one node. `measured` are the metrics of its data artifact, where that is there already."""
     data = (node if node.name in IMAGES else node.inputs["data"]).config
     assert isinstance(data, configs.Data)
-    shape = _images(data, None if node.name == "source" else measured)
-    if shape is None or node.name == "source":
-        return Estimate()
+    shape = image_shape(data, None if node.name == "source" else measured)
+    return Estimate() if shape is None or node.name == "source" else estimate_of(node, shape)
+
+
+def estimate_of(node: Node, shape: ImageShape) -> Estimate:
+    """Figures for one node, for images of this shape."""
     match node.config:
         case configs.Data():
             return Estimate(disk_bytes=shape.rows * shape.values)
@@ -71,37 +80,57 @@ def estimate(node: Node, measured: dict | None = None) -> Estimate:
         case configs.NoiseBank() as config:
             return _couplings(config, shape)
         case configs.Student() as config:
-            return _velocities(config, config.training, shape)
+            return _velocities(config, config.training, shape, None, config.objective)
         case configs.Pairs() as config:
             return _pairs(config, shape)
-        case configs.Reflow() | configs.OneStep() as config:
-            return _velocities(_first_student(node), config.training, shape, config.loss)
+        case configs.OneStep() as config:
+            objective = config.objective if config.mode == "meanflow" else None
+            return _velocities(first_student(node), config.training, shape, config.loss, objective)
+        case configs.Reflow() as config:
+            return _velocities(first_student(node), config.training, shape, config.loss, None)
         case _:
             return Estimate()
 
 
-def _first_student(node: Node) -> configs.Student:
+def first_student(node: Node) -> configs.Student:
     """The student whose network a stage's own starts from."""
     while not isinstance(node.config, configs.Student):
         node = node.inputs[student_among(node.inputs)]
     return node.config
 
 
-def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
+def teacher_of(node: Node) -> configs.Teacher:
+    """The settings of the teacher that a stage reads."""
+    config = node.inputs["teacher"].config
+    assert isinstance(config, configs.Teacher)
+    return config
+
+
+def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> ImageShape | None:
+    """The images' shape, from the metrics of their artifact or from what is published of the source; else None."""
     flips = 2 if config.flips else 1
     if measured is not None:
-        return _Shape(
-            measured["train"] * flips, measured["channels"], measured["size"], tuple(measured["classes"] or ())
+        return ImageShape(
+            measured["train"] * flips,
+            measured["test"],
+            measured["channels"],
+            measured["size"],
+            tuple(measured["classes"] or ()),
         )
     if config.source not in _SOURCES or config.classes is not None or config.autoencoder is not None:
         return None  # the data stage counts and measures them
-    rows, channels, size, classes = _SOURCES[config.source]
-    return _Shape(
-        min(rows, config.limit or rows) * flips, channels, config.size or size, ("",) * classes * config.labels
+    rows, test, channels, size, classes = _SOURCES[config.source]
+    return ImageShape(
+        min(rows, config.limit or rows) * flips,
+        min(test, config.limit or test),
+        channels,
+        config.size or size,
+        ("",) * classes * config.labels,
     )
 
 
-def _teacher(config: configs.Teacher, shape: _Shape) -> Estimate:
+@lru_cache(maxsize=32)
+def _teacher(config: configs.Teacher, shape: ImageShape) -> Estimate:
     from models.tarflow import TarFlow
     from pipeline.training.maximum_likelihood import nats_per_dimension
 
@@ -111,15 +140,31 @@ def _teacher(config: configs.Teacher, shape: _Shape) -> Estimate:
         return _training(flow, nats_per_dimension, part, config.training)
 
 
+@lru_cache(maxsize=32)
 def _velocities(
-    student: configs.Student, training: Training, shape: _Shape, loss: configs.Loss | None = None
+    student: configs.Student,
+    training: Training,
+    shape: ImageShape,
+    loss: configs.Loss | None,
+    objective: configs.Objective | None,
 ) -> Estimate:
     """Of velocities, also where averages of them are learned: the derivative in forward mode has no graph."""
     with FakeTensorMode():
         x = _images_of(shape, training)
         network = build(student_architecture(student, shape), 0)
         batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if student.condition else None)
-        return _training(network, FlowMatching(loss=_loss(loss)), batch, training)
+        figures = _training(network, FlowMatching(loss=_loss(loss)), batch, training)
+        if isinstance(objective, configs.MeanFlow):
+            figures = replace(figures, work=figures.work + derivative_work(objective, network, x))
+        return figures
+
+
+def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor) -> Work:
+    """What average velocities add to the training on an image: a product in forward mode, twice a forward pass, on the
+    share of images with an interval; its dual numbers cannot be counted without memory."""
+    with torch.no_grad():
+        forward = counted_here(lambda: network(x, torch.empty(len(x)), None)) * (1 / len(x))
+    return forward * (objective.interval_share * (3 if objective.improved else 2))
 
 
 def _loss(config: configs.Loss | None) -> Loss:
@@ -129,7 +174,7 @@ def _loss(config: configs.Loss | None) -> Loss:
     return SQUARED
 
 
-def _images_of(shape: _Shape, training: Training) -> Tensor:
+def _images_of(shape: ImageShape, training: Training) -> Tensor:
     """One part of a batch. Labels are left out below: they change no memory to speak of."""
     return torch.empty(training.batch // training.accumulate, shape.channels, shape.size, shape.size)
 
@@ -144,25 +189,30 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
             saved[id(tensor)] = tensor  # held, so that no other tensor gets its id
         return tensor
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"),
-    ):
-        loss(network, part)
+    def step() -> None:
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=training.precision != "float32"),
+        ):
+            value = loss(network, part)
+        value.backward()
+
+    work = counted_here(step) * (training.accumulate / training.batch)
+    work += Work(traffic=4 * UPDATES * parameters, kernels=UPDATES) * (1 / training.batch)
     activations = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
     # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.
     copies = 4 + 1 + len(training.averages)
     return Estimate(
-        parameters, training.steps, 4 * copies * parameters + activations, 2 * 4 * (copies - 1) * parameters
+        parameters, training.steps, 4 * copies * parameters + activations, 2 * 4 * (copies - 1) * parameters, work
     )
 
 
-def _couplings(config: configs.NoiseBank, shape: _Shape) -> Estimate:
+def _couplings(config: configs.NoiseBank, shape: ImageShape) -> Estimate:
     size = 2 if config.dtype == "float16" else 4
     return Estimate(disk_bytes=config.draws_per_image * shape.rows * shape.values * size)
 
 
-def _pairs(config: configs.Pairs, shape: _Shape) -> Estimate:
+def _pairs(config: configs.Pairs, shape: ImageShape) -> Estimate:
     size = 2 if config.dtype == "float16" else 4
     generated = 2 * config.count * config.intervals
     return Estimate(disk_bytes=(generated + config.forward * shape.rows) * shape.values * size)

@@ -16,6 +16,7 @@ import time
 import types
 from functools import partial
 
+from flows.session import forecasts
 from pipeline.data import sources
 from pipeline.engine import dag
 from pipeline.outputs import results
@@ -116,6 +117,8 @@ def install(patch=setattr) -> None:
     """Put the fakes in place; `patch` may be pytest's monkeypatch.setattr."""
     patch(sources, "source_digest", lambda config, cache: "digits-1")
     patch(dag.Stage, "module", module)
+    patch(forecasts, "stage_times", lambda session, steps: {})  # real networks need torch, and these stages have none
+    patch(forecasts, "learn", lambda session, node, outcome: None)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,11 @@
 import json
 from types import SimpleNamespace
 
+from flows.session import forecasts
+from flows.session.session import Session
+from pipeline.recipe.load import load
+from pipeline.training.forecast import PartTime, StageTime
+
 STAGES = ["data", "reference", "teacher", "bank", "student", "evaluation", "report"]
 
 
@@ -31,6 +36,24 @@ def test_plan_estimates_the_stages_ahead(flowctl, home, tiny, monkeypatch):
     monkeypatch.setattr("pipeline.training.estimate.estimate", lambda node, measured: figures)
     text = flowctl("plan", tiny, "--until", "teacher").stdout
     assert "1,234,567" in text and "5 GB" in text and "2 MB" in text
+
+
+def test_plan_gives_the_time_of_each_stage_and_of_all(flowctl, home, tiny, monkeypatch):
+    part = SimpleNamespace(name="training", amount=10, unit="images")
+    nodes = Session.open(load(tiny)).nodes
+    times = {
+        nodes["data"].fingerprint: StageTime((PartTime(part, 60.0, None),)),
+        nodes["teacher"].fingerprint: StageTime((PartTime(part, 540.0, 5.0),)),
+        nodes["bank"].fingerprint: None,
+    }
+    monkeypatch.setattr(forecasts, "stage_times", lambda session, steps: times)
+    steps = {step["stage"]: step for step in json.loads(flowctl("plan", tiny, "--until", "bank", "--json").stdout)}
+    assert [(steps[name]["seconds"], steps[name]["measured"]) for name in ("data", "teacher")] == [(60, 0), (540, 1)]
+    assert "seconds" not in steps["bank"]
+    rows = {line.split()[0]: line for line in flowctl("plan", tiny, "--until", "bank").stdout.splitlines() if line}
+    assert "1 min 00 s" in rows["data"] and "estimated" in rows["data"]
+    assert "9 min 00 s" in rows["teacher"] and rows["bank"].endswith("unknown")
+    assert "over 10 min 00 s" in rows["all"] and rows["all"].endswith("measured")  # nine tenths of it
 
 
 def test_the_dag_has_every_stage_edge_and_action(flowctl, finished, tiny):

@@ -302,6 +302,9 @@ def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
 
 def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server, tiny):
     from flows.orchestration import ui_artifacts
+    from flows.session.recording import recording
+    from flows.session.session import Session
+    from pipeline.engine.plan import plan
     from pipeline.recipe.load import load
     from pipeline.runtime.job import ProgressUpdate
 
@@ -312,7 +315,9 @@ def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server, tiny
         raise ConnectionError("refused")
 
     monkeypatch.setattr(ui_artifacts, "create_progress_artifact", broken)
-    listener = ui_artifacts.ProgressArtifact(load(tiny), "teacher")
+    session = Session.open(load(tiny))
+    with recording(session, plan(session.nodes, session.store)):
+        listener = ui_artifacts.ProgressArtifact(session, "teacher")
     for done in range(5):
         listener(ProgressUpdate("teacher", done, 9, "images", 1.0, {}))
     assert len(calls) == 1  # and then it is quiet for a while

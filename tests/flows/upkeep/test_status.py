@@ -26,6 +26,7 @@ def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
         {
             "stage": "teacher",
             "pid": 12,
+            "began": 0.5,
             "time": 1.0,
             "done": 640,
             "total": 1280,
@@ -55,10 +56,12 @@ def test_a_running_stage_tells_its_progress(flowctl, home, tiny):
         "unit": "images",
         "rate": 64.0,
         "seconds_left": 10.0,
+        "began": 0.5,
         "time": 1.0,
         "facts": {"loss": 2.5, "memory_mib": 1234.5, "data_wait": 0.0123},
         "saved": None,
         "waits_for": None,
+        "run_seconds_left": None,
     }
     assert item["saved"]["done"] == 512
     assert "640 of 1,280 images, 64/s, loss 2.5, 10 s left" in text and "512 images" in text
@@ -106,6 +109,28 @@ def test_a_running_stage_of_another_container_has_the_recipe_whose_run_holds_its
         (item,) = json.loads(flowctl("status", "--json").stdout)
     record.release()
     assert (item["state"], item["pid"], item["recipe"]) == ("running", 12, "tiny")
+
+
+def test_a_run_ends_after_its_stage_and_the_planned_ones(flowctl, home, tiny):
+    """10 s of the training by its rate, 4 s of its rest by the plan, and the later stages; reused ones take no time."""
+    work, lock = _work(home, tiny, "teacher")
+    facts = {"stage": "teacher", "pid": 12, "done": 640, "total": 1280, "unit": "images", "seconds_left": 10.0}
+    write_json(work / "progress.json", facts)
+    session = Session.open(load(tiny))
+    entries = outline(plan(session.nodes, session.store))
+    times = dict.fromkeys(session.nodes, 100.0) | {"teacher": 34.0, "data": 1e6}
+    for entry in entries:
+        training = 30.0 if entry["stage"] in ("teacher", "student") else 0.0
+        entry |= {"seconds": times[entry["stage"]], "measured": 1.0, "training_seconds": training}
+    entries[0]["action"] = "reuse"
+    record = RunRecord(home, load(tiny).model_dump(mode="json"), entries, None)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        (item,) = json.loads(flowctl("status", "--json").stdout)
+        text = flowctl("status").stdout
+    record.release()
+    assert item["run_seconds_left"] == 10 + 4 + 100 * (len(entries) - 2) and "(in 8 min 34 s)" in text
 
 
 def test_nothing_to_tell(flowctl, home):

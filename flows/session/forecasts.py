@@ -1,0 +1,113 @@
+"""Expected times: of the stages ahead, by `pipeline.training.forecast`, and of what is left of a run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flows.session.session import Session
+    from pipeline.engine.dag import Node
+    from pipeline.engine.execute import Outcome
+    from pipeline.engine.plan import Step
+    from pipeline.training.forecast import Forecast, StageTime
+
+AHEAD = ("run", "resume")  # actions that take the time of a stage
+
+
+def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime | None]:
+    """The time of each stage that has no result yet, by fingerprint; None where its images are not counted yet."""
+    if not any(step.action in AHEAD for step in steps):
+        return {}
+    data = next((step.artifact for step in steps if step.node.name == "data"), None)
+    return _forecast(session, None if data is None else data.metrics).of_plan(steps, session.store)
+
+
+def stage_times_or_none(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
+    """`stage_times` for a run, which needs no times: no trouble with them stops it."""
+    try:
+        return stage_times(session, steps)
+    except Exception as error:
+        _unknown(error)
+        return {}
+
+
+def _unknown(error: Exception) -> None:
+    logging.getLogger("flowctl").warning("The time of the run is unknown: %s: %s", type(error).__name__, error)
+
+
+def with_times(entries: list[dict[str, Any]], times: Mapping[str, StageTime | None]) -> list[dict[str, Any]]:
+    """A plan as plain data with the times of the stages ahead: seconds, and the share of them that is measured."""
+    return [entry | (time.facts() if (time := times.get(entry["fingerprint"])) else {}) for entry in entries]
+
+
+def learn(session: Session, node: Node, outcome: Outcome) -> None:
+    """Store the rates of a stage that has just run; one that needed no torch has none. Once the data have counted their
+    images, the record of the run gets the times that depend on it. No trouble stops the run."""
+    data = outcome.artifact if node.name == "data" else session.outcomes["data"].artifact
+    try:
+        if outcome.timings is not None and "torch" in sys.modules:
+            resumed = outcome.artifact.provenance.resumed > 0
+            _forecast(session, data.metrics).learn(node, outcome.timings, outcome.seconds, resumed)
+        if node.name == "data":
+            _complete(session, data.metrics)
+    except Exception as error:
+        _unknown(error)
+
+
+def _complete(session: Session, measured: Mapping[str, Any]) -> None:
+    """Add to the plan of the run the times that were unknown before the images were counted."""
+    plan = session.record.facts["plan"]
+    unknown = [entry["stage"] for entry in plan if entry["action"] in AHEAD and "seconds" not in entry]
+    if unknown and not session.rates:
+        forecast = _forecast(session, measured)
+        nodes = [session.nodes[stage] for stage in unknown]
+        session.record.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
+
+
+def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:
+    from pipeline.training.forecast import Forecast
+
+    return Forecast(session.recipe.compute, session.rates or session.store.home, measured)
+
+
+def stage_left(
+    entry: Mapping[str, Any], unit: str | None, seconds_left: float | None, elapsed: float | None
+) -> float | None:
+    """Seconds that a running stage still takes; None if nothing says so.
+
+    A training ends by its current rate; what follows it is planned. Other stages report progress of their parts, so
+    the planned time counts, less the time that has passed.
+
+    Args:
+        entry: of the stage in the run's plan.
+        unit: of its progress.
+        seconds_left: of what it reports progress of, by its current rate.
+        elapsed: seconds since the stage began.
+    """
+    planned = entry.get("seconds")
+    if planned is None:
+        return seconds_left
+    if unit == "images" and entry["training_seconds"] and seconds_left is not None:
+        return seconds_left + planned - entry["training_seconds"]
+    return max(planned - (elapsed or 0.0), seconds_left or 0.0)
+
+
+def run_left(
+    plan: Sequence[Mapping[str, Any]], running: Mapping[str, float | None], finished: Collection[str]
+) -> float | None:
+    """Seconds that a run still takes: what is left of the stages that run, and the planned time of those to come.
+
+    None if one of them is unknown.
+    """
+    total = 0.0
+    for entry in plan:
+        stage = entry["stage"]
+        if stage not in finished and entry["action"] in AHEAD:
+            seconds = running[stage] if stage in running else entry.get("seconds")
+            if seconds is None:
+                return None
+            total += seconds
+    return total

@@ -1,0 +1,277 @@
+"""The parts of a stage whose times add up to its own: how much work of which kind each has.
+
+The names of parts are those under which the stages measure them (`pipeline.runtime.timings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from pipeline.engine.dag import IMAGES, Node, student_among, students_among
+from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
+from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
+from pipeline.recipe import sections as configs
+from pipeline.recipe.fingerprint import fingerprint_fields
+from pipeline.recipe.sections import Compute, Training
+from pipeline.training.estimate import ImageShape, first_student, teacher_of
+from pipeline.training.flops import Work
+from pipeline.training.work import (
+    DOPRI5_CALLS,
+    extractor_training,
+    extractor_work,
+    forward_work,
+    pictures_work,
+    potentials_work,
+    step_work,
+)
+from storage.checksummed_json import json_digest
+
+REST = "rest"
+DECODING = 4.0  # forward passes of a TarFlow that decoding one image takes, by a calibrated schedule and denoised
+CALIBRATION = 600.0  # images decoded to choose the schedules
+DIAGNOSED_PER_SECOND = 1e7  # numbers of noise in the tests of a bank, and of a student's pairs
+READ = {"images": 2e-3}  # seconds to read an image, from single files
+READ_ARRAY = 5e-5  # the same, from one file of arrays
+
+
+@dataclass(frozen=True)
+class Part:
+    """Work of one kind.
+
+    Attributes:
+        name: of the part in its stage.
+        amount: units of work.
+        unit: of the work, such as "images".
+        facts: everything but the device that its speed depends on.
+        work: the counted work of one unit; None where nothing is counted.
+        seconds: what is added for all units where the part is estimated: files, statistics, pictures.
+        precision: of the products.
+        counted: units of work in one of what the stage counts, such as the network calls of a pair.
+    """
+
+    name: str
+    amount: float
+    unit: str
+    facts: Mapping[str, Any]
+    work: Callable[[], Work] | None = None
+    seconds: float = 0.0
+    precision: str = "float32"
+    counted: float = 1.0
+
+
+def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
+    """The parts of a stage, the rest last. `shape` is that of its data."""
+    match node.config:
+        case configs.Data() as config:
+            own, rest = [], _rest(node, shape, 3.0 + shape.rows * READ.get(config.source, READ_ARRAY))
+        case configs.Reference() as config:
+            own, rest = _reference(config, shape), _rest(node, shape, 5.0)
+        case configs.Teacher() as config:
+            own = [_training(node, config.training, shape, compute), _likelihood(config, shape, compute)]
+            forward = partial(forward_work, teacher_architecture(config, shape))
+            decoded = DECODING * (config.preview_samples + CALIBRATION * (config.decoding == "calibrated"))
+            rest = _rest(node, shape, 3.0, lambda: forward() * decoded)
+        case configs.NoiseBank() as config:
+            own, rest = _bank(node, config, shape), _rest(node, shape, 3.0 + _diagnosed(shape))
+        case configs.Potentials() as config:
+            own, rest = [], _rest(node, shape, 3.0, partial(potentials_work, config, shape))
+        case configs.Student() as config:
+            own = [_training(node, config.training, shape, compute)]
+            rest = _rest(node, shape, 3.0 + _diagnosed(shape))
+        case configs.Reflow() | configs.OneStep() as config:
+            own, rest = [_training(node, config.training, shape, compute)], _rest(node, shape, 3.0)
+        case configs.Pairs() as config:
+            own, rest = _pairs(node, config, shape), _rest(node, shape, 3.0)
+        case configs.Evaluation() as config:
+            own = _evaluation(node, config, shape, compute)
+            rest = _rest(node, shape, 5.0 * len(config.metrics) + 5.0, partial(pictures_work, node, config, shape))
+        case _:
+            own, rest = [], _rest(node, shape, 3.0)
+    return [*own, rest]
+
+
+def network_digest(architecture: NetworkConfig) -> str:
+    """A name for all networks of one architecture. The number of classes changes a table, and no time."""
+    facts = {name: value for name, value in asdict(architecture).items() if name != "classes"}
+    return json_digest([type(architecture).__name__, facts])[:16]
+
+
+# -- trainings -----------------------------------------------------------------------------------------------------
+
+
+def _training(node: Node, training: Training, shape: ImageShape, compute: Compute) -> Part:
+    config = node.config
+    facts = {
+        "work": "training",
+        "network": network_digest(_trained_architecture(node, shape)),
+        "batch": training.batch,
+        "accumulate": training.accumulate,
+        "precision": training.precision,
+        "optimizer": training.optimizer,
+        "averages": 1 + len(training.averages),
+        "compiled": compute.compile,
+        **{
+            name: getattr(config, name).model_dump(mode="json")
+            for name in ("coupling", "objective", "loss", "path")
+            if hasattr(config, name)
+        },
+        **{name: getattr(config, name) for name in ("mode", "steps") if hasattr(config, name)},
+    }
+    if "potentials" in node.inputs:  # each noise is compared with every image
+        facts["rows"] = shape.rows
+    return Part(
+        "training", training.steps * training.batch, "images", facts, partial(step_work, node, shape), 0.0,
+        training.precision,
+    )  # fmt: skip
+
+
+def _trained_architecture(node: Node, shape: ImageShape) -> NetworkConfig:
+    if isinstance(node.config, configs.Teacher):
+        return teacher_architecture(node.config, shape)
+    return student_architecture(first_student(node), shape)
+
+
+def _likelihood(config: configs.Teacher, shape: ImageShape, compute: Compute) -> Part:
+    network, batch = teacher_architecture(config, shape), compute.inference_batch
+    facts = {"work": "likelihood", "network": network_digest(network), "batch": batch}
+    return Part("likelihood", shape.rows + shape.test, "images", facts, partial(forward_work, network))
+
+
+# -- banks ---------------------------------------------------------------------------------------------------------
+
+
+def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part]:
+    network = teacher_architecture(teacher_of(node), shape)
+    facts = {"network": network_digest(network), "batch": ENCODE_BATCH}
+    forward = partial(forward_work, network)
+    measured = shape.rows * sigma_draws(config.draws_per_image, shape.rows, shape.values)
+    return [
+        Part("sigma", measured, "images", {"work": "sigma", **facts}, forward),
+        Part(
+            "bank",
+            shape.rows * config.draws_per_image,
+            "images",
+            {"work": "bank", **facts, "dtype": config.dtype, "bits": config.mantissa_bits},
+            forward,
+        ),
+    ]
+
+
+def _pairs(node: Node, config: configs.Pairs, shape: ImageShape) -> list[Part]:
+    network = student_architecture(first_student(node), shape)
+    calls = config.nfe or DOPRI5_CALLS
+    facts = {
+        "network": network_digest(network),
+        "batch": ENCODE_BATCH,
+        **{name: getattr(config, name) for name in ("solver", "guidance", "dtype")},
+    }
+    forward = partial(forward_work, network)
+    counts = {"pairs": config.count * config.intervals, **({"forward": shape.rows} if config.forward else {})}
+    each = {"pairs": calls / config.intervals, "forward": float(calls)}
+    return [
+        Part(name, count * each[name], "network calls", {"work": name, **facts}, forward, counted=each[name])
+        for name, count in counts.items()
+    ]
+
+
+# -- evaluation ----------------------------------------------------------------------------------------------------
+
+
+def _reference(config: configs.Reference, shape: ImageShape) -> list[Part]:
+    facts = {"extractor": config.extractor, "channels": shape.channels, "size": shape.size}
+    training = {"rows": shape.rows, "classes": len(shape.classes)}
+    return [
+        Part(
+            "extractor",
+            1,
+            "networks",
+            {"work": "extractor", **facts, **training},
+            partial(extractor_training, config, shape),
+        ),
+        Part(
+            "features",
+            shape.rows + shape.test,
+            "images",
+            {"work": "real features", **facts},
+            partial(extractor_work, config.extractor, shape),
+        ),
+    ]
+
+
+def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compute: Compute) -> list[Part]:
+    batch, own, samplers = compute.inference_batch, [], 0
+    if config.teacher and "teacher" in node.inputs:
+        own.append(_decoded(teacher_of(node), config.samples, shape, batch))
+        samplers += 1
+    for model in [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]:
+        calls = network_calls(getattr(config, model, config.reflow))
+        if model == "student" and config.noise_cost:  # once more, from encoded noise
+            calls *= 2
+        samplers += len(calls)
+        network = student_architecture(first_student(node.inputs[model]), shape)
+        facts = {"work": "sampling", "network": network_digest(network), "batch": batch}
+        own.append(
+            Part(
+                f"sampling {model}",
+                config.samples * sum(calls),
+                "network calls",
+                facts,
+                partial(forward_work, network, batch),
+            )
+        )
+    reference = node.inputs["reference"].config
+    assert isinstance(reference, configs.Reference)
+    facts = {
+        "work": "features",
+        "extractor": reference.extractor,
+        "channels": shape.channels,
+        "size": shape.size,
+        "batch": batch,
+        "metrics": list(config.metrics),
+    }
+    work = partial(extractor_work, reference.extractor, shape)
+    return [*own, Part("features", config.samples * samplers, "images", facts, work)]
+
+
+def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:
+    """The NFE of each sampler."""
+    return [nfe for sweep in sweeps for nfe in (sweep.nfe or (DOPRI5_CALLS,))]
+
+
+def _decoded(config: configs.Teacher, samples: int, shape: ImageShape, batch: int) -> Part:
+    network = teacher_architecture(config, shape)
+    asked = {name: getattr(config, name) for name in ("decoding", "denoise", "noise_std")}
+    facts = {"work": "decoding", "network": network_digest(network), "batch": batch, **asked}
+    facts["guided"] = bool(config.guidance)
+    passes = DECODING * (2 if config.guidance else 1)
+    return Part("sampling teacher", samples, "images", facts, lambda: forward_work(network, batch) * passes)
+
+
+# -- the rest ------------------------------------------------------------------------------------------------------
+
+
+def _rest(node: Node, shape: ImageShape, seconds: float, work: Callable[[], Work] | None = None) -> Part:
+    """Everything that has no part: files, statistics, pictures. Its time is measured of the same settings only; the
+    seed and the length of a training do not matter."""
+    settings = fingerprint_fields(node.config)
+    settings.pop("seed", None)
+    if "training" in settings:
+        del settings["training"]
+    facts = {
+        "work": REST,
+        "stage": node.stage.kind,
+        "settings": json_digest(settings)[:16],
+        "images": [shape.rows, shape.test, shape.channels, shape.size],
+        "inputs": sorted(node.inputs),
+    }
+    if not (node.name in IMAGES or student_among(node.inputs) is None):
+        facts["network"] = network_digest(student_architecture(first_student(node), shape))
+    return Part(REST, 1, "stages", facts, work, seconds)
+
+
+def _diagnosed(shape: ImageShape) -> float:
+    """Seconds of the tests of noise against N(0, I)."""
+    return min(2**26, shape.rows * shape.values) / DIAGNOSED_PER_SECOND

@@ -1,0 +1,83 @@
+"""The counted work of a training step, a forward pass, the features of an image, and a fit of potentials."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from models.tarflow import TarFlowConfig
+from pipeline.engine.dag import Node, students_among
+from pipeline.metrics import Inception, build_classifier, classifier_images
+from pipeline.outputs.banks import ENCODE_BATCH
+from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
+from pipeline.recipe import sections as configs
+from pipeline.training.estimate import ImageShape, estimate_of, first_student, teacher_of
+from pipeline.training.flops import Work, counted_here
+
+DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
+
+
+@lru_cache(maxsize=64)
+def forward_work(architecture: NetworkConfig, images: int = ENCODE_BATCH) -> Work:
+    """Of one image on its way through a network in evaluation, in a batch of `images`."""
+    with FakeTensorMode(), torch.no_grad():
+        network = build(architecture, 0).eval()
+        x = torch.empty(images, architecture.channels, architecture.size, architecture.size)
+        condition = getattr(architecture, "condition_channels", 0)
+        options = {"condition": torch.empty(images, condition, *x.shape[2:])} if condition else {}
+        if getattr(architecture, "interval", False):
+            options["r"] = torch.empty(images)
+        arguments = (x, None) if isinstance(architecture, TarFlowConfig) else (x, torch.empty(images), None)
+        return counted_here(lambda: network(*arguments, **options)) * (1 / images)
+
+
+def step_work(node: Node, shape: ImageShape) -> Work:
+    """Of one image in a training step, with what the coupling computes for it."""
+    work, coupling = estimate_of(node, shape).work, getattr(node.config, "coupling", None)
+    assert work is not None
+    if getattr(coupling, "online", False):
+        work += forward_work(teacher_architecture(teacher_of(node), shape))
+    if "potentials" in node.inputs:
+        work += Work(flops=2.0 * shape.rows / max(1, len(shape.classes)) * shape.values)
+    return work
+
+
+def extractor_training(config: configs.Reference, shape: ImageShape) -> Work:
+    """The training of the classifier: forward and backward, and the features and classes of all images once."""
+    if config.extractor != "classifier":
+        return Work()
+    forward = extractor_work(config.extractor, shape)
+    return forward * (3 * classifier_images(shape.rows) + shape.rows + shape.test)
+
+
+@lru_cache(maxsize=16)
+def extractor_work(extractor: str, shape: ImageShape) -> Work:
+    """Of the features of one image."""
+    if extractor == "pixels":
+        return Work(traffic=8.0 * shape.values)
+    with FakeTensorMode(), torch.no_grad():
+        if extractor == "inception":
+            return counted_here(partial(Inception().network, torch.empty(8, 3, shape.size, shape.size))) * (1 / 8)
+        network = build_classifier(shape.channels, shape.size, max(2, len(shape.classes)))
+        return counted_here(partial(network, torch.empty(128, shape.channels, shape.size, shape.size))) * (1 / 128)
+
+
+def potentials_work(config: configs.Potentials, shape: ImageShape) -> Work:
+    """At most `passes` passes, each noise against the images of its class."""
+    cells = shape.rows / max(1, len(shape.classes) * config.within_classes)
+    return Work(flops=2.0 * config.passes * shape.rows * cells * shape.values)
+
+
+def pictures_work(node: Node, config: configs.Evaluation, shape: ImageShape) -> Work:
+    """The paths of each student, the nearest training images of samples, and the student's likelihood."""
+    work = Work()
+    for model in students_among(node.inputs):
+        forward = forward_work(student_architecture(first_student(node.inputs[model]), shape))
+        work += forward * (32 * min(256, config.samples))  # `PATH_STEPS`, `PATHS` of the stage
+        if config.likelihood and model == "student":
+            images = min(config.likelihood.images, shape.test)
+            work += forward * (DOPRI5_CALLS * images * (1 + 2 * config.likelihood.probes))
+    compared = (1 + len(students_among(node.inputs))) * min(config.samples, 1000) + shape.test
+    return work + Work(flops=2.0 * compared * shape.rows * shape.values)

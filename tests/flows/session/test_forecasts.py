@@ -1,0 +1,72 @@
+"""What is left of a run: the running stage by its rate, later ones by the plan."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from flows.session.forecasts import learn, run_left, stage_left
+from flows.session.runs import RunRecord
+from flows.session.session import Session
+from flows.session.words import basis, ending
+from pipeline.engine.execute import Outcome
+from pipeline.engine.plan import outline, plan
+from pipeline.recipe.load import load
+
+TRAINING = {"stage": "student", "action": "run", "seconds": 100.0, "training_seconds": 90.0}
+OTHER = {"stage": "evaluation", "action": "run", "seconds": 50.0, "training_seconds": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("entry", "unit", "seconds_left", "elapsed", "left"),
+    [
+        (TRAINING, "images", 40.0, 20.0, 50.0),  # the rate counts, and the 10 s that follow the training
+        (TRAINING, None, None, 20.0, 80.0),  # no progress yet
+        (TRAINING, "figures", 1.0, 95.0, 5.0),
+        (OTHER, "samples", 3.0, 20.0, 30.0),  # 3 s are of one sampler alone
+        (OTHER, "samples", 3.0, 60.0, 3.0),  # slower than planned
+        ({"stage": "bank", "action": "run"}, "shards", 7.0, 1.0, 7.0),
+        ({"stage": "bank", "action": "run"}, None, None, None, None),
+    ],
+)
+def test_what_is_left_of_a_stage(entry, unit, seconds_left, elapsed, left):
+    assert stage_left(entry, unit, seconds_left, elapsed) == left
+
+
+def test_what_is_left_of_a_run():
+    plan = [
+        {"stage": "data", "action": "reuse"},
+        {**TRAINING, "stage": "teacher"},
+        TRAINING,
+        {**OTHER, "action": "fetch", "stage": "pairs"},
+        OTHER,
+    ]
+    assert run_left(plan, {"student": 30.0}, {"teacher"}) == 80.0
+    assert run_left(plan, {"student": None}, {"teacher"}) is None
+    assert run_left([*plan, {"stage": "report", "action": "run"}], {"student": 1.0}, {"teacher"}) is None
+    assert run_left(plan, {}, {"teacher", "student", "evaluation"}) == 0.0
+
+
+def test_the_end_has_a_date_unless_it_is_today():
+    noon = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
+    assert ending(3900, noon) == "at 13:05 (in 1 h 05 min)"
+    assert ending(86400, noon).startswith("on 2026-03-02 at 12:00")
+
+
+def test_a_time_is_called_what_most_of_it_is():
+    assert [basis(share) for share in (1.0, 0.95, 0.5, 0.05, 0.0)] == [
+        "measured", "measured", "50% measured", "estimated", "estimated",
+    ]  # fmt: skip
+
+
+def test_a_run_gets_its_times_once_the_images_are_counted(tmp_path):
+    recipe = load("fm-digits", ["data.classes=[0, 1]", "student.network.base=16", "compute.device=cpu"])
+    session = Session.open(recipe, until="student", home=tmp_path)
+    entries = outline(plan(session.nodes, session.store))
+    session.record = RunRecord(tmp_path, recipe.model_dump(mode="json"), entries, None)
+    metrics = {"train": 280, "test": 70, "channels": 1, "size": 8, "classes": ("0", "1")}
+    artifact = SimpleNamespace(metrics=metrics, provenance=SimpleNamespace(resumed=0))
+    learn(session, session.nodes["data"], Outcome("run", artifact, 1.0))
+    session.record.end("stopped")
+    (student,) = (entry for entry in session.record.facts["plan"] if entry["stage"] == "student")
+    assert 0 < student["training_seconds"] < student["seconds"] and student["measured"] == 0
