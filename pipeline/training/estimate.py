@@ -93,6 +93,13 @@ def _images(config: configs.Data, measured: dict | None) -> _Shape | None:
         return _Shape(
             measured["train"] * flips, measured["channels"], measured["size"], tuple(measured["classes"] or ())
         )
+    if (expected := config.expected) is not None:
+        return _Shape(
+            min(expected.train, config.limit or expected.train) * flips,
+            expected.channels,
+            expected.size,
+            ("",) * expected.classes * config.labels,
+        )
     if config.source not in _SOURCES or config.classes is not None or config.autoencoder is not None:
         return None  # the data stage counts and measures them
     rows, channels, size, classes = _SOURCES[config.source]
