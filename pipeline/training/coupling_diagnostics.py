@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete, Softened
+from pipeline.couplings import Banked, Coupling, Mixed, Online, Semidiscrete, Softened
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import FEWEST_SAMPLES, class_leak, gaussianity, velocity_variance
 from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
+from pipeline.training.truncated import Truncated
 
 log = logging.getLogger(__name__)
 MOST_PAIRS = 8192  # CIFAR-10 has 3072 dimensions
@@ -107,7 +108,11 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
 
 
 def _single_rank(coupling: Coupling | Semidiscrete) -> Coupling | Semidiscrete:
-    """The coupling for one rank: an online teacher encodes only its rank's part of a batch otherwise."""
+    """The coupling for one rank: noise is encoded, or read, only for this rank's part of a batch otherwise."""
+    if isinstance(coupling, Banked):
+        return Banked(coupling.z)
+    if isinstance(coupling, Truncated):
+        return Truncated(coupling.examples, Banked(coupling.bank.z), coupling.retained.numpy())
     if isinstance(coupling, Mixed | Softened):
         return replace(coupling, coupling=_single_rank(coupling.coupling))
     return replace(coupling, rank=0, world=1) if isinstance(coupling, Online) else coupling
