@@ -82,7 +82,7 @@ class BankNoises:
     def __init__(self, z: Stored) -> None:
         bank = Banked(z)  # for its checks
         self.z, self.streamed = bank.z, bank.streamed
-        self.noises_per_image, self.rows = z.shape[:2]
+        self.noises_per_image, self.rows = map(int, z.shape[:2])
         self.shape = tuple(z.shape[2:])
         _check_count(self.noises_per_image, self.rows)
 

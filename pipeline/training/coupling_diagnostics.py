@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.truncated import Truncated
 
+C = TypeVar("C", bound=Coupling | Semidiscrete)
 log = logging.getLogger(__name__)
 MOST_PAIRS = 8192  # CIFAR-10 has 3072 dimensions
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints, so that the mean is the integral over t
@@ -107,12 +108,15 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     return x, z, labels, drawn[0].condition is not None
 
 
-def _single_rank(coupling: Coupling | Semidiscrete) -> Coupling | Semidiscrete:
+def _single_rank(coupling: C) -> C:
     """The coupling for one rank: noise is encoded, or read, only for this rank's part of a batch otherwise."""
-    if isinstance(coupling, Banked):
-        return Banked(coupling.z)
-    if isinstance(coupling, Truncated):
-        return Truncated(coupling.examples, Banked(coupling.bank.z), coupling.retained.numpy())
+    alone = copy.copy(coupling)
+    if isinstance(alone, Banked):
+        alone.rank, alone.world = 0, 1
+        return alone
+    if isinstance(alone, Truncated):
+        alone.bank = _single_rank(alone.bank)
+        return alone
     if isinstance(coupling, Mixed | Softened):
         return replace(coupling, coupling=_single_rank(coupling.coupling))
     return replace(coupling, rank=0, world=1) if isinstance(coupling, Online) else coupling

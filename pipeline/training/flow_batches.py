@@ -23,6 +23,8 @@ from pipeline.flow_matching.paths import GaussianPath
 from pipeline.flow_matching.times import TimeDistribution, times_of_config
 from pipeline.recipe.sections import MeanFlow, Objective
 from pipeline.runtime.seeds import derive, generator
+from pipeline.training.mixture import Mixture
+from pipeline.training.truncated import Truncated
 
 log = logging.getLogger(__name__)
 STEPS_AHEAD = 4  # batches that are read ahead from a bank on the disk
@@ -79,7 +81,7 @@ class FlowBatches:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Examples | Mixture | Truncated,
         coupling: Coupling | Semidiscrete,
         time: TimeDistribution,
         path: GaussianPath,
@@ -129,7 +131,7 @@ class FlowBatches:
         z = self.coupling.noise_for(x, labels, rows, draws)
         self._next = number + 1
         if isinstance(self.coupling, Loom) and self._next * self.block // len(self.examples) > len(self._epochs):
-            self._end_epoch()
+            self._end_epoch(self.coupling)
         return Block(x, labels, z)
 
     # -- the state of LOOM-CFM -----------------------------------------------------------------------------------
@@ -147,8 +149,8 @@ class FlowBatches:
             )
         return lines
 
-    def _end_epoch(self) -> None:
-        self._epochs.append((self._next, list(self.coupling.statistics().values())))
+    def _end_epoch(self, loom: Loom) -> None:
+        self._epochs.append((self._next, list(loom.statistics().values())))
         line = self.epochs[-1]
         log.info(
             "epoch %d: %.1f%% of the images changed their noise, transport cost %.4f",
@@ -182,7 +184,7 @@ def blocks_ahead(batch: int, block: int, steps: int = 1) -> int:
     return -(-steps * batch // block) + 2
 
 
-def pixels_of(examples: Examples, rows: Tensor, read: Tensor | None) -> Tensor:
+def pixels_of(examples: Examples | Mixture | Truncated, rows: Tensor, read: Tensor | None) -> Tensor:
     """(B, C, H, W) images of rows (B,), zeros where `read` (B,) bool is False. None reads all."""
     if read is None:
         return examples.pixels(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Streamed:
         self._pool = ThreadPoolExecutor(READERS, "bank")
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[Any, ...]:
         return (*self._lead, *self._row)
 
     @property
