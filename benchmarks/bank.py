@@ -21,9 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.timing import Rows, processor
-from storage.bank import Bank, BankFacts, BankWriter, BatchReader
+from pipeline.couplings import Banked
+from pipeline.data.examples import Examples
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.flow_matching.times import Uniform
+from pipeline.training._data import Prefetcher
+from pipeline.training.flow_batches import STEPS_AHEAD, FlowBatches
+from storage.bank import Bank, BankFacts, BankWriter, BatchReader, Streamed
 
 CIFAR, DIGITS = (3, 32, 32), (1, 8, 8)
 TYPES: tuple[tuple[str, int | None], ...] = (
@@ -159,6 +166,50 @@ def reading(folder: Path, shape: tuple[int, int, int] = CIFAR, dtype: str = "flo
     ]  # fmt: skip
 
 
+def waiting(folder: Path, seconds: float = 60.0, rate: float = 5000.0, batch: int = 128, rows: int = 16_384,
+            draws: int = 8) -> Rows:  # fmt: skip
+    """The share of a training's time that is spent waiting for its batches, at `rate` images of 3x32x32 a second.
+
+    The batches are the student's, prepared ahead as in training; the step is a sleep until the step would end. From
+    memory, from the disk through the page cache, and from a disk whose pages were dropped from that cache before.
+    """
+    facts = facts_of(CIFAR, rows, "float16").model_copy(update={"draws": draws})
+    writer, z = BankWriter(folder / "bank", facts), gaussian(SHARD, CIFAR, "float16")
+    for index, start, stop in writer.shards:
+        writer.write(index, z=z[: stop - start])
+    writer.finish()
+    pixels = np.random.default_rng(0).integers(256, size=(rows, *CIFAR), dtype=np.uint8)
+    bank, result = Bank.open(folder / "bank"), []
+    for mode in ("resident", "streamed, page cache", "streamed, cold"):
+        if mode.endswith("cold"):
+            forget(bank.path / "z")
+            bank = Bank.open(bank.path)  # no chunk is checked yet
+        stored = bank.load()["z"] if mode == "resident" else Streamed(bank, "z")
+        batches = FlowBatches(Examples(pixels, None), Banked(stored), Uniform(), LINEAR, 0.0, 0, batch)
+        batches.ahead = STEPS_AHEAD
+        prefetcher, steps = Prefetcher(batches, torch.device("cpu")), max(8, int(seconds * rate / batch))
+        begin, used = time.monotonic(), time.process_time()
+        for step, _ in prefetcher.steps(range(steps)):
+            # A step that waited ends later, as it would on a GPU.
+            time.sleep(max(0.0, begin + prefetcher.waited + (step + 1) * batch / rate - time.monotonic()))
+        elapsed = time.monotonic() - begin
+        result.append(_printed({"what": mode, "rate": rate, "batch": batch, "bytes": draws * rows * z[0].nbytes,
+                                "seconds": elapsed, "images_s": steps * batch / elapsed,
+                                "cpu_ms": 1e3 * (time.process_time() - used) / steps,
+                                "waited": prefetcher.waited / elapsed}))  # fmt: skip
+    shutil.rmtree(folder / "bank")
+    return result
+
+
+def forget(folder: Path) -> None:
+    """Drop the files of a folder from the page cache."""
+    for file in folder.glob("c.*"):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
 def precision(folder: Path, rounds: int = 3) -> Rows:
     """Error and size of Gaussian z of CIFAR's shape in each type, and the rates of writing and loading it."""
     z, result = gaussian(SHARD, CIFAR), []
@@ -185,7 +236,7 @@ def precision(folder: Path, rounds: int = 3) -> Rows:
     return result
 
 
-def measure(parent: Path | None = None, rounds: int = 5) -> dict[str, Any]:
+def measure(parent: Path | None = None, rounds: int = 5, seconds: float = 60.0) -> dict[str, Any]:
     """All of it, in a folder below `parent` that is removed."""
     with scratch(parent) as folder:
         types = (("float32", "float32"), ("float16", "float16"), ("float32", "float16"))
@@ -198,7 +249,13 @@ def measure(parent: Path | None = None, rounds: int = 5) -> dict[str, Any]:
                         *reading(folder, CIFAR, "float16", rounds=rounds),
                         *reading(folder, DIGITS, "float32", shards=64, rounds=rounds)],
             "precision": precision(folder),
+            "waiting": waits(folder, seconds),
         }  # fmt: skip
+
+
+def waits(folder: Path, seconds: float) -> dict[str, Any]:
+    """The waiting, and the load that it was measured under."""
+    return {"load": os.getloadavg()[0], "rows": waiting(folder, seconds)}
 
 
 @contextmanager
@@ -235,8 +292,22 @@ def tables(result: dict[str, Any]) -> str:
         *(f"| {row['what'].removeprefix('read, ')} | {' × '.join(map(str, row['shape']))}, {row['dtype']} "
           f"| {row['bank_ms']:.3f} | {row['memmap_ms']:.3f} | {row['rate']:.0%} |" for row in result["reading"]),
         "",
+        *_waiting_table(result["waiting"]),
+        "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _waiting_table(waiting: dict[str, Any]) -> list[str]:
+    rate, batch = waiting["rows"][0]["rate"], waiting["rows"][0]["batch"]
+    return [
+        f"| a student at {rate:,.0f} images of 3 × 32 × 32 a second | waits for data | processor time, ms a batch |",
+        "|---|---:|---:|",
+        *(f"| {row['what']} | {row['waited']:.1%} | {row['cpu_ms']:.1f} |" for row in waiting["rows"]),
+        "",
+        f"Batches of {batch} from {waiting['rows'][0]['bytes'] / 1e9:.1f} GB, prepared ahead; a step is a sleep. Load "
+        f"average {waiting['load']:.0f}.",
+    ]
 
 
 def _printed(row: dict[str, Any]) -> dict[str, Any]:
@@ -248,8 +319,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, help="a folder on the disk to measure")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each training that waits for data")
+    parser.add_argument("--waiting", action="store_true", help="measure that alone; other figures stay")
     args = parser.parse_args()
-    result = measure(args.dir, args.rounds)
+    if args.waiting:
+        with scratch(args.dir) as folder:
+            result = json.loads(RESULTS.read_text()) | {"waiting": waits(folder, args.seconds)}
+    else:
+        result = measure(args.dir, args.rounds, args.seconds)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     text = DOCS.read_text()

@@ -148,6 +148,20 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     assert disturbed == undisturbed
 
 
+def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store):
+    """Each reads its part of a batch; one is killed on the way."""
+    longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")
+    resident = digests(make(store, "student", TWO, *longer).artifact)
+    streaming = TWO.model_copy(update={"bank_memory_share": 1e-9, "checkpoint_seconds": 0.05})
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
+    killer.start()
+    streamed = digests(remade(store, "student", streaming, *longer))
+    killer.join()
+    assert killed
+    assert streamed == resident
+
+
 def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
     """They are in sessions of their own, so that only they can notice."""
     more = ("student.training.images=640000", "student.seed=6")  # they would train for minutes

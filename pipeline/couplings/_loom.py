@@ -58,6 +58,11 @@ class Loom:
         self._journal: deque[_Call] = deque()
         self._longest = journal
 
+    @property
+    def streamed(self) -> bool:
+        """Whether its noises are read from the disk at each visit."""
+        return self.noises.streamed
+
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.noise_for`. A function of the state and the arguments; it changes the state.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.couplings._banked import Banked
+from pipeline.couplings._banked import Banked, Stored, taken
 from pipeline.runtime.noise import noise
 from storage.errors import InputError
 
@@ -26,6 +25,10 @@ class Noises(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one noise."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether noises are read from the disk at each use."""
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
         """The noises of these numbers, (B,) integers, as (B, C, H, W) float32 on `device`."""
@@ -52,6 +55,7 @@ class SeededNoises:
     rows: int
     shape: tuple[int, ...]
     noises_per_image: int = 1
+    streamed = False
 
     def __post_init__(self) -> None:
         _check_count(self.noises_per_image, self.rows)
@@ -75,19 +79,16 @@ class BankNoises:
         InputError: as `Banked`, or more noises than 4 bytes can number.
     """
 
-    def __init__(self, z: Tensor | np.ndarray) -> None:
-        self.z = Banked(z).z  # for its checks
+    def __init__(self, z: Stored) -> None:
+        bank = Banked(z)  # for its checks
+        self.z, self.streamed = bank.z, bank.streamed
         self.noises_per_image, self.rows = map(int, z.shape[:2])
         self.shape = tuple(z.shape[2:])
         _check_count(self.noises_per_image, self.rows)
 
     def take(self, identities: Tensor, device: torch.device) -> Tensor:
         draw, row = identities.long() // self.rows, identities.long() % self.rows
-        if isinstance(self.z, np.ndarray):
-            z = torch.from_numpy(self.z[draw.numpy(), row.numpy()])
-        else:
-            z = self.z[draw.to(self.z.device), row.to(self.z.device)]
-        return z.to(device, torch.float32)
+        return taken(self.z, draw, row, device)
 
 
 def _check_count(noises_per_image: int, rows: int) -> None:

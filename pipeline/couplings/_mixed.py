@@ -24,6 +24,11 @@ class Mixed:
     coupling: Coupling
     independent: float
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the coupling reads its noise from the disk."""
+        return getattr(self.coupling, "streamed", False)
+
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.noise_for`."""
         fresh = gaussian_like(x, generator)
@@ -45,6 +50,11 @@ class Softened:
 
     coupling: Coupling
     soften: float
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the coupling reads its noise from the disk."""
+        return getattr(self.coupling, "streamed", False)
 
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.noise_for`."""

@@ -12,19 +12,20 @@ from torch import Tensor
 
 from pipeline.data.levels import to_unit
 from pipeline.runtime.seeds import generator
+from storage.bank import Streamed
 from storage.imageset import ImageSet
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of images and labels, resident in memory.
+    """Rows of images and labels, in memory or, in a bank, on the disk.
 
     `images` is (N, C, H, W): uint8 grey levels, or float32 values that are taken as they are, such as latents. With
     `flips`, row N + i of grey levels is row i mirrored: it has another noise, for a TarFlow is not equivariant to
     mirroring. Latents of mirror images are among their rows already: those of a mirrored image are no mirrored latents.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Streamed
     labels: np.ndarray | None
     levels: int | None = 256
     flips: bool = False
@@ -63,12 +64,16 @@ class Examples:
         return torch.from_numpy(self.labels[(rows % len(self.images)).numpy()])
 
     def rows(self, seed: int, step: int, batch: int) -> Tensor:
-        """(batch,) the rows of a training step: without replacement within an epoch, which steps may straddle."""
-        first, last = step * batch, (step + 1) * batch
-        count = len(self)
-        orders = [_order(seed, epoch, count) for epoch in range(first // count, (last - 1) // count + 1)]
-        start = first - (first // count) * count
-        return torch.cat(orders)[start : start + batch]
+        """(batch,) the rows of a training step: see `shuffled`."""
+        return shuffled(len(self), seed, step, batch)
+
+
+def shuffled(count: int, seed: int, step: int, batch: int) -> Tensor:
+    """(batch,) rows below `count` of a step: without replacement within an epoch, which steps may straddle."""
+    first, last = step * batch, (step + 1) * batch
+    orders = [_order(seed, epoch, count) for epoch in range(first // count, (last - 1) // count + 1)]
+    start = first - (first // count) * count
+    return torch.cat(orders)[start : start + batch]
 
 
 def drawn(count: int, total: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -45,7 +46,7 @@ class TrainingSetNeighbours:
         return self.nearest(self.test.pixels(drawn(STORED_SAMPLES, len(self.test))))[0]
 
     def _parts(self) -> Iterator[Tensor]:
-        step = max(1, VALUES_IN_MEMORY // self.train.images[0].size)
+        step = max(1, VALUES_IN_MEMORY // math.prod(self.train.shape))
         for rows in torch.arange(len(self.train)).split(step):
             yield self.train.pixels(rows).to(self.device)
             self.progress(int(rows[-1]) + 1, len(self.train))

@@ -96,6 +96,14 @@ class ProbeResult(Result):
     decisions: int
 
 
+class Truncation(Result):
+    """Pairs that are left out because their noise is farthest from their image."""
+
+    pairs: int = Field(description="before")
+    dropped: int
+    dropped_by_class: tuple[int, ...] | None = Field(description="of them, by label; where there are classes")
+
+
 class StudentResult(Trained):
     coupling: str
     transport_cost: float = Field(description="mean squared distance of z and x per dimension, over training")
@@ -105,6 +113,7 @@ class StudentResult(Trained):
     class_leak: ProbeResult | None = Field(
         None, description="the class predicted from z alone; where there are classes"
     )
+    truncation: Truncation | None = Field(None, description="of the bank; where drop_longest is set")
 
 
 class ReflowResult(StudentResult):
@@ -118,6 +127,7 @@ class PairsResult(Result):
     nfe: float = Field(description="network calls for each pair; of an adaptive solver those of the first pairs")
     solver: str
     straightness: float = Field(description="of the student's paths, on the first noises")
+    truncation: Truncation | None = Field(None, description="of these pairs; where drop_longest is set")
 
 
 class Score(Result):

@@ -27,14 +27,15 @@ from pipeline.couplings import (
 )
 from pipeline.data.examples import Examples
 from pipeline.outputs import networks
-from pipeline.outputs.banks import BANK
+from pipeline.outputs.banks import BANK, open_arrays
 from pipeline.outputs.potentials import load_potentials
 from pipeline.recipe import sections as configs
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.flow_batches import blocks_ahead
+from pipeline.training.flow_batches import STEPS_AHEAD, blocks_ahead
+from pipeline.training.truncated import Truncated, without_longest
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.bank import Bank
@@ -60,10 +61,21 @@ def normalized(job: Job, examples: Examples, device: torch.device) -> Coupling:
         flow, eta = networks.load_flow(teacher, device), teacher.config["noise_std"]
         coupling = Online(flow, eta, bank.facts.sigma_f, ranks.rank(), ranks.world())
     else:
-        coupling = Banked(torch.from_numpy(bank.load()["z"]))
+        (pairs,) = open_arrays([bank], job.compute)
+        coupling = Banked(pairs.z, ranks.rank(), ranks.world())
+        if config.drop_longest:
+            images = lambda rows: examples.pixels(torch.from_numpy(rows)).numpy()  # noqa: E731
+            coupling = Truncated(examples, coupling, without_longest(job, bank, config.drop_longest, images))
     if config.soften:
         coupling = Softened(coupling, config.soften)
     return Mixed(coupling, config.independent) if config.independent else coupling
+
+
+def truncated(coupling: Coupling | Semidiscrete) -> Truncated | None:
+    """The pairs that are left of the bank, which are also the examples; None for a coupling of all pairs."""
+    while isinstance(coupling, Mixed | Softened):
+        coupling = coupling.coupling
+    return coupling if isinstance(coupling, Truncated) else None
 
 
 def teacher_bank(job: Job) -> Bank:
@@ -90,7 +102,8 @@ def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
     config: configs.Loom = job.config.coupling
     seed = derive(job.config.seed, "student", "loom")
     if config.start == "bank":
-        noises: Noises = BankNoises(teacher_bank(job).load()["z"])
+        (pairs,) = open_arrays([teacher_bank(job)], job.compute)
+        noises: Noises = BankNoises(pairs.z)
     else:
         seeded = SeededNoises(seed, len(examples), examples.shape, config.noises_per_image)
         few = config.noises_per_image * len(examples) * math.prod(examples.shape) <= NOISES_IN_MEMORY
@@ -101,7 +114,7 @@ def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
         noises,
         config.refine == "training",
         config.interpolate,
-        blocks_ahead(training_batch, batch),
+        blocks_ahead(training_batch, batch, STEPS_AHEAD if noises.streamed else 1),
         config.within_classes,
     )
     if config.refine == "before":

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import torch
-
-from pipeline.couplings import Banked
-from pipeline.data.examples import Examples
 from pipeline.engine.dag import student_among
 from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.objective import FlowMatching, Objective, objective_of_config
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import At, times_of_config
 from pipeline.outputs import networks
-from pipeline.outputs.banks import PAIRS
+from pipeline.outputs.banks import open_arrays
 from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import OneStep
+from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
+from pipeline.stages._pairs import bank_of, generated, retained_of
 from pipeline.training.flow_batches import FlowBatches, Intervals
 from pipeline.training.segments import Segments
 from pipeline.training.slow_embedding import with_slow_embedding
 from pipeline.training.student import finish, train
-from storage.bank import Bank
 
 
 def run(job: Job[OneStep]) -> StudentResult | None:
@@ -52,19 +49,33 @@ def run(job: Job[OneStep]) -> StudentResult | None:
 
 
 def _batches(job: Job[OneStep]) -> FlowBatches | Segments:
-    config = job.config
-    pairs = Bank.open(job.inputs["pairs"].path(PAIRS)).load()
-    z, x, labels = pairs["z"], pairs["x"][0], pairs["labels"][0] if "labels" in pairs else None
+    config, artifact = job.config, job.inputs["pairs"]
+    (pairs,) = open_arrays([bank_of(artifact)], job.compute)
+    place = ranks.rank(), ranks.world()
     if config.steps > 1:
-        return Segments(z[0], x, labels, config.steps, config.seed, config.training.batch)
-    time = At(1.0) if config.mode == "distil" else times_of_config(config.time)
+        assert pairs.x is not None  # the bank is of a stage pairs
+        labels = None if pairs.labels is None else pairs.labels[0]
+        return Segments(
+            pairs.z[0],
+            pairs.x[0],
+            labels,
+            config.steps,
+            config.seed,
+            config.training.batch,
+            retained_of(artifact),
+            *place,
+        )
+    examples, coupling = generated(artifact, pairs)
     return FlowBatches(
-        Examples(x, labels),
-        Banked(torch.from_numpy(z)),
-        time,
+        examples,
+        coupling,
+        At(1.0) if config.mode == "distil" else times_of_config(config.time),
         LINEAR,
         0.0,
         config.seed,
         config.training.batch,
-        interval=Intervals.of_config(config.objective) if config.mode == "meanflow" else None,
+        None,
+        None,
+        Intervals.of_config(config.objective) if config.mode == "meanflow" else None,
+        *place,
     )

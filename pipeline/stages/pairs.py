@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +21,14 @@ from pipeline.outputs.banks import ENCODE_BATCH, FORWARD, PAIRS, PROBED
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of, source_examples
 from pipeline.outputs.networks import path_of
-from pipeline.outputs.results import PairsResult
+from pipeline.outputs.results import PairsResult, Truncation
 from pipeline.recipe.sections import Pairs, Sweep
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from storage.bank import BankFacts, BankWriter
+from pipeline.training.truncated import truncation, without_longest
+from storage.bank import Bank, BankFacts, BankWriter
 from storage.imageset import ImageSet
 
 
@@ -41,8 +43,9 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     is solved, so that the stored x is ODE of the stored z, to the rounding of x. For a student of k steps the path's
     states at even times are stored: row p k + i - 1 has those at i/k, as z, and at (i - 1)/k, as x.
 
-    Leaves: pairs.zarr (z, x, labels). Where forward pairs are asked for and there is no teacher's bank, forward.zarr:
-    for each training image the noise at the other end of its ODE. The result has the straightness of the paths.
+    Leaves: pairs.zarr (z, x, labels); with `drop_longest` retained.safetensors, the rows that students train on. Where
+    forward pairs are asked for and there is no teacher's bank, forward.zarr: for each training image the noise at the
+    other end of its ODE. The result has the straightness of the paths.
     """
     device = prepare(job.compute)
     config = job.config
@@ -101,6 +104,7 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     )
     if config.forward:
         _invert(job, network, images, how, facts, device)
+    left_out = _truncate(job, None if labels is None else labels.numpy()) if config.drop_longest else None
     if not ranks.first():
         return None
 
@@ -113,7 +117,15 @@ def run(job: Job[Pairs]) -> PairsResult | None:
         nfe=calls,
         solver=facts.solver,
         straightness=straightness(Guided(velocity_of(network, path), chosen), z),
+        truncation=left_out,
     )
+
+
+def _truncate(job: Job[Pairs], labels: np.ndarray | None) -> Truncation:
+    """Write which pairs students train on, and count those left out; `labels` (count,) are those of the paths."""
+    config = job.config
+    retained = without_longest(job, Bank.open(job.out / PAIRS), config.drop_longest, intervals=config.intervals)
+    return truncation(config.count, retained[:: config.intervals] // config.intervals, labels)
 
 
 @torch.no_grad()

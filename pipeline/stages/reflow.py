@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +18,15 @@ from pipeline.flow_matching.solvers import Guided
 from pipeline.flow_matching.times import times_of_config
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
-from pipeline.outputs.banks import BANK, FORWARD, PAIRS, PROBED
+from pipeline.outputs.banks import BANK, FORWARD, PROBED, StoredPairs, open_arrays
 from pipeline.outputs.images import images_of
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.sections import Reflow
+from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
+from pipeline.stages._pairs import bank_of, generated
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
 from pipeline.training.student import finish, train
@@ -52,10 +55,13 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
     (name,) = of_kind(job.inputs, "pairs")
     source = job.inputs[name]
     network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
-    pairs = Bank.open(source.path(PAIRS)).load()
-    labels = pairs["labels"][0] if "labels" in pairs else None
-    generated = Examples(pairs["x"][0], labels), Banked(torch.from_numpy(pairs["z"]))
-    mixture = Mixture(generated, _forward(job, source) if config.mix.forward else None, config.mix.forward)
+    bank = bank_of(source)
+    forward = [_forward_bank(job, source)] if config.mix.forward else []
+    pairs, *others = open_arrays([bank, *forward], job.compute)
+    place = ranks.rank(), ranks.world()
+    mixture = Mixture(
+        generated(source, pairs), _forward(job, others[0]) if others else None, config.mix.forward, *place
+    )
     batches = FlowBatches(
         mixture,
         mixture,
@@ -64,15 +70,18 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
         0.0,
         derive(config.seed, job.stage),
         config.training.batch,
+        rank=place[0],
+        world=place[1],
     )
     objective = FlowMatching(LINEAR, loss_of_config(config.loss, device))
     fitted = train(job, network, batches, config.training, device, objective=objective)
     result = finish(job, fitted, "reflow")
     if result is None:
         return None
-    z = torch.from_numpy(pairs["z"][0][:PROBED]).float()
+    probe = bank.rows(np.arange(min(PROBED, bank.facts.pairs)))
+    z, labels = (torch.from_numpy(probe[name]) if name in probe else None for name in ("z", "labels"))
     before = source.metrics["straightness"]
-    after = measured(fitted.network, z, None if labels is None else torch.from_numpy(labels[:PROBED]), device)
+    after = measured(fitted.network, z.float(), labels, device)
     return ReflowResult(
         **result.model_dump(),
         straightness=after,
@@ -81,12 +90,15 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
     )
 
 
-def _forward(job: Job, source: Artifact) -> tuple[Examples, Banked]:
-    """Training images with the teacher's noises, or with those at the other end of the student's ODE."""
-    images = images_of(job)
-    examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    bank = job.inputs["bank"].path(BANK) if "bank" in job.inputs else source.path(FORWARD)
-    return examples, Banked(torch.from_numpy(Bank.open(bank).load()["z"]))
+def _forward_bank(job: Job, source: Artifact) -> Bank:
+    """The teacher's noises of training images, or those at the other end of the student's ODE."""
+    return Bank.open(job.inputs["bank"].path(BANK) if "bank" in job.inputs else source.path(FORWARD))
+
+
+def _forward(job: Job, pairs: StoredPairs) -> tuple[Examples, Banked]:
+    """Training images with the noises of their bank."""
+    examples = Examples.of(images_of(job), flips=job.inputs["data"].config["flips"])
+    return examples, Banked(pairs.z, ranks.rank(), ranks.world())
 
 
 def measured(network: nn.Module, z: Tensor, labels: Tensor | None, device: torch.device) -> float:

@@ -25,10 +25,11 @@ from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from pipeline.stages._coupling import coupling_of_config
+from pipeline.stages._coupling import coupling_of_config, truncated
 from pipeline.training.coupling_diagnostics import diagnose
 from pipeline.training.flow_batches import FlowBatches, Intervals
 from pipeline.training.student import finish, train
+from pipeline.training.truncated import truncation
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
@@ -66,8 +67,9 @@ def run(job: Job[Student]) -> StudentResult | None:
     if "source" in job.inputs:
         assert isinstance(coupling, Independent | MinibatchOT)  # the recipe's own check
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
+    left = truncated(coupling)
     batches = FlowBatches(
-        examples,
+        examples if left is None else left,
         coupling,
         times_of_config(config.time),
         path,
@@ -83,7 +85,14 @@ def run(job: Job[Student]) -> StudentResult | None:
     if ranks.first() and batches.epochs:
         write_json(job.out / "epochs.json", batches.epochs)
     result = finish(job, fitted, config.coupling.kind)
-    return result and result.model_copy(update=diagnose(batches, config.training.steps, device))
+    if result is None:
+        return None
+    result = result.model_copy(update=diagnose(batches, config.training.steps, device))
+    if left is None:
+        return result
+    labels = examples.classes(torch.arange(left.pairs) % len(examples))
+    account = truncation(left.pairs, left.retained.numpy(), None if labels is None else labels.numpy())
+    return result.model_copy(update={"truncation": account})
 
 
 def preview(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Protocol, Self
 
 import torch
@@ -28,12 +30,13 @@ class Prefetcher:
 
     def __init__(self, batch: Callable[[int], Batch], device: torch.device) -> None:
         self.batch, self.device = batch, device
+        # On a CPU the cores are busy with the step itself: only batches that wait for a disk are prepared ahead.
+        self.ahead = max(getattr(batch, "ahead", 0), int(device.type != "cpu"))
         self.waited = 0.0  # seconds
 
     def steps(self, steps: range) -> Iterator[tuple[int, Batch]]:
         """Each step with its part of a batch."""
-        # On a CPU the cores are busy with the step itself.
-        parts = map(self._part, steps) if self.device.type == "cpu" else self._ahead(steps)
+        parts = self._ahead(steps) if self.ahead else map(self._part, steps)
         for step in steps:
             start = time.monotonic()
             part = next(parts).to(self.device)
@@ -44,14 +47,18 @@ class Prefetcher:
         return self.batch(step).parts(ranks.world())[ranks.rank()]
 
     def _ahead(self, steps: range) -> Iterator[Batch]:
-        """A thread prepares the next batch while the GPU computes."""
+        """A thread prepares the next batches, in their order, while the step is computed."""
         with ThreadPoolExecutor(1) as worker:
-            pending = worker.submit(self._part, steps.start) if len(steps) else None
-            for step in steps:
-                part = pending.result()
-                if step + 1 < steps.stop:
-                    pending = worker.submit(self._part, step + 1)
-                yield part
+            following = iter(steps)
+            pending = deque(worker.submit(self._part, step) for step in islice(following, self.ahead))
+            try:
+                while pending:
+                    part = pending.popleft().result()
+                    pending.extend(worker.submit(self._part, step) for step in islice(following, 1))
+                    yield part
+            finally:
+                for batch in pending:
+                    batch.cancel()
 
 
 class Memory(Protocol):

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline.couplings import Coupling, Mixed, Online, Semidiscrete, Softened
+from pipeline.couplings import Banked, Coupling, Mixed, Online, Semidiscrete, Softened
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import FEWEST_SAMPLES, class_leak, gaussianity, velocity_variance
 from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
+from pipeline.training.truncated import Truncated
 
 C = TypeVar("C", bound=Coupling | Semidiscrete)
 log = logging.getLogger(__name__)
@@ -108,7 +109,14 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
 
 
 def _single_rank(coupling: C) -> C:
-    """The coupling for one rank: an online teacher encodes only its rank's part of a batch otherwise."""
+    """The coupling for one rank: noise is encoded, or read, only for this rank's part of a batch otherwise."""
+    alone = copy.copy(coupling)
+    if isinstance(alone, Banked):
+        alone.rank, alone.world = 0, 1
+        return alone
+    if isinstance(alone, Truncated):
+        alone.bank = _single_rank(alone.bank)
+        return alone
     if isinstance(coupling, Mixed | Softened):
         return replace(coupling, coupling=_single_rank(coupling.coupling))
     return replace(coupling, rank=0, world=1) if isinstance(coupling, Online) else coupling

@@ -117,6 +117,13 @@ def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> Ima
             measured["size"],
             tuple(measured["classes"] or ()),
         )
+    if (expected := config.expected) is not None:
+        return _Shape(
+            min(expected.train, config.limit or expected.train) * flips,
+            expected.channels,
+            expected.size,
+            ("",) * expected.classes * config.labels,
+        )
     if config.source not in _SOURCES or config.classes is not None or config.autoencoder is not None:
         return None  # the data stage counts and measures them
     rows, test, channels, size, classes = _SOURCES[config.source]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings import Coupling, Loom, Semidiscrete
+from pipeline.couplings import Coupling, Loom, Semidiscrete, part
 from pipeline.data.batches import FlowBatch
 from pipeline.data.conditions import Condition
 from pipeline.data.examples import Examples, drop_labels
@@ -24,8 +24,10 @@ from pipeline.flow_matching.times import TimeDistribution, times_of_config
 from pipeline.recipe.sections import MeanFlow, Objective
 from pipeline.runtime.seeds import derive, generator
 from pipeline.training.mixture import Mixture
+from pipeline.training.truncated import Truncated
 
 log = logging.getLogger(__name__)
+STEPS_AHEAD = 4  # batches that are read ahead from a bank on the disk
 
 
 class Block(NamedTuple):
@@ -70,11 +72,16 @@ class FlowBatches:
         block: images in one call of the coupling; the batch unless given.
         condition: images (B, C', H, W) from images (B, C, H, W), an input of the network; None for none.
         interval: the intervals [r, t] of average velocities; None for velocities, which have no r.
+        rank, world: where images are on the disk, each rank reads the part of the batch that it trains on; the other
+            rows stay zero. The block must be the batch then.
+
+    Attributes:
+        ahead: steps whose batches are prepared ahead, since a bank on the disk is waited for.
     """
 
     def __init__(
         self,
-        examples: Examples | Mixture,
+        examples: Examples | Mixture | Truncated,
         coupling: Coupling | Semidiscrete,
         time: TimeDistribution,
         path: GaussianPath,
@@ -84,10 +91,14 @@ class FlowBatches:
         block: int | None = None,
         condition: Condition | None = None,
         interval: Intervals | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
         self.condition, self.label_drop, self.seed, self.interval = condition, label_drop, seed, interval
         self.batch, self.block = batch, block or batch
+        self._part = None if world == 1 else part(batch, rank, world)
+        self.ahead = STEPS_AHEAD if getattr(coupling, "streamed", False) else 0
         self._next = 0  # the first block that is not drawn yet
         self._blocks: dict[int, Block] = {}  # those that the current step may still need
         self._epochs: list[tuple[int, list[float]]] = []  # the block after each epoch's last, and sums until then
@@ -116,7 +127,7 @@ class FlowBatches:
             rows, z = self.coupling.draw(self.block, draws)
             return Block(self.examples.pixels(rows), self.examples.classes(rows), z.cpu())
         rows = self.examples.rows(derive(self.seed, "student"), number, self.block)
-        x, labels = self.examples.pixels(rows), self.examples.classes(rows)
+        x, labels = pixels_of(self.examples, rows, self._part), self.examples.classes(rows)
         z = self.coupling.noise_for(x, labels, rows, draws)
         self._next = number + 1
         if isinstance(self.coupling, Loom) and self._next * self.block // len(self.examples) > len(self._epochs):
@@ -168,9 +179,18 @@ class FlowBatches:
         self._next, self._blocks = int(tensors["next"]), {}
 
 
-def blocks_ahead(batch: int, block: int) -> int:
-    """Blocks that may be drawn beyond those of the saved step: the next step's, and a half-used one."""
-    return -(-batch // block) + 2
+def blocks_ahead(batch: int, block: int, steps: int = 1) -> int:
+    """Blocks that may be drawn beyond those of the saved step: the next steps', and a half-used one."""
+    return -(-steps * batch // block) + 2
+
+
+def pixels_of(examples: Examples | Mixture | Truncated, rows: Tensor, read: Tensor | None) -> Tensor:
+    """(B, C, H, W) images of rows (B,), zeros where `read` (B,) bool is False. None reads all."""
+    if read is None:
+        return examples.pixels(rows)
+    x = torch.zeros(len(rows), *examples.shape)
+    x[read] = examples.pixels(rows[read]).float()
+    return x
 
 
 def _joined(parts: tuple[Tensor | None, ...], start: int, count: int) -> Tensor | None:

@@ -13,10 +13,12 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings import Banked
+from pipeline.couplings import Banked, part
 from pipeline.data.examples import Examples
 from pipeline.runtime.seeds import generator
+from pipeline.training.truncated import Truncated
 
+Pairs = tuple[Examples | Truncated, Banked | Truncated]
 LARGEST_DENOMINATOR = 10**6  # of a share
 
 
@@ -31,14 +33,26 @@ class Mixture:
         generated: images by the student, and their noise, a bank of one draw.
         forward: training images, and a bank of their noises; needed where share > 0.
         share: of forward pairs, 0 to 1.
+        rank, world: each rank reads the noises of its part of the batch.
     """
 
     def __init__(
-        self, generated: tuple[Examples, Banked], forward: tuple[Examples, Banked] | None = None, share: float = 0.0
+        self, generated: Pairs, forward: Pairs | None = None, share: float = 0.0, rank: int = 0, world: int = 1
     ) -> None:
         assert forward is not None or not share
+        self.rank, self.world = rank, world
         self.generated, self.forward = generated, forward
         self.share = Fraction(share).limit_denominator(LARGEST_DENOMINATOR)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether one of the banks is read from the disk."""
+        return any(bank.streamed for _, bank in filter(None, (self.generated, self.forward)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.generated[0].shape
 
     def __len__(self) -> int:
         return len(self.generated[0]) + (len(self.forward[0]) if self.forward else 0)
@@ -74,12 +88,13 @@ class Mixture:
 
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, draws: Generator) -> Tensor:
         """See `pipeline.couplings.Coupling.noise_for`."""
-        z = torch.empty_like(x)
+        z, read = torch.empty_like(x), part(len(rows), self.rank, self.world)
         for here, (_, bank), first in self._kinds(rows):
-            z[here] = bank.noise_for(x[here], None if labels is None else labels[here], rows[here] - first, draws)
+            of_kind = None if labels is None else labels[here]
+            z[here] = bank.noise_for(x[here], of_kind, rows[here] - first, draws, read[here])
         return z
 
-    def _kinds(self, rows: Tensor) -> list[tuple[Tensor, tuple[Examples, Banked], int]]:
+    def _kinds(self, rows: Tensor) -> list[tuple[Tensor, Pairs, int]]:
         """Which of the rows are of a kind, the kind, and its first row; kinds without rows are left out."""
         count = len(self.generated[0])
         kinds = ((rows < count, self.generated, 0), (rows >= count, self.forward, count))

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.couplings import part
 from pipeline.data.batches import FlowBatch
-from pipeline.data.examples import Examples
+from pipeline.data.examples import Examples, shuffled
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.runtime.seeds import derive
 from pipeline.training._data import Stateless
+from pipeline.training.flow_batches import STEPS_AHEAD, pixels_of
+from storage.bank import Streamed
 
 
 class Segments(Stateless):
@@ -26,20 +29,35 @@ class Segments(Stateless):
         labels: (paths * k,) int64, or None.
         steps: k.
         batch: segments in a step of the training, over all ranks.
+        retained: rows (n,) to train on; None for all.
+        rank, world: each rank reads its part of the batch.
     """
 
     path = LINEAR
 
     def __init__(
-        self, starts: np.ndarray, ends: np.ndarray, labels: np.ndarray | None, steps: int, seed: int, batch: int
+        self,
+        starts: np.ndarray | Streamed,
+        ends: np.ndarray | Streamed,
+        labels: np.ndarray | None,
+        steps: int,
+        seed: int,
+        batch: int,
+        retained: np.ndarray | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.starts, self.ends, self.steps, self.batch = starts, Examples(ends, labels), steps, batch
+        self.starts, self.ends, self.steps, self.batch = Examples(starts, None), Examples(ends, labels), steps, batch
+        self.retained = None if retained is None else torch.from_numpy(retained)
         self.seed = derive(seed, "student")
+        self._part = None if world == 1 else part(batch, rank, world)
+        self.ahead = STEPS_AHEAD if isinstance(starts, Streamed) else 0
 
     def __call__(self, step: int) -> FlowBatch:
-        rows = self.ends.rows(self.seed, step, self.batch)
+        rows = shuffled(len(self.ends) if self.retained is None else len(self.retained), self.seed, step, self.batch)
+        rows = rows if self.retained is None else self.retained[rows]
         t = ((rows % self.steps + 1).double() / self.steps).float()
-        start, end = torch.from_numpy(self.starts[rows.numpy()]).float(), self.ends.pixels(rows).float()
+        start, end = (pixels_of(examples, rows, self._part).float() for examples in (self.starts, self.ends))
         return on_a_line(start, end, t, self.steps, self.ends.classes(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -77,16 +78,21 @@ class Bank:
         facts = self.facts
         return {name: np.empty(facts.array_shape(name, pairs), facts.array_dtype(name)) for name in self.arrays}
 
-    def load(self) -> dict[str, np.ndarray]:
-        """All of the bank in memory: z and x (draws, rows, C, H, W) in the bank's type, labels (draws, rows) int64."""
-        loaded = self.empty(self.facts.pairs)
+    def load(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of these `names`, all unless given, in memory: z and x (draws, rows, C, H, W) in the bank's type,
+        labels (draws, rows) int64."""
+        names = self.arrays if names is None else names
+        loaded = {
+            name: np.empty(self.facts.array_shape(name, self.facts.pairs), self.facts.array_dtype(name))
+            for name in names
+        }
 
         def fill(part: tuple[str, Shard]) -> None:
             name, (_, start, stop) = part
             self.read(name, start, loaded[name][start:stop])
 
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(fill, itertools.product(self.arrays, self.facts.shards)))
+            list(pool.map(fill, itertools.product(names, self.facts.shards)))
         return {name: rows.reshape(self.facts.draws, self.facts.rows, *rows.shape[1:]) for name, rows in loaded.items()}
 
     def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,6 +133,10 @@ class Bank:
     def scatters(self, name: str) -> bool:
         """Whether rows of an array are large enough to be read each to its own place, which saves a copy."""
         return self._layouts[name].scatters
+
+    def compressed(self, name: str) -> bool:
+        """Whether an array's chunks are compressed, so that no row of one can be read by itself."""
+        return self._layouts[name].compressor is not None
 
     def _file(self, name: str, shard: int) -> ShardFile:
         file = self._files.get((name, shard))

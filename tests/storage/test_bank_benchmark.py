@@ -18,10 +18,12 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     for row, bits in ((half, 10), (ten, 10), (eight, 8), (six, 6)):
         assert row["max_relative_error"] == pytest.approx(2.0 ** -(bits + 1), rel=0.02)
     assert six["bytes_per_value"] < eight["bytes_per_value"] < ten["bytes_per_value"] < 2.1
+    waits = bank.waiting(tmp_path, seconds=0.2, rate=2000, batch=16, rows=64, draws=2)
+    assert [row["what"].split(",")[0] for row in waits] == ["resident", "streamed", "streamed"]
+    assert all(0 <= row["waited"] < 1 and row["images_s"] <= 2100 for row in waits)
     assert list(tmp_path.iterdir()) == []
-    text = bank.tables(
-        {"writing": [written], "reading": read, "precision": kept, "processor": "this one", "cores": 2, "load": 0.1}
-    )
+    result = {"writing": [written], "reading": read, "precision": kept, "waiting": {"load": 0.1, "rows": waits}}
+    text = bank.tables({**result, "processor": "this one", "cores": 2, "load": 0.1})
     lines = text.splitlines()
     assert len({line.count("|") for line in lines if line.startswith("| float") and "bits" in line}) == 1
     assert "float16, given as float32" in text and "1 × 8 × 8" in text

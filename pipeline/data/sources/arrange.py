@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from pipeline.data.sources.text import listed, normal
 from storage.errors import DataError
 
-_TRAIN, _TEST = r"train|training", r"test|testing|val|valid|validation|heldout|holdout"
+TRAIN, TEST = r"train|training", r"test|testing|val|valid|validation|heldout|holdout"
 _SHORT_TRAIN, _SHORT_TEST = r"tr|trn", r"te|ts|tst|dev|eval|evaluation"  # may well name classes: Turkish is tr
 _OF_WHAT = r"(set|split|data|images|imgs)?"
 
@@ -23,6 +24,7 @@ class Arrangement(NamedTuple):
     classes: list[str] | None
     tests: np.ndarray | None  # bool (N,)
     notes: list[str]  # files passed over
+    left_out: Sequence[str] = ()  # images that neither train nor test
 
 
 def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
@@ -55,7 +57,7 @@ def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
         )
     notes = _refuse_deeper(source, names, folders, layout)
     of_images = [folder[0] if folder else "" for folder in folders]
-    classes = sorted(set(of_images), key=_natural)
+    classes = sorted(set(of_images), key=natural)
     if len(classes) < 2:
         return Arrangement(names, None, None, tests, notes)
     number = {name: label for label, name in enumerate(classes)}
@@ -67,19 +69,22 @@ def _split(source: str, names: list[str], paths: list[list[str]], layout: str) -
     """Which images test (N,), None if the first folders are no split."""
     if layout == "classes":
         return None
-    tops = sorted({path[0] for path in paths if len(path) > 1}, key=_natural)
+    tops = sorted({path[0] for path in paths if len(path) > 1}, key=natural)
     loose = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
-    train = [top for top in tops if _is(top, f"{_TRAIN}|{_SHORT_TRAIN}")]
-    test = [top for top in tops if _is(top, f"{_TEST}|{_SHORT_TEST}")]
+    train = [top for top in tops if is_one_of(top, f"{TRAIN}|{_SHORT_TRAIN}")]
+    test = [top for top in tops if is_one_of(top, f"{TEST}|{_SHORT_TEST}")]
     if len(train) == len(test) == 1 and len(tops) == 2 and not loose:
         return np.array([path[0] == test[0] for path in paths])
     value = listed([*tops, *loose[:1]])
     if layout == "split":
         rule = f"{source} must have one folder for training, one for tests and nothing else"
         raise DataError(rule, value, "Rename, merge or move folders, or set data.layout to classes.")
-    if any(_is(top, _TEST) for top in tops) and len(tops) > 1:
+    if any(is_one_of(top, TEST) for top in tops) and len(tops) > 1:
         rule = f"Folders of {source} must be train and test and nothing else, or classes"
-        remedy = "For a split, move all others; for classes of these names, set data.layout to classes."
+        remedy = (
+            "For a split, move all others, or name a list of the test images in data.test_list; for classes of these "
+            "names, set data.layout to classes."
+        )
         raise DataError(rule, value, remedy)
     return None
 
@@ -92,7 +97,7 @@ def _refuse_deeper(source: str, names: list[str], folders: list[list[str]], layo
     value = listed(sorted("/".join(folder) for folder in deeper))
     if layout != "auto":
         return [f"{len(deeper)} folders below those of classes are part of them: {value}"]
-    upper = sorted({folder[0] for folder in folders}, key=_natural)
+    upper = sorted({folder[0] for folder in folders}, key=natural)
     raise DataError(
         f"Class folders of {source} must hold images and no folders",
         value,
@@ -101,11 +106,12 @@ def _refuse_deeper(source: str, names: list[str], folders: list[list[str]], layo
     )
 
 
-def _is(folder: str, words: str) -> bool:
+def is_one_of(folder: str, words: str) -> bool:
+    """Whether a folder's name is one of the words, in whatever case, such as train, Train_Set or training-images."""
     plain = re.sub(r"[\s_.\-]+", "", folder.casefold())
     return re.fullmatch(f"({words}){_OF_WHAT}", plain) is not None
 
 
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sorts class2 before class10, so that numbered folders get their numbers as labels."""
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """A key that sorts class2 before class10, so that numbered folders get their numbers as labels."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.recipe.sections import Data
 
 AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")  # diffusers' names
+SHARDS = (".tar", ".tar.gz", ".tgz")  # of images with classes in files of the same key
 _SETTLED_SECONDS = 2.0  # a file changed again within its clock's tick keeps its time: fresh files are not remembered
 
 
@@ -81,9 +82,20 @@ def images_digest(config: Data, cache_dir: Path | None = None) -> str | None:
     from pipeline.data.sources.members import refuse_stores, walk
 
     refuse_stores(root)
-    digests = _digests(root, dict(walk(root)), notes, _digest_of_image)
+    files = dict(walk(root))
+    if config.layout == "webdataset":
+        digests = _digests(root, files, _notes(root / config.layout, cache_dir), _digest_of_sample)
+    else:
+        digests = _digests(root, files, notes, _digest_of_image)
     pairs = sorted((normal(name), digest) for name, digest in digests.items() if digest)
+    if config.test_list in files:
+        pairs.append((normal(config.test_list), sha256_file(root / config.test_list)))
     return "sha256:" + json_digest(pairs)
+
+
+def _digest_of_sample(path: Path) -> str | None:
+    """The SHA-256 of a tar or of a file with a class; of others as `_digest_of_image`."""
+    return sha256_file(path) if path.name.endswith((".cls", *SHARDS)) else _digest_of_image(path)
 
 
 def _digest_of_image(path: Path) -> str | None:

@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.sources import remarks
-from pipeline.data.sources.arrange import arrange
+from pipeline.data.sources.arrange import Arrangement, arrange
 from pipeline.data.sources.decode import background, decode_all
 from pipeline.data.sources.digest import images_digest
+from pipeline.data.sources.held_out import arrange_with_list
 from pipeline.data.sources.kinds import extension_of
 from pipeline.data.sources.loaded import LoadedData
 from pipeline.data.sources.members import Members, refuse_stores
 from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.split import select, stratified
 from pipeline.data.sources.text import listed, shown
+from pipeline.data.sources.webdataset import CLASS, arrange_samples, open_samples, with_class_files
 from pipeline.recipe.sections import Data
 from storage.errors import DataError, RecipeError
 from storage.imageset import Split
 
-SMALL_CLASS = "image of a class too small"  # a kind of file that is left out
+UNLISTED = "image neither for training nor in data.test_list"  # kinds of files that are left out
+SMALL_CLASS = "image of a class too small"
 
 
 def load(config: Data, cache_dir: Path | None) -> LoadedData:
@@ -40,12 +43,15 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
     if config.checksum not in (None, digest):
         remedy = "Fetch it again, or correct data.checksum."
         raise DataError(f"{shown(str(path))} must have the checksum {config.checksum}", digest, remedy)
-    members = open_members(path, config.names_encoding)
-    left_out = _left_out(members)
+    open_source = open_samples if config.layout == "webdataset" else open_members
+    members = open_source(path, config.names_encoding)
+    left_out = _left_out(members, config.layout == "webdataset")
     if not members.images:
         value = "; ".join(f"{kind}: {listed(names)}" for kind, names in left_out.items()) or "no files"
         raise DataError(f"{source} must hold images", value, "Convert them to PNG or JPEG, or check data.path.")
-    folders = arrange(source, members.images, config.layout)
+    folders = _arranged(members, source, config)
+    if folders.left_out:
+        left_out[UNLISTED] = list(folders.left_out)
     labels = np.zeros(len(folders.names), np.int64) if folders.labels is None else folders.labels
     if folders.tests is None:
         train, test = stratified(labels, config.test_fraction, config.seed)
@@ -75,12 +81,28 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
     return LoadedData(name, splits[0], splits[1], levels=256, classes=classes, left_out=left_out, notes=notes)
 
 
-def _left_out(members: Members) -> dict[str, list[str]]:
+def _arranged(members: Members, source: str, config: Data) -> Arrangement:
+    """Classes and split, from wherever the recipe says they are. Raises DataError for two readings."""
+    if config.layout == "webdataset":
+        return arrange_samples(members)
+    if config.test_list is not None:
+        return arrange_with_list(members, config.test_list, config.layout)
+    if config.layout == "auto" and (described := with_class_files(members)):
+        raise DataError(
+            f"Classes of {source} must be in {CLASS} files or in folders",
+            f"{len(described)} of {len(members.images)} images have a file {CLASS}: {listed(described)}",
+            "For classes from these files, set data.layout to webdataset; from folders, to classes or split; for none, "
+            "to flat.",
+        )
+    return arrange(source, members.images, config.layout)
+
+
+def _left_out(members: Members, samples: bool) -> dict[str, list[str]]:
     """Names of the files that are no images, by kind, the largest kind first."""
     kinds = {kind: list(names) for kind, names in members.ignored.items()}
     images = set(members.images)
     for name in sorted(members.places):
-        if name not in images:
+        if name not in images and not (samples and name.endswith(CLASS)):
             kinds.setdefault(extension_of(name) or "no extension", []).append(name)
     counts = Counter({kind: len(names) for kind, names in kinds.items()})
     return {kind: kinds[kind] for kind, _ in counts.most_common()}

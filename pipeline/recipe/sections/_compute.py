@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from pipeline.recipe.sections._base import Config, Positive
 from pipeline.recipe.sections._cpus import openmp_threads, usable_cpus
+from pipeline.recipe.sections._memory import usable_memory
 
 
 class Compute(Config):
@@ -24,6 +25,13 @@ class Compute(Config):
     compile: bool = False
     deterministic: bool = Field(
         True, description="on a GPU: kernels that give the same bits each time; false allows faster ones"
+    )
+    bank_memory_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="share of this machine's memory for banks in training; larger banks are read from the disk as "
+        "training goes, in the same order",
     )
 
     @model_validator(mode="after")
@@ -47,6 +55,11 @@ class Compute(Config):
             return threads, "OMP_NUM_THREADS"
         cpus, why = usable_cpus()
         return max(1, cpus // self.nproc), why if self.nproc == 1 else f"{why}, {self.nproc} processes"
+
+    @property
+    def bank_bytes(self) -> int:
+        """Memory for banks, in bytes, of each process."""
+        return int(self.bank_memory_share * usable_memory() / self.nproc)
 
     @property
     def world(self) -> int:

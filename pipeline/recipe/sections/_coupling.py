@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Positive, Seeded, Share, named
+from pipeline.recipe.sections._base import Config, Fraction, Positive, Seeded, Share, named
 
 WithinClasses = Annotated[
     bool, AddedLater(True), Field(description="couple within each class; false couples across all classes")
@@ -96,6 +96,16 @@ class NFM(_Coupling):
     soften: Annotated[Share, AddedLater(0.0)] = Field(
         0.0, description="s of z' = sqrt(1 - s^2) z + s eps: fresh noise eps blended into each noise"
     )
+
+    drop_longest: Annotated[Fraction, AddedLater(0.0)] = Field(
+        0.0, description="share of the bank's pairs to leave out, those of the largest |x - z|"
+    )
+
+    @model_validator(mode="after")
+    def _pairs_are_measured_first(self) -> NFM:
+        if self.online and self.drop_longest:
+            raise ValueError("drop_longest measures the bank's pairs, and online draws others: leave one of them out")
+        return self
 
     @property
     def banked(self) -> bool:

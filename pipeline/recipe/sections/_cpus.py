@@ -24,12 +24,12 @@ def openmp_threads() -> int | None:
 
 def cgroup_quota(system: Path = SYSTEM) -> float | None:
     """CPUs that the cgroups of this process grant, the smallest over all its ancestors; None without a limit."""
-    quotas = [quota for folder in _cgroups(system) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in cgroups(system, "cpu") if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
 
 
-def _cgroups(system: Path) -> Iterator[Path]:
-    """Folders of this process's CPU cgroup and of its ancestors, versions 1 and 2.
+def cgroups(system: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's cgroup of a controller (cpu, memory) and of its ancestors, versions 1 and 2.
 
     In a container the path in /proc may be the host's, of which only the root of the mount is visible.
     """
@@ -39,9 +39,9 @@ def _cgroups(system: Path) -> Iterator[Path]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)  # "0::/a/b" or "4:cpu,cpuacct:/a/b"
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        for name in ("", "unified") if not controllers else (controllers, "cpu"):
+        for name in ("", "unified") if not controllers else (controllers, controller):
             mount = system / "sys/fs/cgroup" / name
             folder = mount / path.lstrip("/")
             yield folder

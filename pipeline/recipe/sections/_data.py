@@ -48,6 +48,15 @@ def _encoding(name: str | None) -> str | None:
 UserPath = Annotated[Path, AfterValidator(_of_user)]
 
 
+class Expected(Config):
+    """Size of a data set as networks see it: of its latents, where there is an autoencoder."""
+
+    train: Positive = Field(description="training images")
+    channels: Positive = Field(description="channels of an image or latent")
+    size: Positive = Field(description="its side")
+    classes: int = Field(0, ge=0, description="number of classes")
+
+
 class Data(Config):
     """Images into one image set with labels and a train/test split."""
 
@@ -68,8 +77,17 @@ class Data(Config):
     small_classes: Annotated[Literal["refuse", "drop"], AddedLater("refuse")] = Field(
         "refuse", description="what to do with classes that have no training image or no test image"
     )
-    layout: Annotated[Literal["auto", "classes", "split", "flat"], AddedLater("auto")] = Field(
-        "auto", description="meaning of the first folders: classes; train and test, with classes below; or none"
+    layout: Annotated[Literal["auto", "classes", "split", "flat", "webdataset"], AddedLater("auto")] = Field(
+        "auto",
+        description="meaning of the first folders: classes; train and test, with classes below; or none. webdataset: "
+        "tars or folders of key.jpg with its class in key.cls",
+    )
+    test_list: Annotated[str | None, AddedLater(None)] = Field(
+        None,
+        description="text file in the source, lines of an image and its class: these images test; see docs/data.md",
+    )
+    expected: Annotated[Expected | None, NotFingerprinted] = Field(
+        None, description="size of the data set, for estimates before it is read"
     )
     names_encoding: Annotated[str | None, AfterValidator(_encoding), AddedLater(None)] = Field(
         None, description="of names in an archive that are not marked as UTF-8; unless given cp437 in a zip"
@@ -91,9 +109,11 @@ class Data(Config):
             raise ValueError("the source 'images' reads a folder or archive: set data.path")
         if self.source == "digits" and (self.path or self.checksum or self.size):
             raise ValueError("the source 'digits' is built in: leave path, checksum and size out")
-        ours = {"layout": "auto", "names_encoding": None, "background": "white"}
+        ours = {"layout": "auto", "test_list": None, "names_encoding": None, "background": "white"}
         if self.source != "images" and any(getattr(self, name) != neutral for name, neutral in ours.items()):
             raise ValueError(f"{', '.join(ours)} are of the source 'images': leave them out for {self.source!r}")
+        if self.test_list is not None and self.layout not in ("auto", "classes"):
+            raise ValueError("test_list needs training images in class folders: set layout to auto or classes")
         if self.source in ("mnist", "fashion-mnist") and self.checksum and self.path is None:
             raise ValueError(f"files of {self.source} are fetched by their own checksums: leave data.checksum out")
         return self

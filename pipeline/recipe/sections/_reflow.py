@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Share, Solver
+from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Share, Solver
 from pipeline.recipe.sections._losses import Loss, SquaredError
 from pipeline.recipe.sections._objective import MeanFlow
 from pipeline.recipe.sections._times import Time, UniformTime
@@ -31,6 +31,10 @@ class Pairs(Seeded):
     )
     forward: Annotated[bool, AddedLater(False)] = Field(
         False, description="also carry the training images to their noise; follows from mix.forward, leave it out"
+    )
+
+    drop_longest: Annotated[Fraction, AddedLater(0.0)] = Field(
+        0.0, description="share of the pairs to train without, those of the largest |x - z|"
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The number of threads: the recipe's, OMP_NUM_THREADS, or the share of the CPUs that affinity and cgroups leave."""
+"""Threads and memory that a process may use: the recipe, OMP_NUM_THREADS, affinity and cgroups decide."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from pipeline.recipe.sections import Compute, _cpus
+from pipeline.recipe.sections import Compute, _cpus, _memory
 from pipeline.runtime.device import prepare
 
 
@@ -45,6 +45,25 @@ def system(folder, cgroup: str, **files: str):
 )
 def test_quotas_of_cgroups(tmp_path, cgroup, files, quota):
     assert _cpus.cgroup_quota(system(tmp_path, cgroup, **files)) == quota
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "limit"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "1048576\n"}, 2**20),
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("4:memory:/job\n", {"memory/job/memory.limit_in_bytes": "4194304\n"}, 2**22),
+        ("4:memory:/job\n", {"memory/job/memory.limit_in_bytes": f"{2**63 - 4096}\n"}, None),  # version 1's no limit
+    ],
+)
+def test_memory_is_the_machines_or_the_cgroups(tmp_path, cgroup, files, limit):
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert _memory.usable_memory(system(tmp_path, cgroup, **files)) == (limit or physical)
+
+
+def test_ranks_of_a_machine_share_its_memory_for_banks():
+    alone, four = (Compute(bank_memory_share=0.25, nproc=nproc).bank_bytes for nproc in (1, 4))
+    assert alone == pytest.approx(0.25 * _memory.usable_memory()) and four == pytest.approx(alone / 4)
 
 
 def test_no_cgroups_are_no_limit(tmp_path):

@@ -13,6 +13,7 @@ from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress, StopSignal
 from pipeline.stages._coupling import coupling_of_config
 from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.truncated import RETAINED, load_retained
 from storage.bank import Bank
 from storage.errors import InputError, Interrupted
 from storage.imageset import ImageSet
@@ -40,7 +41,7 @@ def home(tmp_path_factory):
         ("semidiscrete", [*ALONE, "potentials={passes: 2, within_classes: false}"]),
         ("{kind: ot, within_classes: false}", ALONE),
         ("{kind: loom, start: bank}", []),
-        ("{kind: nfm, independent: 0.2, soften: 0.4}", []),
+        ("{kind: nfm, independent: 0.2, soften: 0.4, drop_longest: 0.1}", []),
         ("{kind: nfm, online: true}", []),
     ],
 )
@@ -49,6 +50,10 @@ def test_every_coupling_trains_a_student(home, coupling, more):
     student = made["student"]
     assert student.metrics["coupling"] in coupling
     assert 0 < student.metrics["transport_cost"] < 3
+    if "drop_longest" in coupling:
+        left_out = student.metrics["truncation"]
+        assert (left_out["pairs"], left_out["dropped"]) == (400, 40) and sum(left_out["dropped_by_class"]) == 40
+        assert len(load_retained(student.path(RETAINED))) == 360
     if "loom" in coupling and "never" not in coupling and "bank" not in coupling:  # a teacher's noises rest
         name = "refinement.json" if "before" in coupling else "epochs.json"
         assert sum(line["reassigned"] for line in json.loads(student.path(name).read_bytes())) > 0

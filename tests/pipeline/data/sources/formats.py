@@ -29,6 +29,7 @@ def data_config(source: str, **changes: Any) -> SimpleNamespace:
         "seed": 0,
         "small_classes": "refuse",
         "layout": "auto",
+        "test_list": None,
         "names_encoding": None,
         "background": "white",
         "classes": None,

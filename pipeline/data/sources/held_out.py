@@ -1,0 +1,116 @@
+"""A list of test images and their classes: ImageNet's validation images lie in one folder, with a text file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from pipeline.data.sources.arrange import TRAIN, Arrangement, arrange, is_one_of
+from pipeline.data.sources.members import Members
+from pipeline.data.sources.text import listed, normal, shown
+from storage.errors import DataError, RecipeError
+
+
+def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
+    """Test images and their classes from the text file `file`, training images from class folders.
+
+    A line of the list has the name of an image, with or without its folders and its extension, and its class; tabs,
+    commas or blanks separate them, and further columns count for nothing. If one folder is for training, other images
+    outside of the list are left out; else all of them train.
+
+    Raises:
+        DataError: a line without an image, or with several of its name; a class without a training folder.
+        RecipeError: there is no such file.
+    """
+    source, notes = members.source, list[str]()
+    lines = _lines(members, file)
+    places = _Places(members.images)
+    if lines and not places.of(lines[0][0]):
+        notes.append(f"the first line of {file} is its heading: {shown(' '.join(lines[0]))}")
+        lines = lines[1:]
+    chosen: dict[str, str] = {}
+    for name, text in lines:
+        of_name = places.of(name)
+        if len(of_name) != 1:
+            value = f"{shown(name)}: {listed(of_name) or 'no image'}"
+            remedy = "Correct the list, or write the folders of the image too."
+            raise DataError(f"Each line of {file} must name one image of {source}", value, remedy)
+        chosen[of_name[0]] = text
+    rest = [name for name in members.images if name not in chosen]
+    training = _training(members.images, rest)
+    folders = arrange(source, training, layout)
+    if folders.classes is None or folders.tests is not None:
+        rule = f"Training images of {source} must be in class folders where data.test_list is set"
+        raise DataError(rule, listed(training), "Sort them into folders, or leave data.test_list out.")
+    number = {name: label for label, name in enumerate(folders.classes)}
+    # A list may have more in the column of the class, as Kaggle's has boxes: then its first word is the class.
+    classes = {name: text if text in number else (text.split() or [""])[0] for name, text in chosen.items()}
+    unknown = sorted({text for text in classes.values() if text not in number})
+    if unknown:
+        remedy = "Correct the list, or add images of these classes."
+        raise DataError(f"Classes in {file} must be training folders of {source}", listed(unknown), remedy)
+    labels = dict(zip(folders.names, folders.labels.tolist(), strict=True))
+    labels |= {name: number[text] for name, text in classes.items()}
+    names = sorted(labels, key=lambda name: (normal(name), name))
+    outside = sorted(set(rest) - set(training))
+    return Arrangement(
+        names,
+        np.array([labels[name] for name in names], dtype=np.int64),
+        folders.classes,
+        np.array([name in chosen for name in names]),
+        [*notes, *folders.notes],
+        outside,
+    )
+
+
+def _lines(members: Members, file: str) -> list[tuple[str, str]]:
+    """Name and class of each line."""
+    if file not in members.places:
+        texts = [name for name in members.places if name.endswith((".txt", ".csv", ".tsv"))]
+        remedy = f"Text files of {members.source} are: {listed(texts) or 'none'}."
+        raise RecipeError("data.test_list must name a text file of the source", file, remedy)
+    ((_, content),) = members.read({file})
+    lines = []
+    for line in content.decode("utf-8-sig").splitlines():
+        separator = next((mark for mark in "\t," if mark in line), None)
+        fields = [normal(field.strip()) for field in line.split(separator, 2 if separator else 1)]
+        if fields != [""] and fields:
+            if len(fields) < 2:
+                rule = f"Each line of {file} must have a name and a class"
+                raise DataError(rule, shown(line), "Correct the list.")
+            lines.append((fields[0], fields[1]))
+    return lines
+
+
+class _Places:
+    """Images by the end of their paths, with and without the extension."""
+
+    def __init__(self, images: list[str]) -> None:
+        self._by_file: dict[str, list[str]] = defaultdict(list)
+        for name in images:
+            plain = normal(name)
+            for path in {plain, plain.rpartition(".")[0]}:
+                self._by_file[path.rpartition("/")[2]].append(name)
+
+    def of(self, name: str) -> list[str]:
+        """Images whose path is `name` or ends with it."""
+        ends = name.removeprefix("./")
+        return [
+            image
+            for image in self._by_file.get(ends.rpartition("/")[2], ())
+            if any(f"/{path}".endswith(f"/{ends}") for path in (normal(image), normal(image).rpartition(".")[0]))
+        ]
+
+
+def _training(images: list[str], rest: list[str]) -> list[str]:
+    """Those in the one folder for training, else all of the rest."""
+    paths = {name: normal(name).split("/") for name in images}
+    depth = 0
+    while all(len(path) > depth + 1 for path in paths.values()) and len({path[depth] for path in paths.values()}) == 1:
+        depth += 1
+    tops = {paths[name][depth] for name in rest if len(paths[name]) > depth + 1}
+    folders = [top for top in tops if is_one_of(top, TRAIN)]
+    if len(folders) != 1:
+        return rest
+    return [name for name in rest if len(paths[name]) > depth + 1 and paths[name][depth] == folders[0]]
