@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
 
     fitted = fit(job, flow, batch, nats_per_dimension, config.training, device)
-    flow = fitted.network
+    flow = cast(TarFlow, fitted.network)
     bits = [held_out_bits(flow, Examples.of(images, split), job, device) for split in ("test", "train")]
     if not ranks.first():
         return None
