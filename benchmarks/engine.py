@@ -169,7 +169,11 @@ def main() -> None:
     memory(result["speed"], device)
     network, batch = result["speed"][-1]["network"], result["speed"][-1]["batch"]
     result["checkpoint"] = checkpoint(Setting(network, batch, "float32", device))
-    result["waiting"] = [row for case in cases(device, args.quick) for row in shares(case, device)]
+    result["waiting"] = []
+    for case in cases(device, args.quick):
+        for row in shares(case, device):
+            print(row, flush=True)
+            result["waiting"].append(row)
     result["seconds"] = time.perf_counter() - began
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"engine-{device.type}.json").write_text(json.dumps(result, indent=2) + "\n")

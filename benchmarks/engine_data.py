@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,15 @@ def couplings(case: Case) -> dict[str, Callable[[], Coupling]]:
     }
 
 
-def shares(case: Case, device: torch.device) -> list[dict[str, Any]]:
+def shares(case: Case, device: torch.device) -> Iterator[dict[str, Any]]:
     """For each coupling, of the real `fit`: shares of its time; and how fast the data path is by itself."""
-    examples, rows = case.examples(), []
+    examples = case.examples()
     for name, make in couplings(case).items():
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(
+            yield (
                 {"case": case.name, "coupling": name, "batch": case.batch, "precision": case.precision}
                 | _fit(case, examples, make(), device, Path(folder))
             )
-        print(rows[-1], flush=True)
-    return rows
 
 
 def _fit(case: Case, examples: Examples, coupling: Coupling, device: torch.device, work: Path) -> dict[str, float]:

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,12 +39,7 @@ def estimated(setting: Setting) -> float:
 def measured(side: str, setting: Setting) -> float:
     """MiB that building a side and two of its steps take: on a GPU of its memory, else of a fresh process's."""
     if setting.device.type == "cuda":
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        _two_steps(side, setting)
-        return (torch.cuda.max_memory_allocated() - before) / MIB
+        return peak(setting.device, lambda: _two_steps(side, setting))
     command = [
         sys.executable,
         "-m",
@@ -55,6 +51,21 @@ def measured(side: str, setting: Setting) -> float:
         str(torch.get_num_threads()),
     ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak(device: torch.device, work: Callable[[], object]) -> float:
+    """MiB that a piece of work takes at its peak: on a GPU of its allocations, else of this process (Linux)."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts at VmRSS again
+    before = _resident("VmRSS")
+    work()
+    return (_resident("VmHWM") - before) / MIB
 
 
 def _two_steps(side: str, setting: Setting) -> None:
@@ -72,9 +83,8 @@ def _resident(which: str) -> int:
 def main() -> None:
     side, network, batch, precision, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    before = _resident("VmRSS")
-    _two_steps(side, Setting(network, int(batch), precision, torch.device("cpu")))
-    print((_resident("VmHWM") - before) / MIB)
+    device = torch.device("cpu")
+    print(peak(device, lambda: _two_steps(side, Setting(network, int(batch), precision, device))))
 
 
 if __name__ == "__main__":

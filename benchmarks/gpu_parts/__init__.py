@@ -1,0 +1,71 @@
+"""Parts of `python -m benchmarks.gpu`, one module each, and what they share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.timing import Bench
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a part measures, how thoroughly, and until when."""
+
+    device: torch.device
+    quick: bool
+    ends: float  # of time.monotonic
+    data: Path | None = None  # Fashion-MNIST's files
+
+    @classmethod
+    def of(cls, device: str, quick: bool, seconds: float, data: Path | None = None) -> Context:
+        """Raises RuntimeError where torch has no such device."""
+        torch.empty(1, device=device)
+        return cls(torch.device(device), quick, time.monotonic() + seconds, data)
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.ends - time.monotonic()
+
+    def bench(self, repeats: int) -> Bench:
+        return Bench(str(self.device), 1 if self.quick else repeats)
+
+
+def matmul_flops(context: Context, precision: str) -> float:
+    """Floating-point operations a second of large matrix products: what a network could reach at most."""
+    size = 8192 if context.cuda else 512
+    a, b = (torch.randn(size, size, device=context.device).to(DTYPES[precision]) for _ in range(2))
+    count = 10 if context.cuda else 2
+
+    def products() -> None:
+        for _ in range(count):
+            a @ b
+
+    [seconds] = context.bench(5).medians(products)
+    return count * 2 * size**3 / seconds
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products, convolutions and attention in a piece of work, as torch counts
+    them."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def autocast(context: Context, precision: str) -> torch.autocast:
+    return torch.autocast(context.device.type, DTYPES[precision], enabled=precision != "float32")

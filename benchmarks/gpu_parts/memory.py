@@ -1,0 +1,64 @@
+"""Memory of training steps: the estimate of `flowctl plan`, and the measurement.
+
+Of a GPU its allocations at their peak, over those before the network; of a CPU the growth of the process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.engine_memory import MIB, estimated, peak
+from benchmarks.engine_sides import Ours, Setting
+from benchmarks.gpu_parts import Context, Row
+from benchmarks.gpu_parts.repeat import Trained
+from models.tarflow import CONFIGS
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load
+from pipeline.training.estimate import estimate
+
+
+def measure(context: Context) -> Iterator[Row]:
+    for setting in settings(context):
+
+        def student(setting: Setting = setting) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                ours = Ours(setting, Path(folder))
+                for _ in range(2):
+                    ours.step()
+
+        yield _row(f"student, {setting.network}", setting, estimated(setting), peak(context.device, student))
+    if context.quick:
+        return
+    teacher = Trained("teacher", context, 2, 128)
+    assert teacher.teacher == CONFIGS["cifar10-cond"], "the network of the estimate is the one that is measured"
+
+    def fitted() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            teacher.weights(Path(folder))
+
+    recipe = load("nfm-cifar10", ["teacher.training.batch=128", "teacher.training.accumulate=1"])
+    guess = estimate(build(recipe)["teacher"]).memory_bytes / MIB
+    shown = Setting("cifar10", 128, "bfloat16", context.device)
+    yield _row("teacher, cifar10", shown, guess, peak(context.device, fitted))
+
+
+def settings(context: Context) -> Iterator[Setting]:
+    if context.quick:
+        yield Setting("narrow", 8, "float32", context.device)
+        return
+    for precision in ("bfloat16", "float32"):
+        for batch in (128, 512):
+            yield Setting("cifar10", batch, precision, context.device)
+
+
+def _row(network: str, setting: Setting, guess: float, measured: float) -> Row:
+    return {
+        "network": network,
+        "batch": setting.batch,
+        "precision": setting.precision,
+        "estimate, MiB": guess,
+        "measured, MiB": measured,
+        "measured / estimate": measured / guess,
+    }

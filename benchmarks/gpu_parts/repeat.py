@@ -1,0 +1,150 @@
+"""Training twice, and stopped and resumed: the same bits; and the price of deterministic kernels.
+
+Bits are those of the averaged weights. The price is a training step with `compute.deterministic` relative to one
+without, the two taking turns.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.engine_sides import LR, a_job, random_images
+from benchmarks.engine_turns import turns
+from benchmarks.gpu_parts import Context, Row
+from benchmarks.teacher import DIGITS
+from models import tarflow, unet
+from pipeline.couplings import Independent
+from pipeline.data.batches import NoisyImages
+from pipeline.flow_matching.objective import FlowMatching
+from pipeline.flow_matching.paths import LINEAR
+from pipeline.flow_matching.times import LogitNormal
+from pipeline.outputs.networks import build
+from pipeline.recipe.sections import Compute, Training
+from pipeline.runtime.device import prepare
+from pipeline.runtime.job import Job
+from pipeline.training import fit
+from pipeline.training._data import Prefetcher, Stateless
+from pipeline.training._loop import Loop
+from pipeline.training.flow_batches import FlowBatches
+from pipeline.training.maximum_likelihood import nats_per_dimension
+from storage.errors import Interrupted
+
+
+class Trained:
+    """A training of the student or the teacher on random images: its network, data and loss."""
+
+    def __init__(self, model: str, context: Context, steps: int, batch: int, **compute: Any) -> None:
+        self.model, self.context = model, context
+        self.compute = Compute(device=str(context.device), threads=torch.get_num_threads(), **compute)
+        precision = "float32" if context.quick else "bfloat16"
+        self.training = Training(
+            images=steps * batch, batch=batch, lr=LR, clip=1.0, ema=10 * batch, precision=precision
+        )
+        self.student = unet.CONFIGS["digits"] if context.quick else replace(unet.CONFIGS["cifar10"], classes=10)
+        self.teacher = replace(DIGITS, classes=10) if context.quick else tarflow.CONFIGS["cifar10-cond"]
+        self.examples = random_images(1024, self.student.shape, classes=10)
+
+    def network(self) -> nn.Module:
+        return build(self.student if self.model == "student" else self.teacher, 0)
+
+    def data(self) -> tuple[Callable[[int], Any], Any, Callable]:
+        """The batch of a step, its state, and the loss."""
+        batch = self.training.batch
+        if self.model == "student":
+            batches = FlowBatches(self.examples, Independent(), LogitNormal(), LINEAR, 0.1, 0, batch)
+            return batches, batches, FlowMatching(LINEAR)
+        return partial(_noisy, self.examples, batch), Stateless(), nats_per_dimension
+
+    def job(self, work: Path) -> Job:
+        return a_job(work, self.student, self.training, self.compute)
+
+    def weights(self, work: Path, stops: bool = False) -> list[Tensor]:
+        """The averaged weights at the end; with `stops`, of a training that was stopped half-way and resumed."""
+        if stops:
+            try:
+                self._fit(work, self.training.steps // 2)
+            except Interrupted:
+                pass
+            else:
+                raise AssertionError("the training must stop half-way, but it ran to its end")
+        return [parameter.detach().cpu() for parameter in self._fit(work, None).parameters()]
+
+    def _fit(self, work: Path, stop: int | None) -> nn.Module:
+        device, job, (batch, memory, loss) = prepare(self.compute), self.job(work), self.data()
+
+        def stopping(step: int) -> Any:
+            if step == stop:
+                job.stop.request("half-way")
+            return batch(step)
+
+        return fit(job, self.network(), stopping, loss, self.training, device, memory=memory).network
+
+    def step(self, work: Path) -> Callable[[], object]:
+        """One step of the training loop, data included."""
+        device, (batch, memory, loss) = prepare(self.compute), self.data()
+        loop = Loop(self.job(work), self.network().to(device), loss, self.training, device, memory)
+        steps = Prefetcher(batch, device).steps(range(self.training.steps))
+
+        def step() -> None:
+            prepare(self.compute)
+            number, part = next(steps)
+            loop.training_step(number, part, {}, (False, False))
+
+        return step
+
+
+def measure(context: Context) -> Iterator[Row]:
+    steps, batch = (4, 4) if context.quick else (20, 64)
+    compiled = ({"compile": True},) if context.cuda else ()
+    for model in ("student", "teacher"):
+        for compute in ({}, {"deterministic": False}, *compiled):
+            trained = Trained(model, context, steps, batch, **compute)
+            with tempfile.TemporaryDirectory() as folder:
+                whole, again = (trained.weights(Path(folder) / name) for name in ("whole", "again"))
+                resumed = trained.weights(Path(folder) / "resumed", stops=True)
+            yield {
+                "network": model,
+                "deterministic": trained.compute.deterministic,
+                "compiled": trained.compute.compile,
+                "steps": steps,
+                "twice the same bits": equal(whole, again),
+                "resumed the same bits": equal(whole, resumed),
+            }
+    for model in ("student", "teacher"):
+        yield price(model, context)
+
+
+def price(model: str, context: Context) -> Row:
+    rounds, batch = (2, 4) if context.quick else (20, 128)
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {
+            name: Trained(model, context, 1000, batch, deterministic=name == "deterministic").step(Path(folder) / name)
+            for name in ("deterministic", "fast")
+        }
+        times = turns(sides, rounds, warmup=1 if context.quick else 5)
+    slow, fast = times["deterministic"].median, times["fast"].median
+    return {
+        "network": model,
+        "batch": batch,
+        "deterministic, images/s": batch / slow,
+        "fast, images/s": batch / fast,
+        "price of determinism": f"{slow / fast - 1:.1%}",
+    }
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _noisy(examples: Any, batch: int, step: int) -> NoisyImages:
+    draws, rows = torch.Generator().manual_seed(step), examples.rows(0, step, batch)
+    x = examples.pixels(rows)
+    return NoisyImages(x + 0.05 * torch.randn(x.shape, generator=draws), examples.classes(rows))

@@ -1,0 +1,64 @@
+"""The U-Net of CIFAR-10, trained and sampled: images/s, against torchcfm where it is installed.
+
+The share is of the speed of large matrix products in the same precision, for the operations that torch counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.engine import compare
+from benchmarks.engine_sides import CALLS, Setting, peer_is_here
+from benchmarks.gpu_parts import Context, Row, autocast, flops, matmul_flops
+from models.unet import UNet
+
+
+def measure(context: Context) -> Iterator[Row]:
+    peaks: dict[str, float] = {}
+    for setting, rounds, sampling in settings(context):
+        peak = peaks.setdefault(setting.precision, matmul_flops(context, setting.precision))
+        train, sample = operations(setting, context)
+        for row in compare(setting, rounds, sampling):
+            each = train if row["what"] == "training step" else sample * CALLS
+            shown = {
+                "what": row["what"],
+                "network": row["network"],
+                "batch": row["batch"],
+                "precision": row["precision"],
+                "compiled": row["compiled"],
+                "images/s": row["ours_images_per_second"],
+                "share of matrix products": f"{each * row['ours_images_per_second'] / peak:.1%}",
+            }
+            if peer_is_here():
+                shown |= {"torchcfm, images/s": row["peer_images_per_second"], "ratio": row["ratio_median"]}
+            yield shown
+
+
+def settings(context: Context) -> Iterator[tuple[Setting, int, int]]:
+    """Settings with their rounds of training steps and of sampling; the later ones while there is time."""
+    if context.quick:
+        yield Setting("narrow", 2, "float32", context.device), 2, 1
+        return
+    for precision, batch, compiled in (
+        ("bfloat16", 128, False),
+        ("bfloat16", 128, True),
+        ("bfloat16", 512, True),
+        ("float32", 128, False),
+    ):
+        if context.left > 15:
+            yield Setting("cifar10", batch, precision, context.device, compiled), 20, 3
+        torch.compiler.reset()
+
+
+def operations(setting: Setting, context: Context) -> tuple[float, float]:
+    """Operations per image of a training step and of a network call."""
+    network, batch = UNet(setting.shape).to(context.device), 4
+    x, t = torch.randn(batch, *setting.shape.shape, device=context.device), torch.rand(batch, device=context.device)
+
+    def forward() -> torch.Tensor:
+        with autocast(context, setting.precision):
+            return network(x, t)
+
+    return flops(lambda: forward().float().sum().backward()) / batch, flops(forward) / batch
