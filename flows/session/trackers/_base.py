@@ -1,4 +1,4 @@
-"""What a tracker is told of one stage."""
+"""What a tracker gets of one stage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Tracker(Protocol):
         """Points of curves, each at its "images"."""
 
     def picture(self, path: Path, images: int) -> None:
-        """Samples after so many images of the training."""
+        """Samples after a number of images of the training."""
 
     def results(self, numbers: Mapping[str, float], scores: list[Value]) -> None:
         """The numbers of the finished stage, and the scores of an evaluation."""
