@@ -46,7 +46,7 @@ class Child:
 
 def places(compute: Compute, children: int, jobs: int | None = None) -> list[Environment]:
     """What to add to the environment of each of the children that run at the same time: one for each GPU, else one;
-    `jobs` if given. The GPUs are dealt out in turn, and the CPUs are shared."""
+    `jobs` if given. GPUs are assigned in turn, and the CPUs are shared."""
     if 1 in (children, jobs):
         return [{}]
     gpus: list[str] = []

@@ -118,7 +118,7 @@ def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> Ima
             tuple(measured["classes"] or ()),
         )
     if (expected := config.expected) is not None:
-        return _Shape(
+        return ImageShape(
             min(expected.train, config.limit or expected.train) * flips,
             expected.channels,
             expected.size,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pipeline.outputs.results import Score
 from pipeline.reporting.scores.cells import Cell, Column, Level, Row, Spread, Table

@@ -17,6 +17,7 @@ OPTIONS = {
         "--node-rank",
         "--rdzv-endpoint",
         "--remote",
+        "--jobs",
     },
     "plan": {"RECIPE", "--set", "--force", "--until", "--remote", "--dag", "--json"},
     "list": {"--remote"},
