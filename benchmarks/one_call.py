@@ -4,9 +4,10 @@
     python -m benchmarks.one_call --seeds 0,1,2 --couplings nfm,ot --methods meanflow
     python -m benchmarks.one_call --base nfm-fashion --set data.size=14   # the same on Fashion-MNIST, hours on a CPU
 
-A row is a coupling and a method: flow matching, that student distilled to one call on its own pairs, and MeanFlow from
-scratch. Network and images seen by the student are those of the base recipe. Each row is scored at 1, 2, 4 and 8 calls,
-a distilled student at the one call that it learned. Writes benchmarks/results/one-call-BASE.{json,md}.
+A row is a coupling and a method: flow matching; that student distilled to one call on its own pairs; a round of reflow
+before that; MeanFlow from scratch; MeanFlow from the student, on its pairs. Network and images seen by the student are
+those of the base recipe. Each row is scored at 1, 2, 4 and 8 calls, a distilled student at the call that it learned.
+Writes benchmarks/results/one-call-BASE.{json,md}.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ class Method(NamedTuple):
     model: str
 
 
+REFLOW = (  # a round as in the recipe nfm-digits-reflow, with the teacher's share of pairs left out
+    "reflow=[{pairs: {count: 12000, nfe: 31}, training: {images: 89600, batch: 128, lr: 1.0e-3, final_lr: 1.0e-5,"
+    " schedule: cosine, warmup: 2560, clip: 1.0, ema: 10000}}]"
+)
+
+
 def sweep(solver: str, calls: tuple[int, ...] = CALLS) -> str:
     return f"[{{solver: {solver}, grid: uniform, nfe: {list(calls)}}}]"
 
@@ -44,7 +51,12 @@ def sweep(solver: str, calls: tuple[int, ...] = CALLS) -> str:
 METHODS: dict[str, Method] = {
     "flow-matching": Method([*STUDENT_ONLY, f"evaluation.student={sweep('euler')}"], "student"),
     "distilled": Method([f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
+    "reflow-distilled": Method([REFLOW, f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
     "meanflow": Method([*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump')}"], "student"),
+    "meanflow-from-student": Method(
+        ["onestep.mode=meanflow", f"evaluation.onestep={sweep('jump')}", f"evaluation.student={sweep('euler', (1,))}"],
+        "onestep",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.tarflow import Guidance, decode, denoise, full_precision, schedule_from_dict
+from models.tarflow import Guidance, TarFlow, decode, denoise, full_precision, schedule_from_dict
 
 # Explicit Runge-Kutta steps: for each evaluation the weights of the slopes before it, then those of the step itself.
 METHODS: dict[str, tuple[tuple[float, ...], ...]] = {
@@ -102,6 +102,8 @@ class VelocitySampler(Sampler):
 
 class FlowSampler(Sampler):
     """A teacher: inverts the flow from its prior, then removes the noise that it was trained with, if asked."""
+
+    network: TarFlow
 
     def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples of noise, (B, C, H, W) float32; arguments and errors as for `VelocitySampler`."""

@@ -51,5 +51,6 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VelocitySamp
             f"{folder} must hold the files of `flowctl export` ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
             f"{type(error).__name__}: {fault}; export the model again"
         ) from error
-    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().requires_grad_(False)
     return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(network, facts)

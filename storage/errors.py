@@ -15,8 +15,8 @@ class FlowctlError(Exception):
 
 
 def _sentence(text: str) -> str:
-    """The text with a period at its end; a list of commands keeps its lines, to be copied as they are."""
-    return text if "\n" in text else f"{text.rstrip('.')}."
+    """The text with a mark at its end; a list of commands keeps its lines, to be copied as they are."""
+    return text if "\n" in text or text.endswith((".", "?", "!")) else f"{text}."
 
 
 class InputError(FlowctlError):

@@ -82,8 +82,8 @@ def garbage(store: Store, referenced: Collection[Key] | None, days: float) -> It
             del works[key]
             why = f"its artifact is there, and it was not touched for {_days(taken)}"
             yield Item(path, why if key in artifacts else f"not touched for {_days(taken)}", taken.size, key)
-    for path in sorted((store.home / "monitor").glob("*/")):
-        key, taken = (path.name[: -PREFIX - 1], path.name[-PREFIX:]), room(path)
+    for path in sorted((store.home / "monitor").glob("*/*/")):
+        key, taken = (path.parent.name, path.name[-PREFIX:]), room(path)
         if key not in artifacts and key not in works and taken.touched <= before:
             yield Item(path, "its training is gone", taken.size, key)
     yield from _leftovers(store, before)

@@ -3,7 +3,7 @@
 <home>/artifacts/<stage>/<readable-name>-<fingerprint prefix>/    published, never changed again
 <home>/work/<stage>/<fingerprint prefix>/                         what lets a stage continue after a crash
 <home>/work/.discarded-<id>-<name>/                               on its way out: nothing looks into it any more
-<home>/monitor/<stage>-<fingerprint prefix>/                      a training's curves and samples, for people
+<home>/monitor/<stage>/<readable-name>-<fingerprint prefix>/      a training's curves and samples, for people
 <home>/locks/<stage>-<fingerprint prefix>.lock                    held by the one process that makes it
 """
 
@@ -73,9 +73,11 @@ class Store:
         """The work directory of a stage; it may not exist yet."""
         return self.home / "work" / stage / self._prefix(fingerprint)
 
-    def monitor(self, stage: str, fingerprint: str) -> Path:
-        """Where a training leaves curves and samples for people to watch; it may not exist yet."""
-        return self.home / "monitor" / f"{stage}-{self._prefix(fingerprint)}"
+    def monitor(self, stage: str, fingerprint: str, name: str = "") -> Path:
+        """Where a training leaves curves and samples for people to watch; it may not exist yet, and is then called
+        `name`."""
+        folder, prefix = self.home / "monitor" / stage, self._prefix(fingerprint)
+        return next(iter(sorted(folder.glob(f"*-{prefix}"))), folder / f"{name or stage}-{prefix}")
 
     def lock_path(self, stage: str, fingerprint: str) -> Path:
         return self.home / "locks" / f"{stage}-{self._prefix(fingerprint)}.lock"

@@ -14,7 +14,8 @@ import typer.main
 from typer.testing import CliRunner
 
 from flows.cli import app
-from pipeline.recipe.load import load, shipped
+from flows.session.recipes import sweep
+from pipeline.recipe.load import shipped
 from storage.errors import MissingError
 from tests.flows.faults import fault
 
@@ -181,7 +182,7 @@ def test_every_command_of_the_docs_is_one(words):
     recipes = [given.get("recipe"), *(given.get("recipes") or ())]
     for recipe in recipes:
         if isinstance(recipe, str) and recipe.partition("@")[0] in shipped():
-            load(recipe.partition("@")[0], given.get("set_") or ())
+            sweep(recipe.partition("@")[0], given.get("set_") or ())
 
 
 @pytest.mark.parametrize("words", [("run", "nfm-digits", "--gone"), ("gone",), ("bank", "gone"), ("diff", "one")])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, Sets
+from flows.cli.options import Json, Sweeps
 from flows.cli.output import print_json
 
 
@@ -20,7 +20,7 @@ def compare(
         ),
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="First run the recipes and seeds that have no results.")] = False,
-    set_: Sets = None,
+    set_: Sweeps = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Plot to write: .png, .svg or .pdf; default compare.png."),

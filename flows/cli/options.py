@@ -16,6 +16,14 @@ Recipe = Annotated[
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a field of the recipe (repeatable).")
 ]
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Change a field of the recipe (repeatable). A.B=C,D sweeps a number, switch or choice: one run for each.",
+    ),
+]
 Force = Annotated[
     list[str] | None,
     typer.Option("--force", metavar="STAGE", help="Rerun this stage even if a result exists (repeatable)."),

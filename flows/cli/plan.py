@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Force, Json, Recipe, Remote, Sets, Until
+from flows.cli.options import Force, Json, Recipe, Remote, Sweeps, Until
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from pipeline.engine.plan import Step
+    from pipeline.recipe.recipe import Recipe as Settings
+    from pipeline.recipe.sweep import Point
+    from storage.remote import Remote as RemoteStore
 
 
 def plan(
     recipe: Recipe,
-    set_: Sets = None,
+    set_: Sweeps = None,
     force: Force = None,
     until: Until = None,
     remote: Remote = None,
@@ -23,13 +27,17 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate the cost."""
-    from flows.session.recipes import load
+    from flows.session.recipes import sweep
     from flows.session.session import Session
     from pipeline.engine.plan import outline
     from pipeline.engine.plan import plan as make_plan
     from storage.remote import default_remote
 
-    session = Session.open(load(recipe, set_ or ()), force or (), until)
+    recipes = sweep(recipe, set_ or ())
+    if len(recipes) > 1:
+        _sweep(recipes, force or (), until, default_remote(remote), dag, json_)
+        return
+    session = Session.open(recipes[0][0], force or (), until)
     steps = make_plan(session.nodes, session.store, session.force, default_remote(remote))
     if json_:
         print_json(outline(steps))
@@ -40,13 +48,59 @@ def plan(
         _print_estimates(steps)
 
 
+def _sweep(
+    recipes: list[tuple[Settings, Point]],
+    force: Sequence[str],
+    until: str | None,
+    remote: RemoteStore | None,
+    dag: bool,
+    json_: bool,
+) -> None:
+    """The plan of a sweep: each stage once, with the runs that need it."""
+    from flows.orchestration.sweeps import open_sweep, shared_steps
+    from pipeline.engine.plan import outline
+
+    runs = open_sweep(recipes, force, until, remote)
+    shared = list(shared_steps(runs))
+    steps = [step for step, _ in shared]
+    if json_:
+        print_json(
+            [{**line, "runs": [run.name for run in of]} for line, (_, of) in zip(outline(steps), shared, strict=True)]
+        )
+    elif dag:
+        typer.echo(_mermaid(steps))
+    else:
+        print_table(
+            ("STAGE", "ACTION", "RUNS", "WHY"),
+            [(step.node.name, step.action, _runs(step, len(of), len(runs)), step.reason) for step, of in shared],
+        )
+        _print_estimates(steps)
+
+
+def _runs(step: Step, of: int, all_: int) -> str:
+    """Which runs of a sweep need a stage: by its name where not all of them do."""
+    return f"all {all_}" if of == all_ else step.node.label + (f" ({of})" if of > 1 else "")
+
+
 def _mermaid(steps: list[Step]) -> str:
     """The stages and their inputs as a flowchart, coloured by action."""
-    ids = {step.node.name: step.node.name.replace("-", "_") for step in steps}
+    names = [step.node.name for step in steps]
+    # In a sweep a stage is there several times.
+    unique = {
+        step.node.fingerprint: (step.node.name, "")
+        if names.count(step.node.name) == 1
+        else (f"{step.node.name}_{step.node.fingerprint[:8]}", f"<br/>{step.node.label}")
+        for step in steps
+    }
+    ids = {fingerprint: name.replace("-", "_") for fingerprint, (name, _) in unique.items()}
     lines = ["flowchart LR"]
-    lines += [f'  {ids[step.node.name]}["{step.node.name}<br/>{step.action}"]:::{step.action}' for step in steps]
+    for step in steps:
+        own, label = ids[step.node.fingerprint], unique[step.node.fingerprint][1]
+        lines.append(f'  {own}["{step.node.name}{label}<br/>{step.action}"]:::{step.action}')
     lines += [
-        f"  {ids[source.name]} --> {ids[step.node.name]}" for step in steps for source in step.node.inputs.values()
+        f"  {ids[source.fingerprint]} --> {ids[step.node.fingerprint]}"
+        for step in steps
+        for source in step.node.inputs.values()
     ]
     colours = {"reuse": "#d4edda", "fetch": "#d1ecf1", "resume": "#fff3cd", "run": "#f8d7da"}
     return "\n".join(lines + [f"  classDef {action} fill:{colour},color:#000" for action, colour in colours.items()])

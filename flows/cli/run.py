@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.errors import OPTIONS
-from flows.cli.options import Force, Nnodes, NodeRank, Nproc, Recipe, Remote, Rendezvous, Sets, Until
+from flows.cli.options import Force, Nnodes, NodeRank, Nproc, Recipe, Remote, Rendezvous, Sweeps, Until
 from flows.cli.output import WIDTH, print_table
 from flows.cli.plan import print_plan
 
 if TYPE_CHECKING:
     from flows.session.session import Session
     from pipeline.recipe.recipe import Recipe as Settings
+    from pipeline.recipe.sweep import Point
 
 
 def run(
     recipe: Recipe,
-    set_: Sets = None,
+    set_: Sweeps = None,
     force: Force = None,
     until: Until = None,
     nproc: Nproc = None,
@@ -32,20 +34,32 @@ def run(
             "--smoke-test", help="Run one step of every network at full size on a few images, in a temporary store."
         ),
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="Runs of a sweep at the same time; default: one on each GPU."),
+    ] = None,
 ) -> None:
     """Run every stage that has no result yet. Rerun the same command to resume."""
     from flows.orchestration.launch import launch
     from flows.session.display import display
-    from flows.session.recipes import load
+    from flows.session.recipes import sweep
     from flows.session.session import Session
+    from flows.session.slurm import machines as slurm_machines
     from storage.remote import default_remote
 
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
-    chosen = [f"compute.{name}={value}" for name, value in machines.items() if value is not None]
-    resolved = load(recipe, [*(set_ or ()), *chosen])
+    given = {name: value for name, value in machines.items() if value is not None}
+    slurm = {} if {"nnodes", "node_rank", "rendezvous"} & given.keys() else slurm_machines()
+    places, chosen = ([f"compute.{name}={value}" for name, value in fields.items()] for fields in (slurm, given))
+    recipes = sweep(recipe, [*places, *(set_ or ()), *chosen])
     if smoke_test:
-        _smoke_test(resolved, until)
+        for resolved, _ in recipes:
+            _smoke_test(resolved, until)
         return
+    if len(recipes) > 1:
+        _sweep(recipe, recipes, force or (), until, remote, jobs)
+        return
+    resolved, _ = recipes[0]
     session = Session.open(resolved, force or (), until, display=display())
     session.remote = default_remote(remote)
     steps = launch(session, OPTIONS.debug)
@@ -54,6 +68,36 @@ def run(
         count = "the stage has a result" if len(steps) == 1 else f"all {len(steps)} stages have results"
         typer.echo(f"Nothing to run: {count}.")
     _print_results(session)
+
+
+def _sweep(
+    name: str,
+    recipes: list[tuple[Settings, Point]],
+    force: Sequence[str],
+    until: str | None,
+    remote: str | None,
+    jobs: int | None,
+) -> None:
+    """Run the recipes of a sweep in child processes, and print them as `flowctl runs` does."""
+    from flows.cli.runs import print_runs
+    from flows.orchestration.children import ChildFailed
+    from flows.orchestration.sweeps import SweepRun, launch_sweep, open_sweep
+    from flows.views.runs import runs, runs_of
+    from storage.remote import default_remote
+
+    opened = open_sweep(recipes, force, until, default_remote(remote))
+    options = [*(["--until", until] if until else []), *(["--remote", remote] if remote else [])]
+
+    def words(run: SweepRun) -> list[str]:
+        changes = [word for change in run.point.overrides for word in ("--set", change)]
+        return ["--debug"] * OPTIONS.debug + ["run", name, *changes, *options]
+
+    failed = launch_sweep(opened, words, lambda text: typer.echo(text, err=True), jobs)
+    print_runs(runs_of(runs(opened[0].session.store), [resolved for resolved, _ in recipes]))
+    if failed:
+        raise ChildFailed(
+            f"{len(failed)} of {len(recipes)} runs of the sweep failed: {', '.join(child.name for child in failed)}"
+        )
 
 
 def _print_results(session: Session) -> None:

@@ -48,9 +48,13 @@ def runs(
         writer.writerow([*columns, "changes"])
         writer.writerows([*(row[column] for column in columns), _changes(row)] for row in rows)
     elif rows:
-        print_wide(HEAD, [_cells(row) for row in rows], {2: lambda state: STYLES[state]})
+        print_runs(rows)
     else:
         typer.echo(f"No runs in {store.home}")
+
+
+def print_runs(rows: list[dict[str, Any]]) -> None:
+    print_wide(HEAD, [_cells(row) for row in rows], {2: lambda state: STYLES[state]})
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas import State
 from prefect.exceptions import Abort, Pause
-from prefect.states import AwaitingRetry, Cancelled, State, Suspended
+from prefect.states import AwaitingRetry, Cancelled, Suspended
 
 from flows.orchestration.server_watch import stop_reason
 from flows.orchestration.stale_runs import close_dead_runs

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -69,7 +69,7 @@ class ProgressArtifact:
 
     def _send(self, percent: float, text: str) -> None:
         if self._id is None:
-            self._id = create_progress_artifact(percent, key=self._key, description=text)
+            self._id = cast(UUID, create_progress_artifact(percent, key=self._key, description=text))
         else:
             update_progress_artifact(self._id, percent, description=text)
 

@@ -6,18 +6,22 @@ meet the others at the rendezvous for each stage in several processes, and waits
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from pipeline.engine.dag import Node
-from pipeline.engine.elastic import OUTPUT, SPEC, agent
+from pipeline.engine.elastic import LEAVE_SECONDS, OUTPUT, SPEC, agent
 from pipeline.engine.rerun import reusable
+from pipeline.runtime.job import STOP
 from storage.errors import Interrupted
 
 POLL = 1.0  # seconds
+ALONE_SECONDS = 10.0  # after a stop signal, until the first machine must have had one too
 
 
 def join(session: Session) -> None:
@@ -45,8 +49,11 @@ def _run_ranks(node: Node, work: Path, session: Session) -> None:
         open(work / f"{OUTPUT}.{compute.node_rank}", "ab") as output,
         agent(work, compute, node.name, output) as process,
     ):
-        while process.poll() is None and not session.stop:
-            try:
+        stopped = math.inf
+        while process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL)
-            except subprocess.TimeoutExpired:
-                continue
+            if session.stop:  # where the first machine stops too, the ranks save together and leave by themselves
+                stopped = min(stopped, time.monotonic())
+                if time.monotonic() - stopped > (LEAVE_SECONDS if (work / STOP).exists() else ALONE_SECONDS):
+                    break

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from flows.session.runs import records
-from pipeline.recipe.load import changed, nearest, shipped
-from pipeline.recipe.load import load as load_given
+from pipeline.recipe.load import changed, nearest, read, shipped
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sweep import Point, points
 from storage.errors import MissingError
 from storage.store import Store
 
@@ -21,23 +23,41 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     `name@1` is the recipe at seed 1, whatever its own seed. Raises MissingError for an unknown name, RecipeError for an
     invalid recipe.
     """
+    tree, own, source = _tree(name)
+    return changed(tree, [*own, *overrides], source)
+
+
+def sweep(name: str, overrides: Sequence[str] = ()) -> list[tuple[Recipe, Point]]:
+    """The recipes of a sweep over the overrides with several values; the recipe alone where there is none. The
+    overrides of each give it from the same `name`.
+
+    Raises what `load` raises, and RecipeError for values that are empty or repeated.
+    """
+    tree, own, source = _tree(name)
+    recipes = []
+    for point in points(tree, [*own, *overrides]):
+        recipe = changed(deepcopy(tree), point.overrides, source)
+        recipes.append((recipe, replace(point, overrides=point.overrides[len(own) :])))
+    return recipes
+
+
+def _tree(name: str) -> tuple[dict[str, Any], list[str], str]:
+    """The plain tree of this name, the override of its seed, and what errors call it."""
     base, seed = _parts(name)
     if given(name):
-        return load_given(base, [*seed, *overrides])
+        return read(base), seed, base
     store = Store()
     recorded = _recorded(store)
-    tree = recorded.get(name)
-    if tree is None:
-        tree, overrides = recorded.get(base), [*seed, *overrides]
+    tree, seed = (recorded[name], []) if name in recorded else (recorded.get(base), seed)
     if tree is None:
         raise MissingError(
             "A recipe must be a YAML file, a shipped name or the name of a run",
             name,
-            f"{nearest(name, [*shipped(), *recorded])}. Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}",
+            f"Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}. {nearest(name, [*shipped(), *recorded])}",
         )
     if isinstance(tree.get("compute"), dict):
         tree["compute"] = {key: value for key, value in tree["compute"].items() if key not in _PLACE}
-    return changed(tree, overrides, f"{name}, as its latest run recorded it,")
+    return tree, seed, f"{name}, as its latest run recorded it,"
 
 
 def given(name: str) -> bool:

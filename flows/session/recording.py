@@ -10,6 +10,7 @@ from flows.session.logs import forward_logs
 from flows.session.remotes import Unsent, send
 from flows.session.runs import RunRecord
 from flows.session.session import Session
+from flows.session.trackers import following
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import Outcome, execute, failure
 from pipeline.engine.plan import Step, outline
@@ -71,7 +72,7 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
     try:
         if session.stop:
             raise Interrupted(f"Stopped ({session.stop.reason}) before stage {node.name}")
-        with record.journal.span(node.name) as facts:
+        with record.journal.span(node.name) as facts, following(node, session) as report:
             outcome = with_gpu_lock(
                 node,
                 session,
@@ -89,6 +90,7 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
                 fetched=offered,
             )
             facts.update(outcome=outcome.action, artifact=outcome.artifact.root.name)
+            report(outcome)
         display.end(node.name, outcome)
         send(session, outcome.artifact, replace=outcome.action in ("run", "resumed"))
     except Exception as error:

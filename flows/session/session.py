@@ -42,6 +42,7 @@ class Session:
     deployed: bool = False
     remote: Remote | None = None
     unsent: dict[str, str] = field(default_factory=dict)
+    lost_trackers: set[str] = field(default_factory=set)  # experiment trackers that have failed
 
     @classmethod
     def finished(cls, recipe: Recipe) -> Session:

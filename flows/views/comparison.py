@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flows.session.recipes import load
+from flows.orchestration.children import Child, ChildFailed, run_children
+from flows.session.recipes import load, sweep
 from flows.session.recorded import finished_nodes
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.compare import SeedRun, run_of
 from storage.artifact import Artifact
-from storage.errors import DamageError, MissingError, StageFailed, UsageError
+from storage.errors import DamageError, MissingError, UsageError
 from storage.store import Store
-
-PROGRAM = (sys.executable, "-m", "flows.cli")
-
-
-class ChildFailed(StageFailed):
-    """A `flowctl run` that `compare --run` started failed or was stopped."""
-
-    retryable = True
 
 
 @dataclass(frozen=True)
@@ -37,25 +26,29 @@ class RunRequest:
 
     @property
     def command(self) -> str:
-        return shlex.join(["flowctl", *self.words])
+        return self.child.command
+
+    @property
+    def child(self) -> Child:
+        return Child(str(self), self.words)
 
     def __str__(self) -> str:
         return f"{self.label} at seed {self.recipe.seed}"
 
 
 def requests(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> list[RunRequest]:
-    """Each recipe, by name or file, at each seed; without seeds at the recipe's own. The stages data and reference have
-    separate seeds, so all runs share them.
+    """Each recipe, by name or file, and each of a sweep, at each seed; without seeds at the recipe's own. The stages
+    data and reference have separate seeds, so all runs share them.
 
     Raises RecipeError for an invalid recipe, UsageError for one that is named twice.
     """
     items = []
     for name in recipes:
-        label = load(name, overrides).name
-        for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
-            changes = [*overrides, *own]
-            words = [word for change in changes for word in ("--set", change)]
-            items.append(RunRequest(load(name, changes), label, ("run", name, *words)))
+        for recipe, point in sweep(name, overrides):
+            for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
+                changes = [*point.overrides, *own]
+                words = [word for change in changes for word in ("--set", change)]
+                items.append(RunRequest(load(name, changes), recipe.name, ("run", name, *words)))
     names = [str(item) for item in items]
     duplicates = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if duplicates:
@@ -114,30 +107,8 @@ def collect(
             ", ".join(map(str, missing)),
             "Add --run, or run: " + "; ".join(item.command for item in missing),
         )
-    for number, item in enumerate(missing, 1):
-        tell(f"[{number} of {len(missing)}] {item.command}")
-        code = _run_child([*PROGRAM, *item.words])
+    codes = run_children([item.child for item in missing], tell)
+    for child, code in codes.items():
         if code:
-            raise ChildFailed(f"`{item.command}` ended with exit code {code}. Finished stages are stored.")
+            raise ChildFailed(f"`{child.command}` ended with exit code {code}. Finished stages are stored.")
     return collect(items, store)
-
-
-def _run_child(command: Sequence[str]) -> int:
-    """The exit code of the command in a child process: Prefect can be configured only once per process.
-
-    The terminal sends Ctrl-C to the child too; SIGTERM is forwarded. In both cases this process waits until the child
-    has saved. The child's stdout goes to stderr, because stdout is for the comparison.
-    """
-    child: subprocess.Popen | None = None
-
-    def pass_on(number: int, frame: object) -> None:
-        if child is not None and number == signal.SIGTERM:
-            child.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        child = subprocess.Popen(command, stdout=2)
-        return child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -12,6 +12,8 @@ import yaml
 from flows.session.runs import alive, records
 from pipeline.recipe.changes import ABSENT, changes
 from pipeline.recipe.load import load, nearest, shipped
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sweep import stem
 from pipeline.reporting.scores.table import lower_is_better
 from storage.artifact import Artifact
 from storage.errors import DamageError, FlowctlError, UsageError
@@ -43,7 +45,7 @@ def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
     rows = []
     for facts in latest.values():
         recipe = facts["recipe"]
-        base = bases.setdefault(_base(facts["name"]), _recipe_of(facts))
+        base = bases.setdefault(stem(facts["name"]), _recipe_of(facts))
         rows.append(
             {
                 "name": facts["name"],
@@ -60,6 +62,17 @@ def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def runs_of(rows: Sequence[dict[str, Any]], recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
+    """The rows of these recipes, in their order."""
+    trees = [recipe.model_dump(mode="json") for recipe in recipes]
+    return [
+        row
+        for tree in trees
+        for row in rows
+        if row["name"] == tree["name"] and _settings(row["recipe"]) == _settings(tree)
+    ]
 
 
 def where(rows: Sequence[dict[str, Any]], conditions: Sequence[str]) -> list[dict[str, Any]]:
@@ -91,13 +104,9 @@ def sort(rows: Sequence[dict[str, Any]], column: str) -> list[dict[str, Any]]:
     return present + [row for row in rows if not any(row is other for other in present)]
 
 
-def _base(name: str) -> str:
-    return name.partition("@")[0]
-
-
 def _recipe_of(facts: dict[str, Any]) -> dict[str, Any]:
     """The recipe without changes: the shipped one of this name, else the first recorded run's."""
-    base = _base(facts["name"])
+    base = stem(facts["name"])
     return load(base).model_dump(mode="json") if base in shipped() else facts["recipe"]
 
 

@@ -79,8 +79,8 @@ def draw(recipe: Recipe, request: SampleRequest) -> tuple[np.ndarray, np.ndarray
         x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
-    labels = None if used[0] is None else torch.cat(used).cpu().numpy()
-    return np.concatenate(batches), labels, levels
+    classes = None if used[0] is None else torch.cat(used).cpu().numpy()
+    return np.concatenate(batches), classes, levels
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Building blocks of the ADM U-Net; each keeps the layout (contiguous or channels-last) it is given."""
 
 import math
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +8,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from models.unet import _cpu
-
-L = TypeVar("L", bound=nn.Module)
-
-
-def zeroed(layer: L) -> L:
-    """Set every parameter of ``layer`` to zero and return it: a branch that ends in it starts as the identity."""
-    for p in layer.parameters():
-        nn.init.zeros_(p)
-    return layer
+from models.velocity import zeroed
 
 
 class GroupNorm(nn.GroupNorm):
@@ -113,8 +104,11 @@ class Upsample(nn.Conv2d):
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-class UNetLevel(nn.Sequential):
+class UNetLevel(nn.ModuleList):
     """Layers in sequence, of which the residual blocks also see the embedding emb (B, E)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(layers)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map x (B, C, H, W) through all layers."""

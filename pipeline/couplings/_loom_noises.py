@@ -77,7 +77,7 @@ class BankNoises:
 
     def __init__(self, z: Tensor | np.ndarray) -> None:
         self.z = Banked(z).z  # for its checks
-        self.noises_per_image, self.rows = z.shape[:2]
+        self.noises_per_image, self.rows = map(int, z.shape[:2])
         self.shape = tuple(z.shape[2:])
         _check_count(self.noises_per_image, self.rows)
 

@@ -21,6 +21,7 @@ from pipeline.outputs import results
 from pipeline.recipe.fingerprint import fingerprint
 from pipeline.recipe.recipe import KINDS, Recipe
 from pipeline.recipe.sections import Config, Data, Evaluation, LpipsHuber, Reflow, Student
+from pipeline.recipe.sweep import label_of
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
     found without their sources; only where it returns None are the sources read.
     """
     nodes: dict[str, Node] = {}
+    ancestors: dict[str, set[str]] = {}  # of a stage, itself included
     for name, config in recipe.sections().items():
         stage = stage_named(name)
         inputs = {role: nodes[role] for role in _inputs(stage, nodes, config)}
@@ -144,7 +146,8 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
         identity = fingerprint(
             stage.name, stage.version, config, {role: node.fingerprint for role, node in inputs.items()}, external
         )
-        label = recipe.name
+        ancestors[name] = {name}.union(*(ancestors[role] for role in inputs))
+        label = label_of(recipe.name, ancestors[name])
         if stage.name in ("data", "reference", "potentials", "source"):  # shared by all recipes on these images
             label = (recipe.source if stage.name == "source" else recipe.data).source
         nodes[name] = Node(stage, config, inputs, identity, label, external)

@@ -92,7 +92,7 @@ def execute(
                 compute,
                 Progress(node.name, work, listeners),
                 stop,
-                store.monitor(node.name, node.fingerprint),
+                store.monitor(node.name, node.fingerprint, node.label),
             )
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)

@@ -61,7 +61,7 @@ def check_metrics(node: Node, artifact: Artifact, where: str) -> None:
 
 
 def request(nodes: Mapping[str, Node], stages: Collection[str], store: Store) -> None:
-    """Ask for a rerun of these stages.
+    """Ask for a rerun of these stages, the keys of `nodes`.
 
     If a rerun of some of them is pending, an earlier run was interrupted: then only those are rerun, not the stages
     that the earlier run has finished.
@@ -69,7 +69,7 @@ def request(nodes: Mapping[str, Node], stages: Collection[str], store: Store) ->
     if any(is_requested(nodes[stage], store) for stage in stages):
         return
     for stage in stages:
-        work = store.work(stage, nodes[stage].fingerprint)
+        work = store.work(nodes[stage].name, nodes[stage].fingerprint)
         work.mkdir(parents=True, exist_ok=True)
         write_json(work / REQUEST, {"replaces": _manifest(nodes[stage], store), "begun": False})
 

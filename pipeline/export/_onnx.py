@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.velocity import VelocityNetwork
 from storage.errors import FlowctlError, InputError, UsageError
 
 ONNX = "network.onnx"
@@ -61,6 +62,7 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
         OnnxError: ONNX Runtime cannot run it, or differs by more than 1e-4 of the largest velocity. The file is
             removed.
     """
+    assert isinstance(network, VelocityNetwork)
     example = _inputs(network, 2)  # of a batch of 1 torch would take the 1 for fixed
     try:
         with _quiet():
@@ -97,9 +99,9 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
     return Checked(difference, program.model.opset_imports[""])
 
 
-def _inputs(network: nn.Module, rows: int) -> dict[str, Tensor]:
+def _inputs(network: VelocityNetwork, rows: int) -> dict[str, Tensor]:
     config = network.config
-    x = torch.randn(rows, *config.shape, generator=torch.Generator().manual_seed(rows))
+    x = torch.randn(rows, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(rows))
     inputs = {"x": x, "t": torch.linspace(1, 0, rows)}
     if config.classes:
         inputs["labels"] = torch.arange(rows) % (config.classes + 1) - 1
@@ -109,7 +111,7 @@ def _inputs(network: nn.Module, rows: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _difference(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
+def _difference(network: VelocityNetwork, path: Path, inputs: dict[str, Tensor]) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

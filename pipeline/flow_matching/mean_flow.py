@@ -10,6 +10,7 @@ x_r = x_t - (t - r) u(x_t, r, t) (eq. 12). Times are ours, t = 0 data and t = 1 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,7 @@ def time_derivative(
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network inside torch.compile's and DDP's wrappers: neither knows forward mode."""
-    while hasattr(network, "_orig_mod") or isinstance(network, nn.parallel.DistributedDataParallel):
-        network = network._orig_mod if hasattr(network, "_orig_mod") else network.module
-    return network
+    inner: Any = network
+    while hasattr(inner, "_orig_mod") or isinstance(inner, nn.parallel.DistributedDataParallel):
+        inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
+    return inner

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
@@ -139,7 +142,8 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
         (N, F) float32 on the CPU.
     """
     device = next((parameter.device for parameter in network.parameters()), images.device)
-    return torch.cat([network.features(part.to(device)).float().cpu() for part in images.split(512)])
+    extract = cast(Callable[[Tensor], Tensor], network.features)
+    return torch.cat([extract(part.to(device)).float().cpu() for part in images.split(512)])
 
 
 _REMEDY = "Give images in one folder per class, or set reference.extractor to pixels."

@@ -67,7 +67,7 @@ class Inception(nn.Module):
             raise InputError("Images for Inception must have 1 or 3 channels", x.shape[1], "Use another extractor.")
         levels = torch.from_numpy(quantise(x.cpu().numpy())).to(x.device).expand(-1, 3, -1, -1)
         # cuDNN's convolutions use TF32 by default.
-        with ieee(x.device, torch.backends.cudnn.conv, torch.backends.mkldnn.conv):
+        with ieee(x.device, "conv"):
             return torch.cat([self.network(part) for part in levels.split(_INCEPTION_BATCH)])
 
     @torch.no_grad()

@@ -73,8 +73,8 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
 def check_sides(real: Tensor, generated: Tensor, least: int) -> None:
     """Both are finite features (n, F) of one extractor, at least `least`."""
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
-        got = (tuple(real.shape), tuple(generated.shape))
-        raise InputError("Features must have shapes (n, F) and (m, F)", got, "Use one extractor for both.")
+        shapes = (tuple(real.shape), tuple(generated.shape))
+        raise InputError("Features must have shapes (n, F) and (m, F)", shapes, "Use one extractor for both.")
     if min(len(real), len(generated)) < least:
         got = (len(real), len(generated))
         raise InputError(f"Each side must have >= {least} samples", got, "Generate more.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def two_sample_accuracy(z: Tensor, labels: Tensor | None = None, seed: int = 0) 
     generator = torch.Generator().manual_seed(seed + 1)
     right = 0
     for number, (train, test) in enumerate((halves, halves[::-1])):
-        network = _trained(z.shape[1], classes, 2, lambda g, train=train: batch(train, g), seed + number, _steps(train))
+        network = _trained(z.shape[1], classes, 2, partial(batch, train), seed + number, _steps(train))
         conditions = None if classes is None else classes[test]
         for target, inputs in enumerate((z[test], torch.randn(z[test].shape, generator=generator))):
             right += int((_logits(network, inputs, conditions).argmax(1) == target).sum())
@@ -97,14 +98,7 @@ def class_leak(z: Tensor, labels: Tensor, seed: int = 0) -> ProbeAccuracy:
 
     right = 0
     for number, (train, test) in enumerate((halves, halves[::-1])):
-        network = _trained(
-            z.shape[1],
-            None,
-            int(labels.max()) + 1,
-            lambda g, train=train: batch(train, g),
-            seed + number,
-            _steps(train),
-        )
+        network = _trained(z.shape[1], None, int(labels.max()) + 1, partial(batch, train), seed + number, _steps(train))
         right += int((_logits(network, z[test], None).argmax(1) == labels[test]).sum())
     return _accuracy(right, len(z), float(labels.bincount().max()) / len(z))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, overload
@@ -84,7 +84,7 @@ def student_architecture(config: configs.Student, images: Shape) -> UNetConfig |
     )
 
 
-def _shaped(section: str, kind: Callable[..., C], **fields: Any) -> C:
+def _shaped(section: str, kind: type[C], **fields: Any) -> C:
     try:
         return kind(**fields)
     except ValueError as error:
@@ -98,7 +98,7 @@ def build(shape: TarFlowConfig, seed: int) -> TarFlow: ...
 
 
 @overload
-def build(shape: UNetConfig | DiTConfig, seed: int) -> nn.Module: ...
+def build(shape: UNetConfig | DiTConfig, seed: int) -> UNet | DiT: ...
 
 
 def build(shape: NetworkConfig, seed: int) -> nn.Module:
@@ -107,8 +107,9 @@ def build(shape: NetworkConfig, seed: int) -> nn.Module:
     return next(network for network, kind in _KINDS.values() if isinstance(shape, kind))(shape)
 
 
-def save_network(network: TarFlow | UNet | DiT, folder: Path, averages: Mapping[str, nn.Module] | None = None) -> None:
+def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Module] | None = None) -> None:
     """Write a network's weights and shape into an artifact's payload, and further averages of the weights by name."""
+    assert isinstance(network, TarFlow | UNet | DiT)
     kind = next(name for name, (network_type, _) in _KINDS.items() if isinstance(network, network_type))
     modules: dict[str | None, nn.Module] = {None: network, **(averages or {})}
     for name, module in modules.items():

@@ -42,8 +42,13 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     A recipe that `extends` another, by name or file, has all of its fields except those that it sets itself; a section
     set to null is left out. A relative file is looked up next to the file that names it.
     """
+    return changed(read(recipe), overrides, recipe)
+
+
+def read(recipe: str) -> dict[str, Any]:
+    """The plain tree of a recipe by name or file, merged over those that it extends, not yet validated."""
     path = _locate(recipe, Path())
-    return changed(_extended(_read(path), (path,)), overrides, recipe)
+    return _extended(_read(path), (path,))
 
 
 def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Recipe:
@@ -52,8 +57,8 @@ def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Reci
     An override with another seed than the tree's also changes the name: `a` at seed 1 is `a@1`.
     """
     own = tree.get("seed", 0)
-    for override in overrides:
-        _override(tree, override)
+    for text in overrides:
+        override(tree, text)
     if tree.get("seed", 0) != own and isinstance(tree.get("name"), str):
         tree["name"] = f"{tree['name'].partition('@')[0]}@{tree['seed']}"
     return validate(tree, source)
@@ -110,19 +115,25 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    path = path.strip()
-    keys = path.split(".")
-    if not equals or not all(keys):
-        raise RecipeError(
-            "An override must be --set section.field=value", override, "Example: --set student.training.lr=1e-4"
-        )
+def override(tree: dict[str, Any], text: str) -> None:
+    """Change one field of a plain tree by `a.b=value`. Raises RecipeError."""
+    keys, value = split(text)
     branch: Any = tree
     for key in keys[:-1]:
         if branch.get(key) is None:  # a section that is left out
             branch[key] = {}
         branch = branch[key]
         if not isinstance(branch, dict):
-            raise RecipeError("An override must name a field inside a section", override, f"{key!r} is not a section")
-    branch[keys[-1]] = parse_value(text, types_at(keys, tree), f"The value of --set {path}")
+            raise RecipeError("An override must name a field inside a section", text, f"{key!r} is not a section")
+    branch[keys[-1]] = parse_value(value, types_at(keys, tree), f"The value of --set {'.'.join(keys)}")
+
+
+def split(text: str) -> tuple[list[str], str]:
+    """The path and the text of the value of `a.b=value`. Raises RecipeError for anything else."""
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError(
+            "An override must be --set section.field=value", text, "Example: --set student.training.lr=1e-4"
+        )
+    return keys, value

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_origin
 
 import yaml
 
-from pipeline.recipe.fields import alternatives, is_section, items, of_kind, types_of
+from pipeline.recipe.fields import alternatives, is_section, items, kinds, of_kind, types_of
 from pipeline.recipe.recipe import Recipe
 from storage.errors import RecipeError
 
@@ -35,6 +35,18 @@ def parse_value(text: str, types: Collection[Any], source: str) -> Any:
     if _is_text(types) and not any(items(one) or is_section(one) for one in types):
         return None if NoneType in types and text in ("", "null") else text
     return _parse(text, types, source)
+
+
+def sweep_values(text: str, types: Collection[Any]) -> list[str]:
+    """The values in "a,b" for a field of a number, a switch or a choice, which itself never contains a comma.
+
+    For text, lists and maps the text is one value. Of a section only its kinds can be swept.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    models = [one for one in types if is_section(one)]
+    names = {name for model in models for name in kinds(model)} | {"null"}
+    single = not types or any(one in (str, Path) or items(one) for one in types) or text.lstrip()[:1] in ("[", "{")
+    return [text] if single or (models and not names.issuperset(parts)) else parts
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Training, calls_of_a_step
+from pipeline.recipe.sweep import stem
 
 BATCH, IMAGES, SAMPLES = 4, 32, 32  # of each process; of all
 
@@ -22,7 +23,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False) -> Recipe:
     images = max(section.training.batch for section in sections if section) if whole_batches else IMAGES
     step = partial(_one_step, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
-        "name": f"{recipe.name.partition('@')[0][:50]}-smoke-test",
+        "name": f"{stem(recipe.name)[:50]}-smoke-test",
         "data": recipe.data.model_copy(
             update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
         ),

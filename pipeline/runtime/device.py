@@ -14,17 +14,15 @@ from storage.errors import RecipeError
 
 
 def prepare(compute: Compute) -> torch.device:
-    """Set the number of threads and deterministic kernels. Returns the device to run on.
+    """Set the number of threads and the choice of kernels. Returns the device to run on.
 
-    On one machine with one number of threads the same work then gives the same bits. Raises RecipeError for a device
-    that is absent.
+    With `compute.deterministic`, on one machine with one number of threads, the same work gives the same bits. Raises
+    RecipeError for a device that is absent.
     """
     threads, why = compute.threads_and_why()
     torch.set_num_threads(threads)
     logging.getLogger("pipeline").info("%d CPU thread%s (%s)", threads, "" if threads == 1 else "s", why)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
+    _choose_kernels(compute.deterministic)
     name = compute.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,13 +35,27 @@ def prepare(compute: Compute) -> torch.device:
     return torch.device(name)
 
 
+def _choose_kernels(deterministic: bool) -> None:
+    """Kernels that give the same bits each time, or the fastest ones. CPU kernels are the same in both cases."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may choose among its workspaces
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # torch would fill every new tensor with NaN, a tenth of a small network's training step. Nothing here reads memory
+    # that was not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic  # times several kernels and takes the fastest
+
+
 @contextmanager
 def same_bits(device: torch.device) -> Iterator[None]:
     """Gradients inside come out the same each time, or torch raises for an operation that cannot do so.
 
     On a GPU the backward pass of attention adds atomically, in any order, unless nondeterminism is an error: the
-    warnings that `prepare` asks for do not suffice.
+    warnings that `prepare` asks for do not suffice. Where `prepare` chose the fastest kernels, nothing is asked.
     """
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cuda")
     try:
         yield

@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from pipeline.couplings import Source
+from pipeline.couplings import Independent, MinibatchOT, Source
 from pipeline.data.conditions import TargetImages, condition_of
 from pipeline.data.examples import Examples
 from pipeline.evaluation.training_scores import SampleScores
@@ -66,6 +66,7 @@ def run(job: Job[Student]) -> StudentResult | None:
     path = path_of_config(config.path)
     coupling = coupling_of_config(job, examples, device)
     if "source" in job.inputs:
+        assert isinstance(coupling, Independent | MinibatchOT)  # the recipe's own check
         coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
     batches = FlowBatches(
         examples,
@@ -97,8 +98,8 @@ def preview(
     """A function that draws samples of a network in training, always from the same noise or held-out images."""
     decode = decoder(job.inputs["data"], device)
     rows = torch.arange(PREVIEW_SAMPLES)
-    condition = job.config.condition
-    held_out = TargetImages.of(images, None if condition is None else condition.model_dump())
+    section = job.config.condition
+    held_out = TargetImages.of(images, None if section is None else section.model_dump())
     labels, condition = conditioning_for(rows, images, held_out, device)
     source = source_examples(job.inputs.get("source"), images, "test")
     z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.tarflow import Schedule, Sequential, TarFlow, bits_per_dimension, calibrate, full_precision
 from pipeline.data.batches import NoisyImages
@@ -69,11 +70,15 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
 
     unseen = Examples.of(images, "test")
-    watch = config.quality and Watch(
-        config.quality.points, lambda flow: {"held_out_bits": held_out_bits(flow, unseen, job, device)}
-    )
+    quality = config.quality
+
+    def score(network: nn.Module) -> dict[str, float]:
+        return {"held_out_bits": held_out_bits(cast(TarFlow, network), unseen, job, device)}
+
+    watch = Watch(quality.points, score) if quality else None
     fitted = fit(job, flow, batch, nats_per_dimension, config.training, device, watch=watch)
-    flow = fitted.best_network() if fitted.best and config.quality.use == "best" else fitted.network
+    best = quality and quality.use == "best" and fitted.best
+    flow = cast(TarFlow, fitted.best_network() if best else fitted.network)
     bits = [held_out_bits(flow, examples, job, device) for examples in (unseen, Examples.of(images, "train"))]
     if not ranks.first():
         return None

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Loop:
         watch: Watch | None = None,
     ) -> None:
         # Convolutions are faster with the channels last, on CPUs and on GPUs; other layers are left as they are.
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.job, self.network, self.loss, self.training, self.device = job, network, loss, training, device
         self.memory, self.repeatable = memory, repeatable
         self.ddp = (
@@ -58,7 +58,7 @@ class Loop:
             if ranks.world() == 1
             else nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
         )
-        self.compiled = torch.compile(self.ddp) if job.compute.compile else self.ddp
+        self.compiled = cast(nn.Module, torch.compile(self.ddp)) if job.compute.compile else self.ddp
         self.optimizer = _OPTIMIZERS[training.optimizer](
             network.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
         )
@@ -172,7 +172,7 @@ class Loop:
     @contextmanager
     def _unsynchronised(self, skip: bool) -> Iterator[None]:
         """Ranks exchange gradients once a step, with its last part."""
-        if skip and self.ddp is not self.network:
+        if skip and isinstance(self.ddp, nn.parallel.DistributedDataParallel):
             with self.ddp.no_sync():
                 yield
         else:
@@ -192,7 +192,7 @@ class Loop:
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_LOSS_SCALE:
             self._check(step, "gradient in float16, at any scale of the loss,", math.inf)
 
-    def _record(self, loss: float, errors: dict[str, Sequence[float]], norm: float, images: int) -> None:
+    def _record(self, loss: float, errors: Mapping[str, Sequence[float]], norm: float, images: int) -> None:
         self.window.append(loss)
         _add(self.errors, errors)
         self.last_loss, self.last_errors, self.log_entry = loss, _means(errors), None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from pipeline.metrics import FEWEST_SAMPLES, class_leak, gaussianity, velocity_v
 from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
 
+C = TypeVar("C", bound=Coupling | Semidiscrete)
 log = logging.getLogger(__name__)
 MOST_PAIRS = 8192  # CIFAR-10 has 3072 dimensions
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints, so that the mean is the integral over t
@@ -106,7 +107,7 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     return x, z, labels, drawn[0].condition is not None
 
 
-def _single_rank(coupling: Coupling | Semidiscrete) -> Coupling | Semidiscrete:
+def _single_rank(coupling: C) -> C:
     """The coupling for one rank: an online teacher encodes only its rank's part of a batch otherwise."""
     if isinstance(coupling, Mixed | Softened):
         return replace(coupling, coupling=_single_rank(coupling.coupling))

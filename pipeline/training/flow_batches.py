@@ -23,6 +23,7 @@ from pipeline.flow_matching.paths import GaussianPath
 from pipeline.flow_matching.times import TimeDistribution, times_of_config
 from pipeline.recipe.sections import MeanFlow, Objective
 from pipeline.runtime.seeds import derive, generator
+from pipeline.training.mixture import Mixture
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class FlowBatches:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Examples | Mixture,
         coupling: Coupling | Semidiscrete,
         time: TimeDistribution,
         path: GaussianPath,
@@ -119,7 +120,7 @@ class FlowBatches:
         z = self.coupling.noise_for(x, labels, rows, draws)
         self._next = number + 1
         if isinstance(self.coupling, Loom) and self._next * self.block // len(self.examples) > len(self._epochs):
-            self._end_epoch()
+            self._end_epoch(self.coupling)
         return Block(x, labels, z)
 
     # -- the state of LOOM-CFM -----------------------------------------------------------------------------------
@@ -137,8 +138,8 @@ class FlowBatches:
             )
         return lines
 
-    def _end_epoch(self) -> None:
-        self._epochs.append((self._next, list(self.coupling.statistics().values())))
+    def _end_epoch(self, loom: Loom) -> None:
+        self._epochs.append((self._next, list(loom.statistics().values())))
         line = self.epochs[-1]
         log.info(
             "epoch %d: %.1f%% of the images changed their noise, transport cost %.4f",

@@ -13,7 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models._velocity import sinusoids
+from models.dit import DiT
+from models.unet import UNet
+from models.velocity import VelocityNetwork
 from pipeline.outputs import networks
 from pipeline.runtime.seeds import derive
 
@@ -30,6 +32,7 @@ def with_slow_embedding(network: nn.Module, time_scale: float, seed: int) -> nn.
         time_scale: radians of the fastest sinusoid of the result.
         seed: of the weights that are not taken over.
     """
+    assert isinstance(network, UNet | DiT)
     if network.config.interval:
         return network
     slow = networks.build(replace(network.config, interval=True, time_scale=time_scale), derive(seed, "slow"))
@@ -38,21 +41,20 @@ def with_slow_embedding(network: nn.Module, time_scale: float, seed: int) -> nn.
     assert not fitted.unexpected_keys and all(name.startswith("embed_") for name in fitted.missing_keys)
     error = _fit(slow, network)
     log.info("the slow embedding of time differs from the one before by %.1f%% of its spread", 100 * error)
-    return slow.to(memory_format=torch.channels_last)
+    return slow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
-def _fit(slow: nn.Module, network: nn.Module) -> float:
+def _fit(slow: VelocityNetwork, network: VelocityNetwork) -> float:
     """Fit the last layer of `slow.embed_time` to `network`'s; the error left, in standard deviations over t ~ U(0, 1).
 
     Ridge regression in float64 on the features of the layers before it, which keep their weights: slow functions of t,
     many more than a smooth answer needs.
     """
     times = (torch.arange(FIT_TIMES, dtype=torch.float64) + 0.5) / FIT_TIMES
-    *before, last = slow.embed_time
-    features = sinusoids(times, before[0].in_features, slow.config.time_scale).float()
-    for layer in before:
-        features = layer(features)
+    before, last = slow.embed_time[:-1], slow.embed_time[-1]
+    assert isinstance(last, nn.Linear)
+    features = before(slow.sinusoids(times).float())
     target = _embedded(network, times.float()).double()
     features, mean = features.double() - features.double().mean(0), target.mean(0)
     gram = features.T @ features
@@ -66,6 +68,5 @@ def _fit(slow: nn.Module, network: nn.Module) -> float:
     return float(error.sqrt())
 
 
-def _embedded(network: nn.Module, t: Tensor) -> Tensor:
-    first = network.embed_time[0]
-    return network.embed_time(sinusoids(t, first.in_features, network.config.time_scale))
+def _embedded(network: VelocityNetwork, t: Tensor) -> Tensor:
+    return network.embed_time(network.sinusoids(t))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models._velocity import sinusoids, with_condition
+from models.velocity import sinusoids, with_condition
 
 
 def test_features_are_cosines_and_sines_of_a_thousand_times_t():

@@ -110,10 +110,10 @@ def test_a_monitor_goes_with_its_training(store):
     write(store.monitor("student", "ab" * 6) / "metrics.jsonl", days=40)
     write(store.work("onestep", "cd" * 6) / "saved.json")
     write(store.monitor("onestep", "cd" * 6) / "metrics.jsonl", days=40)
-    assert places(store, {TEACHER, OTHER}) == ["monitor/student-" + "ab" * 6]
+    assert places(store, {TEACHER, OTHER}) == ["monitor/student/student-" + "ab" * 6]
     write(store.work(*TEACHER) / "saved.json", days=40)  # work that goes does not take the monitor of what stays along
-    assert places(store, {TEACHER, OTHER}) == ["work/teacher/" + "ea" * 6, "monitor/student-" + "ab" * 6]
-    assert "monitor/teacher-" + "ea" * 6 in places(old(store), {OTHER})
+    assert places(store, {TEACHER, OTHER}) == ["work/teacher/" + "ea" * 6, "monitor/student/student-" + "ab" * 6]
+    assert "monitor/teacher/teacher-" + "ea" * 6 in places(old(store), {OTHER})
 
 
 def test_leftovers_and_caches(store):

@@ -285,3 +285,12 @@ def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
     lock = Store(tmp_path).lock("teacher", FINGERPRINT, pytest.fail)
     with pytest.raises(InputError, match=r"file system with locks.*No locks available"), lock:
         pass
+
+
+def test_a_monitor_has_the_name_that_its_training_started_with(tmp_path):
+    """TensorBoard shows it, grouped by stage."""
+    store = Store(tmp_path)
+    folder = store.monitor("student", FINGERPRINT, "mine[student.lr=1]")
+    assert folder == tmp_path / "monitor" / "student" / f"mine[student.lr=1]-{FINGERPRINT[:12]}"
+    folder.mkdir(parents=True)
+    assert store.monitor("student", FINGERPRINT, "other") == store.monitor("student", FINGERPRINT) == folder

@@ -8,7 +8,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from pipeline.data.sources import members as common
 from pipeline.data.sources.kinds import HEAD
@@ -43,7 +45,7 @@ def open_zip(path: Path, encoding: str | None) -> Members:
                 continue
             if not certain:
                 assumed.append(name)
-            members.add(name, place, lambda info=info: _head(archive.open(info)))
+            members.add(name, place, partial(_open_head, archive, info))
     if assumed:
         stated = f"data.names_encoding, {encoding}" if encoding else f"{ASSUMED}, unless data.names_encoding is set"
         members.notes.append(f"{len(assumed)} names in {path.name} are read as {stated}: {listed(assumed)}")
@@ -93,7 +95,7 @@ def open_tar(path: Path, encoding: str | None) -> Members:
             else:
                 files[name] = info.offset, _head(archive.extractfile(info))
             offset, head = files[name]
-            members.add(name, offset, lambda head=head: head)
+            members.add(name, offset, partial(bytes, head))
         # tarfile takes the end of a plain file, even inside a header, for the end of the archive; and it leaves unread
         # the last bytes of a compressed one, where the checksum is.
         if isinstance(archive.fileobj, io.BufferedReader):
@@ -105,7 +107,11 @@ def open_tar(path: Path, encoding: str | None) -> Members:
     return members
 
 
-def _head(file: io.BufferedIOBase) -> bytes:
+def _open_head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    return _head(archive.open(info))
+
+
+def _head(file: IO[bytes]) -> bytes:
     with file:
         return file.read(HEAD)
 

@@ -159,7 +159,7 @@ def _opaque(image: Image.Image, behind: tuple[int, int, int]) -> Image.Image:
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns of a palette with transparency that goes to RGB directly
-        if image.getextrema()[3][0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*behind, 255)), image)
             grey = grey and len(set(behind)) == 1
     return image.convert("L" if grey else "RGB")

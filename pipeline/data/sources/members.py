@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def open_folder(path: Path) -> Members:
 
     members = Members(shown(path.absolute().name), read)
     for name, _ in walk(path, skipped=members.ignore):
-        members.add(name, name, lambda name=name: head(name))
+        members.add(name, name, partial(head, name))
     return members
 
 

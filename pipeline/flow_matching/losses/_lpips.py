@@ -41,11 +41,11 @@ class LPIPS(nn.Module):
     def __init__(self, network: Literal["vgg", "alex"] = "vgg", size: int | None = None) -> None:
         super().__init__()
         self.network, self.size = network, size
-        self.features = nn.ModuleDict(_vgg() if network == "vgg" else _alex())
-        convolutions = [name for name in self.features if _is_convolution(name)]
-        self.taps = [convolutions[place] for place in _VGG_TAPS] if network == "vgg" else convolutions
-        channels = [self.features[name].out_channels for name in self.taps]
-        self.linear = nn.ParameterList([nn.Parameter(torch.zeros(1, count, 1, 1)) for count in channels])
+        layers = _vgg() if network == "vgg" else _alex()
+        self.features = nn.ModuleDict(layers)
+        channels = {name: layer.out_channels for name, layer in layers.items() if isinstance(layer, nn.Conv2d)}
+        self.taps = [list(channels)[place] for place in _VGG_TAPS] if network == "vgg" else list(channels)
+        self.linear = nn.ParameterList([nn.Parameter(torch.zeros(1, channels[name], 1, 1)) for name in self.taps])
         self.shift: Tensor
         self.scale: Tensor
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
@@ -75,7 +75,7 @@ class LPIPS(nn.Module):
         x = (x - self.shift) / self.scale
         for name, layer in self.features.items():
             x = layer(x)
-            if _is_convolution(name):
+            if isinstance(layer, nn.Conv2d):
                 x = x.relu()
             if name in self.taps:
                 yield x
@@ -135,7 +135,3 @@ def _alex() -> dict[str, nn.Module]:
         layers[str(number)] = nn.Conv2d(before, after, side, stride, padding)
         number += 2
     return layers
-
-
-def _is_convolution(name: str) -> bool:
-    return name.isdigit()

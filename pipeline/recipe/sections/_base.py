@@ -17,7 +17,8 @@ Grid = Annotated[
         "shorter steps near the data (NFM); edm, the noise levels of EDM; logit, the quantiles of logit-normal(-0.2, 1)"
     ),
 ]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(@[0-9]{1,10})?$")]  # name, or name@seed
+# name, name[field=value,...] in a sweep, or either with @seed
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\[[A-Za-z0-9_.+=,-]{1,120}\])?(@[0-9]{1,10})?$")]
 
 
 def calls_of_a_step(solver: Solver, guidance: float) -> int:

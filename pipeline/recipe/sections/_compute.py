@@ -22,6 +22,9 @@ class Compute(Config):
     inference_batch: Positive = Field(512, description="images at once in encoding, sampling and features")
     checkpoint_seconds: float = Field(15.0, gt=0)
     compile: bool = False
+    deterministic: bool = Field(
+        True, description="on a GPU: kernels that give the same bits each time; false allows faster ones"
+    )
 
     @model_validator(mode="after")
     def _machines_can_meet(self) -> Compute:

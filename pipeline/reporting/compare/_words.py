@@ -54,9 +54,10 @@ def sampled(table: Table) -> list[str]:
 
 
 def _calls(columns: Sequence[Column]) -> str:
-    if isinstance(columns[0], str):
+    numbers = [column for column in columns if not isinstance(column, str)]
+    if not numbers:
         return " (its mean calls in brackets)"
-    return f" ({', '.join(map(count, columns))} call{'' if tuple(columns) == (1,) else 's'})"
+    return f" ({', '.join(map(count, numbers))} call{'' if numbers == [1] else 's'})"
 
 
 def remarks(runs: Sequence[SeedRun]) -> list[str]:

@@ -181,16 +181,10 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
     number = 0
     for one in series:
         style = one.style or f"s{number % COLOURS}"
-        marks = [
-            Mark(
-                x.place(p.x),
-                y.place(p.y),
-                p.title,
-                *((y.place(p.low), y.place(p.high)) if p.low < p.high else ()),
-                text=p.text,
-            )
-            for p in one.points
-        ]
+        marks = []
+        for p in one.points:
+            bar = (y.place(p.low), y.place(p.high)) if p.low < p.high else (None, None)
+            marks.append(Mark(x.place(p.x), y.place(p.y), p.title, *bar, p.text))
         shape = SHAPES[number % len(SHAPES)]
         curves.append(Curve(one.label, style, shape, path_through([(m.x, m.y) for m in marks]), tuple(marks)))
         number += not one.style

@@ -2,15 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from flows.orchestration import children
 from flows.views import comparison
 from pipeline.recipe.load import InvalidRecipe, load
 from storage.errors import MissingError, UsageError
@@ -42,7 +40,7 @@ def other(tiny, tmp_path):
 @pytest.fixture
 def maker(monkeypatch):
     """Children that make a recipe with the fake stages, without Prefect."""
-    monkeypatch.setattr(comparison, "PROGRAM", (sys.executable, "-c", MAKER))
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", MAKER))
     monkeypatch.chdir(ROOT)
 
 
@@ -145,7 +143,7 @@ def test_a_teacher_that_is_gone_costs_a_figure_only(flowctl, finished, tiny):
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, kind, value, monkeypatch):
-    monkeypatch.setattr(comparison, "_run_child", lambda command: pytest.fail("a child was started"))
+    monkeypatch.setattr(comparison, "run_children", lambda *given: pytest.fail("a child was started"))
     error = fault(flowctl("compare", tiny, *(word.format(tiny=tiny) for word in words), "--run"))
     assert type(error) is kind and value in (None, error.value)
 
@@ -178,54 +176,27 @@ def _student(recipe, seed):
 
 
 def test_a_child_that_fails_ends_it(flowctl, tiny, other, monkeypatch):
-    monkeypatch.setattr(comparison, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
     result = flowctl("compare", tiny, other, "--run")
     error = fault(result)
-    assert type(error) is comparison.ChildFailed and error.retryable and "[2 of 2]" not in result.stderr
+    assert type(error) is children.ChildFailed and error.retryable and "[2 of 2]" not in result.stderr
     assert f"`flowctl run {tiny}`" in str(error) and "exit code 3" in str(error)
 
 
 def test_a_child_that_makes_nothing_is_noticed(tiny, monkeypatch):
-    monkeypatch.setattr(comparison, "_run_child", lambda command: 0)
+    monkeypatch.setattr(comparison, "run_children", lambda *given: {})
     with pytest.raises(MissingError) as raised:
         comparison.collect(comparison.requests([tiny]), Store(), run_missing=True)
     assert raised.value.value == "tiny at seed 0"
 
 
-SLEEPER = """
-import pathlib, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-signal.signal(signal.SIGINT, lambda *_: sys.exit(9))
-pathlib.Path(sys.argv[1]).touch()
-time.sleep(60)
-"""
-
-
-def test_sigterm_is_passed_on_and_ctrl_c_is_left_to_the_terminal(tmp_path):
-    ready, before = tmp_path / "ready", [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-
-    def send():
-        deadline = time.monotonic() + 30
-        while not ready.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)  # of this process alone: a terminal's would reach the child too
-        time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    assert comparison._run_child([sys.executable, "-c", SLEEPER, str(ready)]) == 7
-    thread.join()
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
 PROGRAM = """
 import sys
-from flows.views import comparison
+from flows.orchestration import children
 from flows.cli import main
 from tests.flows import fakes
 fakes.install()
-comparison.PROGRAM = (sys.executable, "-m", "tests.flows.fakes")
+children.PROGRAM = (sys.executable, "-m", "tests.flows.fakes")
 main()
 """
 

@@ -5,11 +5,13 @@ A network with ``interval`` also takes a second time r <= t and predicts the ave
 """
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+L = TypeVar("L", bound=nn.Module)
 
 
 class Inputs(Protocol):
@@ -34,12 +36,83 @@ class Inputs(Protocol):
     def interval(self) -> bool: ...
 
 
-class Timed(Protocol):
-    """The part of a network that embeds its times."""
+class VelocityNetwork(nn.Module):
+    """A network that embeds times and labels; a subclass maps images to velocities by that embedding.
 
-    config: Inputs
-    embed_time: Callable[[Tensor], Tensor]
-    embed_span: Callable[[Tensor], Tensor] | None
+    Args:
+        config: the architecture.
+        features: sinusoids of a time, W.
+        width: of the embedding, E.
+    """
+
+    def __init__(self, config: Inputs, features: int, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_time = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        # Of t - r. Its last layer starts at zero: at first u(x, r, t) is the velocity at t, whatever r.
+        self.embed_span = (
+            nn.Sequential(nn.Linear(features, width), nn.SiLU(), zeroed(nn.Linear(width, width)))
+            if config.interval
+            else None
+        )
+        # Row 0 is the null class: label -1 finds it, and every label below -1 is out of the table, also on a GPU.
+        self.embed_label = nn.Embedding(config.classes + 1, width) if config.classes else None
+        self.features = features
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        r: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the velocity at x.
+
+        Args:
+            x: (B, C, H, W) images on the way from data to noise.
+            t: (B,) or (), floating point: times in [0, 1], 0 at the data and 1 at the noise.
+            labels: (B,) int64 in [-1, classes), -1 being the null class; None is the null class for all.
+            condition: (B, condition_channels, H, W) in the dtype of ``x``: an image of the same size that says what to
+                make, such as a low resolution one, resized (SR3, Saharia et al. 2021, arXiv 2104.07636). It is
+                given to networks with condition channels, and to no other.
+            r: (B,) or (), floating point, 0 <= r <= t: the other end of the interval whose average velocity is
+                predicted, for networks with ``interval`` only; None is r = t.
+
+        Returns:
+            (B, C, H, W) in the dtype of ``x``, also under autocast.
+
+        Raises:
+            ValueError: if a shape or dtype is wrong, if labels reach an unconditional network, if a label is out of
+                range (seen on the CPU only), or if a condition is given or missing against the config.
+        """
+        check_inputs(self.config, x, t, labels, condition, r)
+        t = t.expand(len(x))
+        emb = self.embed_time(self.sinusoids(t).to(x.dtype))  # (B, E)
+        if self.embed_span is not None:
+            span = torch.zeros_like(t) if r is None else t - r.expand(len(x))
+            emb = emb + self.embed_span(self.sinusoids(span).to(x.dtype))
+        if self.embed_label is not None:
+            if labels is None:
+                labels = torch.full((len(x),), -1, device=x.device)
+            emb = emb + self.embed_label(labels + 1)
+        # Every block wants the embedding activated: once is enough.
+        return self.velocity(with_condition(x, condition), F.silu(emb)).to(x.dtype)
+
+    def sinusoids(self, t: Tensor) -> Tensor:
+        """The features of times (B,) that `embed_time` and `embed_span` take, (B, W)."""
+        return sinusoids(t, self.features, self.config.time_scale)
+
+    def velocity(self, x: Tensor, emb: Tensor) -> Tensor:
+        """(B, C, H, W) from x (B, C + condition channels, H, W) and the activated embedding (B, E)."""
+        raise NotImplementedError
+
+
+def zeroed(layer: L) -> L:
+    """Set every parameter of ``layer`` to zero and return it: a branch that ends in it starts as the identity."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
 
 
 def sinusoids(t: Tensor, width: int, scale: float = 1000.0) -> Tensor:
@@ -62,23 +135,6 @@ def sinusoids(t: Tensor, width: int, scale: float = 1000.0) -> Tensor:
     exponents = torch.arange(half, device=t.device, dtype=dtype) / half  # (W/2,)
     angles = scale * t.to(dtype)[:, None] * torch.exp(-math.log(10_000) * exponents)  # (B, W/2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)  # (B, W)
-
-
-def embedded_times(network: Timed, t: Tensor, r: Tensor | None, width: int, x: Tensor) -> Tensor:
-    """Embed t, and in a network of intervals t - r too: (B, E).
-
-    Args:
-        network: its ``embed_time`` maps features (B, W) to (B, E), and so does ``embed_span`` where there is one.
-        t, r: (B,) or (); None is r = t.
-        width: number of features, W.
-        x: (B, ...), the batch that the times are of, in the dtype of the result.
-    """
-    t = t.expand(len(x))
-    emb = network.embed_time(sinusoids(t, width, network.config.time_scale).to(x.dtype))
-    if network.embed_span is None:
-        return emb
-    span = torch.zeros_like(t) if r is None else t - r.expand(len(x))
-    return emb + network.embed_span(sinusoids(span, width, network.config.time_scale).to(x.dtype))
 
 
 def with_condition(x: Tensor, condition: Tensor | None) -> Tensor:

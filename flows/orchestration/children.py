@@ -1,0 +1,127 @@
+"""Several `flowctl run` in child processes: Prefect can be configured only once per process.
+
+They run one after another, or one on each GPU. The locks of the store let the first of them run a shared stage, for
+which the others wait.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from pipeline.recipe.sections import Compute
+from storage.errors import StageFailed
+
+PROGRAM = (sys.executable, "-m", "flows.cli")
+POLL_SECONDS = 0.05
+Environment = Mapping[str, str]
+
+
+class ChildFailed(StageFailed):
+    """A `flowctl run` in a child process failed or was stopped."""
+
+    retryable = True
+
+
+@dataclass(frozen=True)
+class Child:
+    """A run in a process: its name in messages, and its words of the command line after `flowctl`."""
+
+    name: str
+    words: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["flowctl", *self.words])
+
+
+def places(compute: Compute, children: int, jobs: int | None = None) -> list[Environment]:
+    """What to add to the environment of each of the children that run at the same time: one for each GPU, else one;
+    `jobs` if given. The GPUs are dealt out in turn, and the CPUs are shared."""
+    if 1 in (children, jobs):
+        return [{}]
+    gpus: list[str] = []
+    if compute.device in ("auto", "cuda") and compute.nproc == 1:
+        import torch
+
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        count = torch.cuda.device_count()
+        gpus = visible.split(",")[:count] if visible else [str(index) for index in range(count)]
+    number = min(children, jobs or max(1, len(gpus)))
+    if number == 1:
+        return [{}]
+    share = {"OMP_NUM_THREADS": str(max(1, compute.cores // number))}
+    return [share | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(number)]
+
+
+def run_children(
+    children: Sequence[Child],
+    tell: Callable[[str], None],
+    places: Sequence[Environment] = ({},),
+    keep_going: bool = False,
+) -> dict[Child, int]:
+    """Run all, as many at once as there are places; the exit codes of those that were started. After a signal, and
+    without `keep_going` after a failure, no further one is started.
+
+    The terminal sends Ctrl-C to the children too; SIGTERM is forwarded. In both cases this process waits until all
+    children have saved. What they print goes to stderr, because stdout is for the result of all of them.
+    """
+    running: dict[int, tuple[Child, subprocess.Popen]] = {}  # by place
+    codes: dict[Child, int] = {}
+    ahead, stopped = list(children), False
+
+    def pass_on(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        if number == signal.SIGTERM:
+            for _, process in list(running.values()):
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while running or ahead:
+            for place, (child, process) in list(running.items()):
+                if process.poll() is not None:
+                    codes[child] = process.returncode
+                    del running[place]
+            if stopped or (not keep_going and any(codes.values())):
+                ahead.clear()
+            for place in range(len(places)):
+                if ahead and place not in running and not stopped:
+                    child = ahead.pop(0)
+                    tell(f"[{len(children) - len(ahead)} of {len(children)}] {child.command}")
+                    process = _start(child, places[place], alone=len(places) == 1)
+                    running[place] = child, process
+                    if stopped:  # by a signal that came while the child was started
+                        process.send_signal(signal.SIGTERM)
+            time.sleep(POLL_SECONDS if running else 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return codes
+
+
+def _start(child: Child, place: Environment, alone: bool) -> subprocess.Popen:
+    """Start a child. Where several run, each line of their output begins with the child's name."""
+    command, environment = [*PROGRAM, *child.words], {**os.environ, **place}
+    if alone:
+        return subprocess.Popen(command, stdout=2, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+    )
+    threading.Thread(target=_relay, args=(process.stdout, child.name), daemon=True).start()
+    return process
+
+
+def _relay(stream: IO[str], name: str) -> None:
+    with stream:
+        for line in stream:
+            print(f"{name}: {line}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,119 @@
+"""Run a sweep: the plans of its recipes, with shared stages once, and a child process for each that lacks results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from flows.orchestration.children import Child, ChildFailed, places, run_children
+from flows.session.display import Display
+from flows.session.recording import recording, run_stages
+from flows.session.runs import records
+from flows.session.session import Session
+from pipeline.engine import rerun
+from pipeline.engine.dag import NAMES
+from pipeline.engine.plan import Step, plan
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sweep import Point
+from storage.errors import UsageError
+from storage.remote import Remote
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One recipe of a sweep, with its plan."""
+
+    session: Session
+    point: Point
+    steps: list[Step]
+
+    @property
+    def name(self) -> str:
+        return self.session.recipe.name
+
+    @property
+    def finished(self) -> bool:
+        return all(step.action == "reuse" for step in self.steps)
+
+
+def open_sweep(
+    recipes: Sequence[tuple[Recipe, Point]],
+    force: Collection[str] = (),
+    until: str | None = None,
+    remote: Remote | None = None,
+) -> list[SweepRun]:
+    """The runs of a sweep with their plans. Raises UsageError where two of them would have the same result, or where
+    several machines share a run; MissingError as `Session.open`."""
+    runs = []
+    for recipe, point in recipes:
+        if recipe.compute.nnodes > 1:
+            raise UsageError(
+                "A sweep must run on one machine", f"nnodes={recipe.compute.nnodes}", "Run its recipes one by one."
+            )
+        session = Session.open(recipe, force, until)
+        session.remote = remote
+        runs.append(SweepRun(session, point, plan(session.nodes, session.store, force, remote)))
+    first: dict[tuple[str, ...], str] = {}
+    for run in runs:
+        results = tuple(node.fingerprint for node in run.session.nodes.values())
+        other = first.setdefault(results, run.name)
+        if other != run.name:
+            raise UsageError(
+                "The runs of a sweep must have different results",
+                f"{other} and {run.name}",
+                "Sweep fields that change a result, before the stage of --until.",
+            )
+    return runs
+
+
+def shared_steps(runs: Sequence[SweepRun]) -> Iterator[tuple[Step, list[SweepRun]]]:
+    """Each stage once, in the order of the DAG, with the runs that need it."""
+    groups: dict[str, tuple[Step, list[SweepRun]]] = {}
+    for run in runs:
+        for step in run.steps:
+            groups.setdefault(step.node.fingerprint, (step, []))[1].append(run)
+    yield from sorted(groups.values(), key=lambda group: NAMES.index(group[0].node.name))
+
+
+def launch_sweep(
+    runs: Sequence[SweepRun],
+    words: Callable[[SweepRun], Sequence[str]],
+    tell: Callable[[str], None],
+    jobs: int | None = None,
+) -> list[Child]:
+    """Run what is missing, `words` being the command line of a run; the children that failed.
+
+    Raises ChildFailed if a signal stopped the sweep. A failed run does not stop the others. A stage that is to be rerun
+    is rerun once for all.
+    """
+    store = runs[0].session.store
+    store.prepare()
+    rerun.request(
+        {node.fingerprint: node for run in runs for node in run.session.nodes.values()},
+        dict.fromkeys(run.session.nodes[stage].fingerprint for run in runs for stage in run.session.force),
+        store,
+    )
+    for run in runs:
+        if run.finished and not _recorded(run):
+            _record(run)
+    children = [Child(run.name, tuple(words(run))) for run in runs if not run.finished]
+    if not children:
+        return []
+    at_once = places(runs[0].session.recipe.compute, len(children), jobs)
+    codes = run_children(children, tell, at_once, keep_going=True)
+    stopped = len(children) - len(codes)
+    if stopped:
+        raise ChildFailed(f"The sweep was stopped: {stopped} of {len(children)} runs were not started")
+    return [child for child, code in codes.items() if code]
+
+
+def _recorded(run: SweepRun) -> bool:
+    recipe = run.session.recipe.model_dump(mode="json")
+    return any(facts.get("recipe") == recipe for facts in records(run.session.store.home))
+
+
+def _record(run: SweepRun) -> None:
+    """Record a run whose results other runs have created, so that its name is that of a run."""
+    session = replace(run.session, display=Display(), force=())
+    with recording(session, run.steps):
+        run_stages(session)

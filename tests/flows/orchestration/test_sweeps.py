@@ -1,0 +1,211 @@
+"""`run` and `plan` of a sweep: shared stages once, children for the rest, several at once, stops and failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from flows.orchestration import children
+from flows.orchestration.children import Child, ChildFailed, places, run_children
+from flows.session.runs import records
+from flows.session.session import Session
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import Compute
+from storage.errors import UsageError
+from storage.store import Store
+from tests.flows import sweeping
+from tests.flows.conftest import ROOT, make_all
+from tests.flows.faults import fault
+
+RATES = ("--set", "student.training.lr=0.1,0.2")
+NAMES = ["tiny[student.lr=0.1]", "tiny[student.lr=0.2]"]
+
+
+@pytest.fixture
+def sweep(home, monkeypatch):
+    """Run the command line, and its children, with fake stages: `sweep("run", recipe, …, MEET="2")`."""
+
+    def call(*words, **environment):
+        return subprocess.run(
+            [*sweeping.CHILD, *map(str, words)],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return call
+
+
+def outcomes(home, stage):
+    """How the recorded runs got this stage, by name of the run."""
+    return {
+        facts["name"]: line["outcome"]
+        for facts in records(home)
+        for text in (home / "runs" / f"{facts['id']}.jsonl").read_text().splitlines()
+        for line in [json.loads(text)]
+        if line["event"] == "end" and line["stage"] == stage
+    }
+
+
+# -- the plan --------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_has_shared_stages_once(flowctl, finished, tiny):
+    lines = json.loads(flowctl("plan", tiny, *RATES, "--set", "seed=0,1", "--json").stdout)
+    assert [line["stage"] for line in lines].count("data") == 1
+    assert [line["action"] for line in lines if line["stage"] == "bank"] == ["reuse", "run"]  # of seed 0 and 1
+    assert [line["runs"] for line in lines if line["stage"] == "teacher"] == [NAMES, [f"{name}@1" for name in NAMES]]
+    students = [(line["action"], line["runs"]) for line in lines if line["stage"] == "student"]
+    assert students == [
+        ("reuse", NAMES[:1]), ("run", [f"{NAMES[0]}@1"]), ("run", NAMES[1:]), ("run", [f"{NAMES[1]}@1"]),
+    ]  # fmt: skip
+    dag = flowctl("plan", tiny, *RATES, "--dag").stdout.split("\n")
+    assert (
+        len([line for line in dag if line.startswith("  student_")]) > 2 and '  data["data<br/>reuse"]:::reuse' in dag
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (("--set", "compute.threads=1,2"), "tiny[compute.threads=1] and tiny[compute.threads=2]"),
+        ((*RATES, "--until", "bank"), " and ".join(NAMES)),
+        ((*RATES, "--set", "compute.nnodes=2", "--set", "compute.rendezvous=first:29400"), "nnodes=2"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(flowctl, tiny, words, value):
+    for command in ("plan", "run"):
+        error = fault(flowctl(command, tiny, *words))
+        assert type(error) is UsageError and error.value == value
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_runs_what_is_missing_and_ends_in_the_table(sweep, home, tiny, flowctl):
+    make_all(load(tiny))  # the first of the sweep, as no run has recorded it
+    done = sweep("run", tiny, *RATES)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("] ")[0] for line in done.stderr.splitlines() if line.startswith("[")] == ["[1 of 1"]
+    head, *rows = done.stdout.splitlines()
+    assert head.split()[0] == "RUN" and [row.split()[0] for row in rows] == NAMES
+    assert all("FD-classifier" in row and "done" in row for row in rows)
+    assert outcomes(home, "student") == dict(zip(NAMES, ("reused", "run"), strict=True))
+    assert set(outcomes(home, "bank").values()) == {"reused"}
+    names = {artifact.name for artifact in Store(home).artifacts() if artifact.stage in ("teacher", "student")}
+    assert names == {"tiny", NAMES[1]}
+    again = sweep("run", tiny, *RATES)
+    assert again.stdout == done.stdout and "[1 of" not in again.stderr
+    for name in NAMES:  # a run of a sweep is a run like any other
+        assert json.loads(flowctl("show", name, "--json").stdout)["name"] == name
+        assert flowctl("report", name).exit_code == 0
+    compared = json.loads(flowctl("compare", tiny, *RATES, "--json").stdout)
+    assert [run["recipe"] for run in compared["runs"]] == NAMES
+
+
+def test_a_failed_run_does_not_stop_the_others(sweep, home, tiny):
+    done = sweep("run", tiny, *RATES, FAKES='{"student": {"fail": "ValueError"}}')
+    assert done.returncode == 1 and "2 of 2" in done.stderr.splitlines()[-1]
+    assert [row.split()[2] for row in done.stdout.splitlines()[1:]] == ["failed"] * 2
+    again = sweep("run", tiny, *RATES)
+    assert again.returncode == 0 and set(outcomes(home, "student").values()) == {"resumed"}
+
+
+def test_force_reruns_a_shared_stage_once(sweep, home, tiny):
+    assert sweep("run", tiny, *RATES).returncode == 0
+    fingerprint = Session.open(load(tiny)).nodes["bank"].fingerprint
+    before = Store(home).find("bank", fingerprint).provenance.created
+    done = sweep("run", tiny, *RATES, "--force", "bank", "--force", "student")
+    assert done.returncode == 0, done.stderr
+    assert sorted(outcomes(home, "bank").values()) == ["reused", "run"]
+    assert set(outcomes(home, "student").values()) == {"run"}
+    assert before != Store(home).find("bank", fingerprint).provenance.created
+
+
+# -- several at once -------------------------------------------------------------------------------------------------
+
+
+def test_one_place_for_each_gpu(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    gpus = lambda **given: [place.get("CUDA_VISIBLE_DEVICES") for place in places(Compute(), **given)]  # noqa: E731
+    assert gpus(children=8) == ["0", "1"] and gpus(children=1) == [None]
+    assert gpus(children=8, jobs=3) == ["0", "1", "0"] and gpus(children=8, jobs=1) == [None]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert gpus(children=8) == ["3", "5"]
+    assert places(Compute(threads=8), 4)[0]["OMP_NUM_THREADS"] == "4"
+    for alone in (Compute(device="cuda:1"), Compute(device="cpu"), Compute(nproc=2)):
+        assert places(alone, 8) == [{}]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert places(Compute(), 8) == [{}] and len(places(Compute(), 8, jobs=2)) == 2
+
+
+def test_students_run_at_the_same_time_and_what_they_share_once(sweep, home, tiny):
+    done = sweep("run", tiny, *RATES, "--jobs", "2", MEET="2")
+    assert done.returncode == 0, done.stderr
+    assert sorted(outcomes(home, "bank").values()) == ["reused", "run"]
+    assert set(outcomes(home, "student").values()) == {"run"}
+    assert all(f"{name}: student: run" in done.stderr for name in NAMES)  # whose line it is
+
+
+def test_on_one_gpu_its_lock_lets_one_student_run_at_a_time(sweep, home, tiny):
+    slow = '{"student": {"steps": 4, "seconds": 0.1}}'
+    done = sweep("run", tiny, *RATES, "--jobs", "2", CUDA_VISIBLE_DEVICES="7", ALONE="", FAKES=slow)
+    assert done.returncode == 0, done.stderr
+
+
+def test_sigterm_saves_every_run(sweep, home, tiny):
+    slow = '{"student": {"steps": 600, "seconds": 0.1}}'
+    process = subprocess.Popen(
+        [*sweeping.CHILD, "run", tiny, "--set", "student.training.lr=0.1,0.2,0.3", "--jobs", "2"],
+        cwd=ROOT, env=os.environ | {"FAKES": slow}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(home.glob("work/student/*/saved.json"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and "1 of 3" in errors.splitlines()[-1]
+    assert outcomes(home, "student") == dict.fromkeys(NAMES, "stopped")
+    assert sweep("run", tiny, *RATES).returncode == 0
+    assert outcomes(home, "student") == dict.fromkeys(NAMES, "resumed")
+
+
+# -- children --------------------------------------------------------------------------------------------------------
+
+SLEEPER = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+signal.signal(signal.SIGINT, lambda *_: sys.exit(9))
+os.kill(os.getppid(), signal.SIGINT)  # of this process alone: a terminal's would reach the child too
+time.sleep(0.3)
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(60)
+"""
+
+
+def test_sigterm_is_passed_on_and_ctrl_c_is_left_to_the_terminal(monkeypatch):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", SLEEPER))
+    first, second = Child("a", ()), Child("b", ("x",))
+    assert run_children([first, second], lambda text: None, keep_going=True) == {first: 7}
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_without_keep_going_a_failure_is_the_last(monkeypatch):
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(int(sys.argv[1]))"))
+    good, bad, late = (Child(code, (code,)) for code in ("0", "3", "4"))
+    assert run_children([good, bad, late], lambda text: None) == {good: 0, bad: 3}
+    assert ChildFailed.retryable

@@ -1,0 +1,56 @@
+"""The choice of kernels: repeatable by default, the fastest where the recipe allows it."""
+
+import pytest
+import torch
+from torch.utils import deterministic
+
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load
+from pipeline.recipe.sections import Compute
+from pipeline.runtime.device import prepare, same_bits
+
+GPU = torch.device("cuda")  # as a name only: nothing is put there
+
+
+@pytest.fixture(autouse=True)
+def _state_of_torch():
+    state = (
+        torch.are_deterministic_algorithms_enabled(),
+        deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.benchmark,
+    )
+    yield
+    torch.use_deterministic_algorithms(state[0], warn_only=True)
+    deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = state[1:]
+
+
+def asked() -> tuple[bool, bool]:
+    """Whether deterministic kernels are asked for, and whether a lack of one is an error."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    return enabled, enabled and not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_kernels_are_repeatable_by_default():
+    prepare(Compute(device="cpu"))
+    assert asked() == (True, False) and not torch.backends.cudnn.benchmark
+    with same_bits(GPU):
+        assert asked() == (True, True)
+    assert asked() == (True, False)
+    assert not deterministic.fill_uninitialized_memory
+
+
+def test_fast_kernels_are_allowed_also_where_gradients_must_repeat():
+    prepare(Compute(device="cpu"))
+    prepare(Compute(device="cpu", deterministic=False))
+    assert asked() == (False, False) and torch.backends.cudnn.benchmark
+    with same_bits(GPU):
+        assert asked() == (False, False)
+    prepare(Compute(device="cpu"))  # the next stage of the process asks again
+    assert asked() == (True, False) and not torch.backends.cudnn.benchmark
+
+
+def test_the_choice_is_not_part_of_a_result():
+    fast = build(load("nfm-digits", ["compute.deterministic=false"]))
+    assert {name: node.fingerprint for name, node in fast.items()} == {
+        name: node.fingerprint for name, node in build(load("nfm-digits")).items()
+    }
