@@ -1,4 +1,4 @@
-"""A student's Frechet distance while it trains, by the evaluation's code on noise of its own seed."""
+"""A student's Frechet distance while it trains, by the evaluation's code on noise of another seed."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def fit(
     batches, saving = Prefetcher(batch, device), Clock(job.compute.checkpoint_seconds)
     drawing, previews = Clock(PICTURE_SECONDS), points(training.steps, PREVIEW_POINTS)
     if loop.scores.due(loop.step):  # the training stopped while these weights were measured
-        _score(loop, monitor)
+        _score(loop, monitor, {})
     start, first = time.monotonic(), loop.step
     for step, part in batches.steps(range(first, training.steps)):
         stop, save = loop.training_step(step, part, measure(part), requests=(bool(job.stop), saving.due()))
@@ -108,8 +108,9 @@ def fit(
             "saving": saving.spent / elapsed,
         }
         job.progress(loop.images, training.images, "images", **facts, **loop.scores.latest)
-        if loop.log_entry:
-            monitor.line(facts | loop.log_entry | {"images_per_second": (loop.step - first) * training.batch / elapsed})
+        facts["images_per_second"] = (loop.step - first) * training.batch / elapsed
+        if loop.log_entry and not loop.scores.due(loop.step):
+            monitor.line(facts | loop.log_entry)
         if picture and ranks.first() and loop.step in previews:
             _preview(job, loop.images, picture(loop.averaged()))
         if save or stop or loop.scores.due(loop.step):
@@ -122,7 +123,7 @@ def fit(
             job.stop.request(job.stop.reason or "another rank was asked to")
             job.pause_point()
         if loop.scores.due(loop.step):
-            _score(loop, monitor)
+            _score(loop, monitor, facts)
     if picture and ranks.first():
         monitor.picture(training.images, picture(loop.averaged()))
     monitor.close()
@@ -134,9 +135,10 @@ def fit(
     return _finish(loop)
 
 
-def _score(loop: Loop, monitor: Monitor) -> None:
+def _score(loop: Loop, monitor: Monitor, facts: dict[str, float]) -> None:
+    """Measure; the monitor gets one line with the step's loss and the scores."""
     line = loop.score()
-    monitor.line({"images": loop.images, **line})
+    monitor.line(facts | loop.history[-1])
     log.info("%s: %s", loop.job.stage, ", ".join(f"{name} {value:.4g}" for name, value in line.items()))
 
 

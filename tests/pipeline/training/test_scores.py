@@ -1,6 +1,8 @@
 """Scores while a network trains: they change no weight, survive any stop, and choose the least."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +88,18 @@ def test_a_kill_within_a_score_loses_and_doubles_nothing(tmp_path, whole, call, 
     assert (resumed.best.value, resumed.best.images) == (whole.best.value, whole.best.images)
     assert all(torch.equal(resumed.best.weights[key], value) for key, value in whole.best.weights.items())
     assert [json.loads(line) for line in (tmp_path / "out/history.jsonl").read_text().splitlines()] == whole.history
+
+
+def test_the_monitor_has_one_line_for_each_point_also_after_a_kill(tmp_path, whole):
+    def dies(net):
+        raise OSError("power")
+
+    for watch, ends in ((Watch(4, dies), pytest.raises(OSError)), (Watch(4, score), nullcontext())):
+        with ends:
+            fit(replace(job(tmp_path), monitor=tmp_path / "m"), network(), batch, loss, SETTINGS, CPU, watch=watch)
+    lines = [json.loads(line) for line in (tmp_path / "m/metrics.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [line["images"] for line in whole.history]
+    assert all(line.items() >= expected.items() for line, expected in zip(lines, whole.history, strict=True))
 
 
 @pytest.mark.parametrize("count", [4, 5, 6])  # before, at and after a point
