@@ -35,6 +35,7 @@ KNOBS: dict[str, list[str]] = {
     "teacher-dropout-0.2": ["teacher.dropout=0.2"],
     "teacher-eta-0.1": ["teacher.noise_std=0.1"],
     "teacher-width-96": ["teacher.width=96"],
+    "teacher-best": ["teacher.quality={points: 20, use: best}"],
 }
 
 

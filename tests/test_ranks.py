@@ -77,6 +77,18 @@ def test_two_ranks_train_the_network_of_one(store):
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
 
 
+def test_two_ranks_score_the_network_of_one_while_they_train_it(store):
+    asked = "student.quality={points: 2, samples: 100, solver: euler, nfe: 2}"
+    make(store, "student", ALONE, asked)
+    alone, two = store.find("student", nodes(asked)["student"].fingerprint), remade(store, "student", TWO, asked)
+    curves = [
+        [line["fd/half-life-128"] for line in map(json.loads, lines) if "fd/half-life-128" in line]
+        for lines in (item.path("history.jsonl").read_text().splitlines() for item in (alone, two))
+    ]
+    assert len(curves[0]) == 2 and curves[1] == pytest.approx(curves[0], rel=1e-2)
+    assert min(curves[1]) == two.metrics["quality"]["value"]
+
+
 def test_two_ranks_train_the_average_velocities_of_one(store):
     settings = ("student.objective={kind: meanflow, interval_share: 0.6}",)
     one = make(store, "student", ALONE, *settings).artifact

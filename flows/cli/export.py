@@ -21,7 +21,7 @@ def export(
         typer.Option(
             "--ema",
             metavar="NAME",
-            help="Average of the weights, by its name in training.averages; default: the first.",
+            help="Average of the weights: a name in training.averages, or best; default: the first.",
         ),
     ] = None,
     onnx: Annotated[
@@ -51,10 +51,11 @@ def export(
 
     from pipeline.export import Subject
     from pipeline.export import export as write
+    from pipeline.outputs.networks import average_in_words
     from pipeline.runtime.device import prepare
 
-    training, compute = artifacts[model].config["training"], session.recipe.compute
-    average = None if ema == f"half-life-{training['ema']}" else ema
+    compute = session.recipe.compute
+    average = None if ema == average_in_words(artifacts[model]) else ema
     sweeps = () if model == "teacher" else getattr(session.recipe.evaluation, model.partition("-")[0])
     subject = Subject(name, model, average, artifacts, sweeps)
     with display() as shown:

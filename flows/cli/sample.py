@@ -41,7 +41,7 @@ def sample(
     count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 64,
     ema: Annotated[
         str | None,
-        typer.Option("--ema", metavar="NAME", help="Average of the weights, by its name in training.averages."),
+        typer.Option("--ema", metavar="NAME", help="Average of the weights: a name in training.averages, or best."),
     ] = None,
     grid: Annotated[int | None, typer.Option("--grid", min=1, help="Columns of the picture.")] = None,
     out: Annotated[

@@ -52,6 +52,9 @@ def _pace(report: ProgressUpdate, unit: str) -> list[str]:
         parts.append((f"{report.rate:,.3g}" if report.rate < 100 else f"{report.rate:,.0f}") + f"{unit}/s")
     if isinstance(report.facts.get("loss"), int | float):
         parts.append(f"loss {report.facts['loss']:.4g}")
+    for name, label in (("fd", "FD"), ("held_out_bits", "held-out bits")):  # while it trains, at its last point
+        if isinstance(report.facts.get(name), int | float):
+            parts.append(f"{label} {report.facts[name]:.4g}")
     if report.seconds_left and report.done < report.total:
         parts.append(f"{duration(report.seconds_left)} left")
     return parts

@@ -80,7 +80,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.levels
-    first = f"half-life-{artifact.config['training']['ema']}"
+    first = networks.average_in_words(artifact)
     network = networks.load_network(artifact, device, None if request.ema == first else request.ema)
     held_out = _held_out(recipe, images, request.class_)
     source = None if recipe.source is None else _finished("source", session)

@@ -62,7 +62,13 @@ STAGES = {
         Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
         Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
         Stage("potentials", 1, ("data",), results.PotentialsResult),
-        Stage("student", 2, ("data", "source", "teacher", "bank", "potentials"), results.StudentResult, parallel=True),
+        Stage(
+            "student",
+            2,
+            ("data", "source", "reference", "teacher", "bank", "potentials"),
+            results.StudentResult,
+            parallel=True,
+        ),
         Stage("pairs", 1, ("data", "source", *CHAIN), results.PairsResult, parallel=True, newest=True),
         Stage("reflow", 1, ("data", "bank", *CHAIN, "pairs"), results.ReflowResult, parallel=True, newest=True),
         Stage("onestep", 1, ("data", *CHAIN, "pairs"), results.StudentResult, parallel=True, newest=True),
@@ -151,14 +157,17 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
 def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
     """Which of the stages before it a stage reads.
 
-    A student reads the teacher only if it calls it at each step; otherwise its noises come from the bank. A round of
-    reflow reads the bank only if it mixes the bank's pairs in, an evaluation only for `noise_cost`.
+    A student reads the teacher only if it calls it at each step; otherwise its noises come from the bank. It reads the
+    reference only for `quality`. A round of reflow reads the bank only if it mixes the bank's pairs in, an evaluation
+    only for `noise_cost`.
     """
     unread: set[str] = set()
     if stage.newest:
         unread.update(students_among(names)[:-1], of_kind(names, "pairs")[:-1])
     if isinstance(config, Student) and not getattr(config.coupling, "online", False):
         unread.add("teacher")
+    if isinstance(config, Student) and not config.quality:
+        unread.add("reference")
     if isinstance(config, Reflow) and not config.mix.forward:
         unread.add("bank")
     if isinstance(config, Evaluation) and not config.noise_cost:

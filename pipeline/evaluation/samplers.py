@@ -48,11 +48,11 @@ def samplers(
         for how in sweeps.get(model, config.reflow):
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
-                make, walk = _sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)
+                make, walk = sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)
                 yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
 
 
-def _sampled(
+def sampled(
     network: nn.Module,
     path: GaussianPath,
     how: Sweep,
@@ -61,7 +61,7 @@ def _sampled(
     held_out: TargetImages | None,
     device: torch.device,
 ) -> tuple[Callable, Callable]:
-    """`make` and `walk` of an entry."""
+    """`make` and `walk` of a `SamplerUnderTest`."""
 
     def condition(rows: Tensor) -> Tensor | None:
         return None if held_out is None else held_out.conditions(rows, device)
@@ -99,7 +99,7 @@ def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
 def trained(artifact: Artifact, average: str | None = None) -> dict[str, Any]:
     """A protocol's fields of a network's training."""
     training = artifact.config["training"]
-    return {"images_seen": training["images"], "ema": average or f"half-life-{training['ema']}"}
+    return {"images_seen": training["images"], "ema": networks.average_in_words(artifact, average)}
 
 
 def _path(artifact: Artifact) -> dict[str, Any]:

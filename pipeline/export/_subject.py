@@ -56,7 +56,7 @@ class Subject:
     @property
     def ema(self) -> str:
         """The name of the average in protocols."""
-        return self.average or f"half-life-{self.artifact.config['training']['ema']}"
+        return networks.average_in_words(self.artifact, self.average)
 
     @property
     def scores(self) -> list[Score]:

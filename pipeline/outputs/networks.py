@@ -25,6 +25,7 @@ from storage.errors import DamageError, InputError
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "network.json"
+BEST = "best"  # name of the average of the least score while the network trained
 NetworkConfig = TarFlowConfig | UNetConfig | DiTConfig
 C = TypeVar("C", bound=NetworkConfig)
 
@@ -128,7 +129,7 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
     if _file(average) not in paths and average is not None:
         there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]
         raise InputError(
-            "An average is one that training.averages names",
+            "An average is one that training.averages names, or best where the student has quality",
             average,
             f"There are: {', '.join(there) or 'none but the first'}",
         )
@@ -144,6 +145,17 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
             "`flowctl verify` names the damaged file; `flowctl verify --repair` reruns its stage",
         ) from None
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def average_in_words(artifact: Artifact, average: str | None = None) -> str:
+    """An average of the weights as protocols state it; the best one by the scores that it was chosen by.
+
+    None is the first average; of a teacher used with its best weights it is these.
+    """
+    best = average == BEST or (average is None and artifact.config.get("quality", {}).get("use") == BEST)
+    if best:
+        return artifact.metrics["quality"]["chosen_by"]
+    return average or f"half-life-{artifact.config['training']['ema']}"
 
 
 def load_flow(artifact: Artifact, device: torch.device | str = "cpu") -> TarFlow:

@@ -45,11 +45,27 @@ class ReferenceResult(Result):
     held_out: float = Field(description="FD between the training and the held-out images")
 
 
+class QualityResult(Result):
+    """The best average of the weights by scores at points of the training, which history.jsonl lists."""
+
+    metric: str
+    extractor: str | None = Field(None, description="of the features, where the metric has some")
+    chosen_by: str = Field(description="how the best average was chosen, in words, for protocols")
+    points: int
+    average: str
+    images: int = Field(description="images seen")
+    value: float
+    warnings: tuple[str, ...] = ()
+
+
 class Trained(Result):
     images_seen: int
     steps: int
     loss: float = Field(description="mean over the last twentieth of training")
     parameters: int
+    quality: QualityResult | None = Field(
+        None, description="the best average while it trained, where this was measured"
+    )
 
 
 class TeacherResult(Trained):

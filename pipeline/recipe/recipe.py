@@ -126,10 +126,12 @@ class Recipe(Config):
             for average in {sweep.ema for sweep in sweeps} - {None}:
                 for section in sections:
                     names = [ema.name for ema in section.training.averages]
+                    names += ["best"] if getattr(section, "quality", None) else []
                     if average not in names:
                         raise ValueError(
                             f"evaluation asks for the average {average!r}, and the training has "
-                            f"{', '.join(names) or 'none by name'}: name it in training.averages"
+                            f"{', '.join(names) or 'none by name'}: "
+                            + ("add student.quality" if average == "best" else "name it in training.averages")
                         )
         return self
 
@@ -143,7 +145,8 @@ class Recipe(Config):
                 "set student.path to linear"
             )
         first = self._pairs_of_the_student()
-        from_student = [*self.evaluation.student, *([first] if first else [])]
+        quality = self.student.quality
+        from_student = [*self.evaluation.student, *([first] if first else []), *([quality] if quality else [])]
         others = [*self.evaluation.reflow, *self._later_pairs()]
         last = self.onestep is not None and self.onestep.mode == "meanflow"
         untaught: list[Any] = [*([] if meanflow else from_student), *([] if last else self.evaluation.onestep), *others]

@@ -27,7 +27,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False, steps: int = 1) -> Reci
         "data": recipe.data.model_copy(
             update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
         ),
-        "student": step(recipe.student),
+        "student": step(recipe.student).model_copy(update={"quality": _small(recipe.student.quality, samples)}),
         "evaluation": recipe.evaluation.model_copy(
             update={
                 "samples": samples,
@@ -53,6 +53,14 @@ def _few(pairs: Any, count: int, steps: int = 1) -> Any:
     """Few pairs, by the fewest calls that contain the ends of `steps` even steps."""
     calls = None if pairs.nfe is None else steps * calls_of_a_step(pairs.solver, pairs.guidance)
     return pairs.model_copy(update={"count": count, "nfe": calls})
+
+
+def _small(quality: Any, samples: int) -> Any:
+    """The student's scores while it trains, of few samples by the fewest calls."""
+    if quality is None or quality.nfe is None:
+        return quality and quality.model_copy(update={"samples": samples})
+    calls = calls_of_a_step(quality.solver, quality.guidance)
+    return quality.model_copy(update={"samples": samples, "nfe": calls})
 
 
 def _few_steps(section: Any, steps: int, batch: int | None) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.couplings import Independent, MinibatchOT, Source
 from pipeline.data.conditions import TargetImages, condition_of
 from pipeline.data.examples import Examples
+from pipeline.evaluation.training_scores import SampleScores
 from pipeline.flow_matching.objective import objective_of_config
 from pipeline.flow_matching.paths import GaussianPath, path_of_config
 from pipeline.flow_matching.sampling import conditioning_for, start_of, student_samples
@@ -20,12 +21,13 @@ from pipeline.outputs import networks
 from pipeline.outputs.images import decoder, images_of, source_examples
 from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import Student, Sweep
-from pipeline.reporting.pictures import labelled_rows
+from pipeline.reporting.pictures import grid
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.stages._coupling import coupling_of_config, truncated
+from pipeline.training import Watch
 from pipeline.training.coupling_diagnostics import diagnose
 from pipeline.training.flow_batches import FlowBatches, Intervals
 from pipeline.training.student import finish, train
@@ -33,7 +35,7 @@ from pipeline.training.truncated import truncation
 from storage.atomic import write_json
 from storage.imageset import ImageSet
 
-PREVIEW_SAMPLES = 20  # in the picture of a checkpoint
+PREVIEW_SAMPLES, PREVIEW_COLUMNS = 20, 5  # in the picture of a checkpoint
 PREVIEW = Sweep(solver="euler", nfe=(8,))  # its sampling
 JUMPING = Sweep(solver="jump", nfe=(2,))  # that of average velocities
 
@@ -42,7 +44,7 @@ def run(job: Job[Student]) -> StudentResult | None:
     """Train a velocity network g from scratch.
 
     Inputs: `data`; by coupling `bank` (NFM, LOOM from the bank), `teacher` (NFM online), `potentials` (semidiscrete);
-    `source` where a second image set takes the place of noise.
+    `source` where a second image set takes the place of noise; `reference` for `quality`.
 
         (x, z) ~ coupling,  t ~ time,  x_t = a(t) x + s(t) z        minimise || g(x_t, t, c) - (a'(t) x + s'(t) z) ||^2
 
@@ -52,8 +54,8 @@ def run(job: Job[Student]) -> StudentResult | None:
     teacher's z on the straight path it is NFM (Berthelot et al. 2026, arXiv 2603.09014). See
     `pipeline.flow_matching.objective`. Labels are dropped with the probability `label_drop`, for guidance.
 
-    Leaves: the network with its averages, history.jsonl; for LOOM epochs.json or refinement.json. The result has
-    figures of the coupling (`pipeline.training.coupling_diagnostics`).
+    Leaves: the network with its averages (with `quality` the best one too), history.jsonl, previews; for LOOM
+    epochs.json or refinement.json. The result has figures of the coupling (`pipeline.training.coupling_diagnostics`).
     """
     device = prepare(job.compute)
     config = job.config
@@ -81,13 +83,17 @@ def run(job: Job[Student]) -> StudentResult | None:
         Intervals.of_config(config.objective),
     )
     picture = preview(job, images, path, device)
-    fitted = train(job, network, batches, config.training, device, picture, objective_of_config(config.objective, path))
+    objective = objective_of_config(config.objective, path)
+    scores = SampleScores.of(job, images, path, device) if config.quality else None
+    watch = Watch(config.quality.points, scores) if scores else None
+    fitted = train(job, network, batches, config.training, device, picture, objective, watch)
     if ranks.first() and batches.epochs:
         write_json(job.out / "epochs.json", batches.epochs)
     result = finish(job, fitted, config.coupling.kind)
     if result is None:
         return None
-    result = result.model_copy(update=diagnose(batches, config.training.steps, device))
+    quality = scores.result(fitted.best, fitted.points) if scores and fitted.best else None
+    result = result.model_copy(update={"quality": quality, **diagnose(batches, config.training.steps, device)})
     if left is None:
         return result
     labels = examples.classes(torch.arange(left.pairs) % len(examples))
@@ -111,6 +117,6 @@ def preview(
 
     def picture(network: nn.Module) -> Image:
         samples, _ = student_samples(network, z, labels, how, how.nfe[0], path, condition)
-        return labelled_rows([(job.stage, decode(samples).cpu())])
+        return grid(decode(samples), PREVIEW_COLUMNS)
 
     return picture

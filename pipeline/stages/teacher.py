@@ -7,7 +7,7 @@ from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.tarflow import Schedule, Sequential, TarFlow, bits_per_dimension, calibrate, full_precision
 from pipeline.data.batches import NoisyImages
@@ -17,7 +17,7 @@ from pipeline.flow_matching.likelihood import bin_width, dequantise
 from pipeline.flow_matching.sampling import class_labels, guidance_of, starting_noise, teacher_samples
 from pipeline.outputs import networks
 from pipeline.outputs.images import decoder, images_of
-from pipeline.outputs.results import TeacherResult
+from pipeline.outputs.results import QualityResult, TeacherResult
 from pipeline.recipe.sections import Teacher
 from pipeline.reporting.pictures import labelled_rows
 from pipeline.runtime import ranks
@@ -25,7 +25,7 @@ from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.noise import noise, uniform
 from pipeline.runtime.seeds import derive, generator
-from pipeline.training import fit
+from pipeline.training import Fitted, Watch, fit
 from pipeline.training.maximum_likelihood import nats_per_dimension
 from storage.errors import InputError
 from storage.imageset import ImageSet
@@ -45,7 +45,8 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     Gaussian noise; or y is uniform over the bins of x's grey levels, for likelihoods of images.
 
     Leaves: the flow with its averages, history.jsonl, samples.png. The result has bits per dimension of held-out
-    and training images, and the decoding schedule of each block.
+    and training images, and the decoding schedule of each block. With `quality.use: best` the flow has the weights of
+    the least held-out bits.
     """
     device = prepare(job.compute)
     images = images_of(job)
@@ -68,9 +69,17 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         gaussian, even = (partial(draw, x.shape, generator=draws) for draw in (torch.randn, torch.rand))
         return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
 
-    fitted = fit(job, flow, batch, nats_per_dimension, config.training, device)
-    flow = cast(TarFlow, fitted.network)
-    bits = [held_out_bits(flow, Examples.of(images, split), job, device) for split in ("test", "train")]
+    unseen = Examples.of(images, "test")
+    quality = config.quality
+
+    def score(network: nn.Module) -> dict[str, float]:
+        return {"held_out_bits": held_out_bits(cast(TarFlow, network), unseen, job, device)}
+
+    watch = Watch(quality.points, score) if quality else None
+    fitted = fit(job, flow, batch, nats_per_dimension, config.training, device, watch=watch)
+    best = quality and quality.use == "best" and fitted.best
+    flow = cast(TarFlow, fitted.best_network() if best else fitted.network)
+    bits = [held_out_bits(flow, examples, job, device) for examples in (unseen, Examples.of(images, "train"))]
     if not ranks.first():
         return None
     networks.save_network(flow, job.out, fitted.averages)
@@ -87,6 +96,24 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         bits_per_dim=bits[0],
         bits_per_dim_train=bits[1],
         schedule=[schedule.to_dict() for schedule in schedules],
+        quality=_quality(config, fitted),
+    )
+
+
+def _quality(config: Teacher, fitted: Fitted) -> QualityResult | None:
+    """The best average by held-out bits, and how it was chosen."""
+    if fitted.best is None:
+        return None
+    averages = 1 + len(config.training.averages)
+    return QualityResult(
+        metric="bits per dimension of held-out images",
+        chosen_by=f"best of {fitted.points} points"
+        + (f" × {averages} averages" if averages > 1 else "")
+        + " by bits per dimension of held-out images",
+        points=fitted.points,
+        average=fitted.best.average,
+        images=fitted.best.images,
+        value=fitted.best.value,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable
@@ -19,24 +20,40 @@ from pipeline.training._clocks import Clock
 from pipeline.training._data import Memory, Prefetcher, Stateless
 from pipeline.training._loop import Loop, Loss
 from pipeline.training._monitor import Monitor
+from pipeline.training._scores import Best, Watch, points
+from storage.atomic import fsync_path, replacing
 
 log = logging.getLogger(__name__)
-PICTURE_SECONDS = 60.0  # between two pictures at least
+PICTURE_SECONDS = 60.0  # between two pictures of the monitor at least
+PREVIEWS = "previews"  # folder of the artifact
+PREVIEW_POINTS = 8
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network: averaged weights in eval mode, further averages by name, the loss and its history."""
+    """A trained network: averaged weights in eval mode, further averages by name, the loss and its history.
+
+    `best` holds the best weights by the scores of a `Watch`, measured at `points` points; None without one, or where
+    no score is finite.
+    """
 
     network: nn.Module
     averages: dict[str, nn.Module]
     history: list[dict[str, float]]
     loss: float
     totals: dict[str, float]
+    best: Best | None = None
+    points: int = 0
 
     @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def best_network(self) -> nn.Module:
+        """A copy of the network with the best weights."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(self.best.weights)
+        return network
 
 
 def fit(
@@ -50,6 +67,7 @@ def fit(
     picture: Callable[[nn.Module], Image] | None = None,
     memory: Memory | None = None,
     repeatable: bool = True,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Train `network` to `training.images`, from the newest checkpoint in the work directory if there is one.
 
@@ -60,19 +78,24 @@ def fit(
         loss: the mean loss of one part of a batch, a scalar. It calls the network that it is given. It may also return
             raw errors by name, each (2,): a sum and a count. Their means go to the history and to the monitor.
         measure: figures to sum over the training, such as the transport cost of a coupling; the same keys each time.
-        picture: samples from the averaged network, always of the same noise, for the monitor.
+        picture: samples from the averaged network, always of the same noise, for the monitor; those of
+            `PREVIEW_POINTS` points of the training go to the artifact too.
         memory: the state of `batch` between steps.
         repeatable: ask for deterministic gradients; False for a loss whose gradient a GPU cannot repeat.
+        watch: scores at points of the training. A checkpoint is written before each: a stop or a crash while it is
+            measured costs the measurement alone, which a resumed training repeats.
 
     Raises:
         StageFailed: the loss or the gradient is not finite; the message names the step and the last good checkpoint.
         Interrupted: a stop was requested; a checkpoint is written first.
     """
-    loop = Loop(job, network.to(device), loss, training, device, memory or Stateless(), repeatable)
+    loop = Loop(job, network.to(device), loss, training, device, memory or Stateless(), repeatable, watch)
     loop.restore()
     monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
     batches, saving = Prefetcher(batch, device), Clock(job.compute.checkpoint_seconds)
-    drawing = Clock(PICTURE_SECONDS)
+    drawing, previews = Clock(PICTURE_SECONDS), points(training.steps, PREVIEW_POINTS)
+    if loop.scores.due(loop.step):  # the training stopped while these weights were measured
+        _score(loop, monitor, {})
     start, first, warm = time.monotonic(), loop.step, 0.0
     for step, part in batches.steps(range(first, training.steps)):
         stop, save = loop.training_step(step, part, measure(part), requests=(bool(job.stop), saving.due()))
@@ -86,10 +109,13 @@ def fit(
             "data_wait": batches.waited / elapsed,
             "saving": saving.spent / elapsed,
         }
-        job.progress(loop.images, training.images, "images", **facts)
-        if loop.log_entry:
-            monitor.line(facts | loop.log_entry | {"images_per_second": (loop.step - first) * training.batch / elapsed})
-        if save or stop:
+        job.progress(loop.images, training.images, "images", **facts, **loop.scores.latest)
+        facts["images_per_second"] = (loop.step - first) * training.batch / elapsed
+        if loop.log_entry and not loop.scores.due(loop.step):
+            monitor.line(facts | loop.log_entry)
+        if picture and ranks.first() and loop.step in previews:
+            _preview(job, loop.images, picture(loop.averaged()))
+        if save or stop or loop.scores.due(loop.step):
             with saving:
                 loop.save()
             if picture and ranks.first() and drawing.due():
@@ -98,6 +124,8 @@ def fit(
         if stop:  # as the ranks agreed before the step; later requests count at the next one
             job.stop.request(job.stop.reason or "another rank was asked to")
             job.pause_point()
+        if loop.scores.due(loop.step):
+            _score(loop, monitor, facts)
     if picture and ranks.first():
         monitor.picture(training.images, picture(loop.averaged()))
     monitor.close()
@@ -111,9 +139,31 @@ def fit(
     return _finish(loop)
 
 
+def _score(loop: Loop, monitor: Monitor, facts: dict[str, float]) -> None:
+    """Measure; the monitor gets one line with the step's loss and the scores."""
+    line = loop.score()
+    monitor.line(facts | loop.history[-1])
+    log.info("%s: %s", loop.job.stage, ", ".join(f"{name} {value:.4g}" for name, value in line.items()))
+
+
+def _preview(job: Job, images: int, picture: Image) -> None:
+    """Durable before the next checkpoint, from which a resumed training does not draw it again."""
+    with replacing(job.out / PREVIEWS / f"images-{images:012d}.png") as aside, open(aside, "wb") as stream:
+        picture.save(stream, format="PNG")
+    fsync_path(job.out)  # the folder is new
+
+
 def _finish(loop: Loop) -> Fitted:
     """Write the last checkpoint and the history; return the averaged network."""
     loop.finish()
     tail = loop.history[-max(1, len(loop.history) // 20) :]
     averages = {name: average.module() for name, average in loop.averages.items()}
-    return Fitted(loop.averaged(), averages, loop.history, sum(line["loss"] for line in tail) / len(tail), loop.totals)
+    return Fitted(
+        loop.averaged(),
+        averages,
+        loop.history,
+        sum(line["loss"] for line in tail) / len(tail),
+        loop.totals,
+        loop.scores.best,
+        len(loop.scores.points),
+    )

@@ -20,6 +20,7 @@ from pipeline.runtime.device import same_bits
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.training._data import Memory
+from pipeline.training._scores import Scores, Watch
 from pipeline.training.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.training.learning_rate import learning_rate
 from storage.atomic import write_text
@@ -46,6 +47,7 @@ class Loop:
         device: torch.device,
         memory: Memory,
         repeatable: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         # Convolutions are faster with the channels last, on CPUs and on GPUs; other layers are left as they are.
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -70,6 +72,8 @@ class Loop:
         self.last_errors: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.totals: dict[str, float] = {}
+        self.every = max(1, training.steps // HISTORY_LINES)  # steps of a line of history
+        self.scores = Scores(watch, training.steps, self.every)
         self.folder = job.work / "checkpoints"
 
     @property
@@ -192,14 +196,20 @@ class Loop:
         self.window.append(loss)
         _add(self.errors, errors)
         self.last_loss, self.last_errors, self.log_entry = loss, _means(errors), None
-        every = max(1, self.training.steps // HISTORY_LINES)
-        if self.step % every == 0 or self.step == self.training.steps:
+        if self.step % self.every == 0 or self.step == self.training.steps:
             self.log_entry = {"images": images, "loss": sum(self.window) / len(self.window), "lr": self.rate}
             self.log_entry |= _means(self.errors)
             if math.isfinite(norm):  # a step skipped for float16 has none
                 self.log_entry["gradient_norm"] = norm
             self.history.append(self.log_entry)
             self.window, self.errors = [], {}
+
+    def score(self) -> dict[str, float]:
+        """Measure the averages and add the scores to the last line of the history, which belongs to this step."""
+        averages = {f"half-life-{self.training.ema}": self.ema, **self.averages}
+        line = self.scores.measure(self.step, self.images, averages)
+        self.history[-1] |= line
+        return line
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -210,7 +220,7 @@ class Loop:
             tensors |= {f"memory.{name}": value for name, value in self.memory.state(self.step).items()}
             for name, average in self._averages().items():
                 tensors |= {f"{name}.{key}": value for key, value in average.state_dict().items()}
-            tensors |= flatten_optimizer(self.optimizer)
+            tensors |= flatten_optimizer(self.optimizer) | self.scores.tensors()
             save_checkpoint(
                 self.folder,
                 self.step,
@@ -222,6 +232,7 @@ class Loop:
                     "history": self.history,
                     "totals": self.totals,
                     "scaler": self.scaler.state_dict(),
+                    "scores": self.scores.state(),
                 },
             )
             self.job.saved(self.images, self.training.images, "images")
@@ -241,6 +252,8 @@ class Loop:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.window, self.errors = state["step"], state["window"], state["errors"]
         self.history, self.totals = state["history"], state["totals"]
+        if "scores" in state:  # not in checkpoints of earlier versions
+            self.scores.load(tensors, state["scores"])
         log.info("%s resumes from step %d of %d", self.job.stage, self.step, self.training.steps)
 
     def finish(self) -> None:

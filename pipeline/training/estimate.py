@@ -80,7 +80,7 @@ def estimate_of(node: Node, shape: ImageShape) -> Estimate:
         case configs.NoiseBank() as config:
             return _couplings(config, shape)
         case configs.Student() as config:
-            return _velocities(config, config.training, shape, None, config.objective)
+            return _velocities(config, config.training, shape, None, config.objective, bool(config.quality))
         case configs.Pairs() as config:
             return _pairs(config, shape)
         case configs.OneStep() as config:
@@ -144,7 +144,7 @@ def _teacher(config: configs.Teacher, shape: ImageShape) -> Estimate:
     with FakeTensorMode():
         flow = TarFlow(teacher_architecture(config, shape))
         part = NoisyImages(_images_of(shape, config.training), None)
-        return _training(flow, nats_per_dimension, part, config.training)
+        return _training(flow, nats_per_dimension, part, config.training, bool(config.quality))
 
 
 @lru_cache(maxsize=32)
@@ -154,13 +154,14 @@ def _velocities(
     shape: ImageShape,
     loss: configs.Loss | None,
     objective: configs.Objective | None,
+    best: bool = False,
 ) -> Estimate:
     """Of velocities, also where averages of them are learned: the derivative in forward mode has no graph."""
     with FakeTensorMode():
         x = _images_of(shape, training)
         network = build(student_architecture(student, shape), 0)
         batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if student.condition else None)
-        figures = _training(network, FlowMatching(loss=_loss(loss)), batch, training)
+        figures = _training(network, FlowMatching(loss=_loss(loss)), batch, training, best)
         if isinstance(objective, configs.MeanFlow):
             figures = replace(figures, work=figures.work + derivative_work(objective, network, x))
         return figures
@@ -186,7 +187,10 @@ def _images_of(shape: ImageShape, training: Training) -> Tensor:
     return torch.empty(training.batch // training.accumulate, shape.channels, shape.size, shape.size)
 
 
-def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part: Any, training: Training) -> Estimate:
+def _training(
+    network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part: Any, training: Training, best: bool
+) -> Estimate:
+    """`best` says whether checkpoints hold the best average so far."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     weights = {id(parameter) for parameter in network.parameters()}
     saved: dict[int, Tensor] = {}
@@ -209,9 +213,8 @@ def _training(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], part
     activations = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
     # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.
     copies = 4 + 1 + len(training.averages)
-    return Estimate(
-        parameters, training.steps, 4 * copies * parameters + activations, 2 * 4 * (copies - 1) * parameters, work
-    )
+    disk = 2 * 4 * (copies - 1 + best) * parameters
+    return Estimate(parameters, training.steps, 4 * copies * parameters + activations, disk, work)
 
 
 def _couplings(config: configs.NoiseBank, shape: ImageShape) -> Estimate:

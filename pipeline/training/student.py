@@ -18,7 +18,7 @@ from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import Training
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
-from pipeline.training import Fitted, Memory, fit
+from pipeline.training import Fitted, Memory, Watch, fit
 
 
 class Batches(Memory, Protocol):
@@ -38,6 +38,7 @@ def train(
     device: torch.device,
     picture: Callable[[nn.Module], Image] | None = None,
     objective: Objective | None = None,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Fit `network` to the batches, by flow matching unless another objective is given.
 
@@ -57,6 +58,7 @@ def train(
         picture=picture,
         memory=batches,
         repeatable=not isinstance(getattr(objective, "loss", None), LpipsHuber),
+        watch=watch,
     )
 
 
@@ -64,7 +66,8 @@ def finish(job: Job, fitted: Fitted, coupling: str) -> StudentResult | None:
     """Write the trained network and return its result; None on all ranks but the first."""
     if not ranks.first():
         return None
-    networks.save_network(fitted.network, job.out, fitted.averages)
+    best = {networks.BEST: fitted.best_network()} if fitted.best else {}
+    networks.save_network(fitted.network, job.out, fitted.averages | best)
     training = job.config.training
     return StudentResult(
         images_seen=training.images,

@@ -40,9 +40,11 @@ from pipeline.recipe.sections._student import LinearPath as LinearPath
 from pipeline.recipe.sections._student import LowResolution as LowResolution
 from pipeline.recipe.sections._student import OptimalTransportPath as OptimalTransportPath
 from pipeline.recipe.sections._student import Path as Path
+from pipeline.recipe.sections._student import SampleQuality as SampleQuality
 from pipeline.recipe.sections._student import Student as Student
 from pipeline.recipe.sections._student import VarianceExplodingPath as VarianceExplodingPath
 from pipeline.recipe.sections._student import VariancePreservingPath as VariancePreservingPath
+from pipeline.recipe.sections._teacher import HeldOutBits as HeldOutBits
 from pipeline.recipe.sections._teacher import NoiseBank as NoiseBank
 from pipeline.recipe.sections._teacher import Teacher as Teacher
 from pipeline.recipe.sections._times import LogitNormalTime as LogitNormalTime

@@ -26,7 +26,9 @@ class Sweep(Config):
     nfe: tuple[Positive, ...] = Field((), description="network calls; leave it out for dopri5, which chooses them")
     guidance: float = Field(1.0, ge=0, description="weight of classifier-free guidance; 1 for none")
     ema: Annotated[str | None, AddedLater(None)] = Field(
-        None, description="which average of the weights: a name in training.averages, such as power-0.05"
+        None,
+        description="which average of the weights: a name in training.averages, such as power-0.05; or best, by "
+        "student.quality",
     )
 
     @model_validator(mode="after")

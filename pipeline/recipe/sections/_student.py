@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Fraction, Seeded
+from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Solver, calls_of_a_step
 from pipeline.recipe.sections._coupling import Coupling
+from pipeline.recipe.sections._evaluation import Sweep
 from pipeline.recipe.sections._networks import Network
 from pipeline.recipe.sections._objective import FlowMatching, Objective
 from pipeline.recipe.sections._times import LogitNormalTime, Time
-from pipeline.recipe.sections._training import Training
+from pipeline.recipe.sections._training import Points, Training
 
 
 class LinearPath(Config):
@@ -68,6 +69,33 @@ class LowResolution(Config):
     factor: int = Field(2, ge=2, description="how many times smaller each side is; must divide the images' side")
 
 
+class SampleQuality(Config):
+    """Frechet distance of samples at points of the training, of each average of the weights.
+
+    The best average by the distance to the training images is stored; `evaluation.student.ema: best` samples it.
+    """
+
+    points: Points = 10
+    samples: int = Field(2500, ge=16, description="at each point; more than the extractor has features")
+    solver: Solver = Field("heun", description="of the ODE")
+    grid: Grid = "uniform"
+    nfe: Positive | None = Field(8, description="network calls; null for dopri5, which chooses them")
+    guidance: float = Field(1.0, ge=0, description="weight of classifier-free guidance; 1 for none")
+
+    @model_validator(mode="after")
+    def _calls_that_can_be_made(self) -> SampleQuality:
+        if (self.solver == "dopri5") != (self.nfe is None):
+            raise ValueError("nfe must be a number for a fixed-step solver, and null for dopri5")
+        unit = calls_of_a_step("euler" if self.solver == "heun" else self.solver, self.guidance) if self.nfe else 1
+        if self.nfe and self.nfe % unit:
+            raise ValueError(f"nfe of {self.solver} at guidance {self.guidance:g} must be a multiple of {unit}")
+        return self
+
+    @property
+    def sweep(self) -> Sweep:
+        return Sweep(solver=self.solver, grid=self.grid, nfe=(self.nfe,) if self.nfe else (), guidance=self.guidance)
+
+
 class Student(Seeded):
     """A velocity network on the path from x to z; the coupling chooses z for x."""
 
@@ -83,3 +111,6 @@ class Student(Seeded):
         0.1, description="probability of training an image without its class, which guidance needs"
     )
     training: Training
+    quality: Annotated[SampleQuality | None, AddedLater(None)] = Field(
+        None, description="Frechet distance while it trains, and the best average by it; off unless given"
+    )

@@ -7,8 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Fraction, Positive, Seeded
-from pipeline.recipe.sections._training import Training
+from pipeline.recipe.sections._base import Config, Fraction, Positive, Seeded
+from pipeline.recipe.sections._training import Points, Training
+
+
+class HeldOutBits(Config):
+    """Bits per dimension of the held-out images at points of the training, of each average of the weights."""
+
+    points: Points = 10
+    use: Literal["last", "best"] = Field(
+        "last",
+        description="weights that the teacher is used with: the first average at the end, or the best by these bits",
+    )
 
 
 class Teacher(Seeded):
@@ -45,6 +55,9 @@ class Teacher(Seeded):
     decoding: Literal["calibrated", "sequential"] = Field("calibrated", description="how samples are decoded")
     preview_samples: Positive = Field(40, description="samples in the picture")
     training: Training
+    quality: Annotated[HeldOutBits | None, AddedLater(None)] = Field(
+        None, description="held-out bits per dimension while it trains; off unless given"
+    )
 
     @model_validator(mode="after")
     def _temperature_acts(self) -> Teacher:

@@ -30,6 +30,11 @@ class Power(Config):
         return f"power-{self.width:g}"
 
 
+Points = Annotated[
+    int, Field(gt=0, le=200, description="points of the training, evenly spaced in images seen; the last is its end")
+]
+
+
 class Training(Config):
     """How a network is trained. The clock is images seen: a change of batch size moves no schedule."""
 

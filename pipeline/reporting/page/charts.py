@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.reporting.page import axes
-from pipeline.reporting.page.axes import Axis, Tick, even_ticks, log_ticks, ticks_at
+from pipeline.reporting.page.axes import Axis, Tick, log_ticks, ticks_at
 from pipeline.reporting.scores.cells import Cell, Level, Row, Table
 from pipeline.reporting.scores.front import alike, front
 from pipeline.reporting.text.numbers import count, significant
@@ -21,8 +21,6 @@ SHAPES = (
 COLOURS = 6  # of the style sheet
 SIZES = (("wide", 760, 400), ("narrow", 370, 320))  # class of the style sheet, width and height in pixels
 TEXT = (24, 13)  # width and height in pixels of the word next to a mark
-CALM = 0.03  # share of a training whose first, falling losses may leave the frame
-SMOOTH = 9  # lines of history in the moving mean
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
     right, top, bottom = width - 14, 30, height - 44
     y = Axis(min(heights) / 1.2, max(heights) * 1.2, bottom, top, logarithmic=True)
     y_ticks = log_ticks(y)
-    left = _room(y_ticks)
+    left = room_for(y_ticks)
     wide = 1.15 if figure.ticks else 1.3
     x = Axis(min(p.x for p in every) / wide, max(p.x for p in every) * wide, left, right, logarithmic=True)
     curves = [_staircase(figure, every, x, y)] if figure.staircase else []
@@ -189,7 +187,9 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
             bar = (y.place(p.low), y.place(p.high)) if p.low < p.high else (None, None)
             marks.append(Mark(x.place(p.x), y.place(p.y), p.title, *bar, p.text))
         shape = SHAPES[number % len(SHAPES)]
-        curves.append(Curve(one.label, style, shape, _path([(m.x, m.y) for m in marks]), _uncrowded(marks, words)))
+        curves.append(
+            Curve(one.label, style, shape, path_through([(m.x, m.y) for m in marks]), _uncrowded(marks, words))
+        )
         number += not one.style
     summary = "; ".join(
         f"{one.label} goes from {significant(one.points[0].y)} to {significant(one.points[-1].y)}" for one in series
@@ -230,59 +230,13 @@ def _staircase(figure: Figure, every: list[Point], x: Axis, y: Axis) -> Curve:
     steps = [(x.place(best[0][0]), y.end if figure.lower else y.start)]
     for cost, value in best:
         steps += [(x.place(cost), steps[-1][1]), (x.place(cost), y.place(value))]
-    return Curve("Pareto front", "front", "", _path([*steps, (x.end, steps[-1][1])]))
+    return Curve("Pareto front", "front", "", path_through([*steps, (x.end, steps[-1][1])]))
 
 
-def of_loss(history: Sequence[Mapping[str, float]], what: str) -> Chart | None:
-    """A training's loss against images seen, as recorded and smoothed; None where too little was recorded."""
-    points = [(float(line["images"]), float(line["loss"])) for line in history]
-    if len(points) < 2:
-        return None
-    width, height = 420, 230
-    right, top, bottom = width - 18, 28, height - 40
-    calm = [loss for images, loss in points if images >= CALM * points[-1][0]] or [loss for _, loss in points]
-    low, high = min(loss for _, loss in points), max(calm)
-    margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-    y = Axis(low - margin, high + margin, bottom, top)
-    y_ticks = even_ticks(y)
-    left = _room(y_ticks)
-    x = Axis(0, points[-1][0], left, right)
-    ends = ticks_at(x, [share * points[-1][0] for share in (0, 0.5, 1)], 1, axes.thousands)
-    recorded = _path([(x.place(images), y.place(loss)) for images, loss in points])
-    smoothed = _path([(x.place(images), y.place(loss)) for images, loss in _moving_mean(points)])
-    return Chart(
-        width,
-        height,
-        left,
-        right,
-        top,
-        bottom,
-        tuple(ends),
-        tuple(y_ticks),
-        "images seen",
-        "training loss",
-        (Curve("as recorded", "raw", "", recorded), Curve("moving mean", "s0", "", smoothed)),
-        (),
-        f"Loss of the {what} against images seen: from {significant(points[0][1])} to "
-        f"{significant(points[-1][1])} after {count(points[-1][0])} images.",
-    )
-
-
-def _moving_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Each loss as the mean of those around it, of fewer at the ends."""
-    half = min(SMOOTH // 2, len(points) // 8)
-    means = []
-    for i, (images, _) in enumerate(points):
-        reach = min(half, i)  # as far back as ahead, or the steep beginning would bend
-        near = [loss for _, loss in points[i - reach : i + reach + 1]]
-        means.append((images, sum(near) / len(near)))
-    return means
-
-
-def _room(ticks: Sequence[Tick]) -> float:
+def room_for(ticks: Sequence[Tick]) -> float:
     """Pixels left of the frame that the longest number needs."""
     return max(46, 16 + 7.5 * max((len(tick.text) for tick in ticks), default=0))
 
 
-def _path(points: Sequence[tuple[float, float]]) -> str:
+def path_through(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)

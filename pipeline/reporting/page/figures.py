@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from dataclasses import dataclass
 
+from pipeline.reporting.text.numbers import count
 from storage.artifact import Artifact
 from storage.errors import DamageError
 
+_PREVIEW = re.compile(r"previews/images-(\d+)\.png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -33,6 +36,16 @@ def picture(artifact: Artifact | None, name: str, alt: str, caption: str) -> Pic
         raise DamageError(str(artifact.path(name)), "not a PNG picture", _remedy(artifact))
     width, height = struct.unpack(">II", data[16:24])
     return Picture("data:image/png;base64," + base64.b64encode(data).decode(), width, height, alt, caption)
+
+
+def previews(artifact: Artifact) -> list[Picture]:
+    """Samples at points of the training, in their order; the caption is the number of images seen."""
+    names = sorted(record.path for record in artifact.files if _PREVIEW.fullmatch(record.path))
+    shown = []
+    for name in names:
+        seen = count(int(_PREVIEW.fullmatch(name).group(1)))
+        shown.append(picture(artifact, name, f"Samples after {seen} images.", seen))
+    return shown
 
 
 def history(artifact: Artifact) -> list[dict[str, float]]:

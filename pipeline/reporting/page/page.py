@@ -63,7 +63,8 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         "memorisation": memorisation.view(result, evaluation),
         "warnings": [("data", text) for text in _left_out(inputs["data"])]
         + [("evaluation", text) for text in result.warnings]
-        + [("bank", text) for text in (noise.warnings if noise else ())],
+        + [("bank", text) for text in (noise.warnings if noise else ())]
+        + [("student", text) for text in (inputs["student"].metrics.get("quality") or {}).get("warnings", ())],
         "teacher": training.teacher(inputs),
         "noise": noise,
         "students": training.students(inputs),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.dag import students_among
-from pipeline.reporting.page.charts import Chart, of_loss
-from pipeline.reporting.page.figures import Picture, history, picture
+from pipeline.reporting.page.charts import Chart
+from pipeline.reporting.page.curves import of_errors, of_loss, of_scores
+from pipeline.reporting.page.figures import Picture, history, picture, previews
 from pipeline.reporting.text.names import COUPLINGS, model
 from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
 from storage.artifact import Artifact
@@ -18,12 +19,13 @@ Facts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Trained:
-    """One network: its figures, its loss, its picture where there is one."""
+    """One network: its figures, its curves with their captions, its picture, and samples while it trained."""
 
     title: str
     facts: Facts
-    chart: Chart | None
+    charts: tuple[tuple[Chart, str], ...]
     picture: Picture | None = None
+    strip: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ def teacher(inputs: Mapping[str, Artifact]) -> Trained | None:
         ("Bits per dimension, held-out images", fixed(result["bits_per_dim"], 3)),
         ("Bits per dimension, training images", fixed(result["bits_per_dim_train"], 3)),
         ("Dequantisation of both", result["dequantisation"]),
+        *_quality(artifact),
         *_common(artifact),
     )
     return Trained(
         "teacher",
         facts,
-        of_loss(history(artifact), "teacher"),
+        _charts(artifact, "teacher"),
         picture(
             artifact,
             "samples.png",
@@ -103,9 +106,47 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
         if role != "student" and read in inputs:
             pairs = inputs[read].metrics
             facts.append(("Pairs", f"{count(pairs['count'])}, by {pairs['solver']}"))
-        facts += _common(artifact)
-        trained.append(Trained(model(role), tuple(facts), of_loss(history(artifact), model(role))))
+        facts += [*_quality(artifact), *_common(artifact)]
+        trained.append(
+            Trained(model(role), tuple(facts), _charts(artifact, model(role)), strip=tuple(previews(artifact)))
+        )
     return trained
+
+
+def _charts(artifact: Artifact, what: str) -> tuple[tuple[Chart, str], ...]:
+    """Loss, raw errors and scores while it trained, those that its history has."""
+    lines, quality = history(artifact), artifact.metrics.get("quality") or {}
+    metric = quality.get("metric", "")
+    distances = {"fd": "to training images", "fd_held_out": "to held-out images"}
+    charts = (
+        (of_loss(lines, what), "Loss: as recorded (thin) and its moving mean."),
+        (
+            of_errors(lines, what),
+            "Unweighted errors of instantaneous (r = t) and average (r < t) velocities, moving means.",
+        ),
+        (
+            of_scores(lines, distances, f"{metric} (lower is better)", what, logarithmic=True),
+            f"{metric} of the averaged weights’ samples during the training. The protocol is that of the best "
+            "average, not that of the evaluation.",
+        ),
+        (
+            of_scores(lines, {"held_out_bits": ""}, "bits per dimension", what, logarithmic=False),
+            "Bits per dimension of held-out images under the averaged weights (lower is better).",
+        ),
+    )
+    return tuple((chart, caption) for chart, caption in charts if chart)
+
+
+def _quality(artifact: Artifact) -> Facts:
+    """The best average of the weights while it trained, where this was measured."""
+    quality = artifact.metrics.get("quality")
+    if not quality:
+        return ()
+    return (
+        ("Best average of the weights", f"{quality['average']} at {count(quality['images'])} images"),
+        (f"Its {quality['metric']}", fixed(quality["value"], 3)),
+        ("Chosen as", quality["chosen_by"]),
+    )
 
 
 def bank(inputs: Mapping[str, Artifact]) -> Noise | None:

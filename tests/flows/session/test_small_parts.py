@@ -132,6 +132,8 @@ def test_without_a_terminal_progress_is_a_line_a_minute(kind, capsys, caplog):
 def test_a_line_of_progress():
     report = ProgressUpdate("student", 41, 100, "images", 0.25, {"loss": 0.09, "lr": 1e-3})
     assert words.line(report) == "student 41 %, 0.25 images/s, loss 0.09, 3 min 56 s left"
+    scored = ProgressUpdate("teacher", 41, 100, "images", 0.0, {"fd": 0.31234, "held_out_bits": 2.5})
+    assert words.line(scored) == "teacher 41 %, FD 0.3123, held-out bits 2.5"
     assert words.line(ProgressUpdate("data", 0, 0, "images", 0.0, {})) == "data 0 %"
 
 

@@ -152,8 +152,9 @@ def test_the_estimate_counts_each_copy_of_the_weights(stage):
 
     What autograd keeps grows with the batch. At a batch of 0 copies are left, and masks and views of weights."""
 
-    def at(batch, averages="[]"):
+    def at(batch, averages="[]", quality="null"):
         asked = [f"{stage}.training.batch={batch}", f"{stage}.training.averages={averages}"]
+        asked.append(f"{stage}.quality={quality}")
         return estimate(dag.build(load("nfm-digits", asked))[stage])
 
     small, large, more = at(4), at(8), at(4, "[{width: 0.1}]")
@@ -161,7 +162,11 @@ def test_the_estimate_counts_each_copy_of_the_weights(stage):
     assert 5 <= copies < 7
     assert more.memory_bytes - small.memory_bytes == 4 * small.parameters
     assert small.disk_bytes == 2 * 4 * 4 * small.parameters
-    assert more.disk_bytes - small.disk_bytes == 2 * 4 * small.parameters
+    assert (
+        more.disk_bytes - small.disk_bytes
+        == 2 * 4 * small.parameters
+        == at(4, quality="{}").disk_bytes - small.disk_bytes
+    )
 
 
 @pytest.mark.parametrize("network", ["vgg", "alex"])

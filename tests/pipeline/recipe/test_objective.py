@@ -36,6 +36,7 @@ def test_flow_matching_by_name_changes_no_fingerprint_and_meanflow_only_what_fol
     [
         [JUMP],  # without average velocities
         ["pairs.solver=jump"],
+        ["student.quality={solver: jump, nfe: 2}"],
         [MEANFLOW, "evaluation.onestep=[{solver: jump, nfe: [1]}]", "onestep.mode=reflow"],
         ["onestep.mode=meanflow", "onestep.steps=2"],
         ["onestep.mode=meanflow", "onestep.loss={kind: pseudo-huber}"],

@@ -68,7 +68,7 @@ class Fitting(Exception):
 
 
 def asked(monkeypatch, job):
-    def fitting(job, flow, batch, loss, *_):
+    def fitting(job, flow, batch, loss, *_, **__):
         raise Fitting(batch, loss)
 
     monkeypatch.setattr(teacher, "fit", fitting)

@@ -11,7 +11,8 @@ import yaml
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load, validate
 from pipeline.reporting.page import memorisation, page, stages, training
-from pipeline.reporting.page.charts import by_calls, drawn, of_loss
+from pipeline.reporting.page.charts import by_calls, drawn
+from pipeline.reporting.page.curves import of_loss
 from pipeline.reporting.page.headline import headline
 from pipeline.reporting.scores.metrics import HELD_OUT
 from pipeline.reporting.scores.table import table

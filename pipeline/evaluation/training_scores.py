@@ -1,0 +1,93 @@
+"""A student's Frechet distance while it trains, by the evaluation's code on noise of another seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pipeline.data.conditions import TargetImages
+from pipeline.data.labels import like_training
+from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
+from pipeline.evaluation.samplers import sampled
+from pipeline.flow_matching.paths import GaussianPath
+from pipeline.flow_matching.sampling import Start, start_of
+from pipeline.metrics import frechet_warnings
+from pipeline.outputs.images import decoder, source_examples
+from pipeline.outputs.reference import load_features, load_reference
+from pipeline.outputs.results import QualityResult
+from pipeline.recipe.sections import Student
+from pipeline.runtime.job import Job
+from pipeline.runtime.seeds import derive
+from pipeline.training import Best
+from storage.imageset import ImageSet
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """Scores of a student's network: the Frechet distance of its samples to the training and the held-out images.
+
+    Its noise and classes are not those of the evaluation, so that the best average is not chosen on them.
+    """
+
+    job: Job[Student]
+    evaluator: Evaluator
+    start: Start
+    held_out: TargetImages | None
+    path: GaussianPath
+
+    @classmethod
+    def of(cls, job: Job[Student], images: ImageSet, path: GaussianPath, device: torch.device) -> SampleScores:
+        reference = job.inputs["reference"]
+        extractor, real = load_reference(reference, images.originals, device)
+        seed = derive(job.config.seed, "student", "quality")
+        condition = job.config.condition
+        held_out = TargetImages.of(images, None if condition is None else condition.model_dump())
+        samples = job.config.quality.samples
+        labels = like_training(images, samples, seed) if held_out is None else held_out.labels(torch.arange(samples))
+        evaluator = Evaluator(
+            extractor,
+            real,
+            labels,
+            images.originals.levels,
+            job.compute.inference_batch,
+            device,
+            {"metric": reference.metrics["metric"]},
+            decoder(job.inputs["data"], device),
+            held_out=load_features(reference, "test").moments,
+        )
+        start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
+        return cls(job, evaluator, start, held_out, path)
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        how, device = self.job.config.quality.sweep, self.evaluator.device
+        nfe = how.nfe[0] if how.nfe else 0
+        make, _ = sampled(network, self.path, how, nfe, self.start, self.held_out, device)
+        sampler = SamplerUnderTest("student", how.solver, nfe, {}, make)
+        (score, *_), _ = self.evaluator.score(sampler, self.job.config.quality.samples, self.job)
+        return {"fd": score.value, "fd_held_out": score.value_held_out}
+
+    def result(self, best: Best, points: int) -> QualityResult:
+        """The best average, and how it was chosen."""
+        config, reference = self.job.config, self.job.inputs["reference"].metrics
+        quality = config.quality
+        how = quality.solver + (f", {quality.nfe} calls" if quality.nfe else "")
+        how += f", {quality.grid} grid" if quality.grid != "uniform" else ""
+        how += f", guidance {quality.guidance:g}" if quality.guidance != 1 else ""
+        averages = 1 + len(config.training.averages)
+        chosen_by = (
+            f"best of {points} points" + (f" × {averages} averages" if averages > 1 else "") + " by "
+            f"{reference['metric']} of {quality.samples:,} samples ({how}) against training images"
+        )
+        count, features = min(quality.samples, self.evaluator.real.count), len(self.evaluator.real.mean)
+        return QualityResult(
+            metric=reference["metric"],
+            extractor=reference["extractor"],
+            chosen_by=chosen_by,
+            points=points,
+            average=best.average,
+            images=best.images,
+            value=best.value,
+            warnings=tuple(frechet_warnings(count, features)[: count <= features]),  # not that of few images
+        )
