@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.python import Recipe, Rows
+    from flows.api import Recipe, Rows
 
 __all__ = ["load", "main", "runs"]
 
@@ -74,7 +74,7 @@ def load(recipe: str | os.PathLike[str], /, **changes: Any) -> Recipe:
         ImportError: another package `models`, `pipeline`, `storage` or `flows` was imported before.
     """
     _require_packages()
-    from flows.python import load
+    from flows.api import load
 
     return load(recipe, changes)
 
@@ -90,7 +90,7 @@ def runs(metric: str | None = None) -> Rows:
         ImportError: as for `load`.
     """
     _require_packages()
-    from flows.python import runs
+    from flows.api import runs
 
     return runs(metric)
 

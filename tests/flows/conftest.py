@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import python
+from flows import api
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from pipeline.engine.execute import execute
@@ -110,7 +110,7 @@ TINY_CHANGES = dict(override.split("=", 1) for override in [*TINY[1:], "referenc
 def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of nfm-digits with `TINY_CHANGES`, run in this process up to its evaluation."""
     home = tmp_path_factory.mktemp("trained") / "store"
-    session = Session.open(python.load("nfm-digits", TINY_CHANGES).settings, until="evaluation", home=home)
+    session = Session.open(api.load("nfm-digits", TINY_CHANGES).settings, until="evaluation", home=home)
     session.store.prepare()
     with recording(session, plan(session.nodes, session.store)):
         run_stages(session)
@@ -118,10 +118,10 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> python.Recipe:
+def trained(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> api.Recipe:
     """The recipe of `trained_home`, which the test must leave as it is."""
     monkeypatch.setenv("FLOWCTL_HOME", str(trained_home))
-    return python.load("nfm-digits", TINY_CHANGES)
+    return api.load("nfm-digits", TINY_CHANGES)
 
 
 @pytest.fixture

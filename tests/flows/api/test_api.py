@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import flowctl
-from flows import python
+from flows import api
 from flows.orchestration import children
 from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.outputs.networks import load_flow
@@ -63,7 +63,7 @@ def test_values_arrive_as_they_are(tmp_path):
 
 def test_it_is_the_recipe_that_set_gives():
     one = flowctl.load("nfm-digits", **{"student.label_drop": 0.25, "data.limit": 100, "compute.device": "cpu"})
-    other = python.load("nfm-digits@0", {"student.label_drop": "0.25", "data.limit": "100", "compute.device": "cpu"})
+    other = api.load("nfm-digits@0", {"student.label_drop": "0.25", "data.limit": "100", "compute.device": "cpu"})
     assert one.settings == other.settings and repr(one) == "<flowctl.Recipe nfm-digits, seed 0>"
 
 
@@ -85,7 +85,7 @@ def test_wrong_recipes(name, changes, kind):
 
 
 def test_plan_artifacts_and_scores_are_those_of_the_commands(flowctl, tiny, home):
-    recipe = python.load(tiny, {})
+    recipe = api.load(tiny, {})
     assert {row["action"] for row in recipe.plan()} == {"run"} and recipe.artifacts() == {}
     with pytest.raises(MissingError):
         recipe.scores()
@@ -101,20 +101,20 @@ def test_plan_artifacts_and_scores_are_those_of_the_commands(flowctl, tiny, home
 
 
 def test_frames_of_nothing(home):
-    assert python.runs() == [] and python.runs().frame().empty
+    assert api.runs() == [] and api.runs().frame().empty
 
 
 def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch):
-    recipe = python.load(tiny, {"student.label_drop": 0.2, "description": "größer 😀"})
+    recipe = api.load(tiny, {"student.label_drop": 0.2, "description": "größer 😀"})
     seen = []
 
     def run_children(started, tell):
         (one,) = started
         seen.append(one.words)
-        make_all(python.load(one.words[1], {}).settings)
+        make_all(api.load(one.words[1], {}).settings)
         return {one: 0}
 
-    monkeypatch.setattr(python, "run_children", run_children)
+    monkeypatch.setattr(api, "run_children", run_children)
     assert recipe.run(until="bank", force=["teacher"]) is recipe
     assert seen[0][0] == "run" and seen[0][2:] == ("--until", "bank", "--force", "teacher")
     assert not Path(seen[0][1]).exists()  # a temporary file
@@ -122,16 +122,16 @@ def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch):
 
 
 def test_wrong_stages_are_found_before_a_child_starts(tiny, home, monkeypatch):
-    monkeypatch.setattr(python, "run_children", lambda *given, **more: pytest.fail("a child was started"))
+    monkeypatch.setattr(api, "run_children", lambda *given, **more: pytest.fail("a child was started"))
     for arguments in ({"until": "teachr"}, {"force": ["pairs"]}):
         with pytest.raises(MissingError):
-            python.load(tiny, {}).run(**arguments)
+            api.load(tiny, {}).run(**arguments)
 
 
 def test_a_failed_run_says_so(tiny, home, monkeypatch):
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(1)"))
     with pytest.raises(children.ChildFailed) as raised:
-        python.load(tiny, {}).run()
+        api.load(tiny, {}).run()
     assert "exit code 1" in str(raised.value) and "`flowctl run tiny`" in str(raised.value)
 
 
@@ -145,7 +145,7 @@ def test_the_child_finds_the_same_results(trained, capfd):
 
 
 def test_the_run_is_recorded(trained):
-    (row,) = python.runs()
+    (row,) = api.runs()
     assert (row["name"], row["state"]) == ("nfm-digits", "done") and row["changes"]["student.training.images"] == 1024
     assert {score["model"] for score in trained.scores()} == {"teacher", "student", "onestep"}
 
@@ -213,4 +213,4 @@ def test_the_bank_holds_the_teachers_noise(trained):
 def test_frames_of_scores_and_runs(trained):
     scores = trained.scores().frame()
     assert isinstance(scores, pandas.DataFrame) and set(scores["nfe"]) >= {1.0, 2.0, 3.0}
-    assert python.runs("FD-pixels").frame()["recipe.data.limit"].tolist() == [200]
+    assert api.runs("FD-pixels").frame()["recipe.data.limit"].tolist() == [200]
