@@ -120,6 +120,7 @@ def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> Ima
     if (expected := config.expected) is not None:
         return ImageShape(
             min(expected.train, config.limit or expected.train) * flips,
+            min(expected.test, config.limit or expected.test),
             expected.channels,
             expected.size,
             ("",) * expected.classes * config.labels,

@@ -52,6 +52,7 @@ class Expected(Config):
     """Size of a data set as networks see it: of its latents, where there is an autoencoder."""
 
     train: Positive = Field(description="training images")
+    test: int = Field(0, ge=0, description="test images")
     channels: Positive = Field(description="channels of an image or latent")
     size: Positive = Field(description="its side")
     classes: int = Field(0, ge=0, description="number of classes")
