@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
+from PIL.Image import open as open_image
 from torch import nn
 
 from pipeline.recipe.sections import Training
@@ -91,6 +93,8 @@ def fit(
     """
     loop = Loop(job, network.to(device), loss, training, device, memory or Stateless(), repeatable, watch)
     loop.restore()
+    if ranks.first():
+        _drop_damaged_previews(job)
     monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
     batches, saving = Prefetcher(batch, device), Clock(job.compute.checkpoint_seconds)
     drawing, previews = Clock(PICTURE_SECONDS), points(training.steps, PREVIEW_POINTS)
@@ -151,6 +155,20 @@ def _preview(job: Job, images: int, picture: Image) -> None:
     with replacing(job.out / PREVIEWS / f"images-{images:012d}.png") as aside, open(aside, "wb") as stream:
         picture.save(stream, format="PNG")
     fsync_path(job.out)  # the folder is new
+
+
+def _drop_damaged_previews(job: Job) -> None:
+    """The weights that drew them are gone, so a damaged picture cannot be drawn again; it must not be published."""
+    for path in sorted((job.out / PREVIEWS).glob("*.png")):
+        again = io.BytesIO()
+        try:
+            with open_image(path) as picture:
+                picture.save(again, format="PNG")
+        except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
+            again = io.BytesIO()
+        if again.getvalue() != path.read_bytes():
+            log.warning("%s: the picture %s is damaged; it is left out", job.stage, path.name)
+            path.unlink()
 
 
 def _finish(loop: Loop) -> Fitted:
