@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def speed_of(compute: Compute, home: Path) -> Speed:
     finally:
         torch.set_num_threads(threads)
     if path.parent.is_dir():  # a plan creates no store
-        write_checksummed(path, asdict(speed))
+        with suppress(OSError):  # a store that can only be read
+            write_checksummed(path, asdict(speed))
     return of_threads(speed, compute.cores)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -155,7 +156,8 @@ class Forecast:
             return Work(**facts)
         work = part.work()
         if path.parent.is_dir():  # a plan creates no store
-            write_checksummed(path, asdict(work))
+            with suppress(OSError):  # a store that can only be read
+                write_checksummed(path, asdict(work))
         return work
 
 

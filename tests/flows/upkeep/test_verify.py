@@ -326,7 +326,8 @@ def test_a_recipe_means_all_runs_of_its_name_and_itself(flowctl, store, tiny):
 def test_runs_of_a_shipped_recipe_with_other_settings_are_its_own(flowctl, store, tiny, monkeypatch):
     monkeypatch.setattr("flows.session.recipes.shipped", lambda: ["tiny"])
     monkeypatch.setattr("flows.upkeep.references.load", lambda name: load(tiny, ["student.label_drop=0.3"]))
-    monkeypatch.setattr("flows.session.recipes.load_given", lambda name, _: load(tiny, ["student.label_drop=0.3"]))
+    tree = load(tiny, ["student.label_drop=0.3"]).model_dump(mode="json")
+    monkeypatch.setattr("flows.session.recipes.read", lambda name: tree)
     flip(root(store, "student") / "payload.txt")
     result = flowctl("verify", "tiny")
     assert result.exit_code == 1, result.output
