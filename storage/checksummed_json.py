@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,18 @@ def read_checksummed(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return {key: value for key, value in facts.items() if key != CHECKSUM} if is_intact(facts) else None
+
+
+def cached(path: Path, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The facts at `path`, else `compute()`, written there for the next time.
+
+    Nothing is written where the folder does not exist, since a plan creates no store, or where it can only be read.
+    """
+    facts = read_checksummed(path)
+    if facts is not None:
+        return facts
+    computed = compute()
+    if path.parent.is_dir():
+        with suppress(OSError):
+            write_checksummed(path, computed)
+    return computed

@@ -147,17 +147,22 @@ def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(a
         time.sleep(0.02)
 
 
+def digests_with_a_killed_rank(store, compute, *overrides):
+    """Of the student, made again while one of its ranks is killed after the first checkpoint."""
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
+    killer.start()
+    files = digests(remade(store, "student", compute, *overrides))
+    killer.join()
+    assert killed
+    return files
+
+
 def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store):
     longer = ("student.training.images=3200", "student.training.batch=64")
     quick = TWO.model_copy(update={"checkpoint_seconds": 0.05})
     undisturbed = digests(make(store, "student", TWO, *longer).artifact)
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
-    killer.start()
-    disturbed = digests(remade(store, "student", quick, *longer))
-    killer.join()
-    assert killed
-    assert disturbed == undisturbed
+    assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
 def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store):
@@ -165,13 +170,7 @@ def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store):
     longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")
     resident = digests(make(store, "student", TWO, *longer).artifact)
     streaming = TWO.model_copy(update={"bank_memory_share": 1e-9, "checkpoint_seconds": 0.05})
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
-    killer.start()
-    streamed = digests(remade(store, "student", streaming, *longer))
-    killer.join()
-    assert killed
-    assert streamed == resident
+    assert digests_with_a_killed_rank(store, streaming, *longer) == resident
 
 
 def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):

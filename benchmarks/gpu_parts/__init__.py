@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Bench
+from pipeline.training.flops import counted_here
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Row = dict[str, Any]
@@ -60,11 +60,8 @@ def matmul_flops(context: Context, precision: str) -> float:
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention in a piece of work, as torch counts
-    them."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
+    """Floating-point operations of matrix products, convolutions and attention in a piece of work, which also runs."""
+    return int(counted_here(work).flops)
 
 
 def autocast(context: Context, precision: str) -> torch.autocast:

@@ -20,7 +20,7 @@ from pipeline.outputs.results import QualityResult
 from pipeline.recipe.sections import Student
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from pipeline.training import Best
+from pipeline.training import Fitted
 from storage.imageset import ImageSet
 
 
@@ -68,26 +68,16 @@ class SampleScores:
         (score, *_), _ = self.evaluator.score(sampler, self.job.config.quality.samples, self.job)
         return {"fd": score.value, "fd_held_out": score.value_held_out}
 
-    def result(self, best: Best, points: int) -> QualityResult:
-        """The best average, and how it was chosen."""
-        config, reference = self.job.config, self.job.inputs["reference"].metrics
-        quality = config.quality
+    def result(self, fitted: Fitted) -> QualityResult | None:
+        """The best average, and how it was chosen; None where no score was finite."""
+        quality, reference = self.job.config.quality, self.job.inputs["reference"].metrics
         how = quality.solver + (f", {quality.nfe} calls" if quality.nfe else "")
         how += f", {quality.grid} grid" if quality.grid != "uniform" else ""
         how += f", guidance {quality.guidance:g}" if quality.guidance != 1 else ""
-        averages = 1 + len(config.training.averages)
-        chosen_by = (
-            f"best of {points} points" + (f" × {averages} averages" if averages > 1 else "") + " by "
-            f"{reference['metric']} of {quality.samples:,} samples ({how}) against training images"
-        )
         count, features = min(quality.samples, self.evaluator.real.count), len(self.evaluator.real.mean)
-        return QualityResult(
-            metric=reference["metric"],
+        return fitted.quality(
+            reference["metric"],
+            f"{reference['metric']} of {quality.samples:,} samples ({how}) against training images",
             extractor=reference["extractor"],
-            chosen_by=chosen_by,
-            points=points,
-            average=best.average,
-            images=best.images,
-            value=best.value,
             warnings=tuple(frechet_warnings(count, features)[: count <= features]),  # not that of few images
         )

@@ -92,7 +92,7 @@ def run(job: Job[Student]) -> StudentResult | None:
     result = finish(job, fitted, config.coupling.kind)
     if result is None:
         return None
-    quality = scores.result(fitted.best, fitted.points) if scores and fitted.best else None
+    quality = scores.result(fitted) if scores else None
     result = result.model_copy(update={"quality": quality, **diagnose(batches, config.training.steps, device)})
     if left is None:
         return result

@@ -17,7 +17,7 @@ from pipeline.flow_matching.likelihood import bin_width, dequantise
 from pipeline.flow_matching.sampling import class_labels, guidance_of, starting_noise, teacher_samples
 from pipeline.outputs import networks
 from pipeline.outputs.images import decoder, images_of
-from pipeline.outputs.results import QualityResult, TeacherResult
+from pipeline.outputs.results import TeacherResult
 from pipeline.recipe.sections import Teacher
 from pipeline.reporting.pictures import labelled_rows
 from pipeline.runtime import ranks
@@ -25,12 +25,13 @@ from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.noise import noise, uniform
 from pipeline.runtime.seeds import derive, generator
-from pipeline.training import Fitted, Watch, fit
+from pipeline.training import Watch, fit
 from pipeline.training.maximum_likelihood import nats_per_dimension
 from storage.errors import InputError
 from storage.imageset import ImageSet
 
 CALIBRATION_IMAGES = 32
+HELD_OUT_BITS = "bits per dimension of held-out images"
 CALIBRATION_CALL = 256.0  # cost of a network call in tokens: a constant, so that the schedule depends on no clock
 
 
@@ -96,24 +97,7 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         bits_per_dim=bits[0],
         bits_per_dim_train=bits[1],
         schedule=[schedule.to_dict() for schedule in schedules],
-        quality=_quality(config, fitted),
-    )
-
-
-def _quality(config: Teacher, fitted: Fitted) -> QualityResult | None:
-    """The best average by held-out bits, and how it was chosen."""
-    if fitted.best is None:
-        return None
-    averages = 1 + len(config.training.averages)
-    return QualityResult(
-        metric="bits per dimension of held-out images",
-        chosen_by=f"best of {fitted.points} points"
-        + (f" × {averages} averages" if averages > 1 else "")
-        + " by bits per dimension of held-out images",
-        points=fitted.points,
-        average=fitted.best.average,
-        images=fitted.best.images,
-        value=fitted.best.value,
+        quality=fitted.quality(HELD_OUT_BITS, HELD_OUT_BITS),
     )
 
 

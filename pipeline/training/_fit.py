@@ -15,6 +15,7 @@ from PIL.Image import Image
 from PIL.Image import open as open_image
 from torch import nn
 
+from pipeline.outputs.results import QualityResult
 from pipeline.recipe.sections import Training
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
@@ -50,6 +51,22 @@ class Fitted:
     @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def quality(self, metric: str, by: str, **more: Any) -> QualityResult | None:
+        """The best weights as a result, chosen `by` the metric in words; None without any. `more` are its fields."""
+        if self.best is None:
+            return None
+        averages = 1 + len(self.averages)
+        of = f"best of {self.points} points" + (f" × {averages} averages" if averages > 1 else "")
+        return QualityResult(
+            metric=metric,
+            chosen_by=f"{of} by {by}",
+            points=self.points,
+            average=self.best.average,
+            images=self.best.images,
+            value=self.best.value,
+            **more,
+        )
 
     def best_network(self) -> nn.Module:
         """A copy of the network with the best weights."""

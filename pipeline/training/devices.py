@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 
 from pipeline.recipe.sections import Compute
 from pipeline.training.flops import Work
-from storage.checksummed_json import json_digest, read_checksummed, write_checksummed
+from storage.checksummed_json import cached, json_digest
 
 TFLOPS, TB = 1e12, 1e12
 
@@ -102,19 +101,17 @@ def speed_of(compute: Compute, home: Path) -> Speed:
     if name != cpu_name():
         return gpu_speed(name)
     path = home / "cache" / f"speed-{json_digest(name)[:16]}.json"
-    facts = read_checksummed(path)
-    if facts is not None:
-        return of_threads(Speed(**facts), compute.cores)
+    return of_threads(Speed(**cached(path, lambda: asdict(_one_thread()))), compute.cores)
+
+
+def _one_thread() -> Speed:
+    """The speed of one thread: several would wait for each other on a busy machine."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several would wait for each other on a busy machine
+    torch.set_num_threads(1)
     try:
-        speed = measure_cpu()
+        return measure_cpu()
     finally:
         torch.set_num_threads(threads)
-    if path.parent.is_dir():  # a plan creates no store
-        with suppress(OSError):  # a store that can only be read
-            write_checksummed(path, asdict(speed))
-    return of_threads(speed, compute.cores)
 
 
 def of_threads(speed: Speed, threads: int) -> Speed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipeline.training.estimate import image_shape
 from pipeline.training.flops import Work
 from pipeline.training.parts import REST, Part, parts
 from pipeline.training.rates import Rate, Rates
-from storage.checksummed_json import json_digest, read_checksummed, write_checksummed
+from storage.checksummed_json import cached, json_digest
 from storage.errors import InputError
 from storage.store import Store
 
@@ -151,14 +150,7 @@ class Forecast:
         """The counted work of one unit, which takes a second or more and is read from the store's cache afterwards."""
         key = [WORK_VERSION, torch.__version__, dict(part.facts)]
         path = self.home / "cache" / f"work-{json_digest(key)[:24]}.json"
-        facts = read_checksummed(path)
-        if facts is not None:
-            return Work(**facts)
-        work = part.work()
-        if path.parent.is_dir():  # a plan creates no store
-            with suppress(OSError):  # a store that can only be read
-                write_checksummed(path, asdict(work))
-        return work
+        return Work(**cached(path, lambda: asdict(part.work())))
 
 
 def left(part: Part, saved: Saved | None) -> float:
