@@ -39,6 +39,7 @@ TEACHER = [
     "bank.shard=64",
 ]
 STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
+PAIRS = "pairs: {count: 256, nfe: 2, shard: 64, drop_longest: 0.1}"
 TRAINING = "training: {images: 1024, batch: 64, lr: 1.0e-3, warmup: 64, ema: 128}"
 RECIPES = {
     "NFM": (
@@ -75,7 +76,7 @@ RECIPES = {
             *STUDENT,
             *TEACHER,
             *STUDENT_ONLY,
-            f"reflow=[{{pairs: {{count: 256, nfe: 2, shard: 64, drop_longest: 0.1}}, mix: {{forward: 0.1}}, {TRAINING}}}]",
+            f"reflow=[{{{PAIRS}, mix: {{forward: 0.1}}, {TRAINING}}}]",
             "evaluation.reflow=[{solver: euler, nfe: [1]}]",
         ],
     ),
