@@ -16,6 +16,7 @@ import numpy as np
 from PIL.Image import Image
 
 from pipeline.outputs.curves import METRICS, read_curves
+from storage.required import required
 from storage.store import remove_tree
 
 
@@ -72,9 +73,10 @@ class Monitor:
 
     def _forget(self, images: int) -> None:
         """Drop lines after the checkpoint that the training resumes from, and torn ones, which must not stop it."""
-        path = self.folder / METRICS
+        folder = required(self.folder, "the monitor's folder")
+        path = folder / METRICS
         try:
-            lines = read_curves(self.folder)
+            lines = read_curves(folder)
         except OSError:  # none, or unreadable: start a new one
             remove_tree(path)
             return

@@ -41,9 +41,9 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
         return image, UNUSABLE
     if transform is None:
         return image, None
-    colours = transform.apply(plain.convert(mode) if alpha else plain)
+    colours = transform.apply(plain if alpha is None else plain.convert(mode))
     colours = colours.getchannel("R") if mode == "L" else colours
-    if alpha:
+    if alpha is not None:
         colours.putalpha(alpha)
     return colours, CONVERTED
 
