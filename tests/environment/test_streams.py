@@ -1,4 +1,7 @@
-"""Standard streams that are closed, or that cannot print; terminals that go away; a process without a home."""
+"""Standard streams that are closed, or that cannot print; terminals that go away; a process without a home.
+
+A whole run without any standard stream is in test_any_environment.
+"""
 
 import itertools
 import os
@@ -34,12 +37,6 @@ def test_no_file_gets_the_number_of_a_standard_stream(place, closed):
     done = subprocess.run(words, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode >= 3, done.stderr
     assert done.stderr == ("" if 2 in closed else "err\n")
-
-
-def test_a_run_needs_no_standard_stream(place):
-    done = place.flowctl("run", "tiny.yaml", "--until", "data", closed=(0, 1, 2))
-    assert done.returncode == 0
-    assert list((place.store / "artifacts" / "data").glob("*/artifact.json"))
 
 
 @pytest.mark.parametrize("words", [(), ("run",), ("results",)], ids=str)

@@ -34,8 +34,8 @@ OVERRIDES = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("home"), *OVERRIDES)
+def made(home):
+    return run(home, *OVERRIDES)
 
 
 def history(artifact, key):
