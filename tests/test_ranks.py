@@ -22,6 +22,7 @@ from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import StopSignal
 from storage.errors import BusyError, Interrupted, StageFailed
 from storage.store import Store
+from tests import forked_ranks
 from tests.tiny import TINY
 
 ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, nproc=2)
@@ -69,6 +70,12 @@ def store(tmp_path_factory) -> Store:
     return store
 
 
+@pytest.fixture
+def forks(monkeypatch):
+    """Ranks that start at once."""
+    monkeypatch.setattr(elastic, "agent", forked_ranks.agent)
+
+
 FOREIGN = "raise ImportError('a package of another project was imported')"
 
 
@@ -87,19 +94,19 @@ def test_ranks_write_the_bytes_of_one_whatever_the_directory_and_the_path(store,
     assert digests(remade(store, "bank", TWO)) == digests(alone)
 
 
-def test_ranks_write_the_pairs_of_one(store):
+def test_ranks_write_the_pairs_of_one(store, forks):
     alone = store.find("pairs", nodes()["pairs"].fingerprint)
     assert digests(remade(store, "pairs", TWO)) == digests(alone)
 
 
-def test_two_ranks_measure_the_same(store):
+def test_two_ranks_measure_the_same(store, forks):
     alone = store.find("evaluation", nodes()["evaluation"].fingerprint).metrics["scores"]
     two = remade(store, "evaluation", TWO).metrics["scores"]
     assert [score["value"] for score in two] == pytest.approx([score["value"] for score in alone], rel=1e-6)
     assert [score["nfe"] for score in two] == [score["nfe"] for score in alone]
 
 
-def test_two_ranks_train_the_network_of_one_and_score_it_meanwhile(store):
+def test_two_ranks_train_the_network_of_one_and_score_it_meanwhile(store, forks):
     alone = store.find("student", nodes()["student"].fingerprint)
     before = networks.load_network(alone).state_dict()
     curve = alone.path("history.jsonl").read_text().splitlines()
@@ -116,7 +123,7 @@ def test_two_ranks_train_the_network_of_one_and_score_it_meanwhile(store):
     assert min(curves[1]) == two.metrics["quality"]["value"]
 
 
-def test_two_ranks_train_the_average_velocities_of_one(store):
+def test_two_ranks_train_the_average_velocities_of_one(store, forks):
     settings = ("student.objective={kind: meanflow, interval_share: 0.6}",)
     one = make(store, "student", ALONE, *settings).artifact
     alone, history = networks.load_network(one).state_dict(), one.path("history.jsonl").read_text()
@@ -140,7 +147,7 @@ LOOM = (
 )
 
 
-def test_two_ranks_refine_one_assignment(store):
+def test_two_ranks_refine_one_assignment(store, forks):
     alone = make(store, "student", ALONE, *LOOM).artifact
     epochs, weights = alone.path("epochs.json").read_bytes(), networks.load_network(alone).state_dict()
     two = remade(store, "student", TWO, *LOOM)

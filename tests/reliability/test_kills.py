@@ -31,7 +31,7 @@ def disturbed(tmp_path: Path, kills: int, *recipes: str) -> dict:
 
 
 def test_killed_eight_times(tmp_path):
-    found = disturbed(tmp_path, 8, "NFM")
+    found = disturbed(tmp_path, 8, "LOOM")
     assert found["kills"] == 8 and not found["unequal"] and found["runs"] >= 1
     assert sum(row["saved"] for row in found["stages"].values()) >= 1  # there was something to resume from
 
