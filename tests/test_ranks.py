@@ -193,10 +193,12 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
-def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store):
+def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, monkeypatch):
     """Each reads its part of a batch; one is killed on the way."""
     longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")
-    resident = digests(make(store, "student", TWO, *longer).artifact)
+    with monkeypatch.context() as patch:
+        patch.setattr(elastic, "agent", forked_ranks.agent)
+        resident = digests(make(store, "student", TWO, *longer).artifact)
     streaming = TWO.model_copy(update={"bank_memory_share": 1e-9, "checkpoint_seconds": 0.05})
     assert digests_with_a_killed_rank(store, streaming, *longer) == resident
 

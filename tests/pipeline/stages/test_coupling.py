@@ -61,7 +61,7 @@ def test_closer_couplings_have_smaller_transport_costs(home):
         return made["student"].metrics["transport_cost"]
 
     independent, ot = cost("independent"), cost("{kind: ot, batch: 128}")
-    assert cost("semidiscrete", "potentials={passes: 2}") < ot < independent
+    assert ot < 0.95 * independent and cost("semidiscrete", "potentials={passes: 2}") < ot
     assert cost("{kind: loom, refine: before, epochs: 5}") < ot
 
 
