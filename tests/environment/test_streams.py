@@ -93,6 +93,7 @@ def test_a_terminal_that_is_closed_asks_to_save(tmp_path):
     """A session on a terminal of its own, whose other end goes away, as when ssh is cut."""
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also after exec
         os.chdir(ROOT)
         os.execv(sys.executable, [sys.executable, "-c", HANGUP, str(tmp_path / "reason")])
     said = b""
@@ -106,13 +107,14 @@ def test_a_terminal_that_is_closed_asks_to_save(tmp_path):
 def test_hangups_may_come_twice_and_are_ignored_under_nohup():
     """The kernel sends one and the shell another."""
     stop, notes = StopSignal(), []
-    with graceful_shutdown(stop, notes.append):
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGHUP)
-        time.sleep(0)
-    assert stop.reason.startswith("SIGHUP") and len(notes) == 1
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        with graceful_shutdown(stop, notes.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0)
+        assert stop.reason.startswith("SIGHUP") and len(notes) == 1
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with graceful_shutdown(stop := StopSignal(), notes.append):
             os.kill(os.getpid(), signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
