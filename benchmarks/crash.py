@@ -3,9 +3,9 @@
     python -m benchmarks.crash                      # writes benchmarks/results/crash.json and docs/reliability.md
     python -m benchmarks.crash --kills 15 --seed 3 --out crash.json
 
-Every stage of three recipes (NFM with its one-step student, LOOM-CFM, semidiscrete transport), tiny, in one store. An
-attempt is a process that computes the missing artifacts; it is a fork of this one, which has imported torch and done
-nothing with it, so that an attempt has no start-up cost. It is ended in one of three ways:
+Every stage of the recipes in `benchmarks.crash_recipes`, tiny, in one store. An attempt is a process that computes the
+missing artifacts; it is a fork of this one, which has imported torch and done nothing with it, so that an attempt has
+no start-up cost. It is ended in one of three ways:
 
     moment    SIGKILL from outside, a random time after a random number of calls
     call      SIGKILL just before or just after a random call of replace, rename, fsync, unlink, mkdir ...

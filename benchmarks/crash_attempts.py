@@ -95,12 +95,12 @@ def make_all(home: Path, work: Mapping[str, Node], counted: Counted) -> None:
     from pipeline.training import _clocks
 
     _clocks.SHARE = 1e9  # save as often as asked for, whatever it costs
-    store, compute = Store(home), load(*RECIPES["NFM"]).compute
+    store, compute = Store(home), {name: load(*recipe).compute for name, recipe in RECIPES.items()}
     store.prepare()
-    for number, node in enumerate(work.values()):
+    for number, (name, node) in enumerate(work.items()):
         counted.stage = number
         inputs = {role: store.find(role, source.fingerprint) for role, source in node.inputs.items()}
-        execute(node, inputs, store, compute)
+        execute(node, inputs, store, compute[name.partition(":")[0]])
 
 
 @dataclass(frozen=True)

@@ -26,21 +26,27 @@ STUDENT = [
     "evaluation.student=[{solver: euler, nfe: [1, 2]}, {solver: heun, nfe: [3]}]",
     "evaluation.likelihood=null",
 ]
+TEACHER = [
+    "teacher.width=16",
+    "teacher.blocks=2",
+    "teacher.head_dim=8",
+    "teacher.training.images=2048",
+    "teacher.training.batch=64",
+    "teacher.training.warmup=64",
+    "teacher.training.ema=128",
+    "teacher.preview_samples=4",
+    "bank.draws_per_image=4",
+    "bank.shard=64",
+]
+STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
+PAIRS = "pairs: {count: 256, nfe: 2, shard: 64, drop_longest: 0.1}"
+TRAINING = "training: {images: 1024, batch: 64, lr: 1.0e-3, warmup: 64, ema: 128}"
 RECIPES = {
     "NFM": (
         "nfm-digits",
         [
             *STUDENT,
-            "teacher.width=16",
-            "teacher.blocks=2",
-            "teacher.head_dim=8",
-            "teacher.training.images=2048",
-            "teacher.training.batch=64",
-            "teacher.training.warmup=64",
-            "teacher.training.ema=128",
-            "teacher.preview_samples=4",
-            "bank.draws_per_image=4",
-            "bank.shard=64",
+            *TEACHER,
             "pairs.count=512",
             "pairs.nfe=2",
             "pairs.shard=64",
@@ -55,6 +61,29 @@ RECIPES = {
     "LOOM": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, batch: 48, noises_per_image: 2}"]),
     "LOOM before": ("loom-digits", [*STUDENT, "student.coupling={kind: loom, refine: before, epochs: 6}"]),
     "semidiscrete": ("sd-digits", [*STUDENT, "potentials.batch=64", "potentials.passes=12"]),
+    "MeanFlow": (  # with scores while it trains
+        "nfm-digits-meanflow",
+        [
+            *STUDENT,
+            *TEACHER,
+            "student.quality={points: 3, samples: 96, solver: jump, nfe: 2}",
+            "evaluation.student=[{solver: jump, nfe: [1, 2]}]",
+        ],
+    ),
+    "reflow": (
+        "nfm-digits-reflow",
+        [
+            *STUDENT,
+            *TEACHER,
+            *STUDENT_ONLY,
+            f"reflow=[{{{PAIRS}, mix: {{forward: 0.1}}, {TRAINING}}}]",
+            "evaluation.reflow=[{solver: euler, nfe: [1]}]",
+        ],
+    ),
+    "bank on the disk": (
+        "nfm-digits",
+        [*STUDENT, *TEACHER, *STUDENT_ONLY, "student.seed=1", "compute.bank_memory_share=1e-9"],
+    ),
 }
 
 

@@ -116,6 +116,13 @@ class ImageSet:
     array: str
     facts: dict[str, Any] = field(repr=False)
 
+    @property
+    def grey_levels(self) -> int:
+        """`levels` of images. Raises TypeError for latents, which have none."""
+        if self.levels is None:
+            raise TypeError(f"{self.path} holds latents, which have no grey levels")
+        return self.levels
+
     @classmethod
     def open(cls, path: Path) -> ImageSet:
         """Open a set and check that its files are there. Raises MissingError or DamageError."""

@@ -10,6 +10,7 @@ import typer
 
 from flows.cli.options import Json
 from flows.cli.output import print_json
+from storage.required import required
 
 
 def fid(
@@ -54,7 +55,9 @@ def fid(
     device = prepare(session.recipe.compute if stages else Compute())
     given = read_images(images)
     if stages:
-        score = against_reference(given, stages["data"], stages["reference"], device)
+        score = against_reference(
+            given, required(stages["data"], "data"), required(stages["reference"], "reference"), device
+        )
     else:
         score = against_images(given, read_images(Path(against)), Path(against).name, device)
     if json_:

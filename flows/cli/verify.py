@@ -57,7 +57,7 @@ def verify(
         for path, flaw in finding.flaws.items():
             typer.echo(f"damaged: {finding.root}: {path}: {flaw}")
     if not damaged:
-        files = sum(len(finding.artifact.files) for finding in artifacts)
+        files = sum(len(finding.artifact.files) for finding in artifacts if finding.artifact)
         typer.echo(
             f"{len(artifacts)} artifacts, {files} files: all digests match."
             + f" The saved progress of {len(saved)} unfinished stages is intact." * bool(saved)

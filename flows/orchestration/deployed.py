@@ -26,6 +26,7 @@ from pipeline.engine import rerun
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import validate
 from storage.remote import default_remote
+from storage.required import required
 
 RETRY_SECONDS = 30  # until a run whose machine was taken away is offered to the workers again
 
@@ -44,7 +45,7 @@ def session_of(
     session = Session.open(validate(recipe, "of the flow run"), force, until, home, Logged())
     if caller is not None:
         session = replace(caller, recipe=session.recipe, nodes=session.nodes, force=force, until=until)
-        session.record.joined(flow_run)
+        session.recorded.joined(flow_run)
         try:
             yield session
         finally:
@@ -69,7 +70,8 @@ def hand_back(flow_run: UUID | str, message: str) -> None:
     """
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(UUID(str(flow_run)))
-        state, details = run.state, run.state.state_details
+        state = required(run.state, "the state of the flow run")
+        details = state.state_details
         if state.is_paused() and details.pause_reschedule:
             raise Pause(state=state)
         if state.is_paused():

@@ -62,7 +62,7 @@ def _orchestrate(session: Session, server: str | None) -> None:
     close_dead_runs(session.store.home, server)
     recipe = session.recipe.model_dump(mode="json")
     try:
-        with current(session), tags(session.record.id, seed_tag(recipe)):
+        with current(session), tags(session.recorded.id, seed_tag(recipe)):
             state = pipeline(recipe, list(session.force), session.until, return_state=True)
     except (Exception, Abort) as error:  # errors of stages come as states; this one is Prefect's
         detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"

@@ -26,6 +26,7 @@ from flows.session.recording import run_stage
 from flows.session.remotes import Unsent
 from flows.session.session import Session
 from storage.errors import FlowctlError, Interrupted
+from storage.required import required
 
 STATE_NAMES = {"reused": "Reused", "fetched": "Fetched", "resumed": "Resumed", "run": "Completed"}
 RETRY_DELAYS = [2.0, 10.0]  # seconds before each further attempt at a stage
@@ -63,7 +64,7 @@ def pipeline(recipe: dict[str, Any], force: list[str] | None = None, until: str 
 def _run(session: Session) -> State:
     """Run all stages up to the first that fails; the resulting state of the flow run."""
     states: dict[str, State] = {}
-    planned = {step["stage"]: step["action"] for step in session.record.facts["plan"]}
+    planned = {step["stage"]: step["action"] for step in session.recorded.facts["plan"]}
     tell = session.display.note
     with (
         sessions.current(session),
@@ -81,7 +82,7 @@ def _run(session: Session) -> State:
             server.wait_if_lost()
             if not state.is_completed():
                 break
-        ui_artifacts.create(session, {name: state.name for name, state in states.items()})
+        ui_artifacts.create(session, {name: str(state.name) for name, state in states.items()})
     if state.is_completed() and session.unsent:
         return Failed(message=str(Unsent(session)))
     if state.is_completed():
@@ -109,7 +110,7 @@ def transient(error: BaseException) -> bool:
 )
 def run(stage: str, fingerprint: str, inputs: dict[str, str]) -> State:
     """Run one stage of the current session; the state's name says how it got its artifact, which is in the store."""
-    session = sessions.find()
+    session = required(sessions.find(), "the session of the run")
     try:
         progress = ui_artifacts.ProgressArtifact(session, stage)
         outcome = run_stage(session, session.nodes[stage], (progress,))

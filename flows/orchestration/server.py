@@ -25,6 +25,7 @@ from pathlib import Path
 
 from flows.session import settings
 from storage.errors import FlowctlError
+from storage.required import required
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
 START_SECONDS = 300.0  # a cold database needs half a minute, and many times that on a machine that is busy
@@ -118,7 +119,8 @@ def _unreadable(database: Path) -> str | None:
 
 def _migrations() -> set[str]:
     """The schemas of SQLite that the installed Prefect knows, read from its files: importing it takes seconds."""
-    [folder] = importlib.util.find_spec("prefect").submodule_search_locations
+    spec = required(importlib.util.find_spec("prefect"), "Prefect")
+    [folder] = required(spec.submodule_search_locations, "its folder")
     files = (Path(folder) / "server/database/_migrations/versions/sqlite").glob("*.py")
     matches = (re.search(r"^revision\b.*?=\s*[\"'](\w+)", file.read_text(), re.MULTILINE) for file in files)
     return {match[1] for match in matches if match}
@@ -136,7 +138,7 @@ def answers(url: str, timeout: float = 5.0) -> bool:
 
 def check_server() -> None:
     """Connect to the server that the user has named. Raises ServerFailed if it does not answer."""
-    url = settings.server_url()
+    url = required(settings.server_url(), "PREFECT_API_URL")
     if not answers(url):
         raise ServerFailed(
             f"The Prefect server at PREFECT_API_URL must answer, got no answer from {url}. "

@@ -70,7 +70,7 @@ class ProgressArtifact:
 
     def _end(self, report: ProgressUpdate) -> str:
         """When the whole run ends, as far as that is known."""
-        plan = self._session.record.facts["plan"]
+        plan = self._session.recorded.facts["plan"]
         entry = next(entry for entry in plan if entry["stage"] == report.stage)
         elapsed = time.monotonic() - self._began
         stage = forecasts.stage_left(entry, report.unit, report.seconds_left, elapsed)

@@ -59,12 +59,12 @@ def learn(session: Session, node: Node, outcome: Outcome) -> None:
 
 def _complete(session: Session, measured: Mapping[str, Any]) -> None:
     """Add to the plan of the run the times that were unknown before the images were counted."""
-    plan = session.record.facts["plan"]
+    plan = session.recorded.facts["plan"]
     unknown = [entry["stage"] for entry in plan if entry["action"] in AHEAD and "seconds" not in entry]
     if unknown and not session.rates:
         forecast = _forecast(session, measured)
         nodes = [session.nodes[stage] for stage in unknown]
-        session.record.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
+        session.recorded.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:

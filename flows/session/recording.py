@@ -69,7 +69,7 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
 
     Raises whatever the stage raises, which then is `session.error`; Interrupted on a stop signal.
     """
-    display, record = session.display, session.record
+    display, record = session.display, session.recorded
     display.begin(node.name)
     offered = any(step["stage"] == node.name and step["action"] == "fetch" for step in record.facts["plan"])
     try:
@@ -107,8 +107,10 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
 
 def _inputs(node: Node, session: Session) -> dict[str, Artifact]:
     """The artifacts that the node reads. They are in the store, because their stages have just ended."""
-    artifacts = {role: session.store.find(role, source.fingerprint) for role, source in node.inputs.items()}
-    for role, artifact in artifacts.items():
+    artifacts = {}
+    for role, source in node.inputs.items():
+        artifact = session.store.find(role, source.fingerprint)
         if artifact is None:
             raise StageFailed(f"The artifact of stage {role} vanished from {session.store.home} during the run")
+        artifacts[role] = artifact
     return artifacts

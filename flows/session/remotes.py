@@ -11,6 +11,7 @@ from pipeline.engine.remote import Moments
 from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
 from storage.errors import FlowctlError, Interrupted, StageFailed
+from storage.required import required
 
 
 def send(session: Session, artifact: Artifact, replace: bool) -> None:
@@ -43,7 +44,7 @@ class Unsent(StageFailed):
     def __init__(self, session: Session) -> None:
         why = next(iter(session.unsent.values()))
         super().__init__(
-            f"All stages are finished, but these could not be sent to {session.remote.url}: "
+            f"All stages are finished, but these could not be sent to {required(session.remote, 'the remote').url}: "
             f"{', '.join(session.unsent)} ({why}). They are safe in {session.store.home}"
         )
 

@@ -19,6 +19,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import StopSignal
 from storage.errors import MissingError
 from storage.remote import Remote
+from storage.required import required
 from storage.store import Store
 
 
@@ -70,6 +71,11 @@ class Session:
         for stage in force:
             _check("--force", stage, nodes, f"recipe {recipe.name}" + (f" up to {until}" if until else ""))
         return cls(recipe, store, nodes, force, until, display or Display())
+
+    @property
+    def recorded(self) -> RunRecord:
+        """The record of the run under way. Raises LookupError where nothing runs."""
+        return required(self.record, "the record of the run")
 
     @contextmanager
     def waiting(self, stage: str, reason: str) -> Iterator[None]:

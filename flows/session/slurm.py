@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from storage.errors import UsageError
+from storage.required import required
 
 FIRST_PORT, PORTS = 20000, 10000  # of the rendezvous, by the job's id
 
@@ -39,5 +40,5 @@ def machines(environment: Mapping[str, str] = os.environ) -> dict[str, int | str
 
 def first_host(nodes: str) -> str:
     """The first host of a list such as gpu[007-010,12]-ib,other3: gpu007-ib."""
-    match = re.match(r"(?P<before>[^\[,]*)(?:\[(?P<number>\d+)[^\]]*\])?(?P<after>[^\[,]*)", nodes)
+    match = required(re.match(r"(?P<before>[^\[,]*)(?:\[(?P<number>\d+)[^\]]*\])?(?P<after>[^\[,]*)", nodes), "a host")
     return match["before"] + (match["number"] or "") + match["after"]

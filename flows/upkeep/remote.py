@@ -58,7 +58,9 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
         artifact = remote.manifest(stage, fingerprint)
     except DamageError as damage:
         return Damaged(stage, fingerprint, {damage.what: str(damage.flaw)})
-    flaws = remote.flaws(artifact) if artifact is not None else {}
+    if artifact is None:
+        return None
+    flaws = remote.flaws(artifact)
     return (
         Damaged(stage, fingerprint, {remote.address(artifact, path): flaw for path, flaw in flaws.items()})
         if flaws

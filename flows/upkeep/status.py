@@ -94,12 +94,12 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
         return None  # its process died before it saved anything, or just after it had published
     pid = progress.pop("pid", None)
     pid = pid if running else None
-    recipe = recipes.get(pid) or planned.get((stage, fingerprint))
+    recipe = (recipes.get(pid) if pid is not None else None) or planned.get((stage, fingerprint))
     item = _item(stage, fingerprint, "running" if running else "stopped", recipe, pid)
     progress.pop("stage", None)
     for name in FIGURES:
         item[name] = progress.pop(name, None)
-    if not running:
+    if not running and saved is not None:
         item |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
     item["facts"] = progress
     if saved is not None:

@@ -100,7 +100,7 @@ def collect(
     runs = [find(item, store) for item in items]
     missing = [item for item, run in zip(items, runs, strict=True) if run is None]
     if not missing:
-        return runs
+        return [run for run in runs if run is not None]
     if not run_missing:
         raise MissingError(
             "compare needs recipes with results",

@@ -136,7 +136,7 @@ def _figures(facts: dict[str, Any], store: Store, metric: str | None) -> dict[st
         scores = artifact.metrics.get("scores") if artifact.stage == "evaluation" else None
         chosen = metric or (scores[0]["metric"] if scores else None)
         scores = [score for score in scores or () if score["metric"] == chosen]
-        if scores:
+        if scores and chosen:
             best = (min if lower_is_better(chosen) else max)(scores, key=lambda score: score["value"])
             figures |= {"metric": chosen, "score": best["value"], "model": best["model"], "nfe": best["nfe"]}
     return figures

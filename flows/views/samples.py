@@ -34,6 +34,7 @@ from storage.artifact import Artifact
 from storage.atomic import replacing, write_bytes
 from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
+from storage.required import required
 
 CAPTION = 40  # characters of a class name
 
@@ -79,7 +80,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
     artifact, data = _finished(request.model, session), _finished("data", session)
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
-    decode, levels = decoder(data, device), images.originals.levels
+    decode, levels = decoder(data, device), images.originals.grey_levels
     first = networks.average_in_words(artifact)
     network = networks.load_network(artifact, device, None if request.ema == first else request.ema)
     held_out = _held_out(recipe, images, request.class_)
@@ -95,7 +96,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
         x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
-    numbers = None if used[0] is None else torch.cat(used).cpu().numpy()
+    numbers = None if used[0] is None else torch.cat([labels for labels in used if labels is not None]).cpu().numpy()
     return Drawn(np.concatenate(batches), numbers, levels, tuple(images.classes) if images.classes else None)
 
 
@@ -104,7 +105,7 @@ def _images(
     network, artifact: Artifact, recipe: Recipe, request: SampleRequest, rows, start, labels, condition, device
 ) -> torch.Tensor:
     if request.model == "teacher":
-        config = recipe.teacher
+        config = required(recipe.teacher, "the teacher")
         if request.guidance is not None:
             config = config.model_copy(update={"guidance": request.guidance})
         schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
@@ -124,7 +125,8 @@ def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
         guidance = 1.0 if request.guidance is None else request.guidance
         plan = plan_for_nfe(name, request.nfe, calls_per_evaluation(guidance))
         return plan.solver, plan.steps
-    return SOLVERS[name](), request.steps or (recipe.onestep.steps if request.model == "onestep" else 8)
+    trained = required(recipe.onestep, "onestep").steps if request.model == "onestep" else 8
+    return SOLVERS[name](), request.steps or trained
 
 
 def _solver(model: str, recipe: Recipe) -> str:
@@ -164,11 +166,11 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
             request.model,
             "Train with student.objective=meanflow.",
         )
-    distilled = request.model == "onestep" and recipe.onestep.mode == "distil"
-    steps = {request.steps, request.nfe} - {None, recipe.onestep and recipe.onestep.steps}
-    if distilled and (steps or request.solver not in (None, "euler")):
+    onestep = recipe.onestep if request.model == "onestep" else None
+    steps = {request.steps, request.nfe} - {None, onestep and onestep.steps}
+    if onestep and onestep.mode == "distil" and (steps or request.solver not in (None, "euler")):
         raise UsageError(
-            f"A student distilled to {recipe.onestep.steps} Euler steps must be sampled with them",
+            f"A student distilled to {onestep.steps} Euler steps must be sampled with them",
             _given(request),
             "Omit --steps and --solver.",
         )

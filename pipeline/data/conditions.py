@@ -15,6 +15,7 @@ from pipeline.data.examples import Examples, drawn
 from pipeline.data.levels import quantise, to_unit
 from storage.errors import DataError, RecipeError
 from storage.imageset import ImageSet
+from storage.required import required
 
 #: Images (B, C, H, W) in [-1, 1] -> the condition that networks get, (B, C, H, W).
 Condition = Callable[[Tensor], Tensor]
@@ -22,7 +23,11 @@ Condition = Callable[[Tensor], Tensor]
 
 def condition_of(spec: Mapping[str, Any] | None, levels: int | None) -> Condition | None:
     """The condition of a student's settings, of images with `levels` grey levels; None for none."""
-    return None if spec is None else partial(low_resolution, factor=spec["factor"], levels=levels)
+    return None if spec is None else _low_resolution(spec, levels)
+
+
+def _low_resolution(spec: Mapping[str, Any], levels: int | None) -> Condition:
+    return partial(low_resolution, factor=spec["factor"], levels=required(levels, "the number of grey levels"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class TargetImages:
 
     def conditions(self, rows: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """(n, C, H, W) float32: their conditions."""
-        return condition_of(self.spec, self.examples.levels)(self.images(rows)).to(device)
+        return _low_resolution(self.spec, self.examples.levels)(self.images(rows)).to(device)
 
     def bicubic(self, rows: Tensor) -> Tensor:
         """(n, C, H, W) float32: the small images enlarged without a network, by bicubic interpolation (Keys 1981, IEEE

@@ -14,6 +14,7 @@ from pipeline.data.levels import to_unit
 from pipeline.runtime.seeds import generator
 from storage.bank import Streamed
 from storage.imageset import ImageSet
+from storage.required import required
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Examples:
         """(B, C, H, W) float32 of rows (B,): grey levels in [-1, 1], anything else as it is."""
         count = len(self.images)
         chosen = self.images[(rows % count).numpy()]
-        images = torch.from_numpy(to_unit(chosen, self.levels) if chosen.dtype == np.uint8 else chosen)
+        if chosen.dtype == np.uint8:
+            chosen = to_unit(chosen, required(self.levels, "the number of grey levels"))
+        images = torch.from_numpy(chosen)
         mirrored = (rows >= count).view(-1, 1, 1, 1)
         return torch.where(mirrored, images.flip(-1), images) if self._mirrors else images
 

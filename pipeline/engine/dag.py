@@ -22,6 +22,7 @@ from pipeline.recipe.fingerprint import fingerprint
 from pipeline.recipe.recipe import KINDS, Recipe
 from pipeline.recipe.sections import Config, Data, Evaluation, LpipsHuber, Reflow, Student
 from pipeline.recipe.sweep import label_of
+from storage.required import required
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ IMAGES = ("data", "source")  # stages that read images from outside the store
 NAMES = tuple(KINDS)  # all stages that a recipe can have, in the order of the DAG
 
 
-def stage_named(name: str) -> Stage | None:
-    """The stage of this name, of any round; None if there is none."""
-    return replace(STAGES[KINDS[name]], name=name) if name in KINDS else None
+def stage_named(name: str) -> Stage:
+    """The stage of this name, of any round. Raises KeyError if there is none."""
+    return replace(STAGES[KINDS[name]], name=name)
 
 
 def of_kind(names: Collection[str], *kinds: str) -> list[str]:
@@ -106,9 +107,9 @@ def students_among(names: Collection[str]) -> list[str]:
     return of_kind(names, *CHAIN)
 
 
-def student_among(names: Collection[str]) -> str | None:
-    """The last student of the chain, from which a stage starts; None if there is none."""
-    return next(reversed(students_among(names)), None)
+def last_student(names: Collection[str]) -> str:
+    """The last student of the chain, from which a stage starts. Raises LookupError if there is none."""
+    return students_among(names)[-1]
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
         ancestors[name] = {name}.union(*(ancestors[role] for role in inputs))
         label = label_of(recipe.name, ancestors[name])
         if stage.name in ("data", "reference", "potentials", "source"):  # shared by all recipes on these images
-            label = (recipe.source if stage.name == "source" else recipe.data).source
+            label = required(recipe.source if stage.name == "source" else recipe.data, stage.name).source
         nodes[name] = Node(stage, config, inputs, identity, label, external)
     return nodes
 

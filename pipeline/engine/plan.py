@@ -62,8 +62,7 @@ def _step(node: Node, store: Store, published: list[Artifact], forced: bool, rem
         return Step(node, "resume" if saved else "run", "forced by --force" + (f", {_saved(saved)}" if saved else ""))
     if artifact is not None:
         return Step(node, "reuse", _created(artifact), artifact)
-    there = offered(node, remote) if remote is not None else None
-    if there is not None:
+    if remote is not None and (there := offered(node, remote)) is not None:
         return Step(node, "fetch", "; ".join([*flaws, f"{_created(there)}, from {remote.url}"]))
     if flaws:
         return Step(node, "run", flaws[0])

@@ -20,6 +20,7 @@ from pipeline.outputs.reference import load_reference
 from storage.artifact import Artifact
 from storage.errors import DataError
 from storage.imageset import ImageSet
+from storage.required import required
 
 BATCH = 512  # images
 
@@ -103,10 +104,10 @@ def against_reference(images: Images, data: Artifact, reference: Artifact, devic
         "data": real.name,
         "split": "train",
         "n_real": facts["images"],
-        **_generated(images, real.levels),
+        **_generated(images, real.grey_levels),
         **facts["facts"],
     }
-    generated = _moments(network, images, real.levels, real.channels)
+    generated = _moments(network, images, real.grey_levels, real.channels)
     return _score(generated, moments, facts["split_half"], facts["held_out"], protocol)
 
 
@@ -152,7 +153,7 @@ def _moments(network: nn.Module, images: Images, levels: int, channels: int) -> 
     moments = None
     for batch in _features(network, images, levels, channels):
         moments = (moments or Moments(batch.shape[1])).update(batch)
-    return moments
+    return required(moments, "a batch of images")
 
 
 def _score(

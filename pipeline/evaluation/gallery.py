@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.data.conditions import TargetImages
 from pipeline.data.examples import Examples
 from pipeline.data.labels import rows_like
-from pipeline.evaluation.evaluator import SamplerUnderTest
+from pipeline.evaluation.evaluator import SamplerUnderTest, Walk
 from pipeline.evaluation.samplers import ENLARGED
 from pipeline.evaluation.scored import Scored
 from pipeline.flow_matching.sampling import Start
@@ -74,9 +74,9 @@ class Gallery:
         """x_t of the same samples at falling t, of each model at its largest NFE; None where none takes two steps."""
         picture = []
         rows, labels = self._shown(slice(TRAJECTORY_IMAGES))
-        for sampler in _most_calls(samplers):
+        for sampler, walk in _most_calls(samplers):
             self.pause()
-            times, states = sampler.walk(rows, labels, None)
+            times, states = walk(rows, labels, None)
             if len(times) > 2:
                 shown = torch.linspace(0, len(times) - 1, min(TRAJECTORY_TIMES, len(times))).round().long().tolist()
                 picture += [(f"{caption(sampler)}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
@@ -90,13 +90,13 @@ class Gallery:
         if self.source:
             return None
         picture = []
-        for sampler in _most_calls(samplers):
+        for sampler, walk in _most_calls(samplers):
             for pair in range(min(INTERPOLATIONS, len(self.rows) // 2)):
                 self.pause()
                 first, last = self.start(torch.tensor([2 * pair, 2 * pair + 1]))
                 z = spherical(first, last, torch.linspace(0, 1, INTERPOLATION_IMAGES))
                 rows, labels = self._shown(torch.full((INTERPOLATION_IMAGES,), pair))
-                _, states = sampler.walk(rows, labels, z)
+                _, states = walk(rows, labels, z)
                 picture.append((caption(sampler) if pair == 0 else "", self._seen(states[-1])))
         return labelled_rows(picture, INTERPOLATION_IMAGES) if picture else None
 
@@ -121,7 +121,7 @@ class Gallery:
 
     def _seen(self, samples: Tensor) -> Tensor:
         """Samples as images at the data's grey levels, as they are measured."""
-        return as_stored(self.decode(samples), self.images.originals.levels)
+        return as_stored(self.decode(samples), self.images.originals.grey_levels)
 
 
 def rows_in_turn(labels: Tensor | None, count: int) -> Tensor:
@@ -167,10 +167,10 @@ def caption(sampler: SamplerUnderTest) -> str:
     return f"{model(sampler.model)}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
 
 
-def _most_calls(samplers: Sequence[SamplerUnderTest]) -> list[SamplerUnderTest]:
-    """Each model that has a path, at its largest NFE; an adaptive solver counts as 0."""
-    best: dict[str, SamplerUnderTest] = {}
+def _most_calls(samplers: Sequence[SamplerUnderTest]) -> list[tuple[SamplerUnderTest, Walk]]:
+    """Each model that has a path, at its largest NFE, with that path; an adaptive solver counts as 0."""
+    best: dict[str, tuple[SamplerUnderTest, Walk]] = {}
     for sampler in samplers:
-        if sampler.walk is not None and (sampler.model not in best or sampler.nfe > best[sampler.model].nfe):
-            best[sampler.model] = sampler
+        if sampler.walk is not None and (sampler.model not in best or sampler.nfe > best[sampler.model][0].nfe):
+            best[sampler.model] = sampler, sampler.walk
     return list(best.values())

@@ -34,7 +34,7 @@ def noise_cost_samplers(
     teacher, bank = job.inputs["teacher"], job.inputs["bank"]
     test = Examples.of(images, "test")
     order = drawn(len(test), len(test))
-    seed = derive(job.config.seed, "noise cost")
+    seed = derive(job.seed, "noise cost")
     encode = encoder(networks.load_flow(teacher, device), test, teacher.config["noise_std"], seed, device)
     sigma = bank.metrics["sigma_f"]
 

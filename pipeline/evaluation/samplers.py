@@ -32,7 +32,7 @@ def samplers(
     """Teacher and baselines first, then student, rounds of reflow and one-step student, in the order of the recipe."""
     config = job.config
     if "teacher" in job.inputs and config.teacher:
-        yield _teacher(job, derive(config.seed, "evaluation"), device)
+        yield _teacher(job, derive(job.seed, "evaluation"), device)
     if held_out is not None:
         yield SamplerUnderTest(
             ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0)

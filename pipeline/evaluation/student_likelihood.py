@@ -43,8 +43,8 @@ def student_bits(
 
     def integrated(rows: Tensor) -> dict[str, Any]:
         """Log-densities and their probes' errors (n,), and network calls, of one batch."""
-        u = uniform(derive(job.config.seed, "likelihood"), rows, torch.zeros_like(rows), held_out.shape)
-        x = dequantise(held_out.pixels(rows), images.levels, u).to(device)
+        u = uniform(derive(job.seed, "likelihood"), rows, torch.zeros_like(rows), held_out.shape)
+        x = dequantise(held_out.pixels(rows), images.grey_levels, u).to(device)
         labels = held_out.classes(rows)
         velocity = Guided(network, None if labels is None else labels.to(device))
         with same_bits(device):
@@ -53,7 +53,7 @@ def student_bits(
                 x,
                 divergence="hutchinson",
                 probes=config.probes,
-                generator=generator(job.config.seed, "probes", int(rows[0])),
+                generator=generator(job.seed, "probes", int(rows[0])),
                 rtol=config.tolerance,
                 atol=config.tolerance,
             )
@@ -75,7 +75,7 @@ def student_bits(
         for name in ("densities", "errors")
     )
     calls = [part["calls"] for part in parts]
-    bits = bits_per_dimension(densities, held_out.shape, images.levels, errors)
+    bits = bits_per_dimension(densities, held_out.shape, images.grey_levels, errors)
     return LikelihoodResult(
         bits_per_dim=bits.mean,
         standard_error=bits.standard_error,

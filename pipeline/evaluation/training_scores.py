@@ -17,11 +17,12 @@ from pipeline.metrics import frechet_warnings
 from pipeline.outputs.images import decoder, source_examples
 from pipeline.outputs.reference import load_features, load_reference
 from pipeline.outputs.results import QualityResult
-from pipeline.recipe.sections import Student
+from pipeline.recipe.sections import SampleQuality, Student
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.training import Fitted
 from storage.imageset import ImageSet
+from storage.required import required
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class SampleScores:
     """
 
     job: Job[Student]
+    quality: SampleQuality
     evaluator: Evaluator
     start: Start
     held_out: TargetImages | None
@@ -41,16 +43,17 @@ class SampleScores:
     def of(cls, job: Job[Student], images: ImageSet, path: GaussianPath, device: torch.device) -> SampleScores:
         reference = job.inputs["reference"]
         extractor, real = load_reference(reference, images.originals, device)
-        seed = derive(job.config.seed, "student", "quality")
+        seed = derive(job.seed, "student", "quality")
         condition = job.config.condition
         held_out = TargetImages.of(images, None if condition is None else condition.model_dump())
-        samples = job.config.quality.samples
+        quality = required(job.config.quality, "student.quality")
+        samples = quality.samples
         labels = like_training(images, samples, seed) if held_out is None else held_out.labels(torch.arange(samples))
         evaluator = Evaluator(
             extractor,
             real,
             labels,
-            images.originals.levels,
+            images.originals.grey_levels,
             job.compute.inference_batch,
             device,
             {"metric": reference.metrics["metric"]},
@@ -58,19 +61,19 @@ class SampleScores:
             held_out=load_features(reference, "test").moments,
         )
         start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
-        return cls(job, evaluator, start, held_out, path)
+        return cls(job, quality, evaluator, start, held_out, path)
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        how, device = self.job.config.quality.sweep, self.evaluator.device
+        how, device = self.quality.sweep, self.evaluator.device
         nfe = how.nfe[0] if how.nfe else 0
         make, _ = sampled(network, self.path, how, nfe, self.start, self.held_out, device)
         sampler = SamplerUnderTest("student", how.solver, nfe, {}, make)
-        (score, *_), _ = self.evaluator.score(sampler, self.job.config.quality.samples, self.job)
-        return {"fd": score.value, "fd_held_out": score.value_held_out}
+        (score, *_), _ = self.evaluator.score(sampler, self.quality.samples, self.job)
+        return {"fd": score.value, "fd_held_out": required(score.value_held_out, "the held-out score")}
 
     def result(self, fitted: Fitted) -> QualityResult | None:
         """The best average, and how it was chosen; None where no score was finite."""
-        quality, reference = self.job.config.quality, self.job.inputs["reference"].metrics
+        quality, reference = self.quality, self.job.inputs["reference"].metrics
         how = quality.solver + (f", {quality.nfe} calls" if quality.nfe else "")
         how += f", {quality.grid} grid" if quality.grid != "uniform" else ""
         how += f", guidance {quality.guidance:g}" if quality.guidance != 1 else ""

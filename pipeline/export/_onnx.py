@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.velocity import VelocityNetwork
 from storage.errors import FlowctlError, InputError, UsageError
+from storage.required import required
 
 ONNX = "network.onnx"
 TOLERANCE = 1e-4  # largest difference, in units of the largest velocity: far below a grey level of 8 bits
@@ -76,6 +77,7 @@ def write_onnx(network: nn.Module, path: Path) -> Checked:
                 dynamic_shapes={name: {0: "batch"} for name in example},
             )
             size = sum(tensor.nbytes for tensor in network.state_dict().values())
+            program = required(program, "the exported program")
             program.save(path, external_data=size > INLINE)
     except Exception as error:  # whatever torch's exporter and onnxscript raise
         _remove(path)

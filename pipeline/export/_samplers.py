@@ -16,6 +16,7 @@ from pipeline.flow_matching.times import time_grid
 from pipeline.outputs.results import Score
 from pipeline.reporting.scores.metrics import lower_is_better
 from pipeline.reporting.scores.table import ADAPTIVE
+from storage.required import complete
 
 NEAR = 1.1  # times the best score: the recommended number of calls is the fewest within it
 
@@ -39,23 +40,19 @@ def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
     if not scores:
         return []
     first = scores[0].metric
-    measured = [
-        SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value)
-        for s in scores
-        if s.metric == first and s.solver != ADAPTIVE
-    ]
-    return sorted(measured, key=lambda way: (way.nfe, way.value if lower_is_better(first) else -way.value))
+    chosen = [score for score in scores if score.metric == first and score.solver != ADAPTIVE]
+    chosen.sort(key=lambda score: (int(score.nfe), score.value if lower_is_better(first) else -score.value))
+    return [SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value) for s in chosen]
 
 
 def recommended(ways: Sequence[SamplerSetting], metric: str | None) -> int:
     """Index of the fewest calls whose score is within 10 % of the best; of the most calls where none was measured."""
-    if metric is None:
+    values = complete([way.value for way in ways])
+    if metric is None or not values:
         return len(ways) - 1
     if lower_is_better(metric):
-        limit = NEAR * min(way.value for way in ways)
-        return next(i for i, way in enumerate(ways) if way.value <= limit)
-    limit = max(way.value for way in ways) / NEAR
-    return next(i for i, way in enumerate(ways) if way.value >= limit)
+        return next(i for i, value in enumerate(values) if value <= NEAR * min(values))
+    return next(i for i, value in enumerate(values) if value >= max(values) / NEAR)
 
 
 def written(way: SamplerSetting, path: GaussianPath) -> dict[str, Any]:

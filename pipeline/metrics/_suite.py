@@ -15,6 +15,7 @@ from pipeline.metrics._kid import kid
 from pipeline.metrics._manifold import manifold
 from pipeline.metrics._sliced import sliced_w2
 from storage.errors import InputError
+from storage.required import required
 
 FEATURE_ROWS = 10_000  # of generated images; 82 MB of Inception's
 SPLITS = 10  # of the Inception Score: the literature's
@@ -121,26 +122,28 @@ class MetricSuite:
             collected.rows.append(rows[keep])
             collected.features.append(features[keep].detach().float().cpu())
         if collected.confidence is not None:
-            collected.confidence.update(rows, self.logits(features))
+            collected.confidence.update(rows, required(self.logits, "a classifier")(features))
 
     def measured(self, collected: FeatureBuffer) -> list[MetricValue]:
         """All metrics of a complete collection, in the order of the names."""
         values = []
-        generated = self._in_order(collected)
+        features = self._in_order(collected)
         for name in self.names:
             if name == "inception-score":
-                values.append(self._inception_score(collected.confidence))
-            elif self._has_held_out(name):
-                [near], [far] = (self._against(name, side, generated) for side in (self.real, self.held_out))
-                facts = near.facts | {"held_out_features": f"{len(self.held_out):,}"}
+                values.append(self._inception_score(required(collected.confidence, "a sum of confidences")))
+            elif (held_out := self._held_out_of(name)) is not None:
+                generated = required(features, "features")
+                [near], [far] = (self._against(name, side, generated) for side in (self.real, held_out))
+                facts = near.facts | {"held_out_features": f"{len(held_out):,}"}
                 values.append(replace(near, facts=facts, value_held_out=far.value, error_held_out=far.error))
             else:
-                values += self._against(name, self.real, generated)
+                values += self._against(name, self.real, required(features, "features"))
         return values
 
     def held_out_distances(self) -> dict[str, float]:
         """The distances between the training and the held-out images themselves, by metric."""
-        pairs = [self._against(name, self.real, self.held_out) for name in self.names if self._has_held_out(name)]
+        sides = [(name, self._held_out_of(name)) for name in self.names]
+        pairs = [self._against(name, self.real, held_out) for name, held_out in sides if held_out is not None]
         return {item.metric: item.value for [item] in pairs}
 
     def floors(self) -> dict[str, float]:
@@ -156,9 +159,10 @@ class MetricSuite:
             for item in self._against(name, *sides)
         }
 
-    def _has_held_out(self, name: str) -> bool:
-        """Whether a metric is a distance, and there are enough held-out images for it."""
-        return self.held_out is not None and len(self.held_out) >= DISTANCES.get(name, len(self.held_out) + 1)
+    def _held_out_of(self, name: str) -> Tensor | None:
+        """The held-out features, of a metric that is a distance and has enough of them."""
+        fewest = DISTANCES.get(name)
+        return None if fewest is None or self.held_out is None or len(self.held_out) < fewest else self.held_out
 
     @property
     def _keeps(self) -> bool:

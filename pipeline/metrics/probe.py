@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storage.errors import InputError
+from storage.required import required
 
 PROBE_SAMPLES = 8192  # at most, drawn at random
 FEWEST_SAMPLES = 16
@@ -90,7 +91,8 @@ def class_leak(z: Tensor, labels: Tensor, seed: int = 0) -> ProbeAccuracy:
     Raises:
         InputError: fewer than 16 samples.
     """
-    z, labels, halves = _chosen(z, labels, seed)
+    z, chosen, halves = _chosen(z, labels, seed)
+    labels = required(chosen, "a class")
 
     def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor]:
         rows = rows[torch.randint(len(rows), (_BATCH,), generator=generator)]

@@ -178,6 +178,14 @@ class Job(Generic[C]):
     timings: Timings = field(default_factory=Timings)
 
     @property
+    def seed(self) -> int:
+        """The section's seed, which is the recipe's unless the section has its own."""
+        seed = getattr(self.config, "seed", None)
+        if not isinstance(seed, int):
+            raise TypeError(f"stage {self.stage} has no seed")
+        return seed
+
+    @property
     def out(self) -> Path:
         path = self.work / "out"
         path.mkdir(parents=True, exist_ok=True)

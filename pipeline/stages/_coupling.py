@@ -40,6 +40,7 @@ from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.bank import Bank
 from storage.errors import DamageError
+from storage.required import required
 
 log = logging.getLogger(__name__)
 NOISES_IN_MEMORY = 2**26  # numbers of LOOM's noises, 256 MiB; of more, each is computed at every use
@@ -59,7 +60,7 @@ def normalized(job: Job, examples: Examples, device: torch.device) -> Coupling:
     if config.online:
         teacher = job.inputs["teacher"]
         flow, eta = networks.load_flow(teacher, device), teacher.config["noise_std"]
-        coupling = Online(flow, eta, bank.facts.sigma_f, ranks.rank(), ranks.world())
+        coupling = Online(flow, eta, required(bank.facts.sigma_f, "sigma_f"), ranks.rank(), ranks.world())
     else:
         (pairs,) = open_arrays([bank], job.compute)
         coupling = Banked(pairs.z, ranks.rank(), ranks.world())
@@ -100,7 +101,7 @@ def teacher_bank(job: Job) -> Bank:
 def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
     """LOOM-CFM's assignment: from fresh or the teacher's noises, refined during training, before it, or never."""
     config: configs.Loom = job.config.coupling
-    seed = derive(job.config.seed, "student", "loom")
+    seed = derive(job.seed, "student", "loom")
     if config.start == "bank":
         (pairs,) = open_arrays([teacher_bank(job)], job.compute)
         noises: Noises = BankNoises(pairs.z)

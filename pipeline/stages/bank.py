@@ -26,6 +26,7 @@ from pipeline.runtime.seeds import derive
 from storage.atomic import write_json
 from storage.bank import Bank, BankFacts, BankWriter, facts_of
 from storage.imageset import ImageSet
+from storage.required import required
 
 DIAGNOSED_VALUES = 2**26  # numbers of noise in the tests: some 3 GB in float64, with intermediate results
 
@@ -49,11 +50,11 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
     flow = networks.load_flow(teacher, device)
     eta = teacher.config["noise_std"]
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    encode = encoder(flow, examples, eta, derive(config.seed, "couplings"), device)
+    encode = encoder(flow, examples, eta, derive(job.seed, "couplings"), device)
 
     # Measured once: another device would round it differently, and the shards on disk would not match.
     sigma = (
-        started.sigma_f
+        required(started.sigma_f, "sigma_f")
         if (started := facts_of(job.out / BANK))
         else measure_sigma(encode, len(examples), config.draws_per_image, math.prod(examples.shape), job)
     )
@@ -65,7 +66,7 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
         dtype=config.dtype,
         mantissa_bits=config.mantissa_bits,
         shard=config.shard,
-        seed=derive(config.seed, "couplings"),
+        seed=derive(job.seed, "couplings"),
         noise_std=eta,
         sigma_f=sigma,
         producer=teacher.fingerprint,
@@ -109,10 +110,10 @@ def _diagnose(
     rows = drawn(most, len(examples)).sort().values
     train = torch.from_numpy(Bank.open(job.out / BANK).rows(rows.numpy())["z"]).float()
     test = Examples.of(images, "test")
-    encode = encoder(flow, test, eta, derive(config.seed, "held-out"), device)
+    encode = encoder(flow, test, eta, derive(job.seed, "held-out"), device)
     held_out = encode(drawn(most, len(test)).sort().values) / sigma
     diagnostics = gaussianity.diagnose(train, held_out, examples.pixels(rows))
-    diagnostics |= probes(train, examples.classes(rows), derive(config.seed, "probes") % 2**32)
+    diagnostics |= probes(train, examples.classes(rows), derive(job.seed, "probes") % 2**32)
     z_diagnostics(train, held_out).save(job.out / "noise.png")
     write_json(job.out / "gaussianity.json", diagnostics)
     return BankResult(

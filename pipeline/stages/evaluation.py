@@ -58,7 +58,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     reference = job.inputs["reference"]
     extractor, _ = load_reference(reference, images.originals, device)
     real, unseen = (load_features(reference, split) for split in ("train", "test"))
-    seed = derive(config.seed, "evaluation")
+    seed = derive(job.seed, "evaluation")
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
     held_out = TargetImages.of(images, job.inputs["student"].config.get("condition"))
     labels = (
@@ -66,12 +66,12 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         if held_out is None
         else held_out.labels(torch.arange(config.samples))
     )
-    suite = _suite(config, reference, real, unseen, extractor, device)
+    suite = _suite(config, reference, real, unseen, extractor, job.seed, device)
     evaluator = Evaluator(
         extractor,
         real.moments,
         labels,
-        images.originals.levels,
+        images.originals.grey_levels,
         job.compute.inference_batch,
         device,
         _shared_protocol(job, images, held_out),
@@ -138,6 +138,7 @@ def _suite(
     real: RealFeatures,
     held_out: RealFeatures,
     extractor: nn.Module,
+    seed: int,
     device: torch.device,
 ) -> MetricSuite | None:
     """The metrics that the recipe names; the Frechet distance is always there."""
@@ -149,7 +150,7 @@ def _suite(
         real.rows,
         config.samples,
         getattr(extractor, "logits", None),
-        derive(config.seed, "metrics") % 2**32,
+        derive(seed, "metrics") % 2**32,
         device,
         held_out.rows,
     )
@@ -262,9 +263,9 @@ def _shared_protocol(job: Job[Evaluation], images: ImageSet, held_out: TargetIma
         "n_real": reference.metrics["images"],
         "n_held_out": job.inputs["data"].metrics["test"],
         "n_fake": config.samples,
-        "quantised": f"{images.originals.levels} levels, rounded half up",
+        "quantised": f"{images.originals.grey_levels} levels, rounded half up",
         "labels": "in the proportions of the training split" if images.classes else "none",
-        "seed": config.seed,
+        "seed": job.seed,
         **_image_to_image(job, held_out),
         **reference.metrics["facts"],
         **autoencoder_of(job.inputs["data"]),

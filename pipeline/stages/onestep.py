@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.engine.dag import student_among
+from pipeline.engine.dag import last_student
 from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.objective import FlowMatching, Objective, objective_of_config
 from pipeline.flow_matching.paths import LINEAR
@@ -39,10 +39,10 @@ def run(job: Job[OneStep]) -> StudentResult | None:
     """
     device = prepare(job.compute)
     config = job.config
-    network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
+    network = networks.load_network(job.inputs[last_student(job.inputs)]).requires_grad_(True)
     objective: Objective = FlowMatching(LINEAR, loss_of_config(config.loss, device))
     if config.mode == "meanflow":
-        network = with_slow_embedding(network, config.objective.time_scale, config.seed)
+        network = with_slow_embedding(network, config.objective.time_scale, job.seed)
         objective = objective_of_config(config.objective, LINEAR)
     fitted = train(job, network, _batches(job), config.training, device, objective=objective)
     return finish(job, fitted, config.mode)
@@ -56,14 +56,7 @@ def _batches(job: Job[OneStep]) -> FlowBatches | Segments:
         assert pairs.x is not None  # the bank is of a stage pairs
         labels = None if pairs.labels is None else pairs.labels[0]
         return Segments(
-            pairs.z[0],
-            pairs.x[0],
-            labels,
-            config.steps,
-            config.seed,
-            config.training.batch,
-            retained_of(artifact),
-            *place,
+            pairs.z[0], pairs.x[0], labels, config.steps, job.seed, config.training.batch, retained_of(artifact), *place
         )
     examples, coupling = generated(artifact, pairs)
     return FlowBatches(
@@ -72,7 +65,7 @@ def _batches(job: Job[OneStep]) -> FlowBatches | Segments:
         At(1.0) if config.mode == "distil" else times_of_config(config.time),
         LINEAR,
         0.0,
-        config.seed,
+        job.seed,
         config.training.batch,
         None,
         None,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
 from pipeline.data.labels import like_training
-from pipeline.engine.dag import student_among
+from pipeline.engine.dag import last_student
 from pipeline.flow_matching.paths import velocity_of
 from pipeline.flow_matching.sampling import TOLERANCE, planned, start_of, student_samples, student_velocity
 from pipeline.flow_matching.solvers import Guided, Solver, Velocity, integrate
@@ -50,10 +50,10 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     device = prepare(job.compute)
     config = job.config
     images = images_of(job)
-    student = job.inputs[student_among(job.inputs)]
+    student = job.inputs[last_student(job.inputs)]
     network = networks.load_network(student, device)
     path = path_of(student)
-    seed = derive(config.seed, job.stage)  # rounds differ in their noises
+    seed = derive(job.seed, job.stage)  # rounds differ in their noises
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device)
     labels = like_training(images, config.count, seed)
     how = Sweep(
@@ -155,7 +155,7 @@ def _invert(
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     solver, steps = planned(how, config.nfe or 0)
     grid = time_grid(how.grid, steps).flip(0)
-    velocity = partial(student_velocity, network, path_of(job.inputs[student_among(job.inputs)]))
+    velocity = partial(student_velocity, network, path_of(job.inputs[last_student(job.inputs)]))
 
     def encode(rows: Tensor) -> dict[str, Tensor]:
         parts = []

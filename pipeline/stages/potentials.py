@@ -59,7 +59,7 @@ def run(job: Job[Config]) -> PotentialsResult:
     potentials = fit_potentials(
         points,
         labels,
-        seed=derive(config.seed, "potentials"),
+        seed=derive(job.seed, "potentials"),
         batch=config.batch,
         passes=config.passes,
         tolerance=config.tolerance,

@@ -34,12 +34,12 @@ def run(job: Job[Reference]) -> ReferenceResult:
     images = images_of(job).originals
     train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
     with job.timings.measure("extractor", 1):
-        network = _extractor(config, images, train, test, device)
+        network = _extractor(config, images, train, test, job.seed, device)
     write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
     name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
 
     real, held_out = (_measured(network, part, job, what) for part, what in ((train, "train"), (test, "test")))
-    of_train, of_test = (_written(job, file, part, config.seed) for file, part in ((REAL, real), (HELD_OUT, held_out)))
+    of_train, of_test = (_written(job, file, part, job.seed) for file, part in ((REAL, real), (HELD_OUT, held_out)))
     return ReferenceResult(
         extractor=name,
         metric=getattr(network, "metric", f"FD-{config.extractor}"),
@@ -47,18 +47,20 @@ def run(job: Job[Reference]) -> ReferenceResult:
         features=real.shape[1],
         accuracy=network.accuracy,
         images=len(real),
-        split_half=split_half(real, config.seed, splits=1 if real.shape[1] > WIDE else SPLITS),
+        split_half=split_half(real, job.seed, splits=1 if real.shape[1] > WIDE else SPLITS),
         held_out=frechet_distance(of_train, of_test),
     )
 
 
-def _extractor(config: Reference, images: ImageSet, train: Tensor, test: Tensor, device: torch.device) -> nn.Module:
+def _extractor(
+    config: Reference, images: ImageSet, train: Tensor, test: Tensor, seed: int, device: torch.device
+) -> nn.Module:
     if config.extractor == "pixels":
         return Pixels()
     if config.extractor == "inception":
         return load_inception(config.weights, config.checksum).to(device)
     return train_classifier(
-        train, images.train.labels, test, images.test.labels, seed=derive(config.seed, "reference"), device=device
+        train, images.train.labels, test, images.test.labels, seed=derive(seed, "reference"), device=device
     )
 
 

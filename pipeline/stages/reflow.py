@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples
-from pipeline.engine.dag import of_kind, student_among
+from pipeline.engine.dag import last_student, of_kind
 from pipeline.flow_matching.losses import loss_of_config
 from pipeline.flow_matching.objective import FlowMatching
 from pipeline.flow_matching.paths import LINEAR, velocity_of
@@ -54,7 +54,7 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
     config = job.config
     (name,) = of_kind(job.inputs, "pairs")
     source = job.inputs[name]
-    network = networks.load_network(job.inputs[student_among(job.inputs)]).requires_grad_(True)
+    network = networks.load_network(job.inputs[last_student(job.inputs)]).requires_grad_(True)
     bank = bank_of(source)
     forward = [_forward_bank(job, source)] if config.mix.forward else []
     pairs, *others = open_arrays([bank, *forward], job.compute)
@@ -68,7 +68,7 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
         times_of_config(config.time),
         LINEAR,
         0.0,
-        derive(config.seed, job.stage),
+        derive(job.seed, job.stage),
         config.training.batch,
         rank=place[0],
         world=place[1],
@@ -79,9 +79,9 @@ def run(job: Job[Reflow]) -> ReflowResult | None:
     if result is None:
         return None
     probe = bank.rows(np.arange(min(PROBED, bank.facts.pairs)))
-    z, labels = (torch.from_numpy(probe[name]) if name in probe else None for name in ("z", "labels"))
+    labels = torch.from_numpy(probe["labels"]) if "labels" in probe else None
     before = source.metrics["straightness"]
-    after = measured(fitted.network, z.float(), labels, device)
+    after = measured(fitted.network, torch.from_numpy(probe["z"]).float(), labels, device)
     return ReflowResult(
         **result.model_dump(),
         straightness=after,

@@ -34,6 +34,7 @@ from pipeline.training.student import finish, train
 from pipeline.training.truncated import truncation
 from storage.atomic import write_json
 from storage.imageset import ImageSet
+from storage.required import required
 
 PREVIEW_SAMPLES, PREVIEW_COLUMNS = 20, 5  # in the picture of a checkpoint
 PREVIEW = Sweep(solver="euler", nfe=(8,))  # its sampling
@@ -63,12 +64,13 @@ def run(job: Job[Student]) -> StudentResult | None:
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
     condition = None if config.condition is None else config.condition.model_dump()
-    network = networks.build(networks.student_architecture(config, images), derive(config.seed, "student", "weights"))
+    network = networks.build(networks.student_architecture(config, images), derive(job.seed, "student", "weights"))
     path = path_of_config(config.path)
     coupling = coupling_of_config(job, examples, device)
     if "source" in job.inputs:
         assert isinstance(coupling, Independent | MinibatchOT)  # the recipe's own check
-        coupling = replace(coupling, draw=Source(source_examples(job.inputs["source"], images, "train")))
+        source = required(source_examples(job.inputs["source"], images, "train"), "the source's images")
+        coupling = replace(coupling, draw=Source(source))
     left = truncated(coupling)
     batches = FlowBatches(
         examples if left is None else left,
@@ -76,7 +78,7 @@ def run(job: Job[Student]) -> StudentResult | None:
         times_of_config(config.time),
         path,
         config.label_drop,
-        config.seed,
+        job.seed,
         config.training.batch,
         getattr(config.coupling, "batch", None),
         condition_of(condition, images.levels),
@@ -85,7 +87,7 @@ def run(job: Job[Student]) -> StudentResult | None:
     picture = preview(job, images, path, device)
     objective = objective_of_config(config.objective, path)
     scores = SampleScores.of(job, images, path, device) if config.quality else None
-    watch = Watch(config.quality.points, scores) if scores else None
+    watch = Watch(config.quality.points, scores) if config.quality and scores else None
     fitted = train(job, network, batches, config.training, device, picture, objective, watch)
     if ranks.first() and batches.epochs:
         write_json(job.out / "epochs.json", batches.epochs)
@@ -111,7 +113,7 @@ def preview(
     held_out = TargetImages.of(images, None if section is None else section.model_dump())
     labels, condition = conditioning_for(rows, images, held_out, device)
     source = source_examples(job.inputs.get("source"), images, "test")
-    z = start_of(derive(job.config.seed, "glance"), images.shape, source, device)(rows)
+    z = start_of(derive(job.seed, "glance"), images.shape, source, device)(rows)
 
     how = JUMPING if job.config.objective.kind == "meanflow" else PREVIEW
 

@@ -29,6 +29,7 @@ from pipeline.training import Watch, fit
 from pipeline.training.maximum_likelihood import nats_per_dimension
 from storage.errors import InputError
 from storage.imageset import ImageSet
+from storage.required import required
 
 CALIBRATION_IMAGES = 32
 HELD_OUT_BITS = "bits per dimension of held-out images"
@@ -60,11 +61,11 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         )
     decode = decoder(job.inputs["data"], device)
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    flow = networks.build(networks.teacher_architecture(config, images), derive(config.seed, "teacher", "weights"))
+    flow = networks.build(networks.teacher_architecture(config, images), derive(job.seed, "teacher", "weights"))
 
     def batch(step: int) -> NoisyImages:
-        rows = examples.rows(derive(config.seed, "teacher"), step, config.training.batch)
-        draws = generator(config.seed, "teacher", step)
+        rows = examples.rows(derive(job.seed, "teacher"), step, config.training.batch)
+        draws = generator(job.seed, "teacher", step)
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
         x = examples.pixels(rows)
         gaussian, even = (partial(draw, x.shape, generator=draws) for draw in (torch.randn, torch.rand))
@@ -84,7 +85,7 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     if not ranks.first():
         return None
     networks.save_network(flow, job.out, fitted.averages)
-    schedules = _schedules(flow, config, device)
+    schedules = _schedules(flow, config, job.seed, device)
     _draw(job, flow, images, schedules, decode, device)
     domain = "latents, differential" if images.levels is None else "images"
     gaussian = f"gaussian, std {config.noise_std} (density of noisy {domain})"
@@ -106,7 +107,7 @@ def add_noise(
 ) -> Tensor:
     """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
     if config.dequantisation == "uniform":
-        return dequantise(x, levels, uniform())
+        return dequantise(x, required(levels, "the number of grey levels"), uniform())
     return x + config.noise_std * gaussian()
 
 
@@ -117,7 +118,7 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job[Teacher], device: 
     total = torch.zeros((), dtype=torch.float64)
     for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.inference_batch)):
         x, labels = examples.pixels(rows), examples.classes(rows)
-        address = (derive(config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
+        address = (derive(job.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
         y = add_noise(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
         with job.timings.measure("likelihood", len(rows) * ranks.world()):
             with full_precision(flow):
@@ -128,12 +129,12 @@ def held_out_bits(flow: TarFlow, examples: Examples, job: Job[Teacher], device: 
     return ranks.total([float(total)])[0] / len(examples)
 
 
-def _schedules(flow: TarFlow, config: Teacher, device: torch.device) -> tuple[Schedule, ...]:
+def _schedules(flow: TarFlow, config: Teacher, seed: int, device: torch.device) -> tuple[Schedule, ...]:
     """A decoding schedule for each block, chosen on a small batch of this teacher's own samples."""
     if config.decoding == "sequential":
         return (Sequential(),) * config.blocks
     rows = torch.arange(CALIBRATION_IMAGES)
-    z = starting_noise(derive(config.seed, "teacher", "calibration"), rows, flow.config.shape, device)
+    z = starting_noise(derive(seed, "teacher", "calibration"), rows, flow.config.shape, device)
     return calibrate(
         flow,
         config.temperature * z,
@@ -156,7 +157,7 @@ def _draw(
     config = job.config
     rows = torch.arange(config.preview_samples)
     labels = class_labels(rows, flow.config.classes, device)
-    samples = teacher_samples(flow, rows, labels, derive(config.seed, "teacher", "samples"), config, schedules, device)
+    samples = teacher_samples(flow, rows, labels, derive(job.seed, "teacher", "samples"), config, schedules, device)
     originals = images.originals
     train = Examples(originals.train.images, originals.train.labels, originals.levels)
     real = train.pixels(rows_like(train, rows, labels))

@@ -25,6 +25,7 @@ from pipeline.training._loop import Loop, Loss
 from pipeline.training._monitor import Monitor
 from pipeline.training._scores import Best, Watch, points
 from storage.atomic import fsync_path, replacing
+from storage.required import required
 
 log = logging.getLogger(__name__)
 PICTURE_SECONDS = 60.0  # between two pictures of the monitor at least
@@ -71,7 +72,7 @@ class Fitted:
     def best_network(self) -> nn.Module:
         """A copy of the network with the best weights."""
         network = copy.deepcopy(self.network)
-        network.load_state_dict(self.best.weights)
+        network.load_state_dict(required(self.best, "a measured average").weights)
         return network
 
 

@@ -104,7 +104,7 @@ class Loop:
         Raises:
             StageFailed: loss or gradient is not finite.
         """
-        torch.manual_seed(derive(self.job.config.seed, self.job.stage, "step", step, *self._rank_seed()))  # for dropout
+        torch.manual_seed(derive(self.job.seed, self.job.stage, "step", step, *self._rank_seed()))  # for dropout
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss, errors = self._gradient(batch.parts(self.training.accumulate))

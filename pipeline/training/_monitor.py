@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from storage.required import required
 from storage.store import remove_tree
 
 METRICS = "metrics.jsonl"
@@ -76,7 +77,7 @@ class Monitor:
 
         Nothing forces these lines to the disk: a power cut leaves any bytes, which must not stop the training.
         """
-        path = self.folder / METRICS
+        path = required(self.folder, "the monitor's folder") / METRICS
         try:
             lines = path.read_bytes().splitlines(True)
         except OSError:  # none, or unreadable: start a new one

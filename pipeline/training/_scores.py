@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.ema import EMA
+from storage.required import required
 
 _PREFIX = "best."  # of its weights in a checkpoint
 
@@ -63,7 +64,7 @@ class Scores:
         self.latest = {}
         for name, average in averages.items():
             network = average.module()
-            values = self.watch.score(network)
+            values = required(self.watch, "what is measured").score(network)
             for score, value in values.items():
                 if math.isfinite(value):
                     line[f"{score}/{name}"] = value

@@ -104,8 +104,8 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     drawn = [stream(number) for number in steps]
     window = slice(first - steps.start * stream.batch, first - steps.start * stream.batch + count)
     x, z = (torch.cat([getattr(part, name) for part in drawn])[window].cpu() for name in ("x", "z"))
-    labels = None if drawn[0].labels is None else torch.cat([part.labels for part in drawn])[window].cpu()
-    return x, z, labels, drawn[0].condition is not None
+    labels = [part.labels for part in drawn if part.labels is not None]
+    return x, z, torch.cat(labels)[window].cpu() if labels else None, drawn[0].condition is not None
 
 
 def _single_rank(coupling: C) -> C:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.data.batches import FlowBatch, NoisyImages
-from pipeline.engine.dag import IMAGES, Node, student_among
+from pipeline.engine.dag import IMAGES, Node, last_student
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
 from pipeline.flow_matching.objective import FlowMatching
 from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
 from pipeline.training.flops import Work, counted_here
+from storage.required import required
 
 # (rows, held-out rows, channels, size, classes) of sources, before they are read. A folder of images is measured by the
 # data stage.
@@ -95,7 +96,7 @@ def estimate_of(node: Node, shape: ImageShape) -> Estimate:
 def first_student(node: Node) -> configs.Student:
     """The student whose network a stage's own starts from."""
     while not isinstance(node.config, configs.Student):
-        node = node.inputs[student_among(node.inputs)]
+        node = node.inputs[last_student(node.inputs)]
     return node.config
 
 
@@ -164,7 +165,8 @@ def _velocities(
         batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if student.condition else None)
         figures = _training(network, FlowMatching(loss=_loss(loss)), batch, training, best)
         if isinstance(objective, configs.MeanFlow):
-            figures = replace(figures, work=figures.work + derivative_work(objective, network, x))
+            work = required(figures.work, "the counted work") + derivative_work(objective, network, x)
+            figures = replace(figures, work=work)
         return figures
 
 

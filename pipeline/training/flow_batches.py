@@ -110,9 +110,11 @@ class FlowBatches:
         with self._lock:
             needed = range(first // self.block, (last - 1) // self.block + 1)
             self._blocks = {number: self._blocks.get(number) or self._draw(number) for number in needed}
-            x, labels, z = (
-                _joined(parts, first % self.block, self.batch) for parts in zip(*self._blocks.values(), strict=True)
-            )
+            blocks = list(self._blocks.values())
+        rows = slice(first % self.block, first % self.block + self.batch)
+        x, z = (torch.cat(parts)[rows] for parts in ([block.x for block in blocks], [block.z for block in blocks]))
+        known = [block.labels for block in blocks if block.labels is not None]
+        labels = torch.cat(known)[rows] if known else None
         draws = generator(self.seed, "student", step)
         t = self.path.times(self.time.sample(self.batch, draws))
         condition = None if self.condition is None else self.condition(x)
@@ -191,8 +193,3 @@ def pixels_of(examples: Examples | Mixture | Truncated, rows: Tensor, read: Tens
     x = torch.zeros(len(rows), *examples.shape)
     x[read] = examples.pixels(rows[read]).float()
     return x
-
-
-def _joined(parts: tuple[Tensor | None, ...], start: int, count: int) -> Tensor | None:
-    """`count` rows of the parts laid end to end, from row `start`."""
-    return None if parts[0] is None else torch.cat(parts)[start : start + count]

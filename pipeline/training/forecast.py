@@ -22,6 +22,7 @@ from pipeline.training.parts import REST, Part, parts
 from pipeline.training.rates import Rate, Rates
 from storage.checksummed_json import cached, json_digest
 from storage.errors import InputError
+from storage.required import required
 from storage.store import Store
 
 WORK_VERSION = 1  # of the counting of work; raise it when `pipeline.training.work` counts otherwise
@@ -150,7 +151,7 @@ class Forecast:
         """The counted work of one unit, which takes a second or more and is read from the store's cache afterwards."""
         key = [WORK_VERSION, torch.__version__, dict(part.facts)]
         path = self.home / "cache" / f"work-{json_digest(key)[:24]}.json"
-        return Work(**cached(path, lambda: asdict(part.work())))
+        return Work(**cached(path, lambda: asdict(required(part.work, "the counted work")())))
 
 
 def left(part: Part, saved: Saved | None) -> float:

@@ -17,6 +17,7 @@ from pipeline.couplings import Banked, part
 from pipeline.data.examples import Examples
 from pipeline.runtime.seeds import generator
 from pipeline.training.truncated import Truncated
+from storage.required import required
 
 Pairs = tuple[Examples | Truncated, Banked | Truncated]
 LARGEST_DENOMINATOR = 10**6  # of a share
@@ -67,7 +68,9 @@ class Mixture:
         rows = torch.empty_like(numbers)
         rows[~forward] = _ordered((numbers - before)[~forward], seed, "generated", count)
         if forward.any():
-            rows[forward] = count + _ordered(before[forward], seed, "forward", len(self.forward[0]))
+            rows[forward] = count + _ordered(
+                before[forward], seed, "forward", len(required(self.forward, "forward pairs")[0])
+            )
         return rows
 
     def pixels(self, rows: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ class Mixture:
             return None
         labels = torch.empty_like(rows)
         for here, (examples, _), first in self._kinds(rows):
-            labels[here] = examples.classes(rows[here] - first)
+            labels[here] = required(examples.classes(rows[here] - first), "the class of a pair")
         return labels
 
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, draws: Generator) -> Tensor:
@@ -97,7 +100,9 @@ class Mixture:
     def _kinds(self, rows: Tensor) -> list[tuple[Tensor, Pairs, int]]:
         """Which of the rows are of a kind, the kind, and its first row; kinds without rows are left out."""
         count = len(self.generated[0])
-        kinds = ((rows < count, self.generated, 0), (rows >= count, self.forward, count))
+        kinds = [(rows < count, self.generated, 0)]
+        if self.forward is not None:
+            kinds.append((rows >= count, self.forward, count))
         return [kind for kind in kinds if kind[0].any()]
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.engine.dag import IMAGES, Node, student_among, students_among
+from pipeline.engine.dag import IMAGES, Node, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
@@ -267,7 +267,7 @@ def _rest(node: Node, shape: ImageShape, seconds: float, work: Callable[[], Work
         "images": [shape.rows, shape.test, shape.channels, shape.size],
         "inputs": sorted(node.inputs),
     }
-    if not (node.name in IMAGES or student_among(node.inputs) is None):
+    if node.name not in IMAGES and students_among(node.inputs):
         facts["network"] = network_digest(student_architecture(first_student(node), shape))
     return Part(REST, 1, "stages", facts, work, seconds)
 

@@ -27,6 +27,7 @@ from pipeline.engine.execute import ATTEMPTS, Outcome
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.errors import Interrupted
+from storage.required import required
 
 POLL_SECONDS = 5.0
 LAST_SECONDS = 90.0  # that trackers have for what is left when a stage ends
@@ -118,7 +119,7 @@ class _Follower(threading.Thread):
                 self._report()
                 if self._outcome is not None:
                     self._results(self._outcome.artifact)
-                self._tracker.end(self._ending)
+                required(self._tracker, "the tracker").end(self._ending)
         except BaseException as error:  # a tracker may raise anything, even SystemExit
             missing = isinstance(error, ImportError) and find_spec(self._package) is None
             self.give_up(f"install it: pip install flowctl[{self._package}]" if missing else error)
@@ -152,11 +153,12 @@ class _Follower(threading.Thread):
 
     def _results(self, artifact: Artifact) -> None:
         """Send the results of the finished stage."""
-        self._tracker.results(_numbers(artifact.metrics), _scores(artifact))
+        tracker = required(self._tracker, "the tracker")
+        tracker.results(_numbers(artifact.metrics), _scores(artifact))
         if artifact.stage == "evaluation":
-            self._tracker.picture(artifact.path(GRID), 0)
+            tracker.picture(artifact.path(GRID), 0)
         if artifact.stage == "report":
-            self._tracker.file(artifact.path(artifact.metrics["page"]))
+            tracker.file(artifact.path(artifact.metrics["page"]))
         self._state["over"] = True
         self._save()
 

@@ -17,6 +17,7 @@ from pipeline.data.sources.kinds import HEAD
 from pipeline.data.sources.members import Members, refusing
 from pipeline.data.sources.text import listed, shown
 from storage.errors import DataError
+from storage.required import required
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075  # an extra field of Info-ZIP's: the name once more, in UTF-8
@@ -73,7 +74,7 @@ def open_tar(path: Path, encoding: str | None) -> Members:
         with refusing(path), tarfile.open(path, encoding=encoding or "utf-8") as archive:
             for info in archive:
                 if info.offset in chosen:
-                    content = archive.extractfile(info).read()
+                    content = required(archive.extractfile(info), info.name).read()
                     for name in chosen[info.offset]:
                         yield name, content
 
@@ -93,7 +94,7 @@ def open_tar(path: Path, encoding: str | None) -> Members:
                     raise DataError(rule, value, "Pack the archive again.")
                 files[name] = files[target]
             else:
-                files[name] = info.offset, _head(archive.extractfile(info))
+                files[name] = info.offset, _head(required(archive.extractfile(info), info.name))
             offset, head = files[name]
             members.add(name, offset, partial(bytes, head))
         # tarfile takes the end of a plain file, even inside a header, for the end of the archive; and it leaves unread

@@ -17,6 +17,7 @@ from pipeline.data.sources.kinds import FORMATS, HEAD, SAME, format_of
 from pipeline.data.sources.members import Members
 from pipeline.data.sources.text import listed, shown
 from storage.errors import DataError, RecipeError
+from storage.required import required
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +77,7 @@ def decode_all(members: Members, names: list[str], size: int | None, behind: tup
             continue
         side = len(file.pixels)
         sizes.setdefault(side, []).append(file.name)
-        decoded.formats[file.name] = file.format
+        decoded.formats[file.name] = required(file.format, "the format of a decoded image")
         for remark in file.remarks:
             decoded.remarks.setdefault(remark, []).append(file.name)
         if len(sizes) > 1 or problems:

@@ -88,7 +88,7 @@ def images_digest(config: Data, cache_dir: Path | None = None) -> str | None:
     else:
         digests = _digests(root, files, notes, _digest_of_image)
     pairs = sorted((normal(name), digest) for name, digest in digests.items() if digest)
-    if config.test_list in files:
+    if config.test_list is not None and config.test_list in files:
         pairs.append((normal(config.test_list), sha256_file(root / config.test_list)))
     return "sha256:" + json_digest(pairs)
 
@@ -115,14 +115,15 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
     Raises DataError if one of them is not there.
     """
-    files = {}
+    files: dict[str, Path] = {}
     for name in IDX_FILES:
         spellings = [name, name.replace("-idx", ".idx")]  # unpacked by some programs with a dot
         places = [Path(folder) / f"{spelling}{end}" for end in ("", ".gz") for spelling in spellings]
-        files[name] = next((place for place in places if place.is_file()), None)
-        if files[name] is None:
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
             rule = f"data.path must be a folder with {', '.join(IDX_FILES)}, plain or .gz"
             raise DataError(rule, f"no {name} in {folder}", "Check the path.")
+        files[name] = found
     return files
 
 

@@ -40,7 +40,7 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
     rest = [name for name in members.images if name not in chosen]
     training = _training(members.images, rest)
     folders = arrange(source, training, layout)
-    if folders.classes is None or folders.tests is not None:
+    if folders.classes is None or folders.labels is None or folders.tests is not None:
         rule = f"Training images of {source} must be in class folders where data.test_list is set"
         raise DataError(rule, listed(training), "Sort them into folders, or leave data.test_list out.")
     number = {name: label for label, name in enumerate(folders.classes)}

@@ -22,6 +22,7 @@ from pipeline.data.sources.webdataset import CLASS, arrange_samples, open_sample
 from pipeline.recipe.sections import Data
 from storage.errors import DataError, RecipeError
 from storage.imageset import Split
+from storage.required import required
 
 UNLISTED = "image neither for training nor in data.test_list"  # kinds of files that are left out
 SMALL_CLASS = "image of a class too small"
@@ -60,7 +61,8 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
     some = select(config, source, labels[train], labels[test], folders.classes)
     rows = np.concatenate([train[some.train], test[some.test]])
     if some.dropped:
-        dropped = np.isin(labels, [folders.classes.index(name) for name in some.dropped])
+        names_of = required(folders.classes, "classes")
+        dropped = np.isin(labels, [names_of.index(name) for name in some.dropped])
         left_out[SMALL_CLASS] = [folders.names[row] for row in np.flatnonzero(dropped)]
     names = [folders.names[row] for row in rows]
     decoded = decode_all(members, names, config.size, background(config.background))

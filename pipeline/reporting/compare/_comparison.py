@@ -82,7 +82,7 @@ class Comparison:
             "rows": [line for metric in self.metrics for line in _rows(self.table(metric))],
             "figures": [
                 {"recipe": line.recipe}
-                | {column.key: _plain(spread) for column, spread in zip(columns, line.spreads, strict=True)}
+                | {column.key: spread and _plain(spread) for column, spread in zip(columns, line.spreads, strict=True)}
                 for line in lines
             ],
             "predictions": [vars(item) for item in self.predictions()],
@@ -135,15 +135,11 @@ def _rows(scores: Table) -> list[dict[str, Any]]:
     ]
 
 
-def _plain(spread: Spread | None) -> dict[str, Any] | None:
-    return (
-        None
-        if spread is None
-        else {
-            "mean": spread.mean,
-            "deviation": spread.deviation,
-            "least": min(spread.values),
-            "greatest": max(spread.values),
-            "seeds": len(spread.values),
-        }
-    )
+def _plain(spread: Spread) -> dict[str, Any]:
+    return {
+        "mean": spread.mean,
+        "deviation": spread.deviation,
+        "least": min(spread.values),
+        "greatest": max(spread.values),
+        "seeds": len(spread.values),
+    }

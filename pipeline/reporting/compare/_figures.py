@@ -11,6 +11,7 @@ from pipeline.reporting.compare._terms import by_recipe
 from pipeline.reporting.scores.cells import Spread
 from pipeline.reporting.scores.metrics import lower_is_better
 from pipeline.reporting.text.numbers import digits_for
+from storage.required import complete
 
 ROUND_STAGE = re.compile(r"(pairs|reflow)-\d+")
 CALLS = 2  # at which a student's score is predicted: few enough that straightness counts
@@ -87,7 +88,8 @@ def _texts(column: Sequence[Spread | None], figure: Figure) -> list[str | None]:
 
 def _spread(values: Sequence[float | None]) -> Spread | None:
     """Over the seeds, where all of them have the figure."""
-    return None if None in values or not values else Spread(tuple(values))
+    figures = complete(values)
+    return Spread(tuple(figures)) if figures else None
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def remarks(runs: Sequence[SeedRun]) -> list[str]:
     within = any(run.velocity_variance and run.velocity_variance.within_classes for run in runs)
     lines = [meaning.format(known=", given the class" * within) for meaning in MEANINGS]
     if noises:
-        unseen = next((noise for noise in noises if noise.held_out is not None), None)
-        held_out = f", and {fixed(unseen.held_out_floor, 3)} at the number of held-out images" if unseen else ""
+        unseen = next((noise.held_out_floor for noise in noises if noise.held_out is not None), None)
+        held_out = "" if unseen is None else f", and {fixed(unseen, 3)} at the number of held-out images"
         lines.append(GAUSSIAN.format(floor=fixed(noises[0].floor, 3), held_out=held_out))
     return [*lines, SEEDS] if len({run.noise_seed for run in runs}) > 1 else lines
 

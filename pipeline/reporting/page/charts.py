@@ -184,8 +184,8 @@ def _laid_out(figure: Figure, series: list[Series], size: str, width: int, heigh
         style = one.style or f"s{number % COLOURS}"
         marks = []
         for p in one.points:
-            bar = (y.place(p.low), y.place(p.high)) if p.low < p.high else (None, None)
-            marks.append(Mark(x.place(p.x), y.place(p.y), p.title, *bar, p.text))
+            low, high = (y.place(p.low), y.place(p.high)) if p.low < p.high else (None, None)
+            marks.append(Mark(x.place(p.x), y.place(p.y), p.title, low, high, p.text))
         shape = SHAPES[number % len(SHAPES)]
         curves.append(
             Curve(one.label, style, shape, path_through([(m.x, m.y) for m in marks]), _uncrowded(marks, words))

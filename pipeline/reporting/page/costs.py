@@ -30,9 +30,9 @@ def front_of(table: Table) -> list[OnFront]:
         (row, cell, cell.nfe, cell.front, cell.rounded) for row, cell in table.measured
     ]
     points += [(level, level, 0.0, False, level.text) for level in table.baselines]
-    timed = [item for item in points if item[1].seconds is not None]
-    costs, values = [alike(item[1].seconds) for item in timed], [item[1].value for item in timed]
-    fast = [id(item) for item, on in zip(timed, front(costs, values, table.lower_is_better), strict=True) if on]
+    timed = [(item, alike(item[1].seconds)) for item in points if item[1].seconds is not None]
+    costs, values = [cost for _, cost in timed], [item[1].value for item, _ in timed]
+    fast = [id(item) for (item, _), on in zip(timed, front(costs, values, table.lower_is_better), strict=True) if on]
     shown = [item for item in points if item[3] or id(item) in fast] if len(points) > 1 else []
     return [
         OnFront(
@@ -44,6 +44,6 @@ def front_of(table: Table) -> list[OnFront]:
             by_calls,
             id(item) in fast,
         )
-        for item in sorted(shown, key=lambda item: (alike(item[1].seconds) or 0.0, item[2], item[1].value))
+        for item in sorted(shown, key=lambda item: (alike(item[1].seconds or 0.0), item[2], item[1].value))
         for named, cell, nfe, by_calls, text in [item]
     ]

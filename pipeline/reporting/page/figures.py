@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.reporting.text.numbers import count
 from storage.artifact import Artifact
 from storage.errors import DamageError
+from storage.required import required
 
 _PREVIEW = re.compile(r"previews/images-(\d+)\.png")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -40,11 +41,11 @@ def picture(artifact: Artifact | None, name: str, alt: str, caption: str) -> Pic
 
 def previews(artifact: Artifact) -> list[Picture]:
     """Samples at points of the training, in their order; the caption is the number of images seen."""
-    names = sorted(record.path for record in artifact.files if _PREVIEW.fullmatch(record.path))
     shown = []
-    for name in names:
-        seen = count(int(_PREVIEW.fullmatch(name).group(1)))
-        shown.append(picture(artifact, name, f"Samples after {seen} images.", seen))
+    for name in sorted(record.path for record in artifact.files):
+        if match := _PREVIEW.fullmatch(name):
+            seen = count(int(match[1]))
+            shown.append(required(picture(artifact, name, f"Samples after {seen} images.", seen), name))
     return shown
 
 

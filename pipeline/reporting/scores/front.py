@@ -32,18 +32,18 @@ def fronts(scores: Sequence[Score], lower: bool = True) -> list[tuple[bool, bool
     protocol does not say how many images its seconds are of stands in the first only.
     """
     called = _within(scores, [score.nfe or None for score in scores], lower)
-    timed = _within(scores, [alike(score.seconds_per_image) for score in scores], lower)
+    timed = _within(scores, [score.seconds_per_image for score in scores], lower)
     return list(zip(called, timed, strict=True))
 
 
-def alike(seconds: float | None) -> float | None:
+def alike(seconds: float) -> float:
     """A time to two significant digits, as it is shown: further digits depend on the load of the machine."""
-    return seconds and float(f"{seconds:.1e}")
+    return float(f"{seconds:.1e}")
 
 
 def _within(scores: Sequence[Score], costs: Sequence[float | None], lower: bool) -> list[bool]:
     """The front of those that have a cost."""
-    priced = [(i, cost) for i, cost in enumerate(costs) if cost is not None]
+    priced = [(i, alike(cost)) for i, cost in enumerate(costs) if cost is not None]
     on = front([cost for _, cost in priced], [scores[i].value for i, _ in priced], lower)
     marks = {i: chosen for (i, _), chosen in zip(priced, on, strict=True)}
     return [marks.get(i, False) for i in range(len(scores))]

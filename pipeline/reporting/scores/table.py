@@ -16,6 +16,7 @@ from pipeline.reporting.scores.metrics import lower_is_better
 from pipeline.reporting.scores.protocol import require_one
 from pipeline.reporting.text.numbers import digits_with_errors, fixed, plain
 from storage.errors import InputError
+from storage.required import complete
 
 TEACHER = "teacher"
 ADAPTIVE = "dopri5"  # chooses its steps itself, whatever the grid
@@ -157,16 +158,17 @@ def _joined(groups: _Group, shown: Mapping[str, Mapping[str, tuple[Column, ...]]
 def _cell(
     scores: Sequence[Score] | None, column: Column, digits: int, grids: Sequence[str], held_out: bool
 ) -> Cell | None:
-    values = [score.value_held_out if held_out else score.value for score in scores or ()]
-    if not values or None in values:
+    scores = scores or ()
+    values = complete([score.value_held_out if held_out else score.value for score in scores])
+    if not values:
         return None
-    seconds = [score.seconds_per_image for score in scores]
+    seconds = complete([score.seconds_per_image for score in scores])
     other = len(grids) > 1 and any(_grid(score) not in (None, grids[0]) for score in scores)
     return Cell(
         Spread(tuple(values), _error(scores[0], held_out) if len(scores) == 1 else None),
         digits,
         statistics.fmean(score.nfe for score in scores),
-        None if None in seconds else statistics.fmean(seconds),
+        statistics.fmean(seconds) if seconds else None,
         column == ADAPTIVE,
         other,
     )

@@ -105,10 +105,12 @@ def test_stages_by_name():
     assert dag.stage_named("reflow-3").module().__name__ == "pipeline.stages.reflow"
     assert dag.stage_named("pairs").module() is dag.stage_named("pairs-9").module()
     assert dag.stage_named("source").module() is dag.stage_named("data").module()
-    assert dag.stage_named("reflow-10") is dag.stage_named("reflow-0") is dag.stage_named("reflow") is None
+    for unknown in ("reflow-10", "reflow-0", "reflow"):
+        with pytest.raises(KeyError):
+            dag.stage_named(unknown)
     roles = ["reflow-2", "onestep", "reflow-1", "student", "pairs-1", "reflow-x"]
-    assert dag.students_among(roles) == ["student", "reflow-1", "reflow-2"] and dag.student_among(roles) == "reflow-2"
-    assert dag.students_among(["data"]) == [] and dag.student_among(["data"]) is None
+    assert dag.students_among(roles) == ["student", "reflow-1", "reflow-2"] and dag.last_student(roles) == "reflow-2"
+    assert dag.students_among(["data"]) == []
     assert [name for name in dag.NAMES if name in nodes(ROUND, ROUND)] == list(nodes(ROUND, ROUND))
 
 

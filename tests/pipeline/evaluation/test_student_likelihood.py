@@ -30,7 +30,8 @@ def test_bits_are_those_of_the_density_of_each_images_class(tmp_path, told):
     draws, count = np.random.default_rng(0), 12
     levels = draws.integers(0, 17, (count, 1, 4, 4), dtype=np.uint8)
     labels = np.arange(count) % 3
-    images = SimpleNamespace(test=SimpleNamespace(images=levels, labels=labels if told else None), levels=17)
+    test = SimpleNamespace(images=levels, labels=labels if told else None)
+    images = SimpleNamespace(test=test, levels=17, grey_levels=17)
     task, rows = job(tmp_path, "evaluation"), torch.arange(count)
     found = student_bits(
         Growing(), images, Likelihood(images=count, probes=2, tolerance=1e-6), task, torch.device("cpu")
