@@ -4,8 +4,12 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import typer.testing
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("untimed")
 
 #: Folders and files that take longest. They come first: begun late, one would leave the other process without work.
 LONGEST = (
