@@ -21,11 +21,7 @@ from tests.pipeline.stages.test_stages import run
 from tests.tiny import TINY
 
 ALONE = ["teacher=null", "bank=null", "pairs=null", "onestep=null", "evaluation.onestep=[]"]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+BRIEF = "student.training.images=320"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +42,7 @@ def home(tmp_path_factory):
     ],
 )
 def test_every_coupling_trains_a_student(home, coupling, more):
-    made = run(home, *more, f"student.coupling={coupling}", until="student")
+    made = run(home, *more, BRIEF, f"student.coupling={coupling}", until="student")
     student = made["student"]
     assert student.metrics["coupling"] in coupling
     assert 0 < student.metrics["transport_cost"] < 3
@@ -61,12 +57,11 @@ def test_every_coupling_trains_a_student(home, coupling, more):
 
 def test_closer_couplings_have_smaller_transport_costs(home):
     def cost(coupling, *more):
-        return run(home, *ALONE, *more, f"student.coupling={coupling}", until="student")["student"].metrics[
-            "transport_cost"
-        ]
+        made = run(home, *ALONE, *more, BRIEF, f"student.coupling={coupling}", until="student")
+        return made["student"].metrics["transport_cost"]
 
     independent, ot = cost("independent"), cost("{kind: ot, batch: 128}")
-    assert cost("semidiscrete", "potentials={passes: 2}") < ot < independent
+    assert ot < 0.95 * independent and cost("semidiscrete", "potentials={passes: 2}") < ot
     assert cost("{kind: loom, refine: before, epochs: 5}") < ot
 
 
