@@ -1,9 +1,55 @@
-"""Tests marked `gpu` run where torch finds a CUDA device, and are deselected elsewhere."""
+"""For all tests: where they run (`gpu` needs a CUDA device), in which order, and a command line that is built once."""
 
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
 import pytest
+import typer.testing
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("untimed")
+
+#: Folders and files that take longest. They come first: begun late, one would leave the other process without work.
+LONGEST = (
+    "tests/pipeline/stages",
+    "tests/reliability",
+    "tests/test_ranks.py",
+    "tests/flows/orchestration",
+    "tests/test_crash.py",
+    "tests/flows/api",
+)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def command_line_built_once() -> Iterator[None]:
+    """typer's runner builds it at each call, which takes longer than most commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A folder's tests, which may share fixtures of the session, run in one process (`--dist loadgroup`)."""
+    _without_gpu(config, items)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: order.get(groups[item], len(order)))
+
+
+def _group(item: pytest.Item) -> str:
+    """What a file's mark says, else its folder; for a file of the uppermost folder, the file."""
+    if (mark := item.get_closest_marker("xdist_group")) is not None:
+        return mark.args[0]
+    path = Path(item.location[0])
+    return str(path if len(path.parts) == 2 else path.parent)
+
+
+def _without_gpu(config: pytest.Config, items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -22,10 +22,17 @@ from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import StopSignal
 from storage.errors import BusyError, Interrupted, StageFailed
 from storage.store import Store
+from tests import forked_ranks
 from tests.tiny import TINY
 
 ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, nproc=2)
-SETTINGS = [*TINY, "bank.shard=64", "student.network.dropout=0"]
+SETTINGS = [
+    *TINY,
+    "bank.shard=64",
+    "student.network.dropout=0",
+    "student.quality={points: 2, samples: 100, solver: euler, nfe: 2}",
+    "reference.extractor=pixels",
+]
 
 
 def nodes(*more: str):
@@ -63,33 +70,60 @@ def store(tmp_path_factory) -> Store:
     return store
 
 
-@pytest.mark.parametrize("stage", ["bank", "pairs"])
-def test_any_number_of_ranks_writes_the_same_bytes(store, stage):
-    alone = store.find(stage, nodes()[stage].fingerprint)
-    assert digests(remade(store, stage, TWO)) == digests(alone)
+@pytest.fixture
+def forks(monkeypatch):
+    """Ranks that start at once."""
+    monkeypatch.setattr(elastic, "agent", forked_ranks.agent)
 
 
-def test_two_ranks_train_the_network_of_one(store):
-    alone = networks.load_network(store.find("student", nodes()["student"].fingerprint)).state_dict()
-    two = networks.load_network(remade(store, "student", TWO)).state_dict()
-    assert any(not torch.equal(two[name], alone[name]) for name in alone)  # it was not simply found
-    for name, value in alone.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+FOREIGN = "raise ImportError('a package of another project was imported')"
 
 
-def test_two_ranks_score_the_network_of_one_while_they_train_it(store):
-    asked = "student.quality={points: 2, samples: 100, solver: euler, nfe: 2}"
-    make(store, "student", ALONE, asked)
-    alone, two = store.find("student", nodes(asked)["student"].fingerprint), remade(store, "student", TWO, asked)
+def test_ranks_write_the_bytes_of_one_whatever_the_directory_and_the_path(store, tmp_path, monkeypatch):
+    """Most repositories of this field have a package `models`."""
+    for place in ("here", "there"):
+        for name in ("models", "pipeline", "storage", "flows", "torch"):
+            if (place, name) == ("there", "torch"):
+                continue  # on PYTHONPATH another torch is what the user asked for
+            package = tmp_path / place / name
+            package.mkdir(parents=True)
+            (package / "__init__.py").write_text(FOREIGN)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
+    alone = store.find("bank", nodes()["bank"].fingerprint)
+    assert digests(remade(store, "bank", TWO)) == digests(alone)
+
+
+def test_ranks_write_the_pairs_of_one(store, forks):
+    alone = store.find("pairs", nodes()["pairs"].fingerprint)
+    assert digests(remade(store, "pairs", TWO)) == digests(alone)
+
+
+def test_two_ranks_measure_the_same(store, forks):
+    alone = store.find("evaluation", nodes()["evaluation"].fingerprint).metrics["scores"]
+    two = remade(store, "evaluation", TWO).metrics["scores"]
+    assert [score["value"] for score in two] == pytest.approx([score["value"] for score in alone], rel=1e-6)
+    assert [score["nfe"] for score in two] == [score["nfe"] for score in alone]
+
+
+def test_two_ranks_train_the_network_of_one_and_score_it_meanwhile(store, forks):
+    alone = store.find("student", nodes()["student"].fingerprint)
+    before = networks.load_network(alone).state_dict()
+    curve = alone.path("history.jsonl").read_text().splitlines()
+    two = remade(store, "student", TWO)
+    after = networks.load_network(two).state_dict()
+    assert any(not torch.equal(after[name], before[name]) for name in before)  # it was not simply found
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-3, atol=1e-4)
     curves = [
         [line["fd/half-life-128"] for line in map(json.loads, lines) if "fd/half-life-128" in line]
-        for lines in (item.path("history.jsonl").read_text().splitlines() for item in (alone, two))
+        for lines in (curve, two.path("history.jsonl").read_text().splitlines())
     ]
     assert len(curves[0]) == 2 and curves[1] == pytest.approx(curves[0], rel=1e-2)
     assert min(curves[1]) == two.metrics["quality"]["value"]
 
 
-def test_two_ranks_train_the_average_velocities_of_one(store):
+def test_two_ranks_train_the_average_velocities_of_one(store, forks):
     settings = ("student.objective={kind: meanflow, interval_share: 0.6}",)
     one = make(store, "student", ALONE, *settings).artifact
     alone, history = networks.load_network(one).state_dict(), one.path("history.jsonl").read_text()
@@ -113,7 +147,7 @@ LOOM = (
 )
 
 
-def test_two_ranks_refine_one_assignment(store):
+def test_two_ranks_refine_one_assignment(store, forks):
     alone = make(store, "student", ALONE, *LOOM).artifact
     epochs, weights = alone.path("epochs.json").read_bytes(), networks.load_network(alone).state_dict()
     two = remade(store, "student", TWO, *LOOM)
@@ -121,13 +155,6 @@ def test_two_ranks_refine_one_assignment(store):
     assert b'"reassigned": 0.0' not in epochs.splitlines()[0]
     for name, value in networks.load_network(two).state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
-
-
-def test_two_ranks_measure_the_same(store):
-    alone = store.find("evaluation", nodes()["evaluation"].fingerprint).metrics["scores"]
-    two = remade(store, "evaluation", TWO).metrics["scores"]
-    assert [score["value"] for score in two] == pytest.approx([score["value"] for score in alone], rel=1e-6)
-    assert [score["nfe"] for score in two] == [score["nfe"] for score in alone]
 
 
 def children(pid: int) -> list[int]:
@@ -158,6 +185,7 @@ def digests_with_a_killed_rank(store, compute, *overrides):
     return files
 
 
+@pytest.mark.slow  # the next test kills a rank, too
 def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store):
     longer = ("student.training.images=3200", "student.training.batch=64")
     quick = TWO.model_copy(update={"checkpoint_seconds": 0.05})
@@ -165,10 +193,12 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
-def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store):
+def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, monkeypatch):
     """Each reads its part of a batch; one is killed on the way."""
     longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")
-    resident = digests(make(store, "student", TWO, *longer).artifact)
+    with monkeypatch.context() as patch:
+        patch.setattr(elastic, "agent", forked_ranks.agent)
+        resident = digests(make(store, "student", TWO, *longer).artifact)
     streaming = TWO.model_copy(update={"bank_memory_share": 1e-9, "checkpoint_seconds": 0.05})
     assert digests_with_a_killed_rank(store, streaming, *longer) == resident
 
@@ -184,24 +214,6 @@ def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
     killer.join()
     assert killed
     elastic.await_orphans(work, StopSignal(), patience=10)
-
-
-FOREIGN = "raise ImportError('a package of another project was imported')"
-
-
-def test_ranks_import_our_packages_whatever_the_directory_and_the_path(store, tmp_path, monkeypatch):
-    """Most repositories of this field have a package `models`."""
-    for place in ("here", "there"):
-        for name in ("models", "pipeline", "storage", "flows", "torch"):
-            if (place, name) == ("there", "torch"):
-                continue  # on PYTHONPATH another torch is what the user asked for
-            package = tmp_path / place / name
-            package.mkdir(parents=True)
-            (package / "__init__.py").write_text(FOREIGN)
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
-    alone = store.find("bank", nodes()["bank"].fingerprint)
-    assert digests(remade(store, "bank", TWO)) == digests(alone)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def _device(compute: Compute) -> str:
     return f"cuda ({torch.cuda.get_device_name()})"
 
 
+@cache
 def _versions() -> dict[str, str]:
     versions = {}
     for name in PACKAGES:
@@ -63,8 +65,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+@cache
 def _revision() -> str | None:
-    """The source tree's git revision, with `-dirty` if it has changes; None outside a checkout."""
+    """The source tree's git revision, with `-dirty` if it has changes; None outside a checkout. Asked once: later
+    commits do not change the code that this process has imported."""
 
     def git(*words: str) -> str:
         return subprocess.run(

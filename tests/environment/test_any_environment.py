@@ -1,10 +1,11 @@
 """Whatever the environment, a run ends well and writes nothing outside the store (property-based)."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.environment.test_packages import write_foreign
@@ -29,20 +30,21 @@ ENVIRONMENTS = st.fixed_dictionaries(
         ),
     }
 )
+PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/")
 WORST = {
-    "store": "50%25?#&'\"\n é",
+    "store": f"50%25\n é{PRINTABLE}",
     "closed": {0, 1, 2},
     "proxies": True,
     "prefect": True,
     "foreign": True,
     "account": False,
     "home": None,
-    "variables": {"LC_ALL": "C", "COLUMNS": "1", "NO_PROXY": "*"},
+    "variables": {"LC_ALL": "C", "COLUMNS": "1", "NO_PROXY": "intranet"},
 }
 SETTINGS = {
     "deadline": None,
     "derandomize": True,
-    "phases": [Phase.explicit, Phase.generate],
+    "phases": [Phase.generate],
     "suppress_health_check": list(HealthCheck),
 }
 
@@ -82,13 +84,12 @@ def check(places, environment: dict) -> None:
     assert not Path("/nonexistent").exists()
     (record,) = (json.loads(file.read_text()) for file in (place.store / "runs").glob("run-*.json"))
     assert record["flow_run"] is not None and record["outcome"].startswith("1 run")
+    with sqlite3.connect(place.store / "prefect" / "prefect.db") as database:
+        assert database.execute("select state_name from flow_run").fetchall() == [("Completed",)]
 
 
-@settings(max_examples=1, **SETTINGS)
-@example(environment=WORST)
-@given(environment=ENVIRONMENTS)
-def test_a_run_in_an_environment_ends_well_and_writes_in_the_store_alone(places, environment):
-    check(places, environment)
+def test_a_run_in_the_worst_environment_ends_well_and_writes_in_the_store_alone(places):
+    check(places, WORST)
 
 
 @pytest.mark.slow

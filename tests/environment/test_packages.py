@@ -13,6 +13,7 @@ def write_foreign(folder, names=NAMES):
         (folder / name / "__init__.py").write_text("raise ImportError('this is another project')")
 
 
+@pytest.mark.slow  # test_any_environment has a run among such packages
 def test_the_program_imports_our_packages_whatever_the_directory_and_the_path(place):
     write_foreign(place.folder / "cwd")
     write_foreign(place.folder / "path")

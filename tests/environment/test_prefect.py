@@ -11,7 +11,6 @@ from flows.orchestration.server import _migrations, answers, set_aside_unreadabl
 
 # Nothing listens on port 9 ("discard"); nobody can be reached through these.
 PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
-PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/")
 THEIRS = {
     "PREFECT_API_AUTH_STRING": "user:password",
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///theirs.db",
@@ -109,16 +108,6 @@ def test_a_server_that_the_user_names_keeps_their_settings(place, healthy):
     )
     done = place.python(code, PREFECT_API_URL=healthy, PREFECT_API_AUTH_STRING="user:password")
     assert done.stdout == "**********\n", done.stderr
-
-
-def test_any_printable_character_may_stand_in_the_stores_path(places):
-    place = places(store=PRINTABLE)
-    before = place.outside()
-    done = place.flowctl("run", "tiny.yaml", "--until", "data")
-    assert done.returncode == 0, done.stderr
-    with sqlite3.connect(place.store / "prefect" / "prefect.db") as database:
-        assert database.execute("select state_name from flow_run").fetchall() == [("Completed",)]
-    assert place.outside() == before
 
 
 def database(home, *schema: str):

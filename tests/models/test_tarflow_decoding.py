@@ -58,7 +58,7 @@ def test_cached_decoding_equals_uncached():
 def test_reading_token_by_token_equals_the_block(monkeypatch, volume_preserving, labels, guided):
     flow, z = random_flow(replace(SMALL, volume_preserving=volume_preserving)), torch.randn(4, 2, 8, 8).double()
     with monkeypatch.context() as patch:
-        patch.setattr(flow.block(0).__class__, "predict", None)  # not needed
+        patch.setattr(flow.block(0).__class__, "predict", None)  # else both decodings could take the same way
         by_token = decode(flow, z, labels, **guided)
     monkeypatch.setattr("models.tarflow._decoding.reads_tokens", lambda block, rows: False)
     assert (by_token - decode(flow, z, labels, **guided)).abs().max() < 1e-12

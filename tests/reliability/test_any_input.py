@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ from pipeline.recipe.load import load
 from storage.artifact import MANIFEST, Artifact
 from storage.errors import DamageError
 
-QUIETLY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+def few_and_many(few: int, check: Callable[..., None], **strategies: st.SearchStrategy) -> tuple[Callable, Callable]:
+    """A test of a few examples, and a slow one of a thousand."""
+
+    def of(examples: int) -> Callable:
+        quietly = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+        return quietly(given(**strategies)(check))
+
+    return of(few), pytest.mark.slow(of(1000))
+
+
 READING = [
     ("list",),
     ("status",),
@@ -108,11 +119,14 @@ def said_in_one_line(result, codes=(0, 1, 2)) -> None:
         assert last.startswith("error: ") and len(last) < 20_000
 
 
-@QUIETLY
-@given(field=st.sampled_from(FIELDS), value=st.sampled_from(NASTY) | st.text(max_size=20))
-def test_any_value_of_any_field(flowctl, home, field, value):
+def any_value_of_any_field(flowctl, home, field, value):
     result = flowctl("plan", "nfm-digits", "--json", "--set", f"{field}={value}")
     said_in_one_line(result, (0, 2))
+
+
+test_any_value_of_any_field, test_any_value_of_any_field_1000 = few_and_many(
+    60, any_value_of_any_field, field=st.sampled_from(FIELDS), value=st.sampled_from(NASTY) | st.text(max_size=20)
+)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.datetimes()
@@ -128,17 +142,18 @@ TREES = st.recursive(
 )
 
 
-@QUIETLY
-@given(content=TREES.map(yaml.dump) | st.text(max_size=60) | st.binary(max_size=60))
-def test_any_recipe_file(flowctl, home, content):
+def any_recipe_file(flowctl, home, content):
     path = home.parent / "any.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
     said_in_one_line(flowctl("plan", path, "--json"), (0, 2))
 
 
-@QUIETLY
-@given(changes=st.lists(st.tuples(st.sampled_from(FIELDS), TREES), min_size=1, max_size=3))
-def test_any_tree_in_any_place_of_a_real_recipe(flowctl, home, changes):
+test_any_recipe_file, test_any_recipe_file_1000 = few_and_many(
+    60, any_recipe_file, content=TREES.map(yaml.dump) | st.text(max_size=60) | st.binary(max_size=60)
+)
+
+
+def any_tree_in_any_place_of_a_real_recipe(flowctl, home, changes):
     tree = load("nfm-digits").model_dump(mode="json")
     for field, value in changes:
         branch, (*parents, last) = tree, field.split(".")
@@ -149,6 +164,13 @@ def test_any_tree_in_any_place_of_a_real_recipe(flowctl, home, changes):
     path = home.parent / "any.yaml"
     path.write_text(yaml.dump(tree))
     said_in_one_line(flowctl("plan", path, "--json"), (0, 2))
+
+
+test_any_tree_in_any_place_of_a_real_recipe, test_any_tree_in_any_place_of_a_real_recipe_1000 = few_and_many(
+    20,
+    any_tree_in_any_place_of_a_real_recipe,
+    changes=st.lists(st.tuples(st.sampled_from(FIELDS), TREES), min_size=1, max_size=3),
+)
 
 
 @pytest.mark.parametrize(
@@ -223,13 +245,7 @@ def everything_is_said(flowctl, tiny: str, name: str) -> None:
         said_in_one_line(flowctl(*(word.format(tiny=tiny, name=name) for word in words)))
 
 
-@settings(QUIETLY, max_examples=25)
-@given(
-    stage=st.sampled_from(["data", "teacher", "bank", "evaluation", "report"]),
-    value=JSON,
-    draw=st.randoms(use_true_random=False),
-)
-def test_any_manifest(flowctl, finished, tiny, stage, value, draw):
+def any_manifest(flowctl, finished, tiny, stage, value, draw):
     """Of its right form and checksum, so that nothing but its content is odd; or of no form at all."""
     root = finished.store.find(stage, finished.nodes[stage].fingerprint).root
     manifest, whole = root / MANIFEST, (root / MANIFEST).read_bytes()
@@ -240,9 +256,16 @@ def test_any_manifest(flowctl, finished, tiny, stage, value, draw):
         manifest.write_bytes(whole)
 
 
-@settings(QUIETLY, max_examples=15)
-@given(content=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30))
-def test_any_content_of_the_files_between_processes(flowctl, finished, tiny, content):
+test_any_manifest, test_any_manifest_1000 = few_and_many(
+    10,
+    any_manifest,
+    stage=st.sampled_from(["data", "teacher", "bank", "evaluation", "report"]),
+    value=JSON,
+    draw=st.randoms(use_true_random=False),
+)
+
+
+def any_content_of_the_files_between_processes(flowctl, finished, tiny, content):
     """Run records, progress, what is saved, who holds a lock: nothing depends on them but what people see."""
     store, node = finished.store, finished.nodes["student"]
     work = store.work("student", node.fingerprint)
@@ -261,6 +284,13 @@ def test_any_content_of_the_files_between_processes(flowctl, finished, tiny, con
         said_in_one_line(flowctl("gc"))
     finally:
         shutil.rmtree(work)
+
+
+test_any_content_of_the_files_between_processes, test_any_content_of_the_files_between_processes_1000 = few_and_many(
+    8,
+    any_content_of_the_files_between_processes,
+    content=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30),
+)
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "../../../etc/passwd", "a/../../b", "", "a\0b"])

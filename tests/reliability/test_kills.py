@@ -30,10 +30,10 @@ def disturbed(tmp_path: Path, kills: int, *recipes: str) -> dict:
     return json.loads(out.read_text())
 
 
-def test_killed_fifteen_times(tmp_path):
-    found = disturbed(tmp_path, 15, "NFM", "LOOM", "semidiscrete")
-    assert found["kills"] == 15 and not found["unequal"] and found["runs"] >= 1
-    assert sum(row["saved"] for row in found["stages"].values()) >= 3  # there was something to go on from
+def test_killed_eight_times(tmp_path):
+    found = disturbed(tmp_path, 8, "LOOM")
+    assert found["kills"] == 8 and not found["unequal"] and found["runs"] >= 1
+    assert sum(row["saved"] for row in found["stages"].values()) >= 1  # there was something to resume from
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import time
 import pytest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_smoke_test_that_is_ended_removes_its_store(program, home, tiny, tmp_path, number):
     slow = json.dumps({"teacher": {"steps": 600, "seconds": 0.1}})
     process = program("run", tiny, "--smoke-test", FAKES=slow, TMPDIR=str(tmp_path))

@@ -5,7 +5,15 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from pipeline.metrics import Moments, build_classifier, features, frechet_distance, split_half, train_classifier
+from pipeline.metrics import (
+    Moments,
+    _classifier,
+    build_classifier,
+    features,
+    frechet_distance,
+    split_half,
+    train_classifier,
+)
 from pipeline.metrics._classifier import _shifted
 from storage.errors import InputError
 
@@ -52,7 +60,9 @@ def test_frechet_distance_orders_corruptions(network, digits):
     assert distance(digits[2]) < 2 * floor and shuffled > 20 * floor
 
 
-def test_same_seed_same_weights_and_no_trace_in_the_global_state(digits):
+def test_same_seed_same_weights_and_no_trace_in_the_global_state(digits, monkeypatch):
+    monkeypatch.setattr(_classifier, "_STEPS", 20)
+    monkeypatch.setattr(_classifier, "_EPOCHS", 1)
     small = (digits[0][:200], digits[1][:200], digits[2][:50], digits[3][:50])
     torch.manual_seed(5)
     expected = torch.rand(3)

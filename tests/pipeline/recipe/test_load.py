@@ -242,11 +242,11 @@ def text_and_classes_round_trip(text, classes):
 
 CLASSES = st.lists(st.sampled_from(TRAPS) | st.from_regex(r"[A-Za-z0-9_]{1,6}", fullmatch=True), min_size=1, max_size=4)
 
-test_an_override = settings(max_examples=300)(given(PATHS, VALUES)(override_changes_its_field_only))
+test_an_override = settings(max_examples=100)(given(PATHS, VALUES)(override_changes_its_field_only))
 test_an_override_10000 = pytest.mark.slow(
     settings(max_examples=10_000, deadline=None)(given(PATHS, VALUES)(override_changes_its_field_only))
 )
-test_texts = settings(max_examples=100)(given(WORDS, CLASSES)(text_and_classes_round_trip))
+test_texts = settings(max_examples=50)(given(WORDS, CLASSES)(text_and_classes_round_trip))
 
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -265,6 +265,6 @@ def test_the_page_of_such_an_evaluation(made, found, tmp_path):
         "Recall of two halves of the training images",
     ):
         assert words in text, words
-    assert text.count("data:image/png") == 4 + 8  # the student's strip over its training
+    assert text.count("data:image/png") == 4 + 2  # the student's strip over its training
     told = facts(inputs)
     assert told["paths"][1]["model"] == "reflow-1" and told["floors"] == result.floors

@@ -37,23 +37,24 @@ PAIRS = [
 ]
 
 
-def small(home, recipe, *overrides, until=None):
+def small(home, recipe, *overrides, until="report"):
     return run(home, *SMALL, *overrides, recipe=recipe, until=until)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
+    """Apart from that of other tests: stand-ins of networks are evaluated here."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
 def sharp(home):
-    return small(home, "sr-digits", until="report")
+    return small(home, "sr-digits")
 
 
 @pytest.fixture(scope="module")
 def carried(home):
-    return small(home, "data-to-data", "data.limit=100", "source.limit=90", *PAIRS, until="report")
+    return small(home, "data-to-data", "data.limit=100", "source.limit=90", *PAIRS)
 
 
 def held_out(made, role="data") -> Examples:

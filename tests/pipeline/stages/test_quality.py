@@ -17,6 +17,7 @@ from pipeline.reporting.page.page import view
 from pipeline.runtime.job import Job, Progress
 from pipeline.runtime.seeds import derive
 from pipeline.stages.teacher import held_out_bits
+from pipeline.training import _fit
 from storage.imageset import ImageSet
 from tests.pipeline.stages.test_stages import load, run
 from tests.tiny import TINY
@@ -34,8 +35,10 @@ OVERRIDES = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("home"), *OVERRIDES)
+def made(home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "PREVIEW_POINTS", 8)
+        return run(home, *OVERRIDES)
 
 
 def history(artifact, key):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from flows.session.session import needed_for
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
 from pipeline.recipe.load import load
@@ -42,7 +43,7 @@ def digests(artifact):
 
 def trained(store: Store, stage: str, compute: Compute, overrides: list[str], **options):
     """What the stage leaves and reports, run again in any case; those before it run where they are not there yet."""
-    for name, node in build(load("nfm-digits", [*TINY, *LESS, *overrides])).items():
+    for name, node in needed_for(stage, build(load("nfm-digits", [*TINY, *LESS, *overrides]))).items():
         inputs = {role: store.find(role, source.fingerprint) for role, source in node.inputs.items()}
         if name == stage:
             if (artifact := store.find(name, node.fingerprint)) is not None:
