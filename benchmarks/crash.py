@@ -91,8 +91,9 @@ class Campaign:
     unequal: list[str] = field(default_factory=list)
 
 
-def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> Campaign:
-    """Disturb whole runs until `kills` kills have been dealt; each run is led to its end and compared."""
+def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> Iterator[Campaign]:
+    """Disturb whole runs until `kills` kills have been dealt; each run is led to its end and compared. After each of
+    them, all that has happened so far."""
     draw, result = random.Random(seed), Campaign()
     whole = attempt(folder / "undisturbed", work, None)
     expected = fingerprints(folder / "undisturbed", work)
@@ -121,7 +122,7 @@ def campaign(work: Mapping[str, Node], kills: int, seed: int, folder: Path) -> C
             file=sys.stderr,
             flush=True,
         )
-    return result
+        yield result
 
 
 def _import_all(modules: list[str]) -> None:
@@ -186,30 +187,34 @@ def main() -> int:
     for node in work.values():
         node.stage.module()  # torch and all that stages need, before the first fork
     with tempfile.TemporaryDirectory(prefix="crash-", dir=asked.dir) as folder:
-        outcome = campaign(work, asked.kills, asked.seed, Path(folder))
-    stages = {
-        name: {
-            "kills": {kind: outcome.kills[name, kind] for kind in KINDS if outcome.kills[name, kind]},
-            "saved": sum(outcome.saved[name, kind] for kind in KINDS),
-        }
-        for name in work
+        for outcome in campaign(work, asked.kills, asked.seed, Path(folder)):
+            result = {
+                "kills": sum(outcome.kills.values()),
+                "runs": outcome.runs,
+                "seed": asked.seed,
+                "unequal": outcome.unequal,
+                "lost": outcome.lost,
+                "seconds": time.monotonic() - began,
+                "processor": processor(),
+                "stages": {name: _of_stage(name, outcome) for name in work},
+            }
+            _write(result, asked.out)  # so far: a campaign of hours may be ended at any time
+    print(table(result))
+    return bool(result["unequal"])
+
+
+def _of_stage(name: str, outcome: Campaign) -> dict[str, Any]:
+    return {
+        "kills": {kind: outcome.kills[name, kind] for kind in KINDS if outcome.kills[name, kind]},
+        "saved": sum(outcome.saved[name, kind] for kind in KINDS),
     }
-    result = {
-        "kills": sum(outcome.kills.values()),
-        "runs": outcome.runs,
-        "seed": asked.seed,
-        "unequal": outcome.unequal,
-        "lost": outcome.lost,
-        "seconds": time.monotonic() - began,
-        "processor": processor(),
-        "stages": stages,
-    }
-    (asked.out or RESULTS).write_text(json.dumps(result, indent=2) + "\n")
-    if asked.out is None:
+
+
+def _write(result: dict[str, Any], out: Path | None) -> None:
+    (out or RESULTS).write_text(json.dumps(result, indent=2) + "\n")
+    if out is None:
         before, _, after = DOCS.read_text().partition(BEGIN)
         DOCS.write_text(before + BEGIN + table(result) + END + after.partition(END)[2])
-    print(table(result))
-    return bool(outcome.unequal)
 
 
 if __name__ == "__main__":
