@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.matrix import shortened
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
@@ -33,7 +34,7 @@ REST = "start, orchestration, end"  # of the process: all that no stage takes
 
 def by_flowctl(scale: float, environment: dict[str, str]) -> dict[str, Any]:
     """Seconds by stage, of the whole process, and of its CPU time; scores by model and NFE."""
-    rules = [] if scale == 1 else shortened(scale)
+    rules = [] if scale == 1 else scaled(scale)
     with tempfile.TemporaryDirectory() as home:
         words = [word for rule in rules for word in ("--set", rule)]
         command = [sys.executable, "-m", "flows.cli", "run", RECIPE, *words]
@@ -78,18 +79,10 @@ def timed(command: Sequence[str], environment: dict[str, str]) -> tuple[str, flo
         return output.read(), wall, used.ru_utime + used.ru_stime
 
 
-def shortened(scale: float) -> list[str]:
+def scaled(scale: float) -> list[str]:
     """Overrides: this share of the images, pairs and samples, as `plain_nfm --scale` has it."""
-    recipe, batch = load(RECIPE), 128
-
-    def scaled(count: int) -> int:
-        return max(batch, round(scale * count))
-
-    rules = [f"pairs.count={scaled(recipe.pairs.count)}", f"evaluation.samples={scaled(recipe.evaluation.samples)}"]
-    for section in ("teacher", "student", "onestep"):
-        training = getattr(recipe, section).training
-        rules += [f"{section}.training.{name}={scaled(getattr(training, name))}" for name in ("images", "warmup")]
-    return rules
+    recipe = load(RECIPE)
+    return [*shortened(recipe, scale), f"evaluation.samples={max(128, round(scale * recipe.evaluation.samples))}"]
 
 
 def measure(rounds: int, scale: float, threads: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import artifacts_of, cell, facts, options, write
+from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult, TeacherResult
 
 NO_TEACHER = ["teacher=null", "bank=null", "pairs=null", "onestep=null", "evaluation.onestep=[]"]
@@ -39,10 +39,14 @@ KNOBS: dict[str, list[str]] = {
 }
 
 
+def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
+    """What a knob changes in the base recipe."""
+    return [*STUDENT_ONLY, *overrides, *KNOBS[knob], f"seed={seed}", f"name={run_name(base, knob)}"]
+
+
 def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """The scores and costs of one run; computed first where the store has none."""
-    rules = [*STUDENT_ONLY, *overrides, *KNOBS[knob], f"seed={seed}", f"name={base}-{knob}"]
-    artifacts = artifacts_of(base, rules)
+    artifacts = artifacts_of(base, rules(base, knob, seed, overrides))
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     row: dict[str, Any] = {
         "protocol": evaluation.protocol,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
+from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
 from storage.store import Store
 
@@ -27,6 +29,25 @@ def artifacts_of(base: str, rules: Sequence[str]) -> dict[str, Artifact | None]:
     store = Store()
     nodes = build(load(base, rules), store.home / "cache")
     return {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+
+
+def run_name(base: str, *parts: str) -> str:
+    """The name of a run of this base recipe or file, from parts like `soften-0.4`; recipes' names hold no dots."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join([Path(base).stem, *parts]))
+
+
+def shortened(recipe: Recipe, share: float) -> list[str]:
+    """Overrides: this share of the images and warm-up of each training and of the pairs; at least a batch of each."""
+    rules = []
+    for section in ("teacher", "student", "onestep"):
+        if (config := getattr(recipe, section)) is not None:
+            training = config.training
+            for name in ("images", "warmup"):
+                value = max(training.batch, round(share * getattr(training, name)))
+                rules.append(f"{section}.training.{name}={value}")
+    if recipe.pairs is not None:
+        rules.append(f"pairs.count={max(recipe.onestep.training.batch, round(share * recipe.pairs.count))}")
+    return rules
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -55,7 +76,7 @@ def facts(module: str, words: argparse.Namespace) -> dict[str, Any]:
 def write(name: str, tree: dict[str, Any], text: str) -> None:
     """Write the figures and their tables, named by the base recipe and the number of seeds, and print the tables."""
     seeds = len(tree["seeds"])
-    name = f"{name}-{tree['base']}" + (f"-{seeds}-seeds" if seeds > 1 else "")
+    name = f"{name}-{Path(tree['base']).stem}" + (f"-{seeds}-seeds" if seeds > 1 else "")
     (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(text)
     print(text)

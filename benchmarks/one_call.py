@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.matrix import artifacts_of, cell, facts, options, write
+from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
 
 CALLS = (1, 2, 4, 8)
@@ -60,14 +60,17 @@ METHODS: dict[str, Method] = {
 }
 
 
+def rules(base: str, coupling: str, method: str, seed: int, overrides: list[str]) -> list[str]:
+    """What a row changes in the base recipe."""
+    name = run_name(base, "one-call", coupling, method)
+    return [*COUPLINGS[coupling], *METHODS[method].overrides, *overrides, f"seed={seed}", f"name={name}"]
+
+
 def measured(base: str, coupling: str, method: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """The scores and costs of one row; missing stages are run first."""
-    changes, model = METHODS[method]
-    name = f"one-call-{coupling}-{method}"
-    rules = [*COUPLINGS[coupling], *changes, *overrides, f"seed={seed}", f"name={name}"]
-    artifacts = artifacts_of(base, rules)
+    artifacts = artifacts_of(base, rules(base, coupling, method, seed, overrides))
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
-    scores = [score for score in evaluation.scores if score.model == model]
+    scores = [score for score in evaluation.scores if score.model == METHODS[method].model]
     training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
     return {
         "protocol": evaluation.protocol,

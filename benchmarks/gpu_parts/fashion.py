@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu_parts import Context, Row
+from benchmarks.matrix import shortened
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from pipeline.data.batches import FlowBatch, NoisyImages
@@ -52,7 +53,7 @@ def measure(context: Context) -> Iterator[Row]:
         runs = []
         for name in RECIPES[:2] if context.quick else RECIPES:
             recipe = load(name, common)
-            fewer = tiny(recipe) if context.quick else shortened(recipe, fraction)
+            fewer = tiny(recipe) if context.quick else affordable_work(recipe, fraction)
             artifacts = finished(load(name, [*common, *fewer]), Path(folder) / "store", context)
             if artifacts is None:
                 yield {"recipe": name, "error": "left out: it did not end in time"}
@@ -87,20 +88,13 @@ def finished(recipe: Recipe, home: Path, context: Context) -> dict[str, Artifact
         timer.cancel()
 
 
-def shortened(recipe: Recipe, fraction: float) -> list[str]:
-    """Overrides: this share of the images of each training, with its warm-up and its averages."""
-    rules = [f"evaluation.samples={SAMPLES}"]
+def affordable_work(recipe: Recipe, share: float) -> list[str]:
+    """Overrides: this share of the work, the averages shorter with it."""
+    rules = [*shortened(recipe, share), f"evaluation.samples={SAMPLES}"]
     for section in ("teacher", "student", "onestep"):
         if (config := getattr(recipe, section)) is not None:
-            for field in ("images", "warmup"):
-                value = max(config.training.batch, round(fraction * getattr(config.training, field)))
-                rules.append(f"{section}.training.{field}={value}")
-            rules.append(f"{section}.training.ema={max(1, round(fraction * config.training.ema))}")
-    if recipe.bank is not None:
-        rules.append(f"bank.draws_per_image={DRAWS}")
-    if recipe.pairs is not None:
-        rules.append(f"pairs.count={max(1000, round(fraction * recipe.pairs.count))}")
-    return rules
+            rules.append(f"{section}.training.ema={max(1, round(share * config.training.ema))}")
+    return rules + ([f"bank.draws_per_image={DRAWS}"] if recipe.bank is not None else [])
 
 
 def tiny(recipe: Recipe) -> list[str]:

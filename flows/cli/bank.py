@@ -96,6 +96,8 @@ def _lines(located: LocatedBank) -> list[tuple[str, str]]:
 
 def _print_noise(diagnostics: dict[str, Any]) -> None:
     """Statistics of the noise next to those of N(0, I), the transport cost, and warnings."""
+    from pipeline.reporting.text import noise
+
     rows = []
     for key, title in (
         ("train", "training images" if diagnostics.get("held_out") else "bank"),
@@ -131,11 +133,12 @@ def _print_noise(diagnostics: dict[str, Any]) -> None:
         typer.echo(
             f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; independent noise: {cost['independent']:.4g}"
         )
-    for key, title in (("two_sample", "z distinguished from N(0, I)"), ("class_leak", "Class predicted from z alone")):
-        if probe := diagnostics.get(key):
-            typer.echo(
-                f"{title}, by a small classifier: {probe['accuracy']:.1%} of {probe['decisions']:,} right; "
-                f"chance {probe['chance']:.1%} ± {probe['standard_error']:.1%}"
-            )
+    if leak := diagnostics.get("class_leak"):
+        typer.echo(
+            f"Class predicted from z alone, by a small classifier: {leak['accuracy']:.1%} of {leak['decisions']:,} "
+            f"right; chance {leak['chance']:.1%} ± {leak['standard_error']:.1%}"
+        )
+    if noise.distinguished(diagnostics) is False:
+        typer.echo(noise.in_words(diagnostics))
     for warning in diagnostics["warnings"]:
         typer.echo(f"warning: {warning}")

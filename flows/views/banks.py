@@ -18,6 +18,7 @@ from pipeline.metrics import gaussianity
 from pipeline.outputs.images import IMAGES
 from pipeline.recipe.load import nearest
 from pipeline.reporting.pictures import bank_picture, png
+from pipeline.reporting.text.noise import verdict
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import write_bytes
 from storage.bank import Bank, BatchReader, Survey, banks_below, survey
@@ -97,7 +98,7 @@ def diagnose(located: LocatedBank, sample: Sample | None) -> dict[str, Any] | No
         figures = gaussianity.diagnose(sample.z, None, sample.z if sample.x is None else sample.x)
         if sample.x is None:
             del figures["transport_cost"]  # no images: it was computed from z to z
-    return {**figures, "warnings": gaussianity.verdict(figures)}
+    return {**figures, "warnings": verdict(figures)}
 
 
 def draw(sample: Sample, out: Path) -> None:

@@ -34,15 +34,18 @@ class KVCache:
     Args:
         shape: (layers, B, heads, T, head_dim).
         device, dtype: those of keys and values.
+
+    Attributes:
+        memories: keys and values of each layer, (2, B, heads, T, head_dim).
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], device: torch.device, dtype: torch.dtype) -> None:
         layers, *rest = shape
-        self._layers = torch.empty(layers, 2, *rest, device=device, dtype=dtype).unbind(0)
+        self.memories = torch.empty(layers, 2, *rest, device=device, dtype=dtype).unbind(0)
 
     def open(self, start: int, stop: int) -> list[LayerCache]:
         """Open every layer's cache for the queries ``start`` .. ``stop - 1``."""
         mask = None
         if start > 0 and stop - start > 1:
-            mask = self._layers[0].new_full((stop - start, stop), -torch.inf).triu(start + 1)
-        return [LayerCache(memory, start, stop, mask) for memory in self._layers]
+            mask = self.memories[0].new_full((stop - start, stop), -torch.inf).triu(start + 1)
+        return [LayerCache(memory, start, stop, mask) for memory in self.memories]

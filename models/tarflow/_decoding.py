@@ -14,6 +14,7 @@ from models.tarflow._guidance import Guidance
 from models.tarflow._patches import patchify, unpatchify
 from models.tarflow._precision import evaluating
 from models.tarflow._schedules import Schedule, Sequential
+from models.tarflow._token import TokenReader, reads_tokens
 
 SEQUENTIAL = Sequential()
 
@@ -167,6 +168,8 @@ class Inverse:
         """Solve z = block(x) for x: (B, T, D) -> (B, T, D), in the block's own order of tokens."""
         block, tokens = self.flow.block(index), z.shape[1]
         class_embedding = block.class_embedding(self.labels)
+        if schedule == SEQUENTIAL and reads_tokens(block, self.cache.memories[0].shape[1]):
+            return self._token_by_token(block, z, class_embedding), BlockWork(index, tokens - 1, tokens - 1)
         work = BlockWork(index)
         x = torch.zeros_like(z) if schedule.start == "zeros" else z.clone()
         x[:, 0] = z[:, 0]  # the first token has none before it, and passes unchanged
@@ -184,6 +187,19 @@ class Inverse:
                     break
         return x, work
 
+    def _token_by_token(self, block: Block, z: Tensor, class_embedding: Tensor | None) -> Tensor:
+        """`of_block` for a sequential schedule: (B, T, D) -> (B, T, D)."""
+        read, x = TokenReader(block, self.cache, class_embedding, self.sharpness), z.clone()
+        latents, decoded = z.unbind(1), x.unbind(1)  # each (B, D)
+        for i in range(1, len(latents)):
+            token = decoded[i - 1]
+            if self.guidance_weights is None:
+                log_scale, shift = read(token, i - 1)
+            else:
+                log_scale, shift = _guided(*read(torch.cat([token, token]), i - 1), self.guidance_weights[i])
+            decoded[i].copy_(block.invert(latents[i], log_scale, shift))
+        return x
+
     def predict(
         self, block: Block, tokens: Tensor, class_embedding: Tensor | None, start: int
     ) -> tuple[Tensor | None, Tensor]:
@@ -193,11 +209,16 @@ class Inverse:
         both = torch.cat([tokens, tokens])  # one call for the two predictions
         log_scale, shift = block.predict(both, class_embedding, self.cache, start, self.sharpness)
         weights = self.guidance_weights[start + 1 : start + 1 + tokens.shape[1]]  # (N, 1)
-        return None if log_scale is None else _away(log_scale, weights), _away(shift, weights)
+        return _guided(log_scale, shift, weights)
+
+
+def _guided(log_scale: Tensor | None, shift: Tensor, weights: Tensor) -> tuple[Tensor | None, Tensor]:
+    """A prediction for strong and weak rows, stacked, moved away from the weak ones."""
+    return None if log_scale is None else _away(log_scale, weights), _away(shift, weights)
 
 
 def _away(both: Tensor, weights: Tensor) -> Tensor:
-    """a + w (a - a_u), for a and a_u stacked as (2B, N, D)."""
+    """a + w (a - a_u), for a and a_u stacked as (2B, ..., D)."""
     strong, weak = both.chunk(2)
     return strong + weights * (strong - weak)
 

@@ -1,4 +1,7 @@
-"""How far a coupling's noise is from N(0, I), which the student is sampled from; before any student is trained."""
+"""How far a coupling's noise is from N(0, I), which the student is sampled from; before any student is trained.
+
+`pipeline.reporting.text.noise` puts the figures in words.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,7 @@ _PROJECTIONS = 256
 _SEED = 0  # of their directions
 _FLOOR_DRAWS = 3  # of true noise, averaged; its score varies by a few per cent
 
-# Above these, `verdict` warns.
-MEAN = 0.1  # |mean| of all values, where N(0, I) has 0
-STD = 0.1  # |std - 1| of all values, for training images, whose std is 1 by choice of sigma_f
-DIMENSION_STD = 0.5  # |std - 1| of one dimension ...
-DIMENSIONS = 0.05  # ... and the share of dimensions for which that is tolerated
-KURTOSIS = 1.0  # median excess kurtosis of the dimensions (a Laplace distribution has 3)
-SLICED = 0.05  # sliced W2 beyond that of true noise; digits that are merely standardised pixel by pixel have 0.07
-OVERFIT = 2.0  # held-out images further from N(0, I) than training images by this factor, beyond the floor
+DIMENSION_STD = 0.5  # |std - 1| of a dimension beyond which it counts as off
 
 
 def per_dimension(z: Tensor) -> dict[str, np.ndarray]:
@@ -68,46 +64,6 @@ def diagnose(train: Tensor, held_out: Tensor | None, images: Tensor) -> dict[str
             "independent": float(x.square().mean()) + 1,
         },
     }
-
-
-def verdict(figures: dict[str, Any]) -> list[str]:
-    """Warnings in plain language, for figures from `diagnose`; none if a student may well be trained on such noise.
-
-    The thresholds are the constants at the head of this module. No warning is no proof: figures of single directions
-    cannot tell a teacher that only whitened the images from one that knows them. Bits per dimension can.
-    """
-    train, held_out = figures["train"], figures["held_out"]
-    warnings = []
-    if abs(train["mean"]) > MEAN or abs(train["std"] - 1) > STD:
-        warnings.append(
-            f"The noise has mean {train['mean']:.2f} and standard deviation {train['std']:.2f} where 0 and 1 are "
-            "sampled: was it divided by its sigma_f?"
-        )
-    if train["dimensions_off"] > DIMENSIONS:
-        low, _, high = train["dimension_std"]
-        warnings.append(
-            f"{train['dimensions_off']:.0%} of the dimensions have a standard deviation off 1 by more than "
-            f"{DIMENSION_STD} (from {low:.2f} to {high:.2f}): the teacher is too weak; train it longer or enlarge it."
-        )
-    if train["dimension_kurtosis"][1] > KURTOSIS:
-        warnings.append(
-            f"Half of the dimensions have an excess kurtosis above {train['dimension_kurtosis'][1]:.1f}, 0 being "
-            "Gaussian: the teacher leaves outliers; train it longer or raise its noise."
-        )
-    if train["sliced_w2"] > train["floor"] + SLICED:
-        warnings.append(
-            f"Sliced W2 to N(0, I) is {train['sliced_w2']:.3f}, true noise has {train['floor']:.3f}: the student will "
-            "be sampled from other noise than it was trained on; the teacher is too weak to be worth distilling."
-        )
-    if held_out is not None:
-        excess, held_excess = (max(part["sliced_w2"] - part["floor"], 0.0) for part in (train, held_out))
-        if held_excess > max(OVERFIT * excess, SLICED):
-            warnings.append(
-                f"Held-out images score {held_out['sliced_w2']:.3f} in sliced W2 (true noise {held_out['floor']:.3f}), "
-                f"training images {train['sliced_w2']:.3f}: the teacher is overfitted; stop it earlier or raise its "
-                "noise."
-            )
-    return warnings
 
 
 def _describe(z: Tensor) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
 from pipeline.recipe.sections import NoiseBank
 from pipeline.reporting.pictures import z_diagnostics
+from pipeline.reporting.text.noise import verdict
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
@@ -122,5 +123,5 @@ def _diagnose(
         sigma_f=sigma,
         noise=eta,
         gaussianity=diagnostics,
-        warnings=tuple(gaussianity.verdict(diagnostics)),
+        warnings=tuple(verdict(diagnostics)),
     )

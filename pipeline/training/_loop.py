@@ -252,8 +252,7 @@ class Loop:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.window, self.errors = state["step"], state["window"], state["errors"]
         self.history, self.totals = state["history"], state["totals"]
-        if "scores" in state:  # not in checkpoints of earlier versions
-            self.scores.load(tensors, state["scores"])
+        self.scores.load(tensors, state["scores"])
         log.info("%s resumes from step %d of %d", self.job.stage, self.step, self.training.steps)
 
     def finish(self) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from pipeline.outputs.curves import METRICS, read_curves
 from storage.required import required
 from storage.store import remove_tree
-
-METRICS = "metrics.jsonl"
 
 
 class Monitor:
@@ -73,21 +72,12 @@ class Monitor:
         self._events.write_event(Event(wall_time=time.time(), step=images, **event))
 
     def _forget(self, images: int) -> None:
-        """Drop lines after the checkpoint that the training resumes from, and torn ones.
-
-        Nothing forces these lines to the disk: a power cut leaves any bytes, which must not stop the training.
-        """
-        path = required(self.folder, "the monitor's folder") / METRICS
+        """Drop lines after the checkpoint that the training resumes from, and torn ones, which must not stop it."""
+        folder = required(self.folder, "the monitor's folder")
+        path = folder / METRICS
         try:
-            lines = path.read_bytes().splitlines(True)
+            lines = read_curves(folder)
         except OSError:  # none, or unreadable: start a new one
             remove_tree(path)
             return
-        path.write_bytes(b"".join(line for line in lines if line.endswith(b"\n") and _within(line, images)))
-
-
-def _within(line: bytes, images: int) -> bool:
-    try:
-        return json.loads(line)["images"] <= images
-    except (ValueError, KeyError, TypeError):
-        return False
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines if line["images"] <= images))

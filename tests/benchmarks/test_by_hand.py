@@ -37,7 +37,7 @@ def test_the_hand_written_flow_inverts_and_its_determinant_is_that_of_its_jacobi
 
 
 def test_the_work_of_the_recipe_is_scaled_on_both_sides():
-    recipe = load(by_hand.RECIPE, by_hand.shortened(0.1))
+    recipe = load(by_hand.RECIPE, by_hand.scaled(0.1))
     assert recipe.teacher.training.images == 17_920 and recipe.student.training.images == 15_360
     assert recipe.onestep.training.images == 8_960 and recipe.pairs.count == 1_200 and recipe.evaluation.samples == 400
 

@@ -55,7 +55,7 @@ def test_the_share_of_fashion_is_the_one_that_fits(monkeypatch):
     generous, short = (fashion.affordable(recipe, context(seconds=seconds)) for seconds in (3600.0, 120.0))
     assert generous == 1.0 and 0 < short < 1
     for name in fashion.RECIPES:
-        reduced = load(name, fashion.shortened(load(name), short))
+        reduced = load(name, fashion.affordable_work(load(name), short))
         assert reduced.student.training.images == round(short * recipe.student.training.images)
         assert reduced.student.training.ema < recipe.student.training.ema
 

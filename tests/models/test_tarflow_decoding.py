@@ -17,6 +17,7 @@ from models.tarflow import (
     schedule_from_dict,
 )
 from models.tarflow._patches import patchify
+from models.tarflow._token import reads_tokens
 from tests.models.test_tarflow import LABELS, SMALL, images, random_flow
 
 SCHEDULES = [
@@ -46,6 +47,31 @@ def test_cached_decoding_equals_uncached():
     with torch.no_grad():
         expected = uncached(flow, patchify(z, 2), LABELS)
     assert (patchify(decode(flow, z, LABELS), 2) - expected).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("volume_preserving", [False, True])
+@pytest.mark.parametrize("labels", [None, LABELS])
+@pytest.mark.parametrize(
+    "guided",
+    [{}, {"guidance": Guidance(1.5, annealed=True)}, {"guidance": Guidance(1.0), "attention_temperature": 1.5}],
+)
+def test_reading_token_by_token_equals_the_block(monkeypatch, volume_preserving, labels, guided):
+    flow, z = random_flow(replace(SMALL, volume_preserving=volume_preserving)), torch.randn(4, 2, 8, 8).double()
+    with monkeypatch.context() as patch:
+        patch.setattr(flow.block(0).__class__, "predict", None)  # not needed
+        by_token = decode(flow, z, labels, **guided)
+    monkeypatch.setattr("models.tarflow._decoding.reads_tokens", lambda block, rows: False)
+    assert (by_token - decode(flow, z, labels, **guided)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("intel", "rows", "expected"), [(True, 512, True), (False, 512, False), (False, 4, True)])
+def test_many_rows_are_multiplied_by_the_faster_library(monkeypatch, intel, rows, expected):
+    monkeypatch.setattr("models.tarflow._token.INTEL", intel)
+    monkeypatch.setattr("models.tarflow._token.HAS_ONEDNN", True)
+    block = random_flow().block(0)
+    assert reads_tokens(block, rows) == expected
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not reads_tokens(block, rows)
 
 
 @pytest.mark.parametrize("guidance", [None, Guidance(1.5, annealed=True)])

@@ -1,11 +1,13 @@
 """What velocity networks share: features of time that tell times apart, whatever the precision around them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from models.velocity import sinusoids, with_condition
+from tests.models.test_unet import TINY, inputs, randomised
 
 
 def test_features_are_cosines_and_sines_of_a_thousand_times_t():
@@ -32,3 +34,15 @@ def test_condition_follows_the_image_on_the_channels():
     joined = with_condition(x, condition)
     assert torch.equal(joined[:, :3], x) and torch.equal(joined[:, 3:], condition)
     assert with_condition(x, None) is x
+
+
+def test_a_network_of_intervals_sees_their_length():
+    """As r = t where no r is given; and of r nothing but t - r, for one t."""
+    network = randomised(replace(TINY, interval=True)).double().eval()
+    x, t, labels = inputs(dtype=torch.float64)
+    instant = network(x, t, labels)
+    assert torch.equal(network(x, t, labels, r=t), instant)
+    spans, hook = [], lambda module, given: spans.append(given[0])
+    network.embed_span.register_forward_pre_hook(hook)
+    assert (network(x, t, labels, r=t / 2) - instant).abs().max() > 1e-3
+    assert torch.equal(spans[0], network.sinusoids(t - t / 2))

@@ -24,6 +24,7 @@ from flows.session.trackers._wandb import WandB
 from pipeline.engine import rerun
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import ATTEMPTS, Outcome
+from pipeline.outputs.curves import read_curves
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.errors import Interrupted
@@ -32,7 +33,7 @@ from storage.required import required
 POLL_SECONDS = 5.0
 LAST_SECONDS = 90.0  # that trackers have for what is left when a stage ends
 STATE = "trackers.json"
-METRICS, SAMPLES, GRID = "metrics.jsonl", "samples/images-*.png", "samples.png"
+SAMPLES, GRID = "samples/images-*.png", "samples.png"
 KINDS: dict[str, tuple[type[Tracker], tuple[str, ...]]] = {  # package: class, variables that switch it on
     "mlflow": (MLflow, ("MLFLOW_TRACKING_URI",)),
     "wandb": (WandB, ("WANDB_PROJECT", "WANDB_MODE")),
@@ -140,7 +141,9 @@ class _Follower(threading.Thread):
         if self._tracker is None:
             self._tracker = KINDS[self._package][0]()
             self._state["id"] = self._tracker.start(_subject(self._node, self._session), self._state["id"])
-        lines = [line for line in _lines(self._monitor / METRICS) if line["images"] > self._state["images"]]
+        lines: list[dict[str, float]] = []
+        with suppress(OSError):
+            lines = [line for line in read_curves(self._monitor) if line["images"] > self._state["images"]]
         if lines:
             self._tracker.curves(lines)
             self._state["images"] = lines[-1]["images"]
@@ -212,15 +215,3 @@ def _scores(artifact: Artifact) -> list[Value]:
             name += f" {score['digest'] or len(values)}"
         values[name, score["nfe"]] = Value(name, score["nfe"], score["value"])
     return list(values.values())
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    """The whole lines of a monitor's curves."""
-    lines = []
-    with suppress(OSError):
-        for text in path.read_bytes().splitlines(True):
-            with suppress(ValueError):
-                line = json.loads(text) if text.endswith(b"\n") else None
-                if isinstance(line, dict) and isinstance(line.get("images"), int | float):
-                    lines.append(line)
-    return lines

@@ -43,6 +43,7 @@ def open_zip(path: Path, encoding: str | None) -> Members:
             # In a name of unknown encoding a byte 0x5C is often the second half of a letter, no separator.
             name = _checked(path, name, info.file_size, "link" if link else None, certain or encoding is not None)
             if info.is_dir():
+                members.folders.append(name)
                 continue
             if not certain:
                 assumed.append(name)
@@ -85,6 +86,7 @@ def open_tar(path: Path, encoding: str | None) -> Members:
             kind = None if info.isreg() or info.isdir() or info.islnk() else "link or device"
             name = _checked(path, info.name, info.size, kind)
             if info.isdir():
+                members.folders.append(name)
                 continue
             if info.islnk():
                 target = "/".join(_parts(info.linkname.replace("\\", "/")))

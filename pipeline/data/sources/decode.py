@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.data.sources.colours import to_srgb
 from pipeline.data.sources.kinds import FORMATS, HEAD, SAME, format_of
 from pipeline.data.sources.members import Members
 from pipeline.data.sources.text import listed, shown
@@ -27,7 +28,9 @@ _BATCH = 16  # files given to a thread at a time
 # Remarks on images; their number and names follow in a note.
 SEVERAL = "first images of files with several"
 ENLARGED = "images smaller than data.size, which are enlarged"
-CMYK = "images in CMYK, which lose their colour profile"
+CUT = "images over 4 times as long as wide, of which the central square is used"
+LONG = 4
+CMYK = "images in CMYK without a usable colour profile, which get rough colours"
 _DEEP = (";16B", ";16L", ";16N")  # ends of Pillow's words for 16 bits to a channel; ";16" is also 5, 6 and 5 bits
 
 
@@ -151,11 +154,14 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
     width, height = upright.size
     if size is None and width != height:
         return _File(name, None, actual, (), f"{width} x {height} is not square: set data.size to crop and resize")
+    upright, converted = to_srgb(upright)
+    remarks += [converted] if converted else []
     opaque = _opaque(upright, behind)
     remarks += [CMYK] if upright.mode == "CMYK" else []
     if size is not None:
         side = min(width, height)
         remarks += [ENLARGED] if side < size else []
+        remarks += [CUT] if max(width, height) > LONG * side else []
         left, top = (width - side) // 2, (height - side) // 2
         opaque = opaque.crop((left, top, left + side, top + side))  # resize(box=...) would filter in what lies beyond
         opaque = opaque.resize((size, size), Image.Resampling.LANCZOS)

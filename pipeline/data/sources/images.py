@@ -75,7 +75,7 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
     notes = [
         *members.notes,
         *folders.notes,
-        *remarks.of_folders(path, folders.names, folders.classes or ()),
+        *remarks.of_folders(path, members, folders.names, folders.classes or ()),
         *remarks.of_files(decoded),
         *remarks.of_copies(decoded.images, names, labels[rows], trains),
     ]

@@ -30,13 +30,15 @@ class Members:
     """The files of a source.
 
     `places` maps each name, relative and with "/", to what `read_places` takes; hidden files and __MACOSX are not among
-    them. `images` are the names that are images by their extension, or else by their first bytes.
+    them. `images` are the names that are images by their extension, or else by their first bytes. `folders` are those
+    that an archive lists, empty ones too.
     """
 
     source: str
     read_places: Callable[[dict[Any, list[str]]], Iterator[tuple[str, bytes]]]
     places: dict[str, Any] = field(default_factory=dict)
     images: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     ignored: dict[str, list[str]] = field(default_factory=dict)  # names by kind: hidden files and stores
     notes: list[str] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.data.sources.decode import Decoded
 from pipeline.data.sources.kinds import BY_EXTENSION, SAME, extension_of
-from pipeline.data.sources.members import is_hidden, is_store
+from pipeline.data.sources.members import Members, is_hidden, is_store
 from pipeline.data.sources.text import listed
 
 MISNAMED = "images of another format than their names say"
@@ -31,11 +31,12 @@ def of_files(decoded: Decoded) -> list[str]:
     return _notes({MISNAMED: wrong, **decoded.remarks})
 
 
-def of_folders(path: Path, names: Collection[str], classes: Sequence[str]) -> list[str]:
+def of_folders(path: Path, members: Members, names: Collection[str], classes: Sequence[str]) -> list[str]:
     """Notes on folders next to those of images that have none, and on classes whose names look alike.
 
     Args:
-        path: of the source; an archive is not asked for empty folders.
+        path: of the source, a folder or archive.
+        members: its files.
         names: of all images.
         classes: of the images; none for images without classes.
     """
@@ -43,8 +44,7 @@ def of_folders(path: Path, names: Collection[str], classes: Sequence[str]) -> li
     for name in classes:
         alike.setdefault("".join(name.casefold().split()), []).append(name)
     groups = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
-    empty = _empty_folders(path, names) if path.is_dir() else []
-    return _notes({ALIKE: groups, EMPTY: empty})
+    return _notes({ALIKE: groups, EMPTY: _empty_folders(path, members, names)})
 
 
 def of_copies(images: np.ndarray, names: Sequence[str], labels: np.ndarray, trains: np.ndarray) -> list[str]:
@@ -71,16 +71,16 @@ def _notes(remarks: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{remark} ({len(names)}): {listed(names)}" for remark, names in remarks.items() if names]
 
 
-def _empty_folders(path: Path, names: Collection[str]) -> list[str]:
+def _empty_folders(path: Path, members: Members, names: Collection[str]) -> list[str]:
+    """Folders without an image that lie next to folders of images."""
     places = [PurePosixPath(name).parents for name in names]
-    full = {str(folder) for parents in places for folder in parents}
+    full = {folder for parents in places for folder in parents}
     above = {parents[1] for parents in places if len(parents) > 1}
-    return sorted(
-        str(folder / entry.name)
-        for folder in above
-        for entry in os.scandir(path / folder)
-        if entry.is_dir()
-        and str(folder / entry.name) not in full
-        and not is_hidden(entry.name)
-        and not is_store(Path(entry.path))
-    )
+    if path.is_dir():
+        entries = ((folder / entry.name, entry) for folder in above for entry in os.scandir(path / folder))
+        folders = {name for name, entry in entries if entry.is_dir() and not is_store(Path(entry.path))}
+    else:
+        folders = set(map(PurePosixPath, members.folders))
+        folders |= {folder for name in members.places for folder in PurePosixPath(name).parents}
+    empty = [folder for folder in folders - full if folder.parent in above and not is_hidden(folder.name)]
+    return sorted(map(str, empty))

@@ -10,6 +10,7 @@ from pipeline.engine.dag import students_among
 from pipeline.reporting.page.charts import Chart
 from pipeline.reporting.page.curves import of_errors, of_loss, of_scores
 from pipeline.reporting.page.figures import Picture, history, picture, previews
+from pipeline.reporting.text import noise
 from pipeline.reporting.text.names import COUPLINGS, model
 from pipeline.reporting.text.numbers import count, duration, fixed, plain, significant
 from storage.artifact import Artifact
@@ -40,9 +41,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise bank: its figures, how Gaussian the noise is, and the verdict."""
+    """The noise bank: its figures, how Gaussian the noise is, and the verdict.
+
+    `tested` is the result of the two-sample test; None where there is none.
+    """
 
     facts: Facts
+    tested: str | None
     table: tuple[Spread, ...]
     picture: Picture | None
     warnings: tuple[str, ...]
@@ -170,6 +175,7 @@ def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
         )
     return Noise(
         tuple(facts),
+        noise.in_words(gaussianity),
         tuple(_spreads(gaussianity)),
         picture(
             artifact,
@@ -178,7 +184,7 @@ def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
             "pixel, on training and held-out images.",
             "Values of z with N(0, 1), and the standard deviation of z at each pixel.",
         ),
-        tuple(result["warnings"]),
+        tuple(noise.verdict(gaussianity)),  # not those of the manifest: they rest on the rules of their time
     )
 
 

@@ -128,13 +128,16 @@ def test_what_the_stage_measured_is_believed(flowctl, tiny, out, monkeypatch, re
             "sliced_w2": 0.05,
             "floor": 0.05,
         },
+        "two_sample": {"accuracy": 0.6, "chance": 0.5, "standard_error": 0.01, "decisions": 2500},
     }
     changed = fakes.RESULTS["bank"].model_copy(update={"gaussianity": measured})
     monkeypatch.setitem(fakes.RESULTS, "bank", changed)
     request.getfixturevalue("banked")
     found = json.loads(flowctl("bank", "inspect", tiny, "--out", out, "--json").stdout)["diagnostics"]
     assert {name: found[name] for name in measured} == measured
-    assert len(found["warnings"]) == 1 and "mean 0.50" in found["warnings"][0]
+    assert [text in warning for text, warning in zip(("60.0%", "mean 0.50"), found["warnings"], strict=True)] == [
+        True
+    ] * 2
 
 
 def test_a_bank_of_its_own(flowctl, home, out, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.couplings import Banked, Entropic, Independent, MinibatchOT, Softened
+from pipeline.couplings import Banked, Entropic, Independent, MinibatchOT, Mixed, Online, Softened
 from storage.errors import InputError
 
 BANK = torch.arange(3 * 40, dtype=torch.float32).reshape(3, 40, 1, 1, 1).expand(3, 40, 1, 4, 4)
@@ -83,3 +83,31 @@ def test_softened_noise_has_the_moments_of_the_blend(soften):
     assert normal.std().item() == pytest.approx(1, abs=0.01)
     if soften == 0:
         assert torch.equal(z, 3 * x)
+
+
+def test_mixed_replaces_the_share_that_was_asked_for():
+    x = torch.ones(4000, 1, 2, 2)
+    z = Mixed(Tripled(), 0.25).noise_for(x, None, torch.arange(4000), generator())
+    fresh = (z != 3).flatten(1).all(1)
+    assert (z[~fresh] == 3).all() and fresh.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert z[fresh].mean().item() == pytest.approx(0, abs=0.05) and z[fresh].std().item() == pytest.approx(1, abs=0.05)
+
+
+class TripledByClass(torch.nn.Module):
+    """f(x, c) = 3 x + c."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(3.0))
+
+    def encode(self, x, labels):
+        return self.factor * x + labels.view(-1, 1, 1, 1)
+
+
+def test_online_noise_is_that_of_the_noisy_image_over_sigma():
+    x, labels, rows = batch(20_000)
+    z = Online(TripledByClass(), 0.5, 2.0).noise_for(x, labels, rows, generator())
+    rest = z - (3 * x + labels.view(-1, 1, 1, 1)) / 2  # (f(x + eta eps, c) - f(x, c)) / sigma, of std 3 eta / sigma
+    assert rest.std().item() == pytest.approx(0.75, abs=0.01) and rest.mean().item() == pytest.approx(0, abs=0.01)
+    again = Online(TripledByClass(), 0.5, 2.0).noise_for(x, labels, rows, generator(1))
+    assert ((again - z) ** 2).mean().item() == pytest.approx(2 * 0.75**2, rel=0.02)

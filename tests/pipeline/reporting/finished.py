@@ -216,7 +216,7 @@ def rich(root):
 
 
 def recipe(
-    root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), noise_warnings=(), without=(), pictures=None
+    root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), two_sample=None, without=(), pictures=None
 ):
     """All inputs of the report stage by role; `without` leaves out roles, as recipes without a teacher do."""
     settings = load("nfm-digits")
@@ -257,12 +257,13 @@ def recipe(
             draws=8,
             sigma_f=1.02345,
             noise=0.2,
-            warnings=noise_warnings,
+            warnings=(),
             gaussianity={
                 "dimensions": 64,
                 "train": spread(1437, 1.0, 0.0655),
                 "held_out": spread(360, 1.013, 0.0891),
                 "transport_cost": {"total": 76.3, "per_dimension": 1.1925, "independent": 1.5241},
+                "two_sample": two_sample,
             },
         ),
         "student": StudentResult(

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from pipeline.couplings import Banked, Mixed, Online
+from pipeline.couplings import Banked, Online
 from pipeline.data.examples import Examples
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
@@ -107,18 +107,6 @@ def test_online_ranks_encode_their_parts(home):
     whole, first, second = pair(), pair(0, 2), pair(1, 2)
     torch.testing.assert_close(torch.cat([first[:4], second[4:]]), whole, atol=1e-5, rtol=1e-5)
     assert not first[4:].any() and not second[:4].any()
-
-
-def test_mixed_replaces_the_share_that_was_asked_for():
-    class Zeros:
-        def noise_for(self, x, labels, rows, generator):
-            return torch.zeros_like(x)
-
-    x = torch.ones(4000, 1, 2, 2)
-    z = Mixed(Zeros(), 0.25).noise_for(x, None, torch.arange(4000), torch.Generator().manual_seed(0))
-    fresh = z.flatten(1).abs().sum(1) > 0
-    assert fresh.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    assert z[fresh].std().item() == pytest.approx(1, abs=0.05)
 
 
 def test_a_refinement_that_is_stopped_goes_on_to_the_same_assignment(home, tmp_path):

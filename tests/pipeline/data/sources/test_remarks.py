@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tarfile
 import zlib
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.data.sources import decode, load, remarks, source_digest
 from pipeline.data.sources.members import HIDDEN
 from pipeline.reporting.pictures import png
 from storage.errors import DataError
-from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_folder, make_zip
+from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_folder, make_tar, make_zip
 
 
 def pictures(*folders, count=5, side=8):
@@ -81,9 +82,21 @@ def test_classes_that_look_alike_are_named(tmp_path, twin):
         (("in/cat", "in/bird"), "in/dog", ["bird", "cat"]),
     ],
 )
-def test_a_class_folder_without_images_is_named(tmp_path, folders, empty, classes):
-    (tmp_path / "set" / empty).mkdir(parents=True)
-    data = read(tmp_path, pictures(*folders) | {f"{empty}/photo.heic": b"\0\0\0\x18ftypheic"})
+@pytest.mark.parametrize("packed", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("listed", [False, True])  # a folder with other files alone, and one with none
+def test_a_class_folder_without_images_is_named(tmp_path, folders, empty, classes, packed, listed):
+    files = pictures(*folders) | ({} if listed else {f"{empty}/photo.heic": b"\0\0\0\x18ftypheic"})
+    path = tmp_path / f"set.{packed}"
+    if packed == "folder":
+        make_folder(path, files)
+        (path / empty).mkdir(parents=True, exist_ok=True)
+    elif packed == "zip":
+        make_zip(path, files | ({f"{empty}/": b""} if listed else {}))
+    else:
+        entry = tarfile.TarInfo(f"./{empty}")
+        entry.type = tarfile.DIRTYPE
+        make_tar(path, files | ({empty: entry} if listed else {}))
+    data = load(data_config("images", path=path), tmp_path / "cache")
     assert data.classes == classes
     (note,) = notes(data, remarks.EMPTY)
     assert note.endswith(f": {empty}")
@@ -155,6 +168,14 @@ def test_cmyk_is_named(tmp_path):
 def test_small_images_that_are_enlarged_are_named(tmp_path):
     data = read(tmp_path, pictures(side=32) | {"small.png": encoded(coloured(9, 8, 40))}, size=16)
     assert notes(data, decode.ENLARGED) == [f"{decode.ENLARGED} (1): small.png"]
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_long_images_that_are_cut_are_named(tmp_path, upright):
+    strips = {f"{width}.png": coloured(width, 8, width) for width in (32, 33, 100)}
+    strips = {name: encoded(strip.transpose(1, 0, 2).copy() if upright else strip) for name, strip in strips.items()}
+    data = read(tmp_path, pictures() | strips, size=8)
+    assert notes(data, decode.CUT) == [f"{decode.CUT} (2): 100.png, 33.png"]
 
 
 @pytest.mark.parametrize("side", [1, 2])

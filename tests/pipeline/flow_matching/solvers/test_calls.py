@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from pipeline.flow_matching.solvers import CountedField, Dopri5, Guided, Heun, calls_per_evaluation, plan_for_nfe
+from pipeline.flow_matching.solvers import (
+    CountedField,
+    Dopri5,
+    Guided,
+    Heun,
+    calls_per_evaluation,
+    integrate,
+    plan_for_nfe,
+)
 from pipeline.recipe.sections import calls_of_a_step
 from storage.errors import InputError
 from tests.pipeline.flow_matching.solvers.test_order import sample
@@ -33,6 +41,12 @@ def test_planned_calls_are_made(name, nfe, steps):
 def test_heun_ends_with_euler_only_for_odd_calls():
     assert plan_for_nfe("heun", 31).solver == Heun(euler_last=True)
     assert plan_for_nfe("heun", 32).solver == Heun(euler_last=False)
+
+
+def test_the_last_step_of_heun_is_the_one_that_euler_makes():
+    times, grid = [], torch.tensor([1.0, 0.5, 0.25, 0.0])
+    integrate(lambda x, t: times.append(t[0].item()) or -x, Z, grid, Heun(euler_last=True))
+    assert times == [1.0, 0.5, 0.5, 0.25, 0.25]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchdiffeq import odeint
 
-from pipeline.flow_matching.solvers import RK4, Dopri5, Euler, Heun, Midpoint, NotFinite, integrate, trajectory
+from pipeline.flow_matching.solvers import RK4, Dopri5, Euler, Heun, Jump, Midpoint, NotFinite, integrate, trajectory
 from pipeline.flow_matching.times import time_grid
 from storage.errors import InputError, StageFailed
 
@@ -56,6 +56,18 @@ def test_constant_velocity_is_exact_in_one_step(solver):
     # One (x, z) pair per row: v = z - x is all the field knows, and one call brings z to x.
     x, z = torch.randn(2, 6, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     torch.testing.assert_close(sample(lambda *_: z - x, z, solver, 1), x)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_jumps_with_the_average_velocity_are_exact(steps):
+    """dx/dt = x has x_r = x_t e^(r - t), hence the average velocity x_t (e^(r - t) - 1) / (r - t) over [r, t]."""
+
+    def average(x, t, r):
+        return x * (torch.expm1(r - t) / (r - t))[:, None]
+
+    grid = time_grid("quadratic", steps)
+    for state, t in zip(trajectory(average, start(), grid, Jump()), grid.tolist(), strict=True):
+        torch.testing.assert_close(state, start() * math.exp(t - 1))
 
 
 @pytest.mark.parametrize("solver", FIXED, ids=repr)

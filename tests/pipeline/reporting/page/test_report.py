@@ -123,9 +123,7 @@ def test_the_same_artifacts_give_the_same_bytes(inputs):
 def test_hostile_texts_stay_texts(tmp_path):
     evil = "<script>alert(1)</script>"
     quoted = "\"'><img src=x onerror=alert(2)>"
-    made = finished.recipe(
-        tmp_path, name="a<b>&", classes=(evil, quoted), warnings=(evil + quoted,), noise_warnings=(quoted,)
-    )
+    made = finished.recipe(tmp_path, name="a<b>&", classes=(evil, quoted), warnings=(evil + quoted,))
     found = [
         finished.score("student" + quoted, 1, 9.0, solver=evil, extractor=quoted + evil),
         finished.score("student", 2, 5.0, extractor=quoted + evil),
@@ -160,9 +158,13 @@ def test_a_recipe_without_a_teacher(tmp_path):
     assert "The teacher" not in seen and "The noise bank" not in seen and "one-step" not in seen
 
 
-def test_a_weak_teacher_is_said(tmp_path):
-    seen = Seen(page.render(finished.recipe(tmp_path, noise_warnings=("the teacher is too weak",))))
-    assert "the teacher is too weak" in seen and seen.of("p")[0] and {"class": "verdict doubtful"} in seen.of("p")
+@pytest.mark.parametrize(("right", "verdict"), [(None, "unclear"), (0.51, "passed"), (0.6, "doubtful")])
+def test_the_verdict_on_the_noise_is_that_of_its_test(tmp_path, right, verdict):
+    test = right and {"accuracy": right, "chance": 0.5, "standard_error": 0.01, "decisions": 2500}
+    seen = Seen(page.render(finished.recipe(tmp_path, two_sample=test)))
+    shown = {one["class"] for one in seen.of("p") if one.get("class", "").startswith("verdict")}
+    assert f"verdict {verdict}" in shown and not {"verdict passed", "verdict doubtful"} - {f"verdict {verdict}"} & shown
+    assert (f"{right:.1%}" in seen and "2,500" in seen) if right else "No test" in seen
 
 
 def test_the_recipe_on_the_page_is_the_recipe(inputs):

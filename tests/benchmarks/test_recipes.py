@@ -1,0 +1,43 @@
+"""The recipes that benchmarks put together: each one is valid and differs from the others."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import floor, one_call
+from benchmarks.matrix import run_name
+from pipeline.engine.dag import build
+from pipeline.recipe.load import load
+
+SEED = 3
+
+
+@pytest.fixture(params=["nfm-digits", "a file"])
+def base(request, tmp_path):
+    if request.param != "a file":
+        return request.param
+    (tmp_path / "my recipe.v2.yaml").write_text("extends: nfm-digits\n")
+    return str(tmp_path / "my recipe.v2.yaml")
+
+
+def fingerprints(recipes):
+    return [build(recipe)["evaluation"].fingerprint for recipe in recipes]
+
+
+def test_every_knob_of_the_floor_is_a_recipe(base):
+    recipes = [load(base, floor.rules(base, knob, SEED, ["evaluation.samples=64"])) for knob in floor.KNOBS]
+    assert all(recipe.seed == SEED and recipe.evaluation.samples == 64 for recipe in recipes)
+    for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
+        assert len(set(values)) == len(recipes)
+
+
+def test_every_coupling_and_method_of_one_call_is_a_recipe(base):
+    rows = [(coupling, method) for coupling in one_call.COUPLINGS for method in one_call.METHODS]
+    recipes = [load(base, one_call.rules(base, *row, SEED, [])) for row in rows]
+    for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
+        assert len(set(values)) == len(rows)
+
+
+def test_a_name_holds_what_a_recipes_name_may_hold():
+    assert run_name("nfm-digits", "soften-0.4") == "nfm-digits-soften-0-4"
+    assert run_name(str(Path("here") / "a b.yaml"), "x=1,y") == "a-b-x-1-y"
