@@ -20,10 +20,10 @@ demo: setup
 	$(BIN)/flowctl run nfm-digits
 	$(BIN)/flowctl results nfm-digits
 
-# Two processes of one thread each: most tests are too small to share one between threads. tests/conftest.py says which
-# tests stay together, and orders them.
+# Two processes of one thread each: most tests are too small to share one between threads. tests/conftest.py
+# begins with the longest.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
