@@ -30,21 +30,14 @@ def command_line_built_once() -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A folder's tests, which may share fixtures of the session, run in one process (`--dist loadgroup`)."""
     _without_gpu(config, items)
     order = {name: number for number, name in enumerate(LONGEST)}
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: order.get(groups[item], len(order)))
+    items.sort(key=lambda item: order.get(_room(item), len(order)))
 
 
-def _group(item: pytest.Item) -> str:
-    """What a file's mark says, else its folder; for a file of the uppermost folder, the file."""
-    if (mark := item.get_closest_marker("xdist_group")) is not None:
-        return mark.args[0]
+def _room(item: pytest.Item) -> str:
+    """The folder of its file; for a file of the uppermost folder, the file."""
     path = Path(item.location[0])
     return str(path if len(path.parts) == 2 else path.parent)
 

@@ -11,7 +11,6 @@ import pytest
 
 from tests.flows.conftest import ROOT, TINY_CHANGES
 
-pytestmark = pytest.mark.xdist_group("tests/flows/api")  # they share a store
 DOCS = ROOT / "docs"
 NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
 SIZES = {"CHANGES": TINY_CHANGES, "STEPS": 20, "BATCH": 32}  # in place of those in the cell tagged `parameters`
