@@ -33,14 +33,14 @@ def disturbed(tmp_path: Path, kills: int, *recipes: str) -> dict:
 def test_killed_eight_times(tmp_path):
     found = disturbed(tmp_path, 8, "LOOM")
     assert found["kills"] == 8 and not found["unequal"] and found["runs"] >= 1
-    assert sum(row["saved"] for row in found["stages"].values()) >= 1  # there was something to resume from
 
 
 @pytest.mark.slow
 def test_killed_a_hundred_and_twenty_times(tmp_path):
-    """`python -m benchmarks.crash` does it three hundred times, and writes down what happened."""
+    """`python -m benchmarks.crash` does it three hundred times and more, and writes down what happened."""
     found = disturbed(tmp_path, 120)
     assert found["kills"] == 120 and not found["unequal"]
+    assert sum(row["saved"] for row in found["stages"].values()) >= 30  # there was something to resume from
     hit = [stage for stage, row in found["stages"].items() if row["kills"]]
     assert len(hit) >= 12 and {kind for row in found["stages"].values() for kind in row["kills"]} == {
         "moment",

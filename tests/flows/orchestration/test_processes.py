@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-SLOW_COUPLINGS = json.dumps({"bank": {"steps": 100, "seconds": 0.2}})
+SLOW_COUPLINGS = json.dumps({"bank": {"steps": 600, "seconds": 0.2}})
 UNTIL = ("--until", "bank")
 
 
@@ -17,7 +17,7 @@ def _states(home):
         return [name for (name,) in database.execute("select state_name from flow_run order by created")]
 
 
-def _wait_until_saved(home, process, timeout=90):
+def _wait_until_saved(home, process, timeout=180):
     deadline = time.monotonic() + timeout
     while not list((home / "work" / "bank").glob("*/saved.json")):
         assert process.poll() is None, process.communicate()

@@ -242,7 +242,7 @@ def test_pixels_have_no_inception_score(made, tmp_path):
     reference = made["reference"].model_copy(update={"metrics": made["reference"].metrics | {"metric": "FD-pixels"}})
     with pytest.raises(InputError, match=r"evaluation\.metrics"):
         rows = evaluation.load_features(made["reference"], "train")
-        evaluation._suite(job.config, reference, rows, rows, torch.nn.Identity(), torch.device("cpu"))
+        evaluation._suite(job.config, reference, rows, rows, torch.nn.Identity(), 0, torch.device("cpu"))
 
 
 def test_the_page_of_such_an_evaluation(made, found, tmp_path):
