@@ -81,11 +81,11 @@ class Session:
     def waiting(self, stage: str, reason: str) -> Iterator[None]:
         """While the block lasts, the terminal, Prefect's log and `flowctl status` show that `stage` waits."""
         text = f"{stage}: waiting for {reason}"
+        if self.record is not None:  # before anybody is told, for who is told may ask `status`
+            self.record.waits(stage, reason)
         self.display.note(text)
         if not self.deployed:  # whose display is the log
             logging.getLogger("flowctl").info("%s", text)
-        if self.record is not None:
-            self.record.waits(stage, reason)
         try:
             yield
         finally:
