@@ -81,7 +81,7 @@ class Session:
     def waiting(self, stage: str, reason: str) -> Iterator[None]:
         """While the block lasts, the terminal, Prefect's log and `flowctl status` show that `stage` waits."""
         text = f"{stage}: waiting for {reason}"
-        if self.record is not None:  # before anybody is told, for who is told may ask `status`
+        if self.record is not None:  # before it is shown: who reads it may ask `status`
             self.record.waits(stage, reason)
         self.display.note(text)
         if not self.deployed:  # whose display is the log
