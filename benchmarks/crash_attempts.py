@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.crash_recipes import RECIPES
+from benchmarks.crash_recipes import recipe_of
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import execute
-from pipeline.recipe.load import load
 from pipeline.runtime.job import read_saved
 from storage.store import Store
 
@@ -95,12 +94,12 @@ def make_all(home: Path, work: Mapping[str, Node], counted: Counted) -> None:
     from pipeline.training import _clocks
 
     _clocks.SHARE = 1e9  # save as often as asked for, whatever it costs
-    store, compute = Store(home), {name: load(*recipe).compute for name, recipe in RECIPES.items()}
+    store = Store(home)
     store.prepare()
     for number, (name, node) in enumerate(work.items()):
         counted.stage = number
         inputs = {role: store.find(role, source.fingerprint) for role, source in node.inputs.items()}
-        execute(node, inputs, store, compute[name.partition(":")[0]])
+        execute(node, inputs, store, recipe_of(name.partition(":")[0]).compute)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 
 from pipeline.engine.dag import Node, build
 from pipeline.recipe.load import load
+from pipeline.recipe.recipe import Recipe
 
 STUDENT = [
     "data.limit=200",
@@ -87,13 +89,18 @@ RECIPES = {
 }
 
 
+@cache
+def recipe_of(name: str) -> Recipe:
+    """Loaded once: an attempt is a fork, and finds it loaded."""
+    return load(*RECIPES[name])
+
+
 def nodes(recipes: Collection[str] = tuple(RECIPES)) -> dict[str, Node]:
     """Every stage once, by `recipe: stage`, each after its inputs."""
     chosen: dict[str, Node] = {}
     seen = set()
     for recipe in recipes:
-        base, overrides = RECIPES[recipe]
-        for node in build(load(base, overrides)).values():
+        for node in build(recipe_of(recipe)).values():
             if (node.name, node.fingerprint) not in seen:
                 seen.add((node.name, node.fingerprint))
                 chosen[f"{recipe}: {node.name}"] = node

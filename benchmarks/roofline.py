@@ -16,6 +16,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -165,6 +166,7 @@ def measure(rounds: int) -> dict[str, Any]:
     return {
         "processor": processor(),
         "torch": torch.__version__,
+        "peer": metadata.version("torchcfm") if peer_is_here() else None,
         "rounds": rounds,
         "load": [load, os.getloadavg()[0]],
         "rates": rates,
@@ -176,6 +178,7 @@ def measure(rounds: int) -> dict[str, Any]:
 def markdown(result: dict[str, Any]) -> str:
     rates = {name: rate / 1e9 for name, rate in result["rates"].items()}
     before, after = result["load"]
+    peer = f"torchcfm {result['peer']}'s U-Net, " if result["peer"] else ""
     lines = [
         "# Roofline of sampling on one CPU core",
         "",
@@ -190,7 +193,7 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "Bound: the larger of FLOPs by the best GFLOP/s and bytes by the best GB/s. A token must read its block's "
         "weights and the keys and values of 128 tokens. A U-Net's operators read and write their operands once each. "
-        "Plain: torchcfm 1.0.7's U-Net, the published TarFlow. Last column: the ratio of a version at the bound.",
+        f"Plain: {peer}the published TarFlow. Last column: the ratio of a version at the bound.",
         "",
         "| job | GFLOP | MB | FLOP/B | bound, ms | by | ours, ms | share | plain, ms | share | ratio | at bound |",
         "|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|",

@@ -34,7 +34,7 @@ from storage.artifact import Artifact
 from storage.atomic import replacing, write_bytes
 from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
-from storage.required import required
+from storage.required import complete, required
 
 CAPTION = 40  # characters of a class name
 
@@ -96,7 +96,8 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
         x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
-    numbers = None if used[0] is None else torch.cat([labels for labels in used if labels is not None]).cpu().numpy()
+    known = complete(used)
+    numbers = torch.cat(known).cpu().numpy() if known else None
     return Drawn(np.concatenate(batches), numbers, levels, tuple(images.classes) if images.classes else None)
 
 

@@ -135,7 +135,7 @@ def numbers(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:
 def of_metric(scores: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
     """The scores of one metric, or all. Raises MissingError for a metric that no score has."""
     chosen = [score for score in scores if metric in (None, score["metric"])]
-    if metric and scores and not chosen:
+    if metric is not None and scores and not chosen:
         raise MissingError("--metric must be measured", metric, nearest(metric, {score["metric"] for score in scores}))
     return chosen
 

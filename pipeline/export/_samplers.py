@@ -51,8 +51,10 @@ def recommended(ways: Sequence[SamplerSetting], metric: str | None) -> int:
     if metric is None or not values:
         return len(ways) - 1
     if lower_is_better(metric):
-        return next(i for i, value in enumerate(values) if value <= NEAR * min(values))
-    return next(i for i, value in enumerate(values) if value >= max(values) / NEAR)
+        limit = NEAR * min(values)
+        return next(i for i, value in enumerate(values) if value <= limit)
+    limit = max(values) / NEAR
+    return next(i for i, value in enumerate(values) if value >= limit)
 
 
 def written(way: SamplerSetting, path: GaussianPath) -> dict[str, Any]:

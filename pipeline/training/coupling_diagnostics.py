@@ -20,6 +20,7 @@ from pipeline.metrics import FEWEST_SAMPLES, class_leak, gaussianity, velocity_v
 from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.truncated import Truncated
+from storage.required import complete
 
 C = TypeVar("C", bound=Coupling | Semidiscrete)
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     drawn = [stream(number) for number in steps]
     window = slice(first - steps.start * stream.batch, first - steps.start * stream.batch + count)
     x, z = (torch.cat([getattr(part, name) for part in drawn])[window].cpu() for name in ("x", "z"))
-    labels = [part.labels for part in drawn if part.labels is not None]
+    labels = complete([part.labels for part in drawn])
     return x, z, torch.cat(labels)[window].cpu() if labels else None, drawn[0].condition is not None
 
 

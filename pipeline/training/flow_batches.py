@@ -25,6 +25,7 @@ from pipeline.recipe.sections import MeanFlow, Objective
 from pipeline.runtime.seeds import derive, generator
 from pipeline.training.mixture import Mixture
 from pipeline.training.truncated import Truncated
+from storage.required import complete
 
 log = logging.getLogger(__name__)
 STEPS_AHEAD = 4  # batches that are read ahead from a bank on the disk
@@ -113,7 +114,7 @@ class FlowBatches:
             blocks = list(self._blocks.values())
         rows = slice(first % self.block, first % self.block + self.batch)
         x, z = (torch.cat(parts)[rows] for parts in ([block.x for block in blocks], [block.z for block in blocks]))
-        known = [block.labels for block in blocks if block.labels is not None]
+        known = complete([block.labels for block in blocks])
         labels = torch.cat(known)[rows] if known else None
         draws = generator(self.seed, "student", step)
         t = self.path.times(self.time.sample(self.batch, draws))

@@ -32,7 +32,8 @@ def fronts(scores: Sequence[Score], lower: bool = True) -> list[tuple[bool, bool
     protocol does not say how many images its seconds are of stands in the first only.
     """
     called = _within(scores, [score.nfe or None for score in scores], lower)
-    timed = _within(scores, [score.seconds_per_image for score in scores], lower)
+    seconds = [score.seconds_per_image for score in scores]
+    timed = _within(scores, [None if cost is None else alike(cost) for cost in seconds], lower)
     return list(zip(called, timed, strict=True))
 
 
@@ -43,7 +44,7 @@ def alike(seconds: float) -> float:
 
 def _within(scores: Sequence[Score], costs: Sequence[float | None], lower: bool) -> list[bool]:
     """The front of those that have a cost."""
-    priced = [(i, alike(cost)) for i, cost in enumerate(costs) if cost is not None]
+    priced = [(i, cost) for i, cost in enumerate(costs) if cost is not None]
     on = front([cost for _, cost in priced], [scores[i].value for i, _ in priced], lower)
     marks = {i: chosen for (i, _), chosen in zip(priced, on, strict=True)}
     return [marks.get(i, False) for i in range(len(scores))]

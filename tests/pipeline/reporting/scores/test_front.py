@@ -41,3 +41,8 @@ def test_what_has_no_time_is_on_no_front_against_it():
 def test_times_that_read_alike_count_as_alike():
     made = [score("student", 1, 9.0, seconds=1.0), score("onestep", 1, 7.0, seconds=1.004)]
     assert fronts(made) == [(False, False), (True, True)]
+
+
+def test_calls_never_count_as_alike():
+    made = [score("student", 153, 0.8, "dopri5", seconds=1.0), score("onestep", 154, 0.7, "dopri5", seconds=2.0)]
+    assert fronts(made) == [(True, True), (True, True)]
