@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.data.sources.colours import to_srgb
+from pipeline.data.sources.depth import deeper_than_8
 from pipeline.data.sources.kinds import FORMATS, HEAD, SAME, format_of
 from pipeline.data.sources.members import Members
 from pipeline.data.sources.text import listed, shown
@@ -31,7 +32,6 @@ ENLARGED = "images smaller than data.size, which are enlarged"
 CUT = "images over 4 times as long as wide, of which the central square is used"
 LONG = 4
 CMYK = "images in CMYK without a usable colour profile, which get rough colours"
-_DEEP = (";16B", ";16L", ";16N")  # ends of Pillow's words for 16 bits to a channel; ";16" is also 5, 6 and 5 bits
 
 
 @dataclass
@@ -138,7 +138,8 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
                 return _File(name, None, None, (), f"{width} x {height}, more than {MAX_PIXELS} pixels")
             remarks = [SEVERAL] if image.format not in SAME and getattr(image, "is_animated", False) else []
             actual = image.format
-            raw = [word for tile in image.tile for word in _words(tile.args)]
+            if deep := deeper_than_8(image, data):
+                return _File(name, None, actual, (), f"{deep}, more than 8 bits to a channel")
             image.load()
             upright = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -147,10 +148,8 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
         content = format_of(data[:HEAD])
         problem = f"damaged {content}: {shown(str(error))}" if content else f"no image, it begins with {data[:8]!r}"
         return _File(name, None, None, (), problem)
-    deep = [word for word in raw if word.endswith(_DEEP)]  # Pillow would take the upper 8 bits of colours in silence
-    if deep or upright.mode.startswith(("I", "F")):
-        mode = deep[0] if deep else image.mode
-        return _File(name, None, actual, (), f"mode {mode}, more than 8 bits to a channel")
+    if upright.mode.startswith(("I", "F")):
+        return _File(name, None, actual, (), f"mode {image.mode}, more than 8 bits to a channel")
     width, height = upright.size
     if size is None and width != height:
         return _File(name, None, actual, (), f"{width} x {height} is not square: set data.size to crop and resize")
@@ -167,11 +166,6 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
         opaque = opaque.resize((size, size), Image.Resampling.LANCZOS)
     pixels = np.asarray(opaque)
     return _File(name, pixels[..., None] if pixels.ndim == 2 else pixels, actual, tuple(remarks), None)
-
-
-def _words(args: object) -> list[str]:
-    """The texts among a decoder's arguments: one of them says how the pixels lie in the file."""
-    return [word for word in (args if isinstance(args, tuple) else (args,)) if isinstance(word, str)]
 
 
 def _opaque(image: Image.Image, behind: tuple[int, int, int]) -> Image.Image:

@@ -61,6 +61,41 @@ def deep_png(pixels):
     )
 
 
+def deep_tiff(pixels):
+    """A TIFF of 16 bits to a channel whose bands lie apart; pixels (H, W, 3) uint16."""
+    height, width, _ = pixels.shape
+    size, lists = 2 * height * width, 8 + 2 + 10 * 12 + 4  # lists of three numbers follow the directory
+    values = {256: width, 257: height, 258: lists, 259: 1, 262: 2, 273: lists + 6, 277: 3, 278: height, 279: lists + 18}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag in (258, 273, 279) else 1, value)
+        for tag, value in {**values, 284: 2}.items()
+    )
+    offsets = [lists + 30 + band * size for band in range(3)]
+    three = struct.pack("<3H6I", 16, 16, 16, *offsets, size, size, size)
+    bands = pixels.transpose(2, 0, 1).astype("<u2").tobytes()
+    return b"II*\0" + struct.pack("<IH", 8, 10) + entries + bytes(4) + three + bands
+
+
+def deep(kind):
+    """A file of 16 bits to a channel; JPEG 2000 and AVIF by their headers alone, since Pillow writes no such file."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
+    if kind in ("png", "tiff"):
+        return (deep_png if kind == "png" else deep_tiff)(pixels)
+    if kind == "ppm":
+        return b"P6 8 8 65535\n" + pixels.astype(">u2").tobytes()
+    if kind == "plain.ppm":
+        return b"P3 8 8 1023\n" + b" ".join(b"%d" % (value >> 6) for value in pixels.flat)
+    shallow = bytearray(saved(Image.fromarray(coloured(0)), "jpeg2000" if kind == "jp2" else "avif"))
+    if kind == "jp2":
+        start = shallow.find(b"\xff\x4f\xff\x51") + 42
+        shallow[start : start + 9 : 3] = b"\x0f\x0f\x0f"
+    else:
+        shallow[shallow.find(b"av1C") + 6] |= 0x40
+        start = shallow.find(b"pixi") + 9
+        shallow[start : start + 3] = b"\x0a\x0a\x0a"
+    return bytes(shallow)
+
+
 # -- names and folders -----------------------------------------------------------------------------------------------
 
 
@@ -150,11 +185,17 @@ def test_photographs_of_several_views_are_photographs(tmp_path):
     assert not read(tmp_path, pictures() | {"phone.jpg": animated("mpo")}).notes
 
 
-def test_colours_of_more_than_8_bits_are_refused_as_grey_ones_are(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm", "plain.ppm", "jp2", "avif"])
+def test_colours_of_more_than_8_bits_are_refused_as_grey_ones_are(tmp_path, kind):
     with pytest.raises(DataError) as raised:
-        read(tmp_path, pictures() | {"deep.png": deep_png(pixels)})
-    assert "deep.png: mode RGB;16B" in raised.value.value
+        read(tmp_path, pictures() | {f"deep.{kind}": deep(kind)})
+    assert raised.value.value.startswith(f"1 of 6 images: deep.{kind}: ") and "more than 8 bits" in raised.value.value
+
+
+def test_eight_bits_are_enough(tmp_path):
+    for number, kind in enumerate(("tiff", "ppm", "jpeg2000", "avif", "dds", "sgi")):
+        files = pictures() | {f"x.{'jp2' if kind == 'jpeg2000' else kind}": saved(Image.fromarray(coloured(9)), kind)}
+        assert len(read(tmp_path / str(number), files).train.images) == 5
 
 
 def test_cmyk_is_named(tmp_path):
