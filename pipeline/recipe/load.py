@@ -59,9 +59,10 @@ def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Reci
     own = tree.get("seed", 0)
     for text in overrides:
         override(tree, text)
-    if tree.get("seed", 0) != own and isinstance(tree.get("name"), str):
-        tree["name"] = f"{tree['name'].partition('@')[0]}@{tree['seed']}"
-    return validate(tree, source)
+    recipe = validate(tree, source)
+    if recipe.seed != own:
+        recipe = recipe.model_copy(update={"name": f"{recipe.name.partition('@')[0]}@{recipe.seed}"})
+    return recipe
 
 
 def validate(tree: Any, source: str) -> Recipe:
@@ -136,4 +137,6 @@ def split(text: str) -> tuple[list[str], str]:
         raise RecipeError(
             "An override must be --set section.field=value", text, "Example: --set student.training.lr=1e-4"
         )
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RecipeError(f"The value of --set {path} must be valid UTF-8", value, "Write it in UTF-8.")
     return keys, value

@@ -12,8 +12,10 @@ from pipeline.data.sources.text import listed, normal
 from storage.errors import DataError
 
 TRAIN, TEST = r"train|training", r"test|testing|val|valid|validation|heldout|holdout"
-_SHORT_TRAIN, _SHORT_TEST = r"tr|trn", r"te|ts|tst|dev|eval|evaluation"  # may well name classes: Turkish is tr
+_DEV = r"dev|eval|evaluation"  # tests where another folder is for training
+_SHORT_TRAIN, _SHORT_TEST = r"tr|trn", r"te|ts|tst"  # may well name classes: Turkish is tr
 _OF_WHAT = r"(set|split|data|images|imgs)?"
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 class Arrangement(NamedTuple):
@@ -31,8 +33,9 @@ def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
     """Read the folders in the `names` of all images of `source`.
 
     Folders that hold everything are passed over, and so are deeper ones that are the same for all. If one folder for
-    training and one for tests are all there is then, they are the split, whatever their case. The next folder names the
-    class; fewer than two of them are no classes.
+    training and one for tests are all there is then, they are the split, whatever their case: train and test, or names
+    that differ in such a word alone, as train2017 and val2017. The next folder names the class; fewer than two of them
+    are no classes.
 
     Args:
         layout: auto; or the meaning of the first folders: `classes`, or `split`, classes below; or `flat`: none.
@@ -71,22 +74,33 @@ def _split(source: str, names: list[str], paths: list[list[str]], layout: str) -
         return None
     tops = sorted({path[0] for path in paths if len(path) > 1}, key=natural)
     loose = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
-    train = [top for top in tops if is_one_of(top, f"{TRAIN}|{_SHORT_TRAIN}")]
-    test = [top for top in tops if is_one_of(top, f"{TEST}|{_SHORT_TEST}")]
-    if len(train) == len(test) == 1 and len(tops) == 2 and not loose:
-        return np.array([path[0] == test[0] for path in paths])
+    if len(tops) == 2 and not loose:
+        test = next((test for train, test in (tops, tops[::-1]) if _is_pair(train, test, layout == "split")), None)
+        if test is not None:
+            return np.array([path[0] == test for path in paths])
     value = listed([*tops, *loose[:1]])
     if layout == "split":
         rule = f"{source} must have one folder for training, one for tests and nothing else"
         raise DataError(rule, value, "Rename, merge or move folders, or set data.layout to classes.")
-    if any(is_one_of(top, TEST) for top in tops) and len(tops) > 1:
+    both = set[str]().union(*map(roles_of, tops)) == {"train", "test"}
+    if (both or any(is_one_of(top, TEST) for top in tops)) and len(tops) > 1:
         rule = f"Folders of {source} must be train and test and nothing else, or classes"
         remedy = (
-            "For a split, move all others, or name a list of the test images in data.test_list; for classes of these "
-            "names, set data.layout to classes."
+            "For a split, move all others and set data.layout to split, or name a list of the test images in "
+            "data.test_list; for classes of these names, set data.layout to classes."
         )
         raise DataError(rule, value, remedy)
     return None
+
+
+def _is_pair(train: str, test: str, stated: bool) -> bool:
+    """Whether two folders are for training and for tests; `stated` if the layout says that they are a split."""
+    if is_one_of(train, f"{TRAIN}|{_SHORT_TRAIN}") and is_one_of(test, f"{TEST}|{_DEV}|{_SHORT_TEST}"):
+        return True
+    rests = {
+        _WORD.sub(lambda word: "" if roles_of(word[0]) else word[0], folder).casefold() for folder in (train, test)
+    }
+    return (roles_of(train), roles_of(test)) == ({"train"}, {"test"}) and (stated or len(rests) == 1)
 
 
 def _refuse_deeper(source: str, names: list[str], folders: list[list[str]], layout: str) -> list[str]:
@@ -110,6 +124,14 @@ def is_one_of(folder: str, words: str) -> bool:
     """Whether a folder's name is one of the words, in whatever case, such as train, Train_Set or training-images."""
     plain = re.sub(r"[\s_.\-]+", "", folder.casefold())
     return re.fullmatch(f"({words}){_OF_WHAT}", plain) is not None
+
+
+def roles_of(name: str) -> set[str]:
+    """The roles that a name or one of its words gives a folder or archive: train and test, as in train_64x64, seg_test
+    or set-val-0000."""
+    words = [name, *_WORD.findall(name)]
+    roles = {"train": TRAIN, "test": f"{TEST}|{_DEV}"}
+    return {role for role, of in roles.items() if any(is_one_of(word, of) for word in words)}
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pipeline.recipe.sections import Data
 
 AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")  # diffusers' names
-SHARDS = (".tar", ".tar.gz", ".tgz")  # of images with classes in files of the same key
 _SETTLED_SECONDS = 2.0  # a file changed again within its clock's tick keeps its time: fresh files are not remembered
 
 
@@ -93,9 +92,14 @@ def images_digest(config: Data, cache_dir: Path | None = None) -> str | None:
     return "sha256:" + json_digest(pairs)
 
 
+def is_shard(name: str) -> bool:
+    """Whether a file of this name is a tar of images with classes in files of the same key."""
+    return name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+
+
 def _digest_of_sample(path: Path) -> str | None:
     """The SHA-256 of a tar or of a file with a class; of others as `_digest_of_image`."""
-    return sha256_file(path) if path.name.endswith((".cls", *SHARDS)) else _digest_of_image(path)
+    return sha256_file(path) if path.name.endswith(".cls") or is_shard(path.name) else _digest_of_image(path)
 
 
 def _digest_of_image(path: Path) -> str | None:

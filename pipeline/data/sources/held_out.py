@@ -26,17 +26,15 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
     source, notes = members.source, list[str]()
     lines = _lines(members, file)
     places = _Places(members.images)
-    if lines and not places.of(lines[0][0]):
-        notes.append(f"the first line of {file} is its heading: {shown(' '.join(lines[0]))}")
-        lines = lines[1:]
+    heading = lines.pop(0) if lines and not places.of(lines[0][0]) else None
     chosen: dict[str, str] = {}
     for name, text in lines:
         of_name = places.of(name)
         if len(of_name) != 1:
-            value = f"{shown(name)}: {listed(of_name) or 'no image'}"
-            remedy = "Correct the list, or write the folders of the image too."
-            raise DataError(f"Each line of {file} must name one image of {source}", value, remedy)
-        chosen[of_name[0]] = text
+            raise _no_image(source, file, f"{shown(name)}: {listed(of_name) or 'no image'}")
+        if chosen.setdefault(of_name[0], text) != text:
+            value = f"{shown(name)}: {listed((chosen[of_name[0]], text))}"
+            raise DataError(f"Each image in {file} must have one class", value, "Correct the list.")
     rest = [name for name in members.images if name not in chosen]
     training = _training(members.images, rest)
     folders = arrange(source, training, layout)
@@ -44,8 +42,16 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
         rule = f"Training images of {source} must be in class folders where data.test_list is set"
         raise DataError(rule, listed(training), "Sort them into folders, or leave data.test_list out.")
     number = {name: label for label, name in enumerate(folders.classes)}
-    # A list may have more in the column of the class, as Kaggle's has boxes: then its first word is the class.
-    classes = {name: text if text in number else (text.split() or [""])[0] for name, text in chosen.items()}
+
+    def class_of(text: str) -> str:
+        # A list may have more in the column of the class, as Kaggle's has boxes: then its first word is the class.
+        return text if text in number else (text.split() or [""])[0]
+
+    if heading:
+        if class_of(heading[1]) in number:
+            raise _no_image(source, file, f"{shown(heading[0])}: no image")
+        notes.append(f"the first line of {file} is its heading: {shown(' '.join(heading))}")
+    classes = {name: class_of(text) for name, text in chosen.items()}
     unknown = sorted({text for text in classes.values() if text not in number})
     if unknown:
         remedy = "Correct the list, or add images of these classes."
@@ -64,6 +70,11 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
     )
 
 
+def _no_image(source: str, file: str, value: str) -> DataError:
+    remedy = "Correct the list, or write the folders of the image too."
+    return DataError(f"Each line of {file} must name one image of {source}", value, remedy)
+
+
 def _lines(members: Members, file: str) -> list[tuple[str, str]]:
     """Name and class of each line."""
     if file not in members.places:
@@ -71,8 +82,12 @@ def _lines(members: Members, file: str) -> list[tuple[str, str]]:
         remedy = f"Text files of {members.source} are: {listed(texts) or 'none'}."
         raise RecipeError("data.test_list must name a text file of the source", file, remedy)
     ((_, content),) = members.read({file})
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be text in UTF-8", str(error), "Save it in UTF-8.") from None
     lines = []
-    for line in content.decode("utf-8-sig").splitlines():
+    for line in text.splitlines():
         separator = next((mark for mark in "\t," if mark in line), None)
         fields = [normal(field.strip()) for field in line.split(separator, 2 if separator else 1)]
         if fields != [""] and fields:

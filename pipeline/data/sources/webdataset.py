@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.sources.archives import open_tar
-from pipeline.data.sources.arrange import TEST, TRAIN, Arrangement, is_one_of, natural
-from pipeline.data.sources.digest import SHARDS
+from pipeline.data.sources.arrange import Arrangement, natural, roles_of
+from pipeline.data.sources.digest import is_shard
+from pipeline.data.sources.kinds import extension_of
 from pipeline.data.sources.members import Members, refusing, walk
 from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.text import listed, normal, shown
@@ -28,9 +28,17 @@ def key_of(name: str) -> str:
 
 
 def open_samples(path: Path, encoding: str | None) -> Members:
-    """The files of all tars in a folder, each tar standing for a folder of its name; of any other source as
-    `open_members` gives them."""
-    shards = [name for name, _ in walk(path) if name.endswith(SHARDS)] if path.is_dir() else []
+    """The files of all tars in a folder, each tar standing for a folder of its name, and other files left out; of any
+    other source as `open_members` gives them."""
+    ignored: dict[str, list[str]] = {}
+    shards: list[str] = []
+    for name, _ in (
+        walk(path, skipped=lambda kind, name: ignored.setdefault(kind, []).append(name)) if path.is_dir() else ()
+    ):
+        if is_shard(name):
+            shards.append(name)
+        else:
+            ignored.setdefault(extension_of(name) or "no extension", []).append(name)
     if not shards:
         return open_members(path, encoding)
     tars: list[Members] = []
@@ -41,7 +49,7 @@ def open_samples(path: Path, encoding: str | None) -> Members:
             names = {name.removeprefix(f"{shards[number]}/"): name for here in inside.values() for name in here}
             yield from ((names[name], content) for name, content in tar.read(set(names)))
 
-    members = Members(shown(path.absolute().name), read)
+    members = Members(shown(path.absolute().name), read, ignored=ignored)
     for number, shard in enumerate(shards):
         with refusing(path / shard):
             tars.append(open_tar(path / shard, encoding))
@@ -83,17 +91,27 @@ def arrange_samples(members: Members) -> Arrangement:
     if several:
         raise DataError(f"A key of {source} must have one image", listed(several), "Remove the others.")
     texts = dict(members.read({files[key] for key in keys}))
-    of_images = [normal(texts[files[key]].decode("utf-8", "replace").strip()) for key in keys]
+    of_images = [_class_in(texts[files[key]], f"{source}/{shown(files[key])}") for key in keys]
     classes = sorted(set(of_images), key=natural)
     number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[name] for name in of_images], dtype=np.int64)
     return Arrangement(names, labels, classes, _tests(source, names), [])
 
 
+def _class_in(content: bytes, name: str) -> str:
+    """The class in a file of this content. Raises DataError unless it is one line of text."""
+    try:
+        (line,) = content.decode("utf-8-sig").strip().splitlines()
+    except ValueError:
+        remedy = "Write the file again, in UTF-8."
+        raise DataError(f"{name} must hold the name or number of one class", content[:40], remedy) from None
+    return normal(line)
+
+
 def _tests(source: str, names: list[str]) -> np.ndarray | None:
     """Which images test, None where no folder and no tar says so."""
     folders = sorted({name.rpartition("/")[0] for name in names}, key=natural)
-    roles = {folder: _role(folder) for folder in folders}
+    roles = {folder: roles_of(folder) for folder in folders}
     if not any(roles.values()):
         return None
     if not all(len(role) == 1 for role in roles.values()) or len(set().union(*roles.values())) < 2:
@@ -103,8 +121,3 @@ def _tests(source: str, names: list[str]) -> np.ndarray | None:
             "Rename them, for example train-0000.tar and val-0000.tar.",
         )
     return np.array([roles[name.rpartition("/")[0]] == {"test"} for name in names])
-
-
-def _role(folder: str) -> set[str]:
-    words = [word for word in re.split(r"[^A-Za-z]+", folder) if word]
-    return {role for role, of in (("train", TRAIN), ("test", TEST)) if any(is_one_of(word, of) for word in words)}

@@ -39,10 +39,14 @@ def _of_user(path: Path) -> Path:
 
 
 def _encoding(name: str | None) -> str | None:
+    if name is None:
+        return None
     try:
-        return name if name is None else codecs.lookup(name).name
-    except LookupError:
-        raise ValueError(f"Python has no encoding {name!r}: give one such as cp932, gbk or cp866") from None
+        if b"a/b.png".decode(name) == "a/b.png":  # no bytes to bytes, as hex; no two bytes for each, as utf-16
+            return codecs.lookup(name).name
+    except (LookupError, UnicodeError):
+        pass
+    raise ValueError(f"Python has no encoding {name!r} of names: give one such as cp932, gbk or cp866")
 
 
 UserPath = Annotated[Path, AfterValidator(_of_user)]

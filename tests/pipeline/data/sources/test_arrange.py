@@ -17,6 +17,8 @@ def tree(*folders: str) -> list[str]:
 PAIRS = [("train", "test"), ("Train", "Test"), ("TRAIN", "TEST"), ("training", "testing"), ("training_set", "test_set")]
 PAIRS += [("train", "dev"), ("tr", "te"), ("Train Set", "Valid"), ("trainset", "val"), ("train-images", "test-images")]
 PAIRS += [("Training", "Validation"), ("train", "eval"), ("train", "held_out"), ("train", "holdout")]
+PAIRS += [("train2017", "val2017"), ("train_64x64", "valid_64x64"), ("seg_train", "seg_test"), ("1. TRAIN", "1. TEST")]
+PAIRS += [("trainA", "testA"), ("imagesTrain", "imagesTest")]
 
 
 @pytest.mark.parametrize(("train", "test"), PAIRS)
@@ -29,9 +31,21 @@ def test_the_usual_names_of_a_split(train, test):
     )
 
 
+@pytest.mark.parametrize(("train", "test"), PAIRS)
+def test_a_split_without_classes_is_no_two_classes(train, test):
+    found = arrange("set", tree(train, test))
+    assert found.classes is None and found.tests.sum() == 2
+
+
 @pytest.mark.parametrize(
     "folders",
     [
+        ("train2017", "val2017", "test2017"),
+        ("trainA", "trainB", "testA", "testB"),
+        ("train station", "test tube"),  # classes, but who knows
+        ("1_train", "2_test"),
+        ("train_val", "dev"),
+        ("train", "dev", "extra"),
         ("train/cat", "test/cat", "val/cat"),  # which of two tests?
         ("Train/cat", "training/cat", "test/cat"),  # which of two trains?
         ("cat", "dog", "Test"),  # a class, or images held out?
@@ -60,12 +74,19 @@ def test_layout_split_passes_deeper_folders_over_and_says_so():
     found = arrange("set", names, "split")
     assert found.classes == ["cat", "dog"] and found.tests.sum() == 4 and len(found.notes) == 1
     assert arrange("set", names, "flat").tests is None
-    with pytest.raises(DataError):
-        arrange("set", tree("cat", "dog"), "split")
+    assert arrange("set", tree("1_train", "2_test"), "split").tests.sum() == 2
+    for folders in (("cat", "dog"), ("train_val", "test"), ("train", "val", "test")):
+        with pytest.raises(DataError):
+            arrange("set", tree(*folders), "split")
 
 
 def test_names_that_are_classes_after_all():
     assert arrange("set", tree("boat", "train")).classes == ["boat", "train"]  # no test, so no split
+    assert arrange("set", tree("bullet_train", "valley", "evaluator")).classes == [
+        "bullet_train",
+        "evaluator",
+        "valley",
+    ]
     assert arrange("set", tree("tr", "en", "fr")).classes == ["en", "fr", "tr"]  # languages
     assert arrange("set", tree("Test", "Train"), "classes").classes == ["Test", "Train"]
 

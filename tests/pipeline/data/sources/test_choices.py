@@ -141,8 +141,9 @@ def test_settings_of_own_images_are_refused_elsewhere(changes):
 
 def test_an_encoding_has_one_name_and_exists():
     assert Data(source="images", path="x", names_encoding="Shift-JIS").names_encoding == "shift_jis"
-    with pytest.raises(ValueError):
-        Data(source="images", path="x", names_encoding="klingon")
+    for wrong in ("klingon", "hex", "rot13", "undefined", "utf-16", "", "a\0b"):
+        with pytest.raises(ValueError, match="names_encoding"):
+            Data(source="images", path="x", names_encoding=wrong)
 
 
 def test_a_path_may_start_at_home_and_must_be_text(tmp_path, monkeypatch):

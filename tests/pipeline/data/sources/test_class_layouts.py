@@ -14,7 +14,7 @@ def picture(number: int) -> bytes:
     return encoded(coloured(number))
 
 
-def tiny(validation: str | None = None) -> dict[str, bytes]:
+def tiny() -> dict[str, bytes]:
     """As tiny-imagenet-200: 2 classes of 3, 4 images to validate, 2 without a class."""
     files = {
         f"tiny/train/{name}/images/{name}_{i}.JPEG": picture(3 * c + i)
@@ -24,7 +24,7 @@ def tiny(validation: str | None = None) -> dict[str, bytes]:
     files |= {f"tiny/train/{name}/{name}_boxes.txt": b"0 0 62 62" for name in CLASSES}
     files |= {f"tiny/val/images/val_{i}.JPEG": picture(6 + i) for i in range(4)}
     files |= {f"tiny/test/images/test_{i}.JPEG": picture(10 + i) for i in range(2)}
-    lines = validation or "".join(f"val_{i}.JPEG\t{CLASSES[i % 2]}\t0\t32\t44\t62\n" for i in range(4))
+    lines = "".join(f"val_{i}.JPEG\t{CLASSES[i % 2]}\t0\t32\t44\t62\n" for i in range(4))
     return files | {"tiny/val/val_annotations.txt": lines.encode(), "tiny/wnids.txt": "\n".join(CLASSES).encode()}
 
 
@@ -74,10 +74,15 @@ def test_imagenet_with_its_list_of_validation_images(tmp_path):
         ("val_0.JPEG\tn01443537\nval_9.JPEG\tn01443537\n", "val_9.JPEG"),
         ("val_0.JPEG\tn01443537\nval_1.JPEG\tn99999999\n", "n99999999"),
         ("val_0.JPEG\tn01443537\nval_1.JPEG\n", "val_1.JPEG"),
+        ("val_0.JPEG n01443537\nval_0.JPEG n02085620\n", "val_0.JPEG: n01443537, n02085620"),
+        ("val_9.JPEG\tn01443537\nval_0.JPEG\tn01443537\n", "val_9.JPEG"),  # no heading: it names a class
+        ("val_0.JPEG\tn01443537\n".encode("utf-16"), "0xff"),
+        ("val_0.JPEG\tcafé\n".encode("latin-1"), "0xe9"),
     ],
 )
 def test_a_wrong_list_is_refused(tmp_path, lines, named):
-    path = make_folder(tmp_path / "tiny", tiny(lines))
+    files = tiny() | {"tiny/val/val_annotations.txt": lines.encode() if isinstance(lines, str) else lines}
+    path = make_folder(tmp_path / "tiny", files)
     with pytest.raises(DataError) as error:
         read(path, tmp_path, test_list="tiny/val/val_annotations.txt")
     assert named in str(error.value.value)
@@ -154,6 +159,30 @@ def test_samples_have_two_readings_until_the_layout_decides(tmp_path):
         read(path, tmp_path)
     assert all(word in error.value.remedy for word in ("webdataset", "classes", "flat"))
     assert read(path, tmp_path, layout="flat").classes is None
+
+
+def test_what_lies_next_to_tars_is_listed(tmp_path):
+    folder = make_folder(tmp_path / "wds", {"x.png": picture(9), "x.cls": b"0", "README": b"", "a/.cache/b.tar": b""})
+    make_tar(folder / "A.TAR", samples(0, 9, ("0", "1")))
+    data = read(folder, tmp_path, layout="webdataset")
+    assert data.left_out == {
+        ".png": ["x.png"],
+        ".cls": ["x.cls"],
+        "no extension": ["README"],
+        "hidden": ["a/.cache/b.tar"],
+    }
+    assert len(data.train.images) + len(data.test.images) == 9
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"caf\xe9", b"cat\ndog\n", "cat".encode("utf-16")])
+def test_a_class_is_one_line_of_text(tmp_path, content):
+    files = samples(0, 12, ("cat", "dog"))
+    assert read(
+        make_folder(tmp_path / "bom", files | {"000000.cls": b"\xef\xbb\xbfcat\r\n"}), tmp_path, layout="webdataset"
+    )
+    with pytest.raises(DataError) as error:
+        read(make_folder(tmp_path / "wds", files | {"000000.cls": content}), tmp_path, layout="webdataset")
+    assert error.value.value == content
 
 
 @pytest.mark.parametrize(
