@@ -36,7 +36,12 @@ class Store:
     """Finds, verifies, locks and publishes artifacts below one home directory."""
 
     def __init__(self, home: Path | None = None) -> None:
+        """Raises UsageError where `home` is there and no directory: that is no empty store."""
         self.home = (home or default_home()).absolute()
+        if os.path.lexists(self.home) and not self.home.is_dir():
+            raise UsageError(
+                "The store must be a directory", str(self.home), "Set FLOWCTL_HOME to another path, or repair the link."
+            )
 
     def prepare(self) -> None:
         """Create the home. Raises UsageError where it cannot be written to, or nothing could be published."""

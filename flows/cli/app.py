@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ from flows.cli.status import status
 from flows.cli.ui import ui
 from flows.cli.verify import verify
 from flows.session.process import prepare_process
+from storage.errors import FlowctlError
 
 
 class Commands(TyperGroup):
@@ -96,5 +98,9 @@ app.add_typer(bank, name="bank")
 
 def main() -> None:
     """The `flowctl` program."""
-    prepare_process()
+    try:
+        prepare_process()
+    except FlowctlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     app()

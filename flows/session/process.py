@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from storage.errors import UsageError
 from storage.home import default_home
 
 # Where libraries put their caches. Each is a directory of the store, so that nothing is written elsewhere. Dot
@@ -15,10 +20,15 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def prepare_process() -> None:
-    """Make the process independent of the environment that it was started in."""
+    """Make the process independent of the environment that it was started in. Raises UsageError where it has no
+    current directory, or no place for the store."""
     open_streams()
     print_anything()
     bypass_proxies()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("The current directory must exist", None, "Change to another directory.") from None
     keep_caches(default_home() / "cache")
 
 
@@ -55,17 +65,30 @@ def bypass_proxies() -> None:
 def keep_caches(folder: Path) -> None:
     """Keep caches of libraries in `folder` unless the user has named a place for them.
 
-    Where there is no home directory, as in a container with a user that /etc/passwd does not list, give one: importing
-    Prefect asks for it.
+    Importing torch's compiler creates its cache, even for a plan. Where `folder` cannot be written to, as in the store
+    of another user, caches last as long as the process. Where there is no home directory, as in a container with a user
+    that /etc/passwd does not list, give one: importing Prefect asks for it.
     """
+    if not _writable(folder):
+        with suppress(OSError):  # no temporary directory either
+            folder = Path(tempfile.mkdtemp(prefix="flowctl-cache-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for variable, name in CACHES.items():
-        os.environ.setdefault(variable, str(folder / f".{name}"))
+        if not os.environ.get(variable):
+            os.environ[variable] = str(folder / f".{name}")
     try:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = str(folder / ".home")
     if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
         os.environ["USER"] = _user()
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be created in a folder, which may have to be created first."""
+    while not folder.exists() and not folder.is_symlink():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _user() -> str:

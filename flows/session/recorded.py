@@ -25,7 +25,7 @@ def finished_nodes(recipe: Recipe, store: Store) -> dict[str, Node]:
 def _recorded(store: Store) -> Recorded:
     sources = [
         (step["stage"], step["source"])
-        for facts in sorted(records(store.home), key=lambda facts: facts.get("began", 0.0))
+        for facts in records(store.home)
         for step in facts.get("plan", [])
         if isinstance(step, dict) and "source" in step
     ]

@@ -20,7 +20,7 @@ from flows.session.journal import Journal
 from storage.atomic import write_json
 from storage.locks import held, take
 
-_REQUIRED = {"id", "name", "pid", "host", "server", "flow_run"}  # fields that readers of a record rely on
+_REQUIRED = {"id", "name", "pid", "host", "server", "flow_run", "began"}  # fields that readers of a record rely on
 
 
 class RunRecord:
@@ -92,13 +92,18 @@ class RunRecord:
 
 
 def records(home: Path) -> Iterator[dict[str, Any]]:
-    """All readable records, oldest first."""
+    """All readable records, oldest first by their time: ids have local time, and containers other time zones."""
+    yield from sorted(_readable(home), key=lambda facts: facts["began"])
+
+
+def _readable(home: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((home / "runs").glob("run-*.json")):
         try:
             facts = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue  # torn
         complete = isinstance(facts, dict) and facts.keys() >= _REQUIRED and isinstance(facts["pid"], int)
+        complete = complete and isinstance(facts["began"], int | float)
         if complete and facts["id"] == path.stem:  # which names its lock
             yield facts
 

@@ -17,7 +17,7 @@ def machines(environment: Mapping[str, str] = os.environ) -> dict[str, int | str
 
     Raises UsageError for a step on several nodes that does not have one task on each.
     """
-    nodes, tasks = (int(environment.get(f"SLURM_STEP_NUM_{name}", 0)) for name in ("NODES", "TASKS"))
+    nodes, tasks = (int(environment.get(f"SLURM_STEP_NUM_{name}") or 0) for name in ("NODES", "TASKS"))
     if nodes == 0:
         return {}
     gpus = environment.get("SLURM_GPUS_ON_NODE", "")

@@ -71,6 +71,36 @@ def test_a_user_without_account_and_home_can_run(place, home):
     assert place.outside() == before
 
 
+@pytest.mark.parametrize("given", ["", "elsewhere"])
+@pytest.mark.parametrize("store", ["store", "recipe/store"])  # the latter cannot be created: a file is in its way
+def test_caches_can_be_written_wherever_the_store_is(place, store, given):
+    """A variable that is set to nothing names no place. What is in no store is removed at the end."""
+    (place.folder / "recipe").touch()
+    before = place.outside()
+    code = (
+        "import os; from pathlib import Path; from flows.session.process import CACHES, prepare_process\n"
+        "prepare_process()\n"
+        "for name in CACHES: Path(os.environ[name]).mkdir(parents=True); print(os.environ[name])"
+    )
+    variables = {"MPLCONFIGDIR": given, "TORCHINDUCTOR_CACHE_DIR": "", "FLOWCTL_HOME": str(place.folder / store)}
+    done = place.python(code, **variables, PYTHONDONTWRITEBYTECODE="1")
+    matplotlib, *others = done.stdout.splitlines()
+    folder = place.store / "cache" if store == "store" else place.folder / "tmp"
+    assert len(others) == 2 and all(other.startswith(f"{folder}/") for other in others), done.stderr
+    assert matplotlib == given or not given
+    after = {path: time for path, time in place.outside().items() if not path.endswith("/elsewhere")}
+    assert after == before
+
+
+@pytest.mark.parametrize("home", ["~no-such-user/store", "/gone"])
+def test_no_place_for_the_store_is_one_line(place, home):
+    leave = "import shutil, os; shutil.rmtree(os.getcwd())\n" if home == "/gone" else ""
+    done = place.python(f"{leave}sys.argv = ['flowctl', 'list']; flowctl.main()", FLOWCTL_HOME=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+
+
 HANGUP = """
 import os, sys, time
 from flows.session.display import Lines

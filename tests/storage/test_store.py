@@ -15,7 +15,7 @@ import pytest
 
 from storage.artifact import MANIFEST, Artifact, NewerFormat, Provenance, record_files
 from storage.atomic import replacing, write_bytes, write_json
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, InputError, UsageError
 from storage.store import Store
 
 FINGERPRINT = "ab" * 32
@@ -127,6 +127,15 @@ def test_a_store_that_cannot_be_written_to_says_so(tmp_path):
     blocked.write_text("")
     with pytest.raises(InputError, match="FLOWCTL_HOME"):
         Store(blocked / "home").prepare()
+
+
+@pytest.mark.parametrize("target", [None, "nowhere", "home"])
+def test_a_file_or_a_link_that_leads_nowhere_is_no_empty_store(tmp_path, target):
+    home = tmp_path / "home"
+    home.write_text("mine") if target is None else home.symlink_to(target)
+    with pytest.raises(UsageError) as error:
+        Store(home)
+    assert error.value.value == str(home)
 
 
 @pytest.mark.parametrize("moved", ["artifacts", "work"])

@@ -89,7 +89,8 @@ def test_whose_it_is_stands_in_the_records_and_equal_stages_are_told_apart(flowc
         teachers[work.name] = f"lr-{lr}"
     write_json(
         home / "runs" / "run-0.json",
-        {"id": "run-0", "name": "odd", "pid": 1, "host": "h", "server": None, "flow_run": None, "plan": [{"stage": 1}]},
+        {"id": "run-0", "name": "odd", "pid": 1, "host": "h", "server": None, "flow_run": None, "began": 0}
+        | {"plan": [{"stage": 1}]},
     )
     found = json.loads(flowctl("status", "--json").stdout)
     assert {item["fingerprint"]: item["recipe"] for item in found} == teachers and len(teachers) == 2
