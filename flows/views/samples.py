@@ -15,7 +15,7 @@ from PIL import Image
 from flows.session.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
-from pipeline.data.sources.text import shown
+from pipeline.data.sources.text import normal, shown
 from pipeline.engine.dag import Node
 from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
@@ -225,10 +225,12 @@ def _labels(
 def _class(name: str, classes: Sequence[str] | None) -> int:
     if not classes:
         raise UsageError("--class needs a class-conditional network", name, "Omit it.")
+    if normal(name) in classes:
+        return classes.index(normal(name))
     numbers = [str(number) for number in range(len(classes))]
-    if name not in classes and name not in numbers:
-        raise UsageError("--class must be a class of the data", name, f"Its classes: {', '.join(classes)}.")
-    return classes.index(name) if name in classes else int(name)
+    if name not in numbers or any(of_class.isdecimal() for of_class in classes):  # else 0 might be the class "1"
+        raise UsageError("--class must be a class of the data", name, f"Its classes: {', '.join(map(shown, classes))}.")
+    return int(name)
 
 
 def to_bytes(images: np.ndarray, levels: int) -> np.ndarray:

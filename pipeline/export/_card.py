@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from models.load import NETWORK, SAMPLER, WEIGHTS
+from pipeline.data.sources.text import shown
 from pipeline.export._onnx import ONNX, TOLERANCE, Checked
 from pipeline.export._samplers import NEAR
 from pipeline.export._subject import Subject
@@ -139,7 +140,7 @@ def _load(facts: dict[str, Any], folder: str) -> str:
     if names and names != [str(i) for i in range(len(names))]:
         text += (
             "\n\nClasses: "
-            + ", ".join(f"{i} {name}" for i, name in enumerate(names[:100]))
+            + ", ".join(f"{i} {shown(name)}" for i, name in enumerate(names[:100]))
             + (" …" if len(names) > 100 else ".")
         )
     return text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipeline.data.sources.text import listed, normal
+from pipeline.data.sources.text import listed, normal, shown
 from storage.bank.shuffle import permutation
 from storage.errors import DataError, RecipeError
 from storage.imageset import Split
@@ -110,5 +110,7 @@ def _numbers_of(names: tuple[str, ...] | None, classes: list[str] | None, source
     asked, all_names = [normal(name) for name in names], [normal(name) for name in classes]
     unknown = [name for name in asked if name not in all_names]
     if unknown:
-        raise RecipeError(f"data.classes must name classes of {source}", unknown, f"They are {', '.join(classes)}.")
+        raise RecipeError(
+            f"data.classes must name classes of {source}", unknown, f"They are {', '.join(map(shown, classes))}."
+        )
     return np.array(sorted(all_names.index(name) for name in asked))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.sources.text import shown
 from pipeline.outputs.results import DataResult, EvaluationResult, Score
 from pipeline.reporting.page import costs, memorisation, rounds, stages, training
 from pipeline.reporting.page.charts import by_calls, by_seconds, drawn
@@ -189,7 +190,7 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
         f"{data['name']}: {count(data['train'])} training and {count(data['test'])} held-out images of "
         f"{side} × {side} pixels, {'grey' if channels == 1 else 'colour'}",
         f"{data['levels']} levels",
-        f"{len(classes)} classes ({', '.join(classes[:MANY])}{' …' if len(classes) > MANY else ''})"
+        f"{len(classes)} classes ({', '.join(map(shown, classes[:MANY]))}{' …' if len(classes) > MANY else ''})"
         if classes
         else "without classes",
     ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.views.samples import Drawn, SampleRequest, write
+from flows.views.samples import Drawn, SampleRequest, _class, write
 from pipeline.evaluation.foreign import read_images
 from pipeline.reporting.pictures import labelled_rows
 from storage.errors import MissingError, UsageError
@@ -96,3 +96,12 @@ def test_captions_are_the_names_of_classes(tmp_path, monkeypatch, classes, capti
     drawn = Drawn(np.full((4, 1, 8, 8), 16, np.uint8), np.array([1, 0, 1, 1]), 17, classes)
     write(tmp_path / "x.png", drawn)
     assert [(caption, len(images)) for caption, images in seen] == list(zip(captions, (1, 3), strict=True))
+
+
+def test_a_number_means_a_class_by_its_place_only_where_no_name_is_a_number():
+    assert [_class(name, ("cat", "caf\u00e9")) for name in ("cat", "0", "1", "cafe\u0301")] == [0, 0, 1, 1]
+    assert [_class(name, ("1", "2", "10")) for name in ("1", "10")] == [0, 2]
+    for name, classes in (("0", ("1", "2", "10")), ("2", ("cat", "dog")), ("x", ("cat", "a\nb"))):
+        with pytest.raises(UsageError) as error:
+            _class(name, classes)
+        assert error.value.value == name and "\n" not in error.value.remedy

@@ -123,7 +123,7 @@ def test_the_same_artifacts_give_the_same_bytes(inputs):
 def test_hostile_texts_stay_texts(tmp_path):
     evil = "<script>alert(1)</script>"
     quoted = "\"'><img src=x onerror=alert(2)>"
-    made = finished.recipe(tmp_path, name="a<b>&", classes=(evil, quoted), warnings=(evil + quoted,))
+    made = finished.recipe(tmp_path, name="a<b>&", classes=(evil, quoted, "a\u202eb"), warnings=(evil + quoted,))
     found = [
         finished.score("student" + quoted, 1, 9.0, solver=evil, extractor=quoted + evil),
         finished.score("student", 2, 5.0, extractor=quoted + evil),
@@ -133,6 +133,7 @@ def test_hostile_texts_stay_texts(tmp_path):
     )
     text = page.render(made)
     seen = Seen(text)
+    assert "\u202e" not in text  # which would turn the text around
     assert evil in seen and "</pre>" + evil in "".join(seen.words)
     assert not seen.of("script") and len(seen.of("img")) == 2
     known = {
