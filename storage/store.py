@@ -36,8 +36,11 @@ class Store:
     """Finds, verifies, locks and publishes artifacts below one home directory."""
 
     def __init__(self, home: Path | None = None) -> None:
-        """Raises UsageError where `home` is there and no directory: that is no empty store."""
+        """Raises UsageError where `home` is there and no directory, or its path is no text, which logs cannot hold."""
         self.home = (home or default_home()).absolute()
+        if any("\ud800" <= letter <= "\udfff" for letter in str(self.home)):  # Python's stand-ins for such bytes
+            remedy = "Set FLOWCTL_HOME to another path, or LC_ALL=C.UTF-8 if the path is right."
+            raise UsageError("The path of the store must be text in the encoding of the locale", str(self.home), remedy)
         if os.path.lexists(self.home) and not self.home.is_dir():
             raise UsageError(
                 "The store must be a directory", str(self.home), "Set FLOWCTL_HOME to another path, or repair the link."

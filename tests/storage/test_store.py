@@ -138,6 +138,14 @@ def test_a_file_or_a_link_that_leads_nowhere_is_no_empty_store(tmp_path, target)
     assert error.value.value == str(home)
 
 
+def test_a_store_whose_path_is_no_text_is_refused(tmp_path):
+    home = tmp_path / os.fsdecode(b"caf\xe9") / "store"
+    with pytest.raises(UsageError) as error:
+        Store(home)
+    assert error.value.value == str(home)
+    str(error.value).encode()
+
+
 @pytest.mark.parametrize("moved", ["artifacts", "work"])
 def test_a_store_on_two_disks_is_refused_before_anything_is_made(tmp_path, monkeypatch, moved):
     """What would be told after a day's training otherwise, for artifacts are published by a rename."""

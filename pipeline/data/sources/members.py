@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.data.sources.kinds import HEAD, is_image
@@ -55,6 +55,20 @@ class Members:
 
     def ignore(self, kind: str, name: str) -> None:
         self.ignored.setdefault(kind, []).append(name)
+
+    def leave_stores_out(self) -> None:
+        """Take out the files of every store below, as `walk` does for a folder."""
+        lowest = {*self.folders, *(name.rpartition("/")[0] for name in self.places)}
+        folders = {str(folder) for name in lowest for folder in (PurePosixPath(name), *PurePosixPath(name).parents)}
+        above = {name.rpartition("/")[0] for name in folders if name.rpartition("/")[2] == _STORE_FOLDERS[0]}
+        for store in sorted(above):
+            if not folders.issuperset(f"{store}/{name}".lstrip("/") for name in _STORE_FOLDERS):
+                continue
+            self.ignore(STORE, store or ".")
+            inside = f"{store}/" if store else ""
+            self.places = {name: place for name, place in self.places.items() if not name.startswith(inside)}
+            self.images = [name for name in self.images if name in self.places]
+            self.folders = [name for name in self.folders if not f"{name}/".startswith(inside)]
 
     def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
         """Name and content of the files of these `names`, in the order in which they are stored."""

@@ -34,6 +34,8 @@ def open_members(path: Path, encoding: str | None = None) -> Members:
                 members = open_tar(path, encoding)
             else:
                 raise DataError("An archive must be a whole zip or tar", shown(str(path)), "Fetch or pack it again.")
+    if path.is_file():
+        members.leave_stores_out()
     undecodable = [name for name in members.images if not decodable(name)]
     if undecodable:
         remedy = "Rename them" + (" or set data.names_encoding." if path.is_file() else ", for example by convmv.")

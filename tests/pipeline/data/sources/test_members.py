@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +108,19 @@ def test_a_store_is_never_data(tmp_path):
         for use in (read, lambda path, place: source_digest(data_config("images", path=path), place)):
             with pytest.raises(DataError):
                 use(folder / inside, tmp_path)
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar"])
+@pytest.mark.parametrize("home", ["out", "deep/er/store"])
+def test_a_store_in_an_archive_is_no_data_either(tmp_path, pack, home):
+    folder = make_folder(tmp_path / "set", {f"{kind}/{number}.png": PNG for kind in "ab" for number in range(5)})
+    Store(folder / home).prepare()
+    make_folder(folder / home, {"artifacts/data/x/samples.png": PNG, "monitor/a.png": PNG})
+    make_folder(folder, {"a/artifacts/1.png": PNG})  # a folder of this name alone is no store
+    path = Path(shutil.make_archive(str(tmp_path / "set"), pack, folder))
+    data = read(path, tmp_path, layout="classes")
+    assert data.classes == ["a", "b"] and len(data.train.images) + len(data.test.images) == 11
+    assert data.left_out[STORE] == [home]
 
 
 class Unmarked(zipfile.ZipInfo):
