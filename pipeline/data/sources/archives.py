@@ -21,6 +21,7 @@ from storage.required import required
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075  # an extra field of Info-ZIP's: the name once more, in UTF-8
+_MEMBER = b"PK\x03\x04"  # begins a member; a program before the first, as in archives that unpack themselves, does not
 ASSUMED = "cp437"  # of names in a zip that say nothing: APPNOTE.TXT, appendix D
 
 
@@ -36,7 +37,10 @@ def open_zip(path: Path, encoding: str | None) -> Members:
                         yield name, content
 
     members, assumed = Members(path.name, read), []
-    with zipfile.ZipFile(path, metadata_encoding=encoding) as archive:
+    with zipfile.ZipFile(path, metadata_encoding=encoding) as archive, open(path, "rb") as file:
+        first = min((info.header_offset for info in archive.infolist()), default=0)
+        if first and file.read(4) == _MEMBER:
+            raise zipfile.BadZipFile("more is before its first member, as where two are joined")
         for place, info in enumerate(archive.infolist()):
             name, certain = _zip_name(info, encoding)
             link = stat.S_ISLNK(info.external_attr >> 16)
@@ -100,13 +104,14 @@ def open_tar(path: Path, encoding: str | None) -> Members:
             offset, head = files[name]
             members.add(name, offset, partial(bytes, head))
         # tarfile takes the end of a plain file, even inside a header, for the end of the archive; and it leaves unread
-        # the last bytes of a compressed one, where the checksum is.
+        # what follows that: the last bytes of a compressed one, where the checksum is, and an archive joined to it.
         if isinstance(archive.fileobj, io.BufferedReader):
             archive.fileobj.seek(archive.offset)
             if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it ends without the mark that ends a tar")
-        while archive.fileobj.read(1 << 20):
-            pass
+        while rest := archive.fileobj.read(1 << 20):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("more follows the mark that ends a tar, as where two are joined")
     return members
 
 

@@ -190,6 +190,22 @@ def test_hard_links_in_a_tar_are_files(tmp_path):
     np.testing.assert_array_equal(data.train.images, expected.train.images)
 
 
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_joined_archives_are_refused(tmp_path, kind):
+    """Readers find the first tar alone, and the last zip."""
+    pack = make_zip if kind == "zip" else make_tar
+    pack(tmp_path / f"one.{kind}", ten())
+    pack(tmp_path / f"two.{kind}", {f"b{name}": content for name, content in ten().items()})
+    both = tmp_path / f"both.{kind}"
+    both.write_bytes((tmp_path / f"one.{kind}").read_bytes() + (tmp_path / f"two.{kind}").read_bytes())
+    with pytest.raises(DataError) as error:
+        read(both, tmp_path)
+    assert "joined" in error.value.value
+    if kind == "zip":
+        (tmp_path / "self.zip").write_bytes(b"#!/bin/sh\nexit\n" + (tmp_path / "one.zip").read_bytes())
+        assert len(read(tmp_path / "self.zip", tmp_path).train.images) == 8
+
+
 def test_undecodable_names_are_refused_at_the_start(tmp_path):
     folder = make_folder(tmp_path / "set", ten())
     place = os.fsencode(folder) + b"/caf\xe9"
