@@ -25,7 +25,7 @@ class Block(nn.Module):
     untrained block is exactly the identity.
     """
 
-    def __init__(self, config: TarFlowConfig) -> None:
+    def __init__(self, config: TarFlowConfig, layers: int) -> None:
         super().__init__()
         self.log_scale_bound = config.log_scale_bound
         self.volume_preserving = config.volume_preserving
@@ -33,7 +33,7 @@ class Block(nn.Module):
         # A block that reads backwards keeps its positions in its own order of reading.
         self.position = nn.Parameter(torch.randn(config.tokens, config.width) * 0.01)
         self.classes = nn.Parameter(torch.randn(config.classes, config.width) * 0.01) if config.classes else None
-        self.layers = nn.ModuleList(Layer(config.width, config.head_dim, config.dropout) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config.width, config.head_dim, config.dropout) for _ in range(layers))
         self.head = nn.Linear(config.width, config.token_dim * (1 if config.volume_preserving else 2))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -75,7 +75,7 @@ class Block(nn.Module):
         h = self.embed(tokens.clamp(-LARGEST_READ, LARGEST_READ)) + self.position[start : start + n]  # (B, N, width)
         if class_embedding is not None:
             h = h + class_embedding
-        caches = [None] * len(self.layers) if cache is None else cache.open(start, start + n)
+        caches = [None] * len(self.layers) if cache is None else cache.open(start, start + n, len(self.layers))
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             h = layer(h, layer_cache, sharpness)
         with torch.autocast(h.device.type, enabled=False):

@@ -16,7 +16,8 @@ class TarFlowConfig:
         patch: side of a square patch, in pixels; a patch is one token.
         width: features of a token inside the transformers.
         blocks: number of autoregressive blocks, K; odd ones read the tokens from last to first.
-        layers: transformer layers in each block.
+        layers: transformer layers in each block; one number for each makes blocks of unequal depth, as STARFlow (Gu et
+            al. 2025, arXiv 2506.06276) has them. The first block reads the image, the last one gives the noise.
         head_dim: features of one attention head; divides ``width``.
         classes: number of classes; 0 for an unconditional flow.
         volume_preserving: shift only, with a learned diagonal Gaussian prior (the paper's "VP" ablation).
@@ -33,7 +34,7 @@ class TarFlowConfig:
     patch: int
     width: int
     blocks: int
-    layers: int
+    layers: int | tuple[int, ...]
     head_dim: int = 64
     classes: int = 0
     volume_preserving: bool = False
@@ -41,9 +42,16 @@ class TarFlowConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("channels", "size", "patch", "width", "blocks", "layers", "head_dim"):
+        if not isinstance(self.layers, int):
+            object.__setattr__(self, "layers", tuple(self.layers))  # JSON has lists
+        for name in ("channels", "size", "patch", "width", "blocks", "head_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive integer")
+        if len(self.depths) != self.blocks or min(self.depths) < 1:
+            raise ValueError(
+                f"layers must be one positive integer, or one for each of {self.blocks} blocks, got {self.layers}; "
+                "change layers or blocks"
+            )
         if self.classes < 0:
             raise ValueError(f"classes must be at least 0, got {self.classes}; 0 is an unconditional flow")
         if self.size % self.patch or self.size == self.patch:
@@ -68,6 +76,11 @@ class TarFlowConfig:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return self.channels, self.size, self.size
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Transformer layers of each block, in the order of encoding."""
+        return (self.layers,) * self.blocks if isinstance(self.layers, int) else self.layers
 
     @property
     def tokens(self) -> int:

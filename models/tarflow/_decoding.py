@@ -112,7 +112,7 @@ def _rows_at_once(flow: TarFlow, z: Tensor, guidance: Guidance | None) -> int:
     if z.device.type != "cpu":
         return max(1, len(z))
     config = flow.config
-    row_bytes = 2 * config.layers * config.tokens * config.width * z.element_size()
+    row_bytes = 2 * max(config.depths) * config.tokens * config.width * z.element_size()
     return max(ROWS_AT_ONCE, BYTES_AT_ONCE // row_bytes) // (1 if guidance is None else 2)
 
 
@@ -139,7 +139,7 @@ class Inverse:
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.dtype
         heads = config.width // config.head_dim
         # The last token has none after it to inform: no room for it.
-        shape = (config.layers, batch, heads, config.tokens - 1, config.head_dim)
+        shape = (max(config.depths), batch, heads, config.tokens - 1, config.head_dim)
         self.cache = KVCache(shape, weights.device, dtype)
 
     def of_flow(self, z: Tensor, schedules: Sequence[Schedule], first_row: int) -> tuple[Tensor, list[BlockWork]]:

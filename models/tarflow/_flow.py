@@ -29,7 +29,7 @@ class TarFlow(nn.Module):
     def __init__(self, config: TarFlowConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config, layers) for layers in config.depths)
         shape = (config.channels, config.size, config.size)
         self.prior_log_variance = nn.Parameter(torch.zeros(shape)) if config.volume_preserving else None
 

@@ -54,7 +54,7 @@ class TokenReader:
         self._head, self._head_bias = _transposed(block.head)
         self._layers = [
             _LayerReader(cast(Layer, layer), memory, sharpness)
-            for layer, memory in zip(block.layers, cache.memories, strict=True)
+            for layer, memory in zip(block.layers, cache.memories[: len(block.layers)], strict=True)
         ]
         self._volume_preserving = block.volume_preserving
 

@@ -27,7 +27,9 @@ class Teacher(Seeded):
     patch: Positive = Field(description="side of a patch, pixels; a patch is one token")
     width: Positive = Field(description="features of a token")
     blocks: Positive = Field(description="autoregressive blocks")
-    layers: Positive = Field(description="transformer layers in a block")
+    layers: Positive | tuple[Positive, ...] = Field(
+        description="transformer layers in a block, or in each, the block that reads the image first"
+    )
     head_dim: Positive = Field(64, description="features of an attention head; must divide width")
     dropout: Fraction = Field(0.0, description="probability of dropping a feature while training")
     volume_preserving: bool = Field(False, description="shift only, with a learned diagonal Gaussian prior")
