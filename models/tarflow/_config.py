@@ -24,6 +24,8 @@ class TarFlowConfig:
         log_scale_bound: B; a block scales a value by at most exp(B). The paper leaves the scale free, which is
             ``None`` here: there a random output layer of deviation 0.05 already overflows float32 with 8 blocks.
         dropout: probability of dropping a feature of a residual branch while training.
+        noise_std: makes one flow of the images at every noise level, which its blocks are given (iTARFlow); this is the
+            level that they take where none is passed. None for a flow of one level, which needs not know it.
 
     Raises:
         ValueError: if the numbers do not fit together.
@@ -40,6 +42,7 @@ class TarFlowConfig:
     volume_preserving: bool = False
     log_scale_bound: float | None = 4.0
     dropout: float = 0.0
+    noise_std: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, int):
@@ -66,6 +69,10 @@ class TarFlowConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}; 0 turns it off")
+        if self.noise_std is not None and not self.noise_std > 0:
+            raise ValueError(
+                f"noise_std must be None or above 0, got {self.noise_std}; None is a flow of one noise level"
+            )
         if self.log_scale_bound is not None and not 0 < self.log_scale_bound * self.blocks <= LARGEST_TOTAL_LOG_SCALE:
             raise ValueError(
                 f"log_scale_bound * blocks must lie in (0, {LARGEST_TOTAL_LOG_SCALE:g}], so that float32 holds the "

@@ -36,7 +36,7 @@ def uncached(flow, z, labels):
         block, z = flow.blocks[index], flow.in_order(z, index)
         x = z.clone()
         for i in range(1, tokens):
-            log_scale, shift = block.predict(x[:, :-1], block.class_embedding(labels))
+            log_scale, shift = block.predict(x[:, :-1], block.condition(labels))
             x[:, i] = block.invert(z[:, i], log_scale[:, i - 1], shift[:, i - 1])
         z = flow.in_order(x, index)
     return z
@@ -160,8 +160,8 @@ def test_guidance_follows_its_formula(annealed):
     flow, labels = random_flow(replace(SMALL, blocks=1), std=0.2), LABELS[:2]
     block, z = flow.blocks[0], torch.randn(2, 2, 8, 8, dtype=torch.float64)
     x = patchify(decode(flow, z, labels, guidance=Guidance(1.5, annealed)), 2)
-    strong = block.predict(x[:, :-1], block.class_embedding(labels))
-    weak = block.predict(x[:, :-1], block.class_embedding(None))
+    strong = block.predict(x[:, :-1], block.condition(labels))
+    weak = block.predict(x[:, :-1], block.condition(None))
     weight = 1.5 * (torch.arange(1, 16, dtype=torch.float64)[:, None] / 15 if annealed else 1)
     log_scale, shift = (s + weight * (s - w) for s, w in zip(strong, weak, strict=True))
     assert (x[:, 1:] - block.invert(patchify(z, 2)[:, 1:], log_scale, shift)).abs().max() < 1e-10
