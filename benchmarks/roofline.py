@@ -118,8 +118,9 @@ def repeated(work: Work) -> Work:
 
 def token_bytes(config: TarFlowConfig, rows: int) -> float:
     """Bytes that one token must read: the block's weights for each slice of rows, and all rows' keys and values."""
-    weights = config.layers * 12 * config.width**2 + 3 * config.width * config.token_dim
-    return 4.0 * (weights * -(-rows // ROWS_AT_ONCE) + 2 * config.layers * rows * MIDDLE * config.width)
+    layers = config.depths[0]
+    weights = layers * 12 * config.width**2 + 3 * config.width * config.token_dim
+    return 4.0 * (weights * -(-rows // ROWS_AT_ONCE) + 2 * layers * rows * MIDDLE * config.width)
 
 
 @torch.no_grad()
