@@ -207,12 +207,12 @@ def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, m
 
 def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
     """They are in sessions of their own, so that only they can notice."""
-    more = ("bank.draws_per_image=1000",)  # they would encode for minutes
-    work, killed = store.work("bank", nodes(*more)["bank"].fingerprint), []
+    more = ("student.training.images=640000", "student.seed=6")  # they would train for minutes
+    work, killed = store.work("student", nodes(*more)["student"].fingerprint), []
     killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent))
     killer.start()
     with pytest.raises(elastic.RanksDied, match="SIGKILL"):
-        make(store, "bank", TWO, *more)
+        make(store, "student", TWO.model_copy(update={"checkpoint_seconds": 0.05}), *more)
     killer.join()
     assert killed
     elastic.await_orphans(work, StopSignal(), patience=10)
