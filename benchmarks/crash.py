@@ -181,6 +181,8 @@ def main() -> int:
     )
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     asked = parser.parse_args()
+    if asked.kills < 1:
+        parser.error(f"--kills must be >= 1, got {asked.kills}")
     print(f"seed {asked.seed}", file=sys.stderr, flush=True)
     began = time.monotonic()
     work = nodes(asked.recipes)

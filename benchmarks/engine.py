@@ -36,7 +36,7 @@ from benchmarks.engine_sides import (
     Peer,
     Setting,
     largest_difference,
-    peer_is_here,
+    peer_version,
 )
 from benchmarks.engine_turns import Times, against, turns
 from benchmarks.timing import Rows, processor
@@ -70,7 +70,7 @@ def compare(setting: Setting, rounds: int, sampling_rounds: int) -> Rows:
     """A row on the training step and, where there are rounds for it, one on sampling."""
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(setting, Path(folder))
-        sides: dict[str, Ours | Peer] = {"ours": ours} | ({"peer": Peer(setting)} if peer_is_here() else {})
+        sides: dict[str, Ours | Peer] = {"ours": ours} | ({"peer": Peer(setting)} if peer_version() else {})
         for side in sides.values():
             assert side.weights == COUNTS[setting.network], f"{side.weights} weights, not {COUNTS[setting.network]}"
         steps = {name: side.step for name, side in sides.items()}
@@ -132,7 +132,7 @@ def memory(rows: Rows, device: torch.device) -> None:
         if row["what"] == "training step" and row["network"] == rows[-1]["network"] and not row["compiled"]:
             setting = Setting(row["network"], row["batch"], row["precision"], device)
             row |= {"estimate_mib": estimated(setting), "ours_mib": measured("ours", setting)}
-            if peer_is_here():
+            if peer_version():
                 row["peer_mib"] = measured("peer", setting)
             print(
                 {name: row[name] for name in ("network", "batch", "precision", "estimate_mib", "ours_mib")}, flush=True
@@ -158,9 +158,9 @@ def main() -> None:
             "torch": torch.__version__,
         },
         "quick": args.quick,
-        "peer": peer_is_here(),
+        "peer": peer_version(),
     }
-    if peer_is_here():
+    if peer_version():
         result["largest_difference"] = largest_difference(NETWORKS["cifar10"])
         assert result["largest_difference"] < 1e-4, "ours and the peer's network must be the same function"
     else:

@@ -26,7 +26,7 @@ def _comparison(result: dict[str, Any]) -> list[str]:
     if not result["peer"]:
         return ["## Against torchcfm", "", f"Left out: it is not installed (`{INSTALL}`).", ""]
     lines = [
-        "## Against torchcfm 1.0.7",
+        f"## Against torchcfm {result['peer']}",
         "",
         f"Both sides: the U-Net of {COUNTS['cifar10']:,} weights (cifar10), or one of a quarter of its width (narrow, "
         f"{COUNTS['narrow']:,} weights), dropout 0.1. With the weights carried over, outputs differ by "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +66,12 @@ class Setting:
         return torch.compile(network) if self.compiled else network
 
 
-def peer_is_here() -> bool:
-    return importlib.util.find_spec("torchcfm") is not None
+def peer_version() -> str | None:
+    """The installed version of torchcfm; None where it is not installed."""
+    try:
+        return metadata.version("torchcfm")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def random_images(count: int, shape: tuple[int, int, int], levels: int = 256, classes: int = 0) -> Examples:

@@ -49,12 +49,12 @@ class PlainLayer(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    def __init__(self, config: TarFlowConfig, backwards: bool) -> None:
+    def __init__(self, config: TarFlowConfig, layers: int, backwards: bool) -> None:
         super().__init__()
         self.backwards = backwards
         self.embed = nn.Linear(config.token_dim, config.width)
         self.position = nn.Parameter(torch.zeros(config.tokens, config.width))
-        self.layers = nn.ModuleList(PlainLayer(config.width, config.head_dim) for _ in range(config.layers))
+        self.layers = nn.ModuleList(PlainLayer(config.width, config.head_dim) for _ in range(layers))
         self.head = nn.Linear(config.width, 2 * config.token_dim)
         self.register_buffer("mask", torch.ones(config.tokens, config.tokens).tril().bool(), persistent=False)
 
@@ -91,7 +91,7 @@ class PlainTarFlow(nn.Module):
         if config.classes or config.volume_preserving or config.log_scale_bound is not None:
             raise ValueError("the plain TarFlow is unconditional, with a free scale; change the config")
         self.config = config
-        self.blocks = nn.ModuleList(PlainBlock(config, bool(i % 2)) for i in range(config.blocks))
+        self.blocks = nn.ModuleList(PlainBlock(config, layers, bool(i % 2)) for i, layers in enumerate(config.depths))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """(B, C, H, W) -> latent tokens (B, T, D), every block's output, and the log-determinant per dimension (B,)."""

@@ -16,13 +16,12 @@ import json
 import os
 import statistics
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.engine_sides import INSTALL, NETWORKS, peer_is_here, peer_network
+from benchmarks.engine_sides import INSTALL, NETWORKS, peer_network, peer_version
 from benchmarks.engine_turns import turns
 from benchmarks.matrix import RESULTS
 from benchmarks.plain_tarflow import PlainTarFlow
@@ -119,8 +118,9 @@ def repeated(work: Work) -> Work:
 
 def token_bytes(config: TarFlowConfig, rows: int) -> float:
     """Bytes that one token must read: the block's weights for each slice of rows, and all rows' keys and values."""
-    weights = config.layers * 12 * config.width**2 + 3 * config.width * config.token_dim
-    return 4.0 * (weights * -(-rows // ROWS_AT_ONCE) + 2 * config.layers * rows * MIDDLE * config.width)
+    layers = config.depths[0]
+    weights = layers * 12 * config.width**2 + 3 * config.width * config.token_dim
+    return 4.0 * (weights * -(-rows // ROWS_AT_ONCE) + 2 * layers * rows * MIDDLE * config.width)
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ def measure(rounds: int) -> dict[str, Any]:
     job = f"U-Net call, {UNET_BATCH} rows"
     needs[job] = counts.flops, counts.traffic
     works[f"ours: {job}"] = lambda: unet(x, t)
-    if peer_is_here():
+    if peer_version():
         peer = peer_network(NETWORKS["cifar10"]).eval()
         works[f"plain: {job}"] = lambda: peer(t, x)
     for name, config in (("narrow", NARROW), ("CIFAR-10", WIDE)):
@@ -166,7 +166,7 @@ def measure(rounds: int) -> dict[str, Any]:
     return {
         "processor": processor(),
         "torch": torch.__version__,
-        "peer": metadata.version("torchcfm") if peer_is_here() else None,
+        "peer": peer_version(),
         "rounds": rounds,
         "load": [load, os.getloadavg()[0]],
         "rates": rates,
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    if not peer_is_here():
+    if not peer_version():
         print(f"torchcfm is not installed, its columns are left out. To compare: {INSTALL}")
     result = {"command": f"python -m benchmarks.roofline --rounds {rounds}", **measure(rounds)}
     (RESULTS / "roofline.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.engine import compare
-from benchmarks.engine_sides import CALLS, Setting, peer_is_here
+from benchmarks.engine_sides import CALLS, Setting, peer_version
 from benchmarks.gpu_parts import Context, Row, autocast, flops, matmul_flops
 from models.unet import UNet
 
@@ -31,7 +31,7 @@ def measure(context: Context) -> Iterator[Row]:
                 "images/s": row["ours_images_per_second"],
                 "share of matrix products": f"{each * row['ours_images_per_second'] / peak:.1%}",
             }
-            if peer_is_here():
+            if peer_version():
                 shown |= {"torchcfm, images/s": row["peer_images_per_second"], "ratio": row["ratio_median"]}
             yield shown
 

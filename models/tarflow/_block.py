@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from models.tarflow._cache import KVCache
 from models.tarflow._config import TarFlowConfig
 from models.tarflow._linear import Linear
+from models.tarflow._noise_level import NoiseLevel
 from models.tarflow._transformer import Layer
 
 # The transformer reads no number beyond this, which leaves those of images and latents, a few units at most, alone.
@@ -25,7 +26,7 @@ class Block(nn.Module):
     untrained block is exactly the identity.
     """
 
-    def __init__(self, config: TarFlowConfig) -> None:
+    def __init__(self, config: TarFlowConfig, layers: int) -> None:
         super().__init__()
         self.log_scale_bound = config.log_scale_bound
         self.volume_preserving = config.volume_preserving
@@ -33,27 +34,30 @@ class Block(nn.Module):
         # A block that reads backwards keeps its positions in its own order of reading.
         self.position = nn.Parameter(torch.randn(config.tokens, config.width) * 0.01)
         self.classes = nn.Parameter(torch.randn(config.classes, config.width) * 0.01) if config.classes else None
-        self.layers = nn.ModuleList(Layer(config.width, config.head_dim, config.dropout) for _ in range(config.layers))
+        self.noise_level = None if config.noise_std is None else NoiseLevel(config.width, config.noise_std)
+        self.layers = nn.ModuleList(Layer(config.width, config.head_dim, config.dropout) for _ in range(layers))
         self.head = nn.Linear(config.width, config.token_dim * (1 if config.volume_preserving else 2))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def class_embedding(self, labels: Tensor | None) -> Tensor | None:
-        """(B,) -> (B, 1, width), or (1, 1, width) for no labels at all; None in an unconditional flow.
+    def condition(self, labels: Tensor | None, noise_std: Tensor | None = None) -> Tensor | None:
+        """What is added to every token: the class, the noise level, their sum, or None where there is neither.
 
-        A dropped label, -1, is the mean of all classes, in either direction of the flow.
+        (B,) labels and noise levels -> (B, 1, width), or (1, 1, width) for None and None. A dropped label, -1, is the
+        mean of all classes, in either direction of the flow. Without noise levels the config's is taken.
         """
+        level = None if self.noise_level is None else self.noise_level(noise_std)
         if self.classes is None:
-            return None
+            return level
         mean = self.classes.mean(0, keepdim=True)  # (1, width)
-        if labels is None:
-            return mean[None]
-        return torch.cat([self.classes, mean])[labels][:, None]  # index -1 is the last row: the mean
+        # Index -1 is the last row: the mean.
+        classes = mean[None] if labels is None else torch.cat([self.classes, mean])[labels][:, None]
+        return classes if level is None else classes + level
 
     def predict(
         self,
         tokens: Tensor,
-        class_embedding: Tensor | None,
+        condition: Tensor | None,
         cache: KVCache | None = None,
         start: int = 0,
         sharpness: Tensor | None = None,
@@ -62,7 +66,7 @@ class Block(nn.Module):
 
         Args:
             tokens: (B, N, D), the tokens ``start`` .. ``start + N - 1`` in this block's order.
-            class_embedding: what `class_embedding` returned.
+            condition: what `Block.condition` returned.
             cache: holds the tokens before ``start``, and takes these.
             start: position of the first token; needs a ``cache`` if it is not 0.
             sharpness: (B, 1, 1, 1), one over the attention temperature of each row.
@@ -73,9 +77,9 @@ class Block(nn.Module):
         """
         n = tokens.shape[1]
         h = self.embed(tokens.clamp(-LARGEST_READ, LARGEST_READ)) + self.position[start : start + n]  # (B, N, width)
-        if class_embedding is not None:
-            h = h + class_embedding
-        caches = [None] * len(self.layers) if cache is None else cache.open(start, start + n)
+        if condition is not None:
+            h = h + condition
+        caches = [None] * len(self.layers) if cache is None else cache.open(start, start + n, len(self.layers))
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             h = layer(h, layer_cache, sharpness)
         with torch.autocast(h.device.type, enabled=False):
@@ -90,10 +94,12 @@ class Block(nn.Module):
         bound = self.log_scale_bound
         return log_scale if bound is None else bound * torch.tanh(log_scale / bound)
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, labels: Tensor | None, noise_std: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Transform all tokens: (B, T, D) -> z (B, T, D), and the log-determinant (B,) in nats, or None if it is 0."""
         # The last token has none after it to inform, so the transformer never reads it.
-        log_scale, shift = self.predict(x[:, :-1], self.class_embedding(labels))
+        log_scale, shift = self.predict(x[:, :-1], self.condition(labels, noise_std))
         moved = x[:, 1:] - shift
         if log_scale is None:
             return torch.cat([x[:, :1], moved], dim=1), None

@@ -27,7 +27,7 @@ class LayerCache:
 
 
 class KVCache:
-    """Room for the keys and values of every token and layer of one block, allocated once.
+    """Room for the keys and values of every token and layer of the deepest block, allocated once.
 
     The decoder passes it to the block. Writing a token overwrites the old one, so the next block may reuse the memory.
 
@@ -43,9 +43,9 @@ class KVCache:
         layers, *rest = shape
         self.memories = torch.empty(layers, 2, *rest, device=device, dtype=dtype).unbind(0)
 
-    def open(self, start: int, stop: int) -> list[LayerCache]:
-        """Open every layer's cache for the queries ``start`` .. ``stop - 1``."""
+    def open(self, start: int, stop: int, layers: int) -> list[LayerCache]:
+        """Open the caches of a block's layers for the queries ``start`` .. ``stop - 1``."""
         mask = None
         if start > 0 and stop - start > 1:
             mask = self.memories[0].new_full((stop - start, stop), -torch.inf).triu(start + 1)
-        return [LayerCache(memory, start, stop, mask) for memory in self.memories]
+        return [LayerCache(memory, start, stop, mask) for memory in self.memories[:layers]]

@@ -82,10 +82,10 @@ def _cost(work: BlockWork, call_cost: float) -> float:
 def _measured_call_cost(inverse: Inverse, tokens: Tensor) -> float:
     """Fixed cost c of a call, in tokens, such that n tokens take (c + n) units of time; from n = 1 and n = T - 1."""
     block, n = inverse.flow.block(0), tokens.shape[1] - 1
-    class_embedding = block.class_embedding(inverse.labels)
+    condition = block.condition(inverse.labels)
 
     def seconds(tokens: Tensor) -> float:
-        return _fastest(lambda: inverse.predict(block, tokens, class_embedding, 0), tokens.is_cuda)
+        return _fastest(lambda: inverse.predict(block, tokens, condition, 0), tokens.is_cuda)
 
     one, all_ = seconds(tokens[:, :1]), seconds(tokens[:, :-1])
     per_token = max(all_ - one, 1e-9) / max(n - 1, 1)

@@ -16,13 +16,16 @@ class TarFlowConfig:
         patch: side of a square patch, in pixels; a patch is one token.
         width: features of a token inside the transformers.
         blocks: number of autoregressive blocks, K; odd ones read the tokens from last to first.
-        layers: transformer layers in each block.
+        layers: transformer layers in each block; one number for each makes blocks of unequal depth, as STARFlow (Gu et
+            al. 2025, arXiv 2506.06276) has them. The first block reads the image, the last one gives the noise.
         head_dim: features of one attention head; divides ``width``.
         classes: number of classes; 0 for an unconditional flow.
         volume_preserving: shift only, with a learned diagonal Gaussian prior (the paper's "VP" ablation).
         log_scale_bound: B; a block scales a value by at most exp(B). The paper leaves the scale free, which is
             ``None`` here: there a random output layer of deviation 0.05 already overflows float32 with 8 blocks.
         dropout: probability of dropping a feature of a residual branch while training.
+        noise_std: makes one flow of the images at every noise level, which its blocks are given (iTARFlow); this is the
+            level that they take where none is passed. None for a flow of one level, which needs not know it.
 
     Raises:
         ValueError: if the numbers do not fit together.
@@ -33,17 +36,25 @@ class TarFlowConfig:
     patch: int
     width: int
     blocks: int
-    layers: int
+    layers: int | tuple[int, ...]
     head_dim: int = 64
     classes: int = 0
     volume_preserving: bool = False
     log_scale_bound: float | None = 4.0
     dropout: float = 0.0
+    noise_std: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("channels", "size", "patch", "width", "blocks", "layers", "head_dim"):
+        if not isinstance(self.layers, int):
+            object.__setattr__(self, "layers", tuple(self.layers))  # JSON has lists
+        for name in ("channels", "size", "patch", "width", "blocks", "head_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive integer")
+        if len(self.depths) != self.blocks or min(self.depths) < 1:
+            raise ValueError(
+                f"layers must be one positive integer, or one for each of {self.blocks} blocks, got {self.layers}; "
+                "change layers or blocks"
+            )
         if self.classes < 0:
             raise ValueError(f"classes must be at least 0, got {self.classes}; 0 is an unconditional flow")
         if self.size % self.patch or self.size == self.patch:
@@ -58,6 +69,10 @@ class TarFlowConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}; 0 turns it off")
+        if self.noise_std is not None and not self.noise_std > 0:
+            raise ValueError(
+                f"noise_std must be None or above 0, got {self.noise_std}; None is a flow of one noise level"
+            )
         if self.log_scale_bound is not None and not 0 < self.log_scale_bound * self.blocks <= LARGEST_TOTAL_LOG_SCALE:
             raise ValueError(
                 f"log_scale_bound * blocks must lie in (0, {LARGEST_TOTAL_LOG_SCALE:g}], so that float32 holds the "
@@ -68,6 +83,11 @@ class TarFlowConfig:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return self.channels, self.size, self.size
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Transformer layers of each block, in the order of encoding."""
+        return (self.layers,) * self.blocks if isinstance(self.layers, int) else self.layers
 
     @property
     def tokens(self) -> int:

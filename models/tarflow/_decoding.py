@@ -112,7 +112,7 @@ def _rows_at_once(flow: TarFlow, z: Tensor, guidance: Guidance | None) -> int:
     if z.device.type != "cpu":
         return max(1, len(z))
     config = flow.config
-    row_bytes = 2 * config.layers * config.tokens * config.width * z.element_size()
+    row_bytes = 2 * max(config.depths) * config.tokens * config.width * z.element_size()
     return max(ROWS_AT_ONCE, BYTES_AT_ONCE // row_bytes) // (1 if guidance is None else 2)
 
 
@@ -139,7 +139,7 @@ class Inverse:
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.dtype
         heads = config.width // config.head_dim
         # The last token has none after it to inform: no room for it.
-        shape = (config.layers, batch, heads, config.tokens - 1, config.head_dim)
+        shape = (max(config.depths), batch, heads, config.tokens - 1, config.head_dim)
         self.cache = KVCache(shape, weights.device, dtype)
 
     def of_flow(self, z: Tensor, schedules: Sequence[Schedule], first_row: int) -> tuple[Tensor, list[BlockWork]]:
@@ -167,16 +167,16 @@ class Inverse:
     def of_block(self, index: int, z: Tensor, schedule: Schedule) -> tuple[Tensor, BlockWork]:
         """Solve z = block(x) for x: (B, T, D) -> (B, T, D), in the block's own order of tokens."""
         block, tokens = self.flow.block(index), z.shape[1]
-        class_embedding = block.class_embedding(self.labels)
+        condition = block.condition(self.labels)
         if schedule == SEQUENTIAL and reads_tokens(block, self.cache.memories[0].shape[1]):
-            return self._token_by_token(block, z, class_embedding), BlockWork(index, tokens - 1, tokens - 1)
+            return self._token_by_token(block, z, condition), BlockWork(index, tokens - 1, tokens - 1)
         work = BlockWork(index)
         x = torch.zeros_like(z) if schedule.start == "zeros" else z.clone()
         x[:, 0] = z[:, 0]  # the first token has none before it, and passes unchanged
         for start, stop in schedule.windows(tokens):
             limit = schedule.max_iterations or stop - start
             for _ in range(limit):
-                log_scale, shift = self.predict(block, x[:, start - 1 : stop - 1], class_embedding, start - 1)
+                log_scale, shift = self.predict(block, x[:, start - 1 : stop - 1], condition, start - 1)
                 update = block.invert(z[:, start:stop], log_scale, shift)
                 work.calls += 1
                 work.tokens += stop - start
@@ -187,9 +187,9 @@ class Inverse:
                     break
         return x, work
 
-    def _token_by_token(self, block: Block, z: Tensor, class_embedding: Tensor | None) -> Tensor:
+    def _token_by_token(self, block: Block, z: Tensor, condition: Tensor | None) -> Tensor:
         """`of_block` for a sequential schedule: (B, T, D) -> (B, T, D)."""
-        read, x = TokenReader(block, self.cache, class_embedding, self.sharpness), z.clone()
+        read, x = TokenReader(block, self.cache, condition, self.sharpness), z.clone()
         latents, decoded = z.unbind(1), x.unbind(1)  # each (B, D)
         for i in range(1, len(latents)):
             token = decoded[i - 1]
@@ -201,13 +201,13 @@ class Inverse:
         return x
 
     def predict(
-        self, block: Block, tokens: Tensor, class_embedding: Tensor | None, start: int
+        self, block: Block, tokens: Tensor, condition: Tensor | None, start: int
     ) -> tuple[Tensor | None, Tensor]:
         """The block's prediction, guided if that was asked for; arguments and result as for `Block.predict`."""
         if self.guidance_weights is None:
-            return block.predict(tokens, class_embedding, self.cache, start)
+            return block.predict(tokens, condition, self.cache, start)
         both = torch.cat([tokens, tokens])  # one call for the two predictions
-        log_scale, shift = block.predict(both, class_embedding, self.cache, start, self.sharpness)
+        log_scale, shift = block.predict(both, condition, self.cache, start, self.sharpness)
         weights = self.guidance_weights[start + 1 : start + 1 + tokens.shape[1]]  # (N, 1)
         return _guided(log_scale, shift, weights)
 

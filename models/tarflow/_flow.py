@@ -29,7 +29,7 @@ class TarFlow(nn.Module):
     def __init__(self, config: TarFlowConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config, layers) for layers in config.depths)
         shape = (config.channels, config.size, config.size)
         self.prior_log_variance = nn.Parameter(torch.zeros(shape)) if config.volume_preserving else None
 
@@ -42,7 +42,9 @@ class TarFlow(nn.Module):
         """Block number `index`, from the data's side; torch types no members of a ModuleList."""
         return cast(Block, self.blocks[index])
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, noise_std: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Map images to latents, all tokens in parallel.
 
         Follows the ambient autocast, except that shift, scale and log-determinant are in float32 (or float64).
@@ -50,6 +52,7 @@ class TarFlow(nn.Module):
         Args:
             x: (B, C, H, W), pixels in about [-1, 1].
             labels: (B,) int64, -1 for a dropped label; None drops all.
+            noise_std: (B,), the noise level of each image, of a flow with noise levels; None for the config's.
 
         Returns:
             z (B, C, H, W), and the log-determinant of dz/dx, (B,), in nats, summed over all dimensions.
@@ -59,10 +62,12 @@ class TarFlow(nn.Module):
         """
         check_images(x, self.config, self.dtype)
         check_labels(labels, len(x), self.config.classes)
+        if noise_std is not None and self.config.noise_std is None:
+            raise ValueError("noise_std must be None for a flow of one noise level, got a tensor; set config.noise_std")
         tokens = patchify(x, self.config.patch)  # (B, T, D)
         logdet = x.new_zeros(len(x))
         for index, block in enumerate(self.blocks):
-            tokens, block_logdet = block(self.in_order(tokens, index), labels)
+            tokens, block_logdet = block(self.in_order(tokens, index), labels, noise_std)
             tokens = self.in_order(tokens, index)
             if block_logdet is not None:
                 logdet = logdet + block_logdet

@@ -40,29 +40,29 @@ class TokenReader:
     Args:
         block: whose weights it reads, in evaluation mode.
         cache: takes the keys and values of the tokens; its rows are those of the tokens.
-        class_embedding, sharpness: as for `Block.predict`.
+        condition, sharpness: as for `Block.predict`.
     """
 
-    def __init__(self, block: Block, cache: KVCache, class_embedding: Tensor | None, sharpness: Tensor | None) -> None:
+    def __init__(self, block: Block, cache: KVCache, condition: Tensor | None, sharpness: Tensor | None) -> None:
         positions = block.position + block.embed.bias  # (T, width)
-        per_row = class_embedding is not None and len(class_embedding) > 1
-        if class_embedding is not None and not per_row:
-            positions = positions + class_embedding[0]
+        per_row = condition is not None and len(condition) > 1
+        if condition is not None and not per_row:
+            positions = positions + condition[0]
         self._positions = positions.unbind(0)
-        self._classes = cast(Tensor, class_embedding)[:, 0] if per_row else None  # (B, width)
+        self._condition = cast(Tensor, condition)[:, 0] if per_row else None  # (B, width)
         self._embed, _ = _transposed(block.embed)
         self._head, self._head_bias = _transposed(block.head)
         self._layers = [
             _LayerReader(cast(Layer, layer), memory, sharpness)
-            for layer, memory in zip(block.layers, cache.memories, strict=True)
+            for layer, memory in zip(block.layers, cache.memories[: len(block.layers)], strict=True)
         ]
         self._volume_preserving = block.volume_preserving
 
     def __call__(self, token: Tensor, position: int) -> tuple[Tensor | None, Tensor]:
         """Read the token (B, D) at a position: log-scale and shift of the next, (B, D), as of `Block.predict`."""
         h = torch.addmm(self._positions[position], token.clamp(-LARGEST_READ, LARGEST_READ), self._embed)  # (B, width)
-        if self._classes is not None:
-            h += self._classes
+        if self._condition is not None:
+            h += self._condition
         for layer in self._layers:
             layer(h, position)
         out = torch.addmm(self._head_bias, h, self._head)

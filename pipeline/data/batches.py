@@ -30,10 +30,12 @@ class _Batch:
 
 @dataclass(frozen=True)
 class NoisyImages(_Batch):
-    """A teacher's batch: y = x + noise (B, C, H, W), labels (B,) with -1 for dropped ones."""
+    """A teacher's batch: y = x + noise (B, C, H, W), labels (B,) with -1 for dropped ones, and for a teacher of several
+    noise levels each image's, (B,)."""
 
     y: Tensor
     labels: Tensor | None
+    noise_std: Tensor | None = None
 
 
 @dataclass(frozen=True)

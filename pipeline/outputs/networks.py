@@ -58,6 +58,7 @@ def teacher_architecture(config: configs.Teacher, images: Shape) -> TarFlowConfi
         dropout=config.dropout,
         volume_preserving=config.volume_preserving,
         log_scale_bound=config.log_scale_bound,
+        noise_std=None if config.noise_levels is None else config.noise_std,
         classes=len(images.classes or ()),
     )
 

@@ -44,7 +44,8 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         y = x + eta eps,  eps ~ N(0, I)        maximise log p(y | c) = log N(f(y, c); 0, I) + log |det df/dy|
 
     TarFlow, Zhai et al. 2024 (arXiv 2412.06329): the change of variables under a standard normal prior, on images with
-    Gaussian noise; or y is uniform over the bins of x's grey levels, for likelihoods of images.
+    Gaussian noise; or y is uniform over the bins of x's grey levels, for likelihoods of images. With `noise_levels` eta
+    is drawn from U(low, high) for each image, f is given it, and an image counts by its eta (iTARFlow).
 
     Leaves: the flow with its averages, history.jsonl, samples.png. The result has bits per dimension of held-out
     and training images, and the decoding schedule of each block. With `quality.use: best` the flow has the weights of
@@ -69,7 +70,11 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
         x = examples.pixels(rows)
         gaussian, even = (partial(draw, x.shape, generator=draws) for draw in (torch.randn, torch.rand))
-        return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
+        if config.noise_levels is None:
+            return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
+        low, high = config.noise_levels
+        eta = low + (high - low) * torch.rand(len(x), generator=draws)
+        return NoisyImages(x + eta[:, None, None, None] * gaussian(), labels, eta)
 
     unseen = Examples.of(images, "test")
     quality = config.quality

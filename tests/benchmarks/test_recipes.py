@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import floor, one_call
+from benchmarks import distillation, floor, one_call
 from benchmarks.matrix import run_name
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
@@ -36,6 +36,14 @@ def test_every_coupling_and_method_of_one_call_is_a_recipe(base):
     recipes = [load(base, one_call.rules(base, *row, SEED, [])) for row in rows]
     for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
         assert len(set(values)) == len(rows)
+
+
+def test_every_knob_of_distillation_is_a_recipe_of_one_student(base):
+    recipes = {knob: load(base, distillation.rules(base, "ot", knob, SEED, [])) for knob in distillation.knobs(base)}
+    for values in (fingerprints(recipes.values()), [recipe.name for recipe in recipes.values()]):
+        assert len(set(values)) == len(recipes)
+    students = {knob: build(recipe)["student"].fingerprint for knob, recipe in recipes.items()}
+    assert {knob for knob, value in students.items() if value != students["baseline"]} == {"student-twice"}
 
 
 def test_a_name_holds_what_a_recipes_name_may_hold():

@@ -36,14 +36,15 @@ def uncached(flow, z, labels):
         block, z = flow.blocks[index], flow.in_order(z, index)
         x = z.clone()
         for i in range(1, tokens):
-            log_scale, shift = block.predict(x[:, :-1], block.class_embedding(labels))
+            log_scale, shift = block.predict(x[:, :-1], block.condition(labels))
             x[:, i] = block.invert(z[:, i], log_scale[:, i - 1], shift[:, i - 1])
         z = flow.in_order(x, index)
     return z
 
 
-def test_cached_decoding_equals_uncached():
-    flow, z = random_flow(), torch.randn(4, 2, 8, 8, dtype=torch.float64)
+@pytest.mark.parametrize("layers", [2, (1, 3, 1, 2)])
+def test_cached_decoding_equals_uncached(layers):
+    flow, z = random_flow(replace(SMALL, layers=layers)), torch.randn(4, 2, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         expected = uncached(flow, patchify(z, 2), LABELS)
     assert (patchify(decode(flow, z, LABELS), 2) - expected).abs().max() < 1e-10
@@ -77,7 +78,7 @@ def test_many_rows_are_multiplied_by_the_faster_library(monkeypatch, intel, rows
 @pytest.mark.parametrize("guidance", [None, Guidance(1.5, annealed=True)])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_every_schedule_run_to_its_end_equals_sequential(schedule, guidance):
-    flow, z = random_flow(), torch.randn(4, 2, 8, 8, dtype=torch.float64)
+    flow, z = random_flow(replace(SMALL, layers=(1, 3, 1, 2))), torch.randn(4, 2, 8, 8, dtype=torch.float64)
     expected = decode(flow, z, LABELS, guidance=guidance)
     assert (decode(flow, z, LABELS, schedule, guidance) - expected).abs().max() < 1e-10
 
@@ -159,8 +160,8 @@ def test_guidance_follows_its_formula(annealed):
     flow, labels = random_flow(replace(SMALL, blocks=1), std=0.2), LABELS[:2]
     block, z = flow.blocks[0], torch.randn(2, 2, 8, 8, dtype=torch.float64)
     x = patchify(decode(flow, z, labels, guidance=Guidance(1.5, annealed)), 2)
-    strong = block.predict(x[:, :-1], block.class_embedding(labels))
-    weak = block.predict(x[:, :-1], block.class_embedding(None))
+    strong = block.predict(x[:, :-1], block.condition(labels))
+    weak = block.predict(x[:, :-1], block.condition(None))
     weight = 1.5 * (torch.arange(1, 16, dtype=torch.float64)[:, None] / 15 if annealed else 1)
     log_scale, shift = (s + weight * (s - w) for s, w in zip(strong, weak, strict=True))
     assert (x[:, 1:] - block.invert(patchify(z, 2)[:, 1:], log_scale, shift)).abs().max() < 1e-10

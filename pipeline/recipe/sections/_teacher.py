@@ -27,7 +27,9 @@ class Teacher(Seeded):
     patch: Positive = Field(description="side of a patch, pixels; a patch is one token")
     width: Positive = Field(description="features of a token")
     blocks: Positive = Field(description="autoregressive blocks")
-    layers: Positive = Field(description="transformer layers in a block")
+    layers: Positive | tuple[Positive, ...] = Field(
+        description="transformer layers in a block, or in each, the block that reads the image first"
+    )
     head_dim: Positive = Field(64, description="features of an attention head; must divide width")
     dropout: Fraction = Field(0.0, description="probability of dropping a feature while training")
     volume_preserving: bool = Field(False, description="shift only, with a learned diagonal Gaussian prior")
@@ -37,6 +39,11 @@ class Teacher(Seeded):
         description="a block scales a value by at most exp of this; null for no bound, as published weights need",
     )
     noise_std: float = Field(0.05, gt=0, le=1, description="eta, for pixels in [-1, 1]")
+    noise_levels: Annotated[tuple[float, float] | None, AddedLater(None)] = Field(
+        None,
+        description="train on every eta between these two, drawn for each image, and give the network that eta "
+        "(iTARFlow); it encodes and samples at noise_std",
+    )
     dequantisation: Literal["gaussian", "uniform"] = Field(
         "gaussian", description="noise added to pixels in training; couplings need gaussian"
     )
@@ -63,6 +70,20 @@ class Teacher(Seeded):
     def _temperature_acts(self) -> Teacher:
         if self.attention_temperature != 1 and not self.guidance:
             raise ValueError("attention_temperature needs guidance: set guidance above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _levels_hold_noise_std(self) -> Teacher:
+        if self.noise_levels is None:
+            return self
+        low, high = self.noise_levels
+        if not 0 < low < high <= 1 or not low <= self.noise_std <= high:
+            raise ValueError(
+                f"noise_levels must be [low, high] with 0 < low < high <= 1 and noise_std {self.noise_std:g} between "
+                f"them, got [{low:g}, {high:g}]"
+            )
+        if self.dequantisation != "gaussian":
+            raise ValueError("noise_levels are of gaussian noise: set dequantisation to gaussian, or leave them out")
         return self
 
 

@@ -17,8 +17,10 @@ def headline(table: Table) -> str:
         return f"No sample was measured{real}."
     reached = [item for item in measured if level and _worth(table, item[1]) <= _worth(table, level)]
     row, cell = reached[0] if reached else _best(table, measured)
+    held_out = table.to_held_out(row, cell)
+    both = f" to the training and {held_out.rounded} to the held-out images," if held_out else ""
     return (
-        f"{calls(cell.nfe)} {'reaches' if cell.nfe == 1 else 'reach'} {table.metric} {cell.rounded} with the "
+        f"{calls(cell.nfe)} {'reaches' if cell.nfe == 1 else 'reach'} {table.metric} {cell.rounded}{both} with the "
         f"{model(row.model)}{'' if reached else ', the best of this sweep'}{real}."
     )
 

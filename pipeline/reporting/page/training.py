@@ -207,7 +207,7 @@ def _spreads(gaussianity: Mapping[str, Any]) -> list[Spread]:
         "dimension_mean": "mean of a dimension",
         "dimension_std": "standard deviation of a dimension",
         "dimension_kurtosis": "excess kurtosis of a dimension",
-        "dimensions_off": "dimensions whose deviation is off by more than 0.5",
+        "dimensions_off": "dimensions whose deviation is far from 1",
         "sliced_w2": "sliced Wasserstein distance to N(0, I)",
         "floor": "",
     }

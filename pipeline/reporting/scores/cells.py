@@ -92,6 +92,10 @@ class Row:
     cells: tuple[Cell | None, ...]
     held_out: bool = False
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.recipe, self.model, self.setting
+
 
 @dataclass(frozen=True)
 class Level:
@@ -141,6 +145,13 @@ class Table:
     def measured(self) -> list[tuple[Row, Cell]]:
         """All cells against the training images."""
         return [(row, cell) for row in self.rows if not row.held_out for cell in row.cells if cell]
+
+    def to_held_out(self, row: Row, cell: Cell) -> Cell | None:
+        """The score of the same samples against the held-out images; `cell` is one of `row`."""
+        same = (other for other in self.rows if other.held_out and other.key == row.key)
+        return next(
+            (other for twin in same for ours, other in zip(row.cells, twin.cells, strict=True) if ours is cell), None
+        )
 
     @property
     def has_held_out(self) -> bool:

@@ -5,6 +5,7 @@ The two-sample test of `pipeline.metrics.probe` decides. Means, deviations and k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ DIMENSIONS = 0.05  # share of dimensions whose std is off
 KURTOSIS = 1.0  # median excess kurtosis of the dimensions (a Laplace distribution has 3)
 SLICED = 0.05  # sliced W2 beyond that of true noise, where there is no test; pixelwise standardised digits have 0.07
 OVERFIT = 2.0  # held-out images further from N(0, I) than training images by this factor, beyond the floor
+SQUARE = 0.05  # mean square of held-out images above that of training images; digits' overfitted teacher has 0.1
 
 
 def distinguished(figures: Mapping[str, Any]) -> bool | None:
@@ -58,8 +60,8 @@ def verdict(figures: Mapping[str, Any]) -> list[str]:
     if train["dimensions_off"] > DIMENSIONS:
         low, _, high = train["dimension_std"]
         warnings.append(
-            f"{train['dimensions_off']:.0%} of the dimensions have a standard deviation off 1 by more than 0.5 (from "
-            f"{low:.2f} to {high:.2f}): the teacher is too weak; train it longer or enlarge it."
+            f"{train['dimensions_off']:.0%} of the dimensions have a standard deviation far from 1 (from {low:.2f} to "
+            f"{high:.2f}): the teacher is too weak; train it longer or enlarge it."
         )
     if train["dimension_kurtosis"][1] > KURTOSIS:
         warnings.append(
@@ -79,4 +81,20 @@ def verdict(figures: Mapping[str, Any]) -> list[str]:
                 f"training images {train['sliced_w2']:.3f}: the teacher is overfitted; stop it earlier or raise its "
                 "noise."
             )
+        elif (excess := mean_square(held_out) - mean_square(train)) > max(ERRORS * _error(figures), SQUARE):
+            warnings.append(
+                f"Noises of held-out images have a mean square of {mean_square(held_out):.2f}, of training images "
+                f"{mean_square(train):.2f} (a difference of {excess:.2f} ± {_error(figures):.2f}): the teacher is "
+                "overfitted; stop it earlier or raise its noise."
+            )
     return warnings
+
+
+def mean_square(part: Mapping[str, Any]) -> float:
+    """E z^2 over all values; 1 for N(0, I)."""
+    return part["mean"] ** 2 + part["std"] ** 2
+
+
+def _error(figures: Mapping[str, Any]) -> float:
+    """Standard error of the difference of both mean squares where both are of N(0, I): z^2 has the variance 2."""
+    return math.sqrt(sum(2 / (figures[name]["n"] * figures["dimensions"]) for name in ("train", "held_out")))

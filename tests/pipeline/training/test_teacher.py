@@ -1,6 +1,7 @@
 """What a teacher is fitted to, on which data, and the bits that it reports: against densities written out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,29 @@ def test_training_finds_the_scale_of_gaussian_data(tmp_path):
     assert 0.5 + math.log(0.1) < losses[-1] < -0.8
 
 
+def test_one_flow_learns_the_scale_at_every_noise_level(tmp_path):
+    """x = 0, so y = eta eps: z = y / eta is the truth at each eta, and the loss weighs an image by its eta."""
+    torch.manual_seed(0)
+    flow = TarFlow(replace(SMALL, noise_std=0.2))
+
+    def batch(step: int) -> NoisyImages:
+        draws = generator(step)
+        eta = 0.1 + 0.4 * torch.rand(64, generator=draws)
+        return NoisyImages(eta[:, None, None, None] * torch.randn(64, 1, 4, 4, generator=draws), None, eta)
+
+    part = batch(0)
+    nats = 0.5 * part.y.square().flatten(1).mean(1)  # of the identity, which an untrained flow is
+    torch.testing.assert_close(
+        teacher.nats_per_dimension(flow, part), (part.noise_std * nats).sum() / part.noise_std.sum()
+    )
+    fitted = fit(job(tmp_path), flow, batch, teacher.nats_per_dimension, training(clip=None, images=19200), CPU).network
+    for eta in (0.1, 0.2, 0.5):
+        y = eta * torch.randn(500, 1, 4, 4, generator=generator(9))
+        z, _ = fitted(y, None, torch.full((500,), eta))
+        assert z.std().item() == pytest.approx(1, abs=0.2)
+    assert fitted.encode(y * 0.2 / 0.5).std().item() == pytest.approx(1, abs=0.2)  # at the level of the config
+
+
 # --- data
 
 
@@ -83,6 +107,18 @@ def test_the_stage_fits_its_loss_to_images_a_share_of_which_has_lost_its_label(d
     assert loss is teacher.nats_per_dimension
     dropped = torch.cat([batch(step).labels for step in range(10)]) == -1
     assert abs(float(dropped.double().mean()) - share) < (0.06 if 0 < share < 1 else 1e-9)  # 640 of them: 3 sigma
+
+
+def test_the_noise_level_of_each_image_is_drawn_between_both_ends(data, tmp_path, monkeypatch):
+    clean, _ = asked(monkeypatch, job_of(data, tmp_path / "clean", noise_std=1e-6))
+    batch, _ = asked(monkeypatch, job_of(data, tmp_path / "levels", noise_std=0.3, noise_levels=(0.1, 0.5)))
+    parts = [batch(step) for step in range(10)]
+    eta = torch.cat([part.noise_std for part in parts])
+    assert 0.1 <= eta.min() < 0.12 and 0.48 < eta.max() < 0.5 and abs(eta.mean() - 0.3) < 0.02
+    x = clean(0)
+    assert torch.equal(parts[0].labels, x.labels) and x.noise_std is None
+    noises = (parts[0].y - x.y).flatten(1) / parts[0].noise_std[:, None]
+    assert noises.std(1).mean().item() == pytest.approx(1, abs=0.03) and noises.std(1).std() < 0.15
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "uniform"])

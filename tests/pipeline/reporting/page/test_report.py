@@ -214,6 +214,16 @@ def test_the_headline_holds_samples_against_held_out_images():
     assert "held-out images are at 5.3" in said({1: 55.0}, (HELD_OUT, 5.3)) and ";" not in said({1: 55.0}, None)
 
 
+def test_the_headline_gives_the_distance_to_the_held_out_images_too():
+    values = {1: (9.0, 12.0), 2: (4.0, 7.5), 4: (4.5, 7.0)}
+    scores = [
+        finished.score("student", nfe, value).model_copy(update={"value_held_out": held_out})
+        for nfe, (value, held_out) in values.items()
+    ]
+    said = headline(table({"r": [scores]}, "FD-classifier", (HELD_OUT, 5.3)))
+    assert "FD-classifier 4.0" in said and "7.5" in said and "7.0" not in said
+
+
 def test_super_resolution_leads_with_psnr_and_ssim(inputs, tmp_path):
     found = [
         score.model_copy(update={"metric": metric, "value": value})

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.metrics.gaussianity import diagnose
 from pipeline.metrics.probe import two_sample_accuracy
-from pipeline.reporting.text.noise import ERRORS, SLICED, distinguished, in_words, verdict
+from pipeline.reporting.text.noise import ERRORS, SLICED, distinguished, in_words, mean_square, verdict
 
 SQUARE = 1.12  # mean square of noise that is a little too large
 
@@ -65,3 +65,17 @@ def test_faults_are_named(said):
 def test_overfitted_teacher():
     warnings = verdict(figures(normal(), normal(200, 1) * 1.5))
     assert [warning for warning in warnings if "overfitted" in warning] == warnings != []
+
+
+@pytest.mark.parametrize(("square", "n", "overfitted"), [(1.0, 300, False), (1.04, 300, False), (1.1, 300, True)])
+def test_held_out_noise_that_is_too_large_shows_an_overfitted_teacher(square, n, overfitted):
+    shape = (1, 8, 8)
+    seen = figures(normal(2000, shape=shape), square**0.5 * normal(n, 1, shape))
+    assert seen["held_out"]["sliced_w2"] < seen["held_out"]["floor"] + SLICED  # the distance does not see it
+    assert mean_square(seen["held_out"]) == pytest.approx(square, abs=0.02)
+    assert len(verdict(seen)) == overfitted
+
+
+def test_few_held_out_images_prove_nothing():
+    few = figures(normal(shape=(1, 2, 2)), 1.1**0.5 * normal(40, 1, (1, 2, 2)))
+    assert verdict(few) == []  # 1.1 is within three standard errors, sqrt(2 / 160)

@@ -1,0 +1,55 @@
+"""The teacher's shape: one number of layers or one for each block, one noise level or a range of them."""
+
+import pytest
+
+from pipeline.engine.dag import build
+from pipeline.outputs.networks import teacher_architecture
+from pipeline.recipe.load import load
+from storage.errors import InputError, RecipeError
+
+DEEP_LAST = ["teacher.blocks=4", "teacher.layers=[1, 1, 1, 5]"]
+LEVELS = ["teacher.noise_levels=[0.05, 0.4]"]
+
+
+class Digits:
+    channels, size, classes = 1, 8, [str(digit) for digit in range(10)]
+
+
+def architecture(*overrides):
+    return teacher_architecture(load("nfm-digits", overrides).teacher, Digits)
+
+
+def test_layers_are_of_each_block_and_the_noise_level_is_known_to_a_flow_of_several_alone():
+    plain, deep, levels = architecture(), architecture(*DEEP_LAST), architecture(*LEVELS)
+    assert plain.depths == (1,) * 8 and plain.noise_std is None
+    assert deep.depths == (1, 1, 1, 5)
+    assert levels.noise_std == 0.2 == load("nfm-digits").teacher.noise_std
+
+
+def test_both_change_the_teacher_and_what_follows_from_it():
+    plain, deep, levels = (build(load("nfm-digits", more))["teacher"].fingerprint for more in ([], DEEP_LAST, LEVELS))
+    assert len({plain, deep, levels}) == 3
+    assert plain == build(load("nfm-digits", ["teacher.noise_levels=null"]))["teacher"].fingerprint
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["teacher.noise_levels=[0.3, 0.4]"],  # without noise_std
+        ["teacher.noise_levels=[0.2, 0.2]"],
+        ["teacher.noise_levels=[0, 0.4]"],
+        ["teacher.noise_levels=[0.1, 1.5]"],
+        ["teacher.noise_levels=[0.1]"],
+        [*LEVELS, "teacher.dequantisation=uniform", "bank=null", "student.coupling=independent"],
+        ["teacher.layers=[1, 0]"],
+    ],
+)
+def test_what_does_not_fit_is_refused(settings):
+    with pytest.raises(RecipeError):
+        load("nfm-digits", settings)
+
+
+@pytest.mark.parametrize("layers", ["[]", "[1, 2]"])
+def test_layers_must_be_as_many_as_blocks(layers):
+    with pytest.raises(InputError):
+        architecture(f"teacher.layers={layers}")
