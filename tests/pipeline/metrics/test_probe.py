@@ -9,7 +9,7 @@ from pipeline.metrics import sliced_w2_to_normal
 from pipeline.metrics.probe import class_leak, probes, two_sample_accuracy
 from storage.errors import InputError
 
-COUNT, DIMENSIONS = 1400, 16
+COUNT, DIMENSIONS = 2000, 16
 
 
 def normal(seed=0, count=COUNT):
