@@ -30,7 +30,8 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
 @contextmanager
 def brief_figures(previews: int = 2) -> Iterator[pytest.MonkeyPatch]:
-    """Probes and walks of few steps, and few pictures of a training: no weight, bank or score depends on them.
+    """Probes and walks of few steps, and few pictures of a training: no weight, bank or score depends on them. In this
+    process alone: ranks and commands have the figures whole.
 
     tests/pipeline/metrics has the figures whole, and test_quality all previews.
     """

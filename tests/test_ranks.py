@@ -24,7 +24,6 @@ from pipeline.runtime.job import StopSignal
 from storage.errors import BusyError, Interrupted, StageFailed
 from storage.store import Store
 from tests import forked_ranks
-from tests.shared import figures  # noqa: F401 - a fixture
 from tests.tiny import TINY
 
 ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, nproc=2)
