@@ -1,12 +1,19 @@
-"""For all tests: where they run (`gpu` needs a CUDA device), in which order, and a command line that is built once."""
+"""For all tests: where they run (`gpu` needs a CUDA device), in which order, and what is made once: a command line, and
+an empty database of Prefect."""
 
 import functools
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import typer.testing
+
+from tests.shared import once
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("untimed")
@@ -28,6 +35,32 @@ def command_line_built_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
         yield
+
+
+MIGRATE = """
+from pathlib import Path
+from flows.session import settings
+settings.configure()
+settings.confine(Path.cwd())
+from flows.orchestration import serve
+serve._migrate()
+"""
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Gives a new store the database of a server that did its hundred migrations, which take longer than a run."""
+
+    def make(folder: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        environment.pop("PREFECT_API_URL", None)
+        subprocess.run([sys.executable, "-c", MIGRATE], cwd=folder, env=environment, check=True)
+
+    def give(home: Path) -> None:
+        (home / "prefect").mkdir(parents=True)
+        shutil.copy(once(tmp_path_factory, "prefect", make) / "prefect.db", home / "prefect")
+
+    return give
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

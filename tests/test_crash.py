@@ -21,7 +21,7 @@ from pipeline.recipe.load import load
 from storage.store import Store
 from tests.tiny import TINY
 
-LONG_BANK = ["bank.draws_per_image=16", "bank.shard=64", "compute.checkpoint_seconds=0.2"]
+LONG_BANK = ["bank.draws_per_image=16", "bank.shard=64", "compute.checkpoint_seconds=0.2"]  # 50 shards
 LONGER = [*LONG_BANK, "teacher.training.images=8000", "student.training.images=8000"]
 COMPARED = {"teacher": "weights.safetensors", "bank": "bank.zarr/z", "student": "weights.safetensors"}
 
@@ -37,8 +37,8 @@ def no_process_outlives_the_test():
     STARTED.clear()
 
 
-def start(home: Path, changes: list[str]) -> subprocess.Popen:
-    command = [sys.executable, "-m", "flows.cli", "run", "nfm-digits", "--until", "student"]
+def start(home: Path, changes: list[str], until: str = "student") -> subprocess.Popen:
+    command = [sys.executable, "-m", "flows.cli", "run", "nfm-digits", "--until", until]
     for override in TINY + changes:
         command += ["--set", override]
     environment = {**os.environ, "FLOWCTL_HOME": str(home), "OMP_NUM_THREADS": "1"}
@@ -70,9 +70,10 @@ def kill_once_saved(process: subprocess.Popen, home: Path, stage: str) -> int:
     raise AssertionError(f"{stage} saved nothing")
 
 
-def digests(home: Path) -> dict[str, dict[str, str]]:
+def digests(home: Path, until: str) -> dict[str, dict[str, str]]:
     found = {}
-    for stage, payload in COMPARED.items():
+    for stage in list(COMPARED)[: list(COMPARED).index(until) + 1]:
+        payload = COMPARED[stage]
         [manifest] = (home / "artifacts" / stage).glob("*/artifact.json")
         files = json.loads(manifest.read_text())["files"]
         found[stage] = {file["path"]: file["sha256"] for file in files if file["path"].startswith(payload)}
@@ -80,11 +81,11 @@ def digests(home: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def undisturbed(home: Path, changes: list[str]) -> None:
+def undisturbed(home: Path, changes: list[str], until: str) -> None:
     """The artifacts, in this process."""
     recipe, store, artifacts = load("nfm-digits", TINY + changes), Store(home), {}
     store.prepare()
-    for name, node in needed_for("student", build(recipe, home / "cache")).items():
+    for name, node in needed_for(until, build(recipe, home / "cache")).items():
         artifacts[name] = execute(node, {role: artifacts[role] for role in node.inputs}, store, recipe.compute).artifact
 
 
@@ -93,16 +94,17 @@ def undisturbed(home: Path, changes: list[str]) -> None:
     [(["bank"], LONG_BANK), pytest.param(["teacher", "bank", "student"], LONGER, marks=pytest.mark.slow)],
     ids=["once", "three times"],
 )
-def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path, killed, changes):
-    whole, disturbed = tmp_path / "a", tmp_path / "b"
-    undisturbed(whole, changes)
+def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path, migrated, killed, changes):
+    whole, disturbed, until = tmp_path / "a", tmp_path / "b", killed[-1]
+    undisturbed(whole, changes, until)
+    migrated(disturbed)
     for stage in killed:
-        assert kill_once_saved(start(disturbed, changes), disturbed, stage) > 0
+        assert kill_once_saved(start(disturbed, changes, until), disturbed, stage) > 0
         # What was finished before stays published, what was saved is still there.
         assert list((disturbed / "work" / stage).glob("*/saved.json"))
-    output = finish(start(disturbed, changes))
+    output = finish(start(disturbed, changes, until))
     assert "resumed" in output
-    assert digests(disturbed) == digests(whole)
+    assert digests(disturbed, until) == digests(whole, until)
     for stage in set(killed) - {"student"}:
         [manifest] = (disturbed / "artifacts" / stage).glob("*/artifact.json")
         assert json.loads(manifest.read_text())["provenance"]["resumed"] >= 1

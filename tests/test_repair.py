@@ -13,6 +13,7 @@ from pipeline.engine.execute import execute
 from pipeline.outputs.banks import BANK
 from pipeline.recipe.load import load
 from pipeline.stages import bank as bank_stage
+from tests.shared import figures  # noqa: F401 - a fixture
 from tests.storage.test_bank_reopen import flip
 from tests.tiny import TINY
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -14,6 +15,16 @@ from storage.errors import DataError, DownloadError
 
 RETRIES = 3  # pooch waits 1, 2, 3 ... seconds before each
 TIMEOUT_SECONDS = 60  # seconds without an answer
+UNREADABLE = (  # what the readers of both formats raise; a pickle that is cut in an argument ends in the last two
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    struct.error,
+    IndexError,
+)
 
 
 def fetch(url: str, checksum: str, field: str, cache_dir: Path | None = None, folder: str = "") -> Path:
@@ -56,7 +67,7 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     try:
         safe = path.suffix == ".safetensors"
         tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} must hold tensors and nothing else", f"{type(error).__name__}: {error}", remedy
         ) from None

@@ -49,8 +49,9 @@ SETTINGS = {
 }
 
 
-def check(places, environment: dict) -> None:
+def check(places, environment: dict, prepare=lambda store: None) -> None:
     place = places(store=environment["store"])
+    prepare(place.store)
     cwd = place.folder / "cwd"
     variables = dict(environment["variables"])
     if variables.get("PYTHONIOENCODING") != "ascii":
@@ -88,8 +89,8 @@ def check(places, environment: dict) -> None:
         assert database.execute("select state_name from flow_run").fetchall() == [("Completed",)]
 
 
-def test_a_run_in_the_worst_environment_ends_well_and_writes_in_the_store_alone(places):
-    check(places, WORST)
+def test_a_run_in_the_worst_environment_ends_well_and_writes_in_the_store_alone(places, migrated):
+    check(places, WORST, migrated)
 
 
 @pytest.mark.slow

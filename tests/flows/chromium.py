@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -111,7 +113,7 @@ class Page:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"no {what} on the page:\n{self.text()}"
-            time.sleep(0.5)
+            time.sleep(0.1)
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._calls += 1
@@ -127,7 +129,8 @@ class Page:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Page]:
-    """A browser with one empty page; it ends with the block."""
+    """A browser with one empty page; it ends with the block. Its sockets need a short path, and are removed with it."""
+    scratch = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
     process = subprocess.Popen(
         [
             PROGRAM,
@@ -141,6 +144,7 @@ def chromium(profile: Path) -> Iterator[Page]:
             f"--window-size={SIZE[0]},{SIZE[1]}",
             "about:blank",
         ],
+        env={**os.environ, "TMPDIR": scratch.name},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -155,6 +159,7 @@ def chromium(profile: Path) -> Iterator[Page]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        scratch.cleanup()
 
 
 def _page_address(file: Path) -> str:
@@ -167,4 +172,4 @@ def _page_address(file: Path) -> str:
                 return next(page["webSocketDebuggerUrl"] for page in json.loads(reply.read()) if page["type"] == "page")
         except (OSError, IndexError, ValueError, StopIteration):
             assert time.monotonic() < deadline, "Chromium did not start"
-            time.sleep(0.3)
+            time.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
 from tests.flows import chromium, fakes
+from tests.shared import brief_figures, once
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -110,15 +111,17 @@ TINY_CHANGES = dict(override.split("=", 1) for override in [*TINY[1:], "referenc
 @pytest.fixture(scope="session")
 def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of nfm-digits with `TINY_CHANGES`, run in this process up to its evaluation."""
-    home = tmp_path_factory.mktemp("trained") / "store"
-    session = Session.open(api.load("nfm-digits", TINY_CHANGES).settings, until="evaluation", home=home)
-    session.store.prepare()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forecasts, "stage_times", lambda session, steps: {})  # to count the work takes seconds
-        patch.setattr(forecasts, "learn", lambda session, node, outcome: None)
-        with recording(session, plan(session.nodes, session.store)):
-            run_stages(session)
-    return home
+
+    def train(home: Path) -> None:
+        session = Session.open(api.load("nfm-digits", TINY_CHANGES).settings, until="evaluation", home=home)
+        session.store.prepare()
+        with brief_figures() as patch:
+            patch.setattr(forecasts, "stage_times", lambda session, steps: {})  # to count the work takes seconds
+            patch.setattr(forecasts, "learn", lambda session, node, outcome: None)
+            with recording(session, plan(session.nodes, session.store)):
+                run_stages(session)
+
+    return once(tmp_path_factory, "trained", train)
 
 
 @pytest.fixture
@@ -136,14 +139,16 @@ def page(tmp_path: Path) -> Iterator[chromium.Page]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory, migrated: Callable[[Path], None]) -> Iterator[str]:
     """One embedded server for all flows that run in this process; Prefect is imported here, after its settings."""
     from flows.orchestration.server import EmbeddedServer
     from flows.session.settings import configure
 
     before = dict(os.environ)
     configure()
-    server = EmbeddedServer(tmp_path_factory.mktemp("server") / "prefect")
+    home = tmp_path_factory.mktemp("server")
+    migrated(home)
+    server = EmbeddedServer(home / "prefect")
     import flows.orchestration.pipeline_flow  # noqa: F401
 
     server.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.engine.execute import Outcome, execute
 from pipeline.recipe.load import load
 from storage.store import Store
 from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa: F401 - fixtures
+from tests.shared import brief_figures, once
 
 COMPUTE = load(*crash_recipes.RECIPES["NFM"]).compute
 NODES = crash_recipes.nodes()
@@ -49,14 +50,24 @@ def digests(store: Store, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="package", autouse=True)
+def figures() -> Iterator[None]:
+    with brief_figures(previews=4):
+        yield
+
+
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """All payloads by the real stages. Not to be changed."""
-    store = Store(tmp_path_factory.mktemp("real"))
-    store.prepare()
-    for name in PAYLOADS:
-        make(store, name)
-    return store
+
+    def payloads(folder: Path) -> None:
+        store = Store(folder)
+        store.prepare()
+        with brief_figures(previews=4):
+            for name in PAYLOADS:
+                make(store, name)
+
+    return Store(once(tmp_path_factory, "real", payloads))
 
 
 @pytest.fixture

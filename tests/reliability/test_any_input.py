@@ -125,7 +125,7 @@ def any_value_of_any_field(flowctl, home, field, value):
 
 
 test_any_value_of_any_field, test_any_value_of_any_field_1000 = few_and_many(
-    60, any_value_of_any_field, field=st.sampled_from(FIELDS), value=st.sampled_from(NASTY) | st.text(max_size=20)
+    30, any_value_of_any_field, field=st.sampled_from(FIELDS), value=st.sampled_from(NASTY) | st.text(max_size=20)
 )
 
 
@@ -149,7 +149,7 @@ def any_recipe_file(flowctl, home, content):
 
 
 test_any_recipe_file, test_any_recipe_file_1000 = few_and_many(
-    60, any_recipe_file, content=TREES.map(yaml.dump) | st.text(max_size=60) | st.binary(max_size=60)
+    30, any_recipe_file, content=TREES.map(yaml.dump) | st.text(max_size=60) | st.binary(max_size=60)
 )
 
 
@@ -167,7 +167,7 @@ def any_tree_in_any_place_of_a_real_recipe(flowctl, home, changes):
 
 
 test_any_tree_in_any_place_of_a_real_recipe, test_any_tree_in_any_place_of_a_real_recipe_1000 = few_and_many(
-    20,
+    10,
     any_tree_in_any_place_of_a_real_recipe,
     changes=st.lists(st.tuples(st.sampled_from(FIELDS), TREES), min_size=1, max_size=3),
 )
@@ -257,7 +257,7 @@ def any_manifest(flowctl, finished, tiny, stage, value, draw):
 
 
 test_any_manifest, test_any_manifest_1000 = few_and_many(
-    10,
+    6,
     any_manifest,
     stage=st.sampled_from(["data", "teacher", "bank", "evaluation", "report"]),
     value=JSON,
@@ -287,7 +287,7 @@ def any_content_of_the_files_between_processes(flowctl, finished, tiny, content)
 
 
 test_any_content_of_the_files_between_processes, test_any_content_of_the_files_between_processes_1000 = few_and_many(
-    8,
+    5,
     any_content_of_the_files_between_processes,
     content=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30),
 )

@@ -48,7 +48,8 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_or_changes_nothing(real
     manifest = root / MANIFEST
     whole, sound = manifest.read_bytes(), Artifact.read(root)
     noticed = 0
-    for place in range(0, len(whole), 3):
+    places = range(0, len(whole), 11)
+    for place in places:
         data = bytearray(whole)
         data[place] ^= 1 << place % 8
         manifest.write_bytes(bytes(data))
@@ -57,22 +58,21 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_or_changes_nothing(real
         except DamageError as error:
             assert str(manifest) in str(error)
             noticed += 1
-    assert noticed > 0.6 * len(whole) / 3  # the rest is indentation
+    assert noticed > 0.6 * len(places)  # the rest is indentation
 
 
-@pytest.mark.parametrize("harm", damage.SILENT)
 @pytest.mark.parametrize("name", READERS)
-def test_a_stage_computes_nothing_from_bytes_that_are_not_those_written(copied, name, harm):
-    """Every file without a checksum of its own, and one of each array."""
+def test_a_stage_computes_nothing_from_bytes_that_are_not_those_written(copied, name):
+    """Every file without a checksum of its own, and one of each array. The kinds of damage take turns."""
     reader = READERS[name]
     store = copied(*[reader] * (reader in PAYLOADS))
     root = root_of(store, name)
     files = [file for file in root.rglob("*") if file.is_file() and file.name != MANIFEST and ".zarr" not in str(file)]
     files += sorted(root.glob("*.zarr/**/c.0*"))
     harmed = 0
-    for file in files:
+    for number, file in enumerate(files):
         whole = file.read_bytes()
-        harm(file)
+        damage.SILENT[number % len(damage.SILENT)](file)
         if file.read_bytes() == whole:
             continue
         harmed += 1

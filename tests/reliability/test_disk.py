@@ -81,14 +81,13 @@ def test_a_store_that_can_only_be_read_is_read(disk, flowctl, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy"),
+    ("name", "number", "remedy"),
     [
-        (errno.EROFS, "make the store writable"),
-        (errno.ENOSPC, "free some space"),
-        (errno.EDQUOT, "free some of your quota"),
+        ("NFM: bank", errno.EROFS, "make the store writable"),
+        ("LOOM: student", errno.ENOSPC, "free some space"),
+        ("NFM: bank", errno.EDQUOT, "free some of your quota"),
     ],
 )
-@pytest.mark.parametrize("name", ["NFM: bank", "LOOM: student"])
 def test_the_disk_turns_bad_in_the_middle(copied, real, monkeypatch, name, number, remedy):
     """From some renaming on every other one fails, as on a disk that the kernel has made read-only after an error."""
     store, replace, calls = copied(name), os.replace, []
@@ -122,8 +121,15 @@ class Then(StopSignal):
         return False
 
 
-@pytest.mark.parametrize("name", ["NFM: bank", "LOOM: student", "semidiscrete: potentials"])
-@pytest.mark.parametrize("what", ["all of the store", "the work directory"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("NFM: bank", "all of the store"),
+        ("NFM: bank", "the work directory"),
+        ("LOOM: student", "the work directory"),
+        ("semidiscrete: potentials", "all of the store"),
+    ],
+)
 def test_files_that_vanish_in_the_middle(copied, real, name, what):
     """Either it is named, or nothing that was needed has gone; made again, it is what it was."""
     store = copied(name)

@@ -30,9 +30,9 @@ def disturbed(tmp_path: Path, kills: int, *recipes: str) -> dict:
     return json.loads(out.read_text())
 
 
-def test_killed_eight_times(tmp_path):
-    found = disturbed(tmp_path, 8, "LOOM")
-    assert found["kills"] == 8 and not found["unequal"] and found["runs"] >= 1
+def test_killed_three_times(tmp_path):
+    found = disturbed(tmp_path, 3, "LOOM")
+    assert found["kills"] == 3 and not found["unequal"] and found["runs"] >= 1
 
 
 @pytest.mark.slow

@@ -30,8 +30,9 @@ def _children(pid):
         return [int(child) for child in stream.read().split()]
 
 
-def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tiny):
+def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tiny, migrated):
     """The second process waits for the first; Ctrl-C to the first saves, and the second takes over."""
+    migrated(home)
     first = program("run", tiny, *UNTIL, FAKES=SLOW_COUPLINGS)
     _wait_until_saved(home, first)
     (running,) = json.loads(flowctl("status", "--json").stdout)

@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -27,18 +27,17 @@ NAMES = ["tiny[student.lr=0.1]", "tiny[student.lr=0.2]"]
 
 
 @pytest.fixture
-def sweep(home, monkeypatch):
-    """Run the command line, and its children, with fake stages: `sweep("run", recipe, …, MEET="2")`."""
+def sweep(home, flowctl, monkeypatch, tmp_path):
+    """Run the command line here, and its children with fake stages: `sweep("run", recipe, …, MEET="2")`."""
+    monkeypatch.setattr(children, "PROGRAM", sweeping.CHILD)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the locks of their GPUs
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def call(*words, **environment):
-        return subprocess.run(
-            [*sweeping.CHILD, *map(str, words)],
-            cwd=ROOT,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            return flowctl(*words)
 
     return call
 
@@ -92,7 +91,7 @@ def test_a_sweep_that_cannot_be_is_refused(flowctl, tiny, words, value):
 def test_a_sweep_runs_what_is_missing_and_ends_in_the_table(sweep, home, tiny, flowctl):
     make_all(load(tiny))  # the first of the sweep, as no run has recorded it
     done = sweep("run", tiny, *RATES)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert [line.split("] ")[0] for line in done.stderr.splitlines() if line.startswith("[")] == ["[1 of 1"]
     head, *rows = done.stdout.splitlines()
     assert head.split()[0] == "RUN" and [row.split()[0] for row in rows] == NAMES
@@ -112,18 +111,19 @@ def test_a_sweep_runs_what_is_missing_and_ends_in_the_table(sweep, home, tiny, f
 
 def test_a_failed_run_does_not_stop_the_others(sweep, home, tiny):
     done = sweep("run", tiny, *RATES, FAKES='{"student": {"fail": "ValueError"}}')
-    assert done.returncode == 1 and "2 of 2" in done.stderr.splitlines()[-1]
+    assert done.exit_code == 1 and "2 of 2" in done.stderr.splitlines()[-1]
     assert [row.split()[2] for row in done.stdout.splitlines()[1:]] == ["failed"] * 2
     again = sweep("run", tiny, *RATES)
-    assert again.returncode == 0 and set(outcomes(home, "student").values()) == {"resumed"}
+    assert again.exit_code == 0 and set(outcomes(home, "student").values()) == {"resumed"}
 
 
 def test_force_reruns_a_shared_stage_once(sweep, home, tiny):
-    assert sweep("run", tiny, *RATES).returncode == 0
+    for rate in (0.1, 0.2):
+        make_all(load(tiny, [f"student.training.lr={rate}"]))
     fingerprint = Session.open(load(tiny)).nodes["bank"].fingerprint
     before = Store(home).find("bank", fingerprint).provenance.created
     done = sweep("run", tiny, *RATES, "--force", "bank", "--force", "student")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert sorted(outcomes(home, "bank").values()) == ["reused", "run"]
     assert set(outcomes(home, "student").values()) == {"run"}
     assert before != Store(home).find("bank", fingerprint).provenance.created
@@ -150,7 +150,7 @@ def test_one_place_for_each_gpu(monkeypatch):
 
 def test_students_run_at_the_same_time_and_what_they_share_once(sweep, home, tiny):
     done = sweep("run", tiny, *RATES, "--jobs", "2", MEET="2")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert sorted(outcomes(home, "bank").values()) == ["reused", "run"]
     assert set(outcomes(home, "student").values()) == {"run"}
     assert all(f"{name}: student: run" in done.stderr for name in NAMES)  # whose line it is
@@ -159,27 +159,27 @@ def test_students_run_at_the_same_time_and_what_they_share_once(sweep, home, tin
 def test_on_one_gpu_its_lock_lets_one_student_run_at_a_time(sweep, home, tiny):
     slow = '{"student": {"steps": 4, "seconds": 0.1}}'
     done = sweep("run", tiny, *RATES, "--jobs", "2", CUDA_VISIBLE_DEVICES="7", ALONE="", FAKES=slow)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
 
 
 def test_sigterm_saves_every_run(sweep, home, tiny):
     slow = '{"student": {"steps": 600, "seconds": 0.1}}'
-    process = subprocess.Popen(
-        [*sweeping.CHILD, "run", tiny, "--set", "student.training.lr=0.1,0.2,0.3", "--jobs", "2"],
-        cwd=ROOT, env=os.environ | {"FAKES": slow}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while len(list(home.glob("work/student/*/saved.json"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline
+
+    def end() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if len(list(home.glob("work/student/*/saved.json"))) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 1 and "1 of 3" in errors.splitlines()[-1]
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    done = sweep("run", tiny, "--set", "student.training.lr=0.1,0.2,0.3", "--jobs", "2", FAKES=slow)
+    thread.join()
+    assert done.exit_code == 1 and "1 of 3" in done.stderr.splitlines()[-1]
     assert outcomes(home, "student") == dict.fromkeys(NAMES, "stopped")
-    assert sweep("run", tiny, *RATES).returncode == 0
+    assert sweep("run", tiny, *RATES).exit_code == 0
     assert outcomes(home, "student") == dict.fromkeys(NAMES, "resumed")
 
 

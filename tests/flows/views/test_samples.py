@@ -18,6 +18,7 @@ from pipeline.runtime.seeds import derive
 from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
 from tests.pipeline.stages.test_image_to_image import SMALL, held_out, small
+from tests.shared import figures  # noqa: F401 - a fixture
 
 SHORT = ["data.limit=100", "source.limit=90"]
 

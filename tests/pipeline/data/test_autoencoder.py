@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from pipeline.data.autoencoder import Autoencoder
 from storage.errors import DataError, UsageError
 from tests.pipeline.data.autoencoders import make_autoencoder
 
-pytest.importorskip("diffusers")
+# Imported where it is used: that takes seconds.
+pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

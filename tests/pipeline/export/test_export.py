@@ -29,6 +29,7 @@ from storage.atomic import sha256_file
 from storage.errors import DamageError, InputError, UsageError
 from tests.pipeline.data.autoencoders import make_autoencoder
 from tests.pipeline.stages.test_stages import run
+from tests.shared import figures  # noqa: F401 - a fixture
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[3]

@@ -29,7 +29,8 @@ def unet():
 
 
 def dit():
-    return trained(DiT(DiTConfig(channels=2, size=4, patch=2, width=8, depth=1, heads=2)))
+    """Of average velocities, without classes."""
+    return trained(DiT(DiTConfig(channels=2, size=4, patch=2, width=8, depth=1, heads=2, interval=True)))
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,8 @@ def written(tmp_path_factory):
     return path
 
 
-def test_an_unconditional_network_takes_any_batch(written):
-    answers_alike(dit(), written)
-
-
-def test_a_network_of_average_velocities_takes_the_other_end_too(tmp_path):
-    network = trained(DiT(DiTConfig(channels=2, size=4, patch=2, width=8, depth=1, heads=2, interval=True)))
-    assert write_onnx(network, tmp_path / "network.onnx").difference <= TOLERANCE
-    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+def test_a_network_of_average_velocities_takes_the_other_end_too(written):
+    network, session = dit(), onnxruntime.InferenceSession(written)
     assert [put.name for put in session.get_inputs()] == ["x", "t", "r"]
     feed = {"x": torch.randn(5, 2, 4, 4), "t": torch.ones(5), "r": torch.zeros(5)}
     answers = [
@@ -59,20 +54,14 @@ def test_a_network_of_average_velocities_takes_the_other_end_too(tmp_path):
 
 
 def test_a_network_of_classes_takes_labels_too(tmp_path):
-    network = unet()
-    write_onnx(network, tmp_path / "network.onnx")
-    answers_alike(network, tmp_path / "network.onnx")
-
-
-def answers_alike(network, path):
+    network, path = unet(), tmp_path / "network.onnx"
+    write_onnx(network, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    conditional = network.config.classes > 0
-    assert [put.name for put in session.get_inputs()] == ["x", "t", "labels"][: 2 + conditional]
-    assert [put.shape[0] for put in session.get_inputs()] == ["batch"] * (2 + conditional)
-    x, t = torch.randn(7, *network.config.shape), torch.rand(7)
-    feed = {"x": x.numpy(), "t": t.numpy()} | ({"labels": (torch.arange(7) % 4 - 1).numpy()} if conditional else {})
-    (answer,) = session.run(["velocity"], feed)
-    expected = network(x, t, torch.from_numpy(feed["labels"])) if conditional else network(x, t)
+    assert [put.name for put in session.get_inputs()] == ["x", "t", "labels"]
+    assert [put.shape[0] for put in session.get_inputs()] == ["batch"] * 3
+    x, t, labels = torch.randn(7, *network.config.shape), torch.rand(7), torch.arange(7) % 4 - 1
+    (answer,) = session.run(["velocity"], {"x": x.numpy(), "t": t.numpy(), "labels": labels.numpy()})
+    expected = network(x, t, labels)
     torch.testing.assert_close(torch.from_numpy(answer), expected, rtol=0, atol=TOLERANCE * expected.abs().max().item())
 
 

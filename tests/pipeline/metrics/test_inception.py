@@ -36,6 +36,21 @@ def published(weights, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def flat(weights):
+    """Tensors of the same names and shapes, each of one number: a file of them is small."""
+    return {name: torch.zeros(()).expand(value.shape) for name, value in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def light(flat, published, tmp_path_factory):
+    """A file like the published one, of such tensors."""
+    path = tmp_path_factory.mktemp("light") / published.name
+    torch.save(flat, path, _use_new_zipfile_serialization=False)
+    assert path.stat().st_size < 2**20
+    return path
+
+
+@pytest.fixture(scope="module")
 def extractor(published):
     return load_inception(published, checksum(published))
 
@@ -165,12 +180,13 @@ def test_code_in_a_pth_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_files_that_are_no_weights(published, tmp_path, name):
+def test_files_that_are_no_weights(light, tmp_path, name):
     path = tmp_path / name
-    whole = published.read_bytes()
+    whole = light.read_bytes()
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
         pass
-    for content in (b"", b"no weights at all", whole[: len(whole) // 2], (tmp_path / "empty.zip").read_bytes()):
+    cuts = [whole[: len(whole) * part // 40] for part in range(1, 40)]
+    for content in (b"", b"no weights at all", *cuts, (tmp_path / "empty.zip").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(InputError, match="tensors and nothing else"):
             load_inception(path, checksum(path))
@@ -186,9 +202,9 @@ def test_files_that_are_no_weights(published, tmp_path, name):
         ({7: torch.zeros(2)}, r"7 is none of them"),
     ],
 )
-def test_other_architectures(weights, tmp_path, changes, rule):
+def test_other_architectures(flat, tmp_path, changes, rule):
     path = tmp_path / "other.pth"
-    torch.save({name: value for name, value in (weights | changes).items() if value is not None}, path)
+    torch.save({name: value for name, value in (flat | changes).items() if value is not None}, path)
     with pytest.raises(InputError, match=rule):
         load_inception(path, checksum(path))
 
@@ -203,7 +219,7 @@ def test_a_tensor_alone_is_no_network(tmp_path):
 
 
 @pytest.fixture
-def server(published, monkeypatch):
+def server(light, monkeypatch):
     """A web server of the file, counting requests, in the place of the real one."""
     requests = []
 
@@ -211,9 +227,9 @@ def server(published, monkeypatch):
         def log_message(self, *_):
             requests.append(self.path)
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=published.parent))
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=light.parent))
     Thread(target=httpd.serve_forever, daemon=True).start()
-    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{httpd.server_port}/{published.name}")
+    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{httpd.server_port}/{light.name}")
     monkeypatch.setattr("pipeline.data.fetching.RETRIES", 0)
     monkeypatch.setenv("NO_PROXY", "*")
     yield requests
@@ -221,11 +237,11 @@ def server(published, monkeypatch):
     httpd.server_close()
 
 
-def test_fetched_once_and_verified(server, published, tmp_path, monkeypatch):
+def test_fetched_once_and_verified(server, light, tmp_path, monkeypatch):
     with pytest.raises(DownloadError):
         load_inception(cache_dir=tmp_path)
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(module, "PUBLISHED", checksum(published))
+    monkeypatch.setattr(module, "PUBLISHED", checksum(light))
     assert [load_inception(cache_dir=tmp_path).metric for _ in range(2)] == ["FID", "FID"]
     assert len(server) == 2
 

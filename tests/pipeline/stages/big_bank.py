@@ -46,7 +46,7 @@ class Line(nn.Module):
         return self.scale * x
 
 
-def weights(z, work: Path, images: int = 3200) -> str:
+def weights(z, work: Path, images: int = 1600) -> str:
     """Digest of the weights after a training."""
     pixels = np.random.default_rng(7).integers(256, size=(ROWS, *SHAPE)).astype(np.uint8)
     batches = FlowBatches(Examples(pixels, None), Banked(z), Uniform(), LINEAR, 0.0, 7, 32)

@@ -1,6 +1,7 @@
 """Every stage on latents: networks see latents, and whatever is measured or shown is an image again."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from storage.imageset import ImageSet
 from tests.pipeline.data.autoencoders import make_autoencoder
 from tests.pipeline.stages.test_stages import run
 
-pytest.importorskip("diffusers")
+# Imported where it is used: that takes seconds.
+pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,6 @@ COUPLINGS = {
     "nfm online": ["student.coupling={kind: nfm, online: true}"],
     "independent": ["student.coupling=independent", "teacher=null", "bank=null"],
     "ot": ["student.coupling=ot", "teacher=null", "bank=null"],
-    "entropic": ["student.coupling=entropic", "teacher=null", "bank=null"],
     "loom": ["student.coupling=loom", "teacher=null", "bank=null"],
     "semidiscrete": ["student.coupling=semidiscrete", "teacher=null", "bank=null", "potentials={passes: 2}"],
 }

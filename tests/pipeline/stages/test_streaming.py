@@ -19,6 +19,7 @@ from storage.bank import Streamed
 from storage.errors import Interrupted
 from storage.store import Store
 from tests.pipeline.stages.big_bank import ROWS, SHAPE, weights, write_bank
+from tests.pipeline.stages.test_stages import patient
 from tests.tiny import TINY
 
 LESS = ["student.training.images=384", "onestep.training.images=384", "bank.dtype=float16"]
@@ -31,8 +32,8 @@ ROUND = (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("home"))
+def store(home):
+    store = Store(home)
     store.prepare()
     return store
 
@@ -53,7 +54,7 @@ def trained(store: Store, stage: str, compute: Compute, overrides: list[str], **
             result = digests(outcome.artifact), outcome.artifact.metrics
             shutil.rmtree(outcome.artifact.root)
             return result
-        execute(node, inputs, store, RESIDENT)
+        execute(node, inputs, store, RESIDENT, waiting=patient)
 
 
 CASES = {

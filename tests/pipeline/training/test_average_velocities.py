@@ -73,7 +73,7 @@ def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp
 def test_the_history_and_the_monitor_have_raw_errors_that_fall_while_the_weighted_loss_is_flat(tmp_path):
     task = job(tmp_path)
     task.monitor = tmp_path / "monitor"
-    settings = training(images=40 * 100, batch=40)
+    settings = training(images=40 * 60, batch=40)
     fitted = train(task, network(), batches(), settings, CPU, objective=MeanFlow())
     first, last = fitted.history[0], fitted.history[-1]
     assert last["error_instant"] < 0.7 * first["error_instant"]

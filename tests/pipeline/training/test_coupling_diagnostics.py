@@ -15,6 +15,7 @@ from pipeline.training.coupling_diagnostics import TIMES, diagnose, straight_tim
 from pipeline.training.flow_batches import FlowBatches, blocks_ahead
 from tests.pipeline.stages.test_coupling import ALONE
 from tests.pipeline.stages.test_stages import run
+from tests.shared import figures  # noqa: F401 - a fixture
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 4)
