@@ -6,7 +6,7 @@ import errno
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,11 @@ class Outcome:
     timings: Timings | None = None  # of the attempt that ended, where the stage ran
 
 
+def _a_moment(holder: str) -> None:
+    """Before the next try to take a lock that `holder` has."""
+    time.sleep(0.2)
+
+
 def execute(
     node: Node,
     inputs: Mapping[str, Artifact],
@@ -55,7 +60,7 @@ def execute(
     *,
     listeners: tuple[Listener, ...] = (),
     stop: StopSignal | None = None,
-    waiting=lambda holder: None,
+    waiting: Callable[[str], None] = _a_moment,
     remote: Remote | None = None,
     offered: bool = False,
 ) -> Outcome:

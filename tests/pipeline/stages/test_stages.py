@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -41,13 +40,8 @@ def run(home, *overrides, recipe="nfm-digits", until="report"):
     made = {}
     for name, node in needed_for(until, build(resolved, store.home / "cache")).items():
         inputs = {role: made[role] for role in node.inputs}
-        made[name] = execute(node, inputs, store, resolved.compute, waiting=patient).artifact
+        made[name] = execute(node, inputs, store, resolved.compute).artifact
     return made
-
-
-def patient(holder: str) -> None:
-    """Another process of these tests makes what this one needs too."""
-    time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from storage.bank import Streamed
 from storage.errors import Interrupted
 from storage.store import Store
 from tests.pipeline.stages.big_bank import ROWS, SHAPE, weights, write_bank
-from tests.pipeline.stages.test_stages import patient
 from tests.tiny import TINY
 
 LESS = ["student.training.images=384", "onestep.training.images=384", "bank.dtype=float16"]
@@ -54,7 +53,7 @@ def trained(store: Store, stage: str, compute: Compute, overrides: list[str], **
             result = digests(outcome.artifact), outcome.artifact.metrics
             shutil.rmtree(outcome.artifact.root)
             return result
-        execute(node, inputs, store, RESIDENT, waiting=patient)
+        execute(node, inputs, store, RESIDENT)
 
 
 CASES = {
