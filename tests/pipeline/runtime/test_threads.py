@@ -111,13 +111,22 @@ def test_torch_gets_the_number_and_the_log_says_it(caplog):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("theirs", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_idle_threads_sleep_unless_the_user_says_otherwise(theirs, policy):
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": theirs} if theirs else {}
+@pytest.mark.parametrize(
+    ("theirs", "waiting"),
+    [
+        ({}, "PASSIVE 10000"),
+        ({"OMP_WAIT_POLICY": ""}, "PASSIVE 10000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "PASSIVE None"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE 7"),
+    ],
+)
+def test_idle_threads_sleep_unless_the_user_says_otherwise(theirs, waiting):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | theirs
     code = (
         "import sys, pipeline.runtime.seeds, os\n"  # which imports torch
-        "assert 'torch' in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+        "assert 'torch' in sys.modules; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout == f"{policy}\n", done.stderr
+    assert done.stdout == f"{waiting}\n", done.stderr
