@@ -2,9 +2,9 @@
 
     python -m benchmarks.threads --seconds 4 --rounds 3
 
-Images/s of the digits student's training step, for 1 and 2 threads that spin or sleep while they wait, with nothing else
-and with two busy loops. Each figure comes from a separate process: OpenMP reads the policy once. The
-cells take turns, and the table gives the median and the range of the rounds. Writes results/threads-cpu.md.
+Images/s of the digits student's training step, for 1 and 2 threads that spin or sleep while they wait, with nothing
+else and with two busy loops. Each figure comes from a separate process: OpenMP reads the policy once. The cells take
+turns, and the table gives the median and the range of the rounds. Writes results/threads-cpu.md.
 """
 
 from __future__ import annotations
