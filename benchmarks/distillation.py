@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
+from benchmarks.matrix import artifacts_of, cell, crossed, facts, options, run_name, write
 from benchmarks.one_call import COUPLINGS, NOT_TRAINING, sweep
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
@@ -99,15 +99,7 @@ def main() -> None:
     parser.add_argument("--couplings", type=lambda text: text.split(","), default=["nfm", "ot"], metavar="NAME,…")
     parser.add_argument("--only", type=lambda text: text.split(","), default=None, metavar="KNOB,…")
     words = parser.parse_args()
-    rows = [
-        {
-            "coupling": coupling,
-            "knob": knob,
-            "seeds": [measured(words.base, coupling, knob, seed, words.overrides) for seed in words.seeds],
-        }
-        for coupling in words.couplings
-        for knob in words.only or knobs(words.base)
-    ]
+    rows = crossed(words, "knob", words.only or knobs(words.base), measured)
     tree = {**facts("distillation", words), "rows": rows}
     write("distillation", tree, markdown(tree))
 

@@ -8,7 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
 from storage.store import Store
 
+#: Base recipe, coupling, choice, seed and overrides -> the scores and costs of a row at that seed.
+Measured = Callable[[str, str, str, int, list[str]], dict[str, Any]]
 RESULTS = Path("benchmarks/results")
 
 
@@ -57,6 +59,19 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     return parser
+
+
+def crossed(words: argparse.Namespace, name: str, choices: Iterable[str], measured: Measured) -> list[dict[str, Any]]:
+    """A row for each coupling and each of the choices, which `name` says, with what was measured at each seed."""
+    return [
+        {
+            "coupling": coupling,
+            name: choice,
+            "seeds": [measured(words.base, coupling, choice, seed, words.overrides) for seed in words.seeds],
+        }
+        for coupling in words.couplings
+        for choice in choices
+    ]
 
 
 def cell(values: Sequence[float | None]) -> str:

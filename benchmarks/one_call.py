@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
+from benchmarks.matrix import artifacts_of, cell, crossed, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
 
 CALLS = (1, 2, 4, 8)
@@ -120,16 +120,7 @@ def main() -> None:
     parser.add_argument("--couplings", type=lambda text: text.split(","), default=list(COUPLINGS), metavar="NAME,…")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), metavar="NAME,…")
     words = parser.parse_args()
-    rows = [
-        {
-            "coupling": coupling,
-            "method": method,
-            "seeds": [measured(words.base, coupling, method, seed, words.overrides) for seed in words.seeds],
-        }
-        for coupling in words.couplings
-        for method in words.methods
-    ]
-    tree = {**facts("one_call", words), "rows": rows}
+    tree = {**facts("one_call", words), "rows": crossed(words, "method", words.methods, measured)}
     write("one-call", tree, markdown(tree))
 
 

@@ -26,6 +26,7 @@ from storage.atomic import fsync_path, fsync_tree, write_json
 from storage.errors import DamageError, UsageError
 from storage.home import default_home
 from storage.locks import take
+from storage.text import decodable
 
 Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
@@ -38,7 +39,7 @@ class Store:
     def __init__(self, home: Path | None = None) -> None:
         """Raises UsageError where `home` is there and no directory, or its path is no text, which logs cannot hold."""
         self.home = (home or default_home()).absolute()
-        if any("\ud800" <= letter <= "\udfff" for letter in str(self.home)):  # Python's stand-ins for such bytes
+        if not decodable(str(self.home)):
             remedy = "Set FLOWCTL_HOME to another path, or LC_ALL=C.UTF-8 if the path is right."
             raise UsageError("The path of the store must be text in the encoding of the locale", str(self.home), remedy)
         if os.path.lexists(self.home) and not self.home.is_dir():

@@ -14,6 +14,7 @@ from pipeline.recipe.fields import types_at
 from pipeline.recipe.parse import parse_recipe, parse_value
 from pipeline.recipe.recipe import Recipe
 from storage.errors import MissingError, RecipeError
+from storage.text import decodable
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 MAX_DEPTH = 4  # recipes that extend one another
@@ -137,6 +138,6 @@ def split(text: str) -> tuple[list[str], str]:
         raise RecipeError(
             "An override must be --set section.field=value", text, "Example: --set student.training.lr=1e-4"
         )
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not decodable(value):
         raise RecipeError(f"The value of --set {path} must be valid UTF-8", value, "Write it in UTF-8.")
     return keys, value

@@ -70,11 +70,11 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
         x = examples.pixels(rows)
         gaussian, even = (partial(draw, x.shape, generator=draws) for draw in (torch.randn, torch.rand))
-        if config.noise_levels is None:
-            return NoisyImages(add_noise(x, config, images.levels, gaussian, even), labels)
-        low, high = config.noise_levels
-        eta = low + (high - low) * torch.rand(len(x), generator=draws)
-        return NoisyImages(x + eta[:, None, None, None] * gaussian(), labels, eta)
+        eta = None
+        if config.noise_levels is not None:
+            low, high = config.noise_levels
+            eta = low + (high - low) * torch.rand(len(x), generator=draws)
+        return NoisyImages(add_noise(x, config, images.levels, gaussian, even, eta), labels, eta)
 
     unseen = Examples.of(images, "test")
     quality = config.quality
@@ -108,12 +108,20 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
 
 
 def add_noise(
-    x: Tensor, config: Teacher, levels: int | None, gaussian: Callable[[], Tensor], uniform: Callable[[], Tensor]
+    x: Tensor,
+    config: Teacher,
+    levels: int | None,
+    gaussian: Callable[[], Tensor],
+    uniform: Callable[[], Tensor],
+    eta: Tensor | None = None,
 ) -> Tensor:
-    """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin."""
+    """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin.
+
+    `eta` is that of each image, (B,); None for the teacher's.
+    """
     if config.dequantisation == "uniform":
         return dequantise(x, required(levels, "the number of grey levels"), uniform())
-    return x + config.noise_std * gaussian()
+    return x + (config.noise_std if eta is None else eta[:, None, None, None]) * gaussian()
 
 
 @torch.no_grad()

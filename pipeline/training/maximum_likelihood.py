@@ -14,9 +14,9 @@ def nats_per_dimension(flow: nn.Module, part: NoisyImages) -> Tensor:
     changes. `flow` may be wrapped, for several ranks or compiled.
 
     With noise levels an image counts by its level over their mean, since nats vary least at large ones (iTARFlow)."""
-    if part.noise_std is None:
-        z, logdet = flow(part.y, part.labels)
-        return 0.5 * z.square().mean() - logdet.mean() / math.prod(part.y.shape[1:])
     z, logdet = flow(part.y, part.labels, part.noise_std)
-    nats = 0.5 * z.flatten(1).square().mean(1) - logdet / math.prod(part.y.shape[1:])  # (B,)
+    dims = math.prod(part.y.shape[1:])
+    if part.noise_std is None:
+        return 0.5 * z.square().mean() - logdet.mean() / dims
+    nats = 0.5 * z.flatten(1).square().mean(1) - logdet / dims  # (B,)
     return (part.noise_std * nats).mean() / part.noise_std.mean()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipeline.data.sources.archives import open_tar, open_zip
 from pipeline.data.sources.members import Members, open_folder, refusing
-from pipeline.data.sources.text import decodable, listed, shown
+from pipeline.data.sources.text import listed, shown
 from storage.errors import DataError
+from storage.text import decodable
 
 
 def open_members(path: Path, encoding: str | None = None) -> Members:

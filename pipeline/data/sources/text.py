@@ -13,11 +13,6 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def decodable(name: str) -> bool:
-    """Whether the bytes of the name are text. Python stands lone surrogates for those that are not (PEP 383)."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
 def shown(name: str) -> str:
     """The name with every character that cannot be printed escaped; bytes that are no text as \\xe9."""
     return "".join(

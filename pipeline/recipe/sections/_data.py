@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted
 from pipeline.recipe.sections._base import Config, Positive
+from storage.text import decodable
 
 
 def _as_names(value: object) -> object:
@@ -29,7 +30,7 @@ ClassNames = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as
 def _of_user(path: Path) -> Path:
     """Expand ~; refuse a path that no file of ours could hold."""
     text = str(path)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not decodable(text):
         escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         raise ValueError(f"a path must be valid UTF-8, not {escaped}: rename it, for example by convmv")
     try:
