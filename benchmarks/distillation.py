@@ -19,8 +19,7 @@ from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 from storage.required import required
 
-TEACHER_CALLS = 16  # of the student that is distilled
-HUBER = "onestep.loss={kind: pseudo-huber}"
+STUDENT_CALLS = 16  # of the student that is distilled
 
 
 def knobs(base: str) -> dict[str, list[str]]:
@@ -34,7 +33,7 @@ def knobs(base: str) -> dict[str, list[str]]:
         "pairs-twice": [f"pairs.count={2 * count}"],
         "pairs-four-times": [f"pairs.count={4 * count}"],
         "images-twice": [f"onestep.training.images={2 * images}"],
-        "pseudo-huber": [HUBER],
+        "pseudo-huber": ["onestep.loss={kind: pseudo-huber}"],
         "average-longer": ["onestep.training.ema=30000"],
         "student-twice": [f"student.training.images={2 * seen}"],
         "pairs-four-times-images-twice": [f"pairs.count={4 * count}", f"onestep.training.images={2 * images}"],
@@ -44,7 +43,7 @@ def knobs(base: str) -> dict[str, list[str]]:
 
 def rules(base: str, coupling: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
     """What a row changes in the base recipe."""
-    scored = [f"evaluation.student={sweep('euler', (1, TEACHER_CALLS))}", f"evaluation.onestep={sweep('euler', (1,))}"]
+    scored = [f"evaluation.student={sweep('euler', (1, STUDENT_CALLS))}", f"evaluation.onestep={sweep('euler', (1,))}"]
     named = [f"seed={seed}", f"name={run_name(base, 'distillation', coupling, knob)}"]
     return [*COUPLINGS[coupling], *scored, *overrides, *knobs(base)[knob], *named]
 
@@ -55,7 +54,7 @@ def measured(base: str, coupling: str, knob: str, seed: int, overrides: list[str
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     scores = {f"{score.model} at {score.nfe:g}": score for score in evaluation.scores}
     training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
-    onestep, student = scores["onestep at 1"], scores[f"student at {TEACHER_CALLS}"]
+    onestep, student = scores["onestep at 1"], scores[f"student at {STUDENT_CALLS}"]
     return {
         "protocol": evaluation.protocol,
         "metric": onestep.metric,
@@ -76,10 +75,10 @@ def markdown(tree: dict[str, Any]) -> str:
         "",
         f"`{tree['command']}` on {tree['processor']}. {first['metric']} to the training / held-out images, which are "
         f"{first['yardstick']:.3f} apart; mean over {len(tree['seeds'])} seed(s){', ± standard deviation' * several}. "
-        f"Ratio: one-step student to the student at {TEACHER_CALLS} calls, to the training images. Seconds: of pairs "
+        f"Ratio: one-step student to the student at {STUDENT_CALLS} calls, to the training images. Seconds: of pairs "
         "and one-step training.",
         "",
-        f"| coupling | knob | one-step, training | held-out | student at {TEACHER_CALLS}, training | ratio | seconds |",
+        f"| coupling | knob | one-step, training | held-out | student at {STUDENT_CALLS}, training | ratio | seconds |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in tree["rows"]:
@@ -88,7 +87,7 @@ def markdown(tree: dict[str, Any]) -> str:
         lines.append(
             f"| {row['coupling']} | {row['knob']} | {cell([seed['train']['onestep at 1'] for seed in seeds])} "
             f"| {cell([seed['held_out']['onestep at 1'] for seed in seeds])} "
-            f"| {cell([seed['train'][f'student at {TEACHER_CALLS}'] for seed in seeds])} "
+            f"| {cell([seed['train'][f'student at {STUDENT_CALLS}'] for seed in seeds])} "
             f"| {cell([seed['ratio'] for seed in seeds])} | {seconds:.0f} |"
         )
     return "\n".join(lines) + "\n"
