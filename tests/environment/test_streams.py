@@ -79,7 +79,7 @@ def test_a_user_without_account_and_home_can_run(place, home, library, cache):
 @pytest.mark.parametrize("given", ["", "elsewhere"])
 @pytest.mark.parametrize("store", ["store", "absent", "recipe/store"])  # the last cannot be created: a file is there
 def test_caches_can_be_written_wherever_the_store_is(place, store, given):
-    """A variable that is set to nothing names no place. What is in no store is removed at the end, and none is created."""
+    """A variable that is set to nothing names no place. No store is created; what is in none is removed at the end."""
     (place.folder / "recipe").touch()
     place.store.mkdir(parents=True)
     before = place.outside()
