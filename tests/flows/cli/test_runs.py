@@ -93,7 +93,13 @@ def test_a_shipped_recipe_is_compared_with_itself(flowctl, home):
 
 @pytest.mark.parametrize(
     "words",
-    [("--where", "state"), ("--where", "colour=red"), ("--where", "score<["), ("--where", "name=@"), ("--sort", "colour")],
+    [
+        ("--where", "state"),
+        ("--where", "colour=red"),
+        ("--where", "score<["),
+        ("--where", "name=@"),
+        ("--sort", "colour"),
+    ],
 )
 def test_wrong_usage(flowctl, recorded, words):
     assert type(fault(flowctl("runs", *words))) is UsageError
