@@ -1,6 +1,6 @@
 """What couplings are worth on digits, and what the teacher's noise eta does.
 
-    python -m benchmarks.digits             # six couplings at three seeds, NFM with two teachers: 21 students, a few minutes each
+    python -m benchmarks.digits             # six couplings, NFM with two teachers, at three seeds: 21 students
     python -m benchmarks.digits eta         # NFM with teachers of different noise, one seed
 
 runs what the store does not have yet: the same command resumes after any stop, and several processes may share the work
