@@ -2,6 +2,7 @@
 an empty database of Prefect."""
 
 import functools
+import gc
 import os
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from tests.shared import once
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("untimed")
+
+gc.disable()  # a third of the time of the imports, and all of them stay: `pytest_collection_finish`
 
 #: Folders and files that take longest. They come first: begun late, one would leave the other process without work.
 LONGEST = (
@@ -67,6 +70,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _without_gpu(config, items)
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(_room(item), len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """The collector never looks at what was imported again."""
+    gc.freeze()
+    gc.enable()
 
 
 def _room(item: pytest.Item) -> str:

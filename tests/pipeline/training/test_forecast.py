@@ -18,7 +18,10 @@ from storage.store import Store
 
 SPEED = Speed(full=1e10, half=1e10, bandwidth=1e10, start=1e-6)
 FAST = Speed(full=2e10, half=2e10, bandwidth=2e10, start=5e-7)
-SMALL = ["teacher.blocks=2", "teacher.width=32", "student.network.base=16", "compute.device=cpu", "compute.threads=1"]
+SMALL = [
+    *("teacher.blocks=2", "teacher.layers=1", "teacher.width=32", "student.network.base=16"),
+    *("compute.device=cpu", "compute.threads=1"),
+]
 
 
 def recipe(*overrides):
