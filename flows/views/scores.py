@@ -66,7 +66,7 @@ def summary(session: Session) -> Summary | None:
     """The numbers with which a run ends: each model and NFE against the training images and, where that was measured,
     the held-out ones. None if the session has no evaluation."""
     node = session.nodes.get("evaluation")
-    artifact = node and session.store.find(node.name, node.fingerprint)
+    artifact = None if node is None else session.store.find(node.name, node.fingerprint)
     if artifact is None:
         return None
     result = EvaluationResult.model_validate(_read(artifact).metrics)

@@ -99,7 +99,7 @@ def schedule_from_dict(fields: dict[str, Any]) -> Schedule:
     Raises:
         ValueError: if its kind or a field is unknown.
     """
-    kinds = {cls.kind: cls for cls in (Sequential, Jacobi, GaussSeidelJacobi)}
+    kinds: dict[str, type[Any]] = {cls.kind: cls for cls in (Sequential, Jacobi, GaussSeidelJacobi)}
     rest = dict(fields)
     kind = rest.pop("kind", None)
     if kind not in kinds:
