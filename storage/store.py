@@ -76,26 +76,23 @@ class Store:
 
     # Wherever a fingerprint is asked for, its first PREFIX digits will do: they are all that names have.
 
-    def _prefix(self, fingerprint: str) -> str:
-        return fingerprint[:PREFIX]
-
     def work(self, stage: str, fingerprint: str) -> Path:
         """The work directory of a stage; it may not exist yet."""
-        return self.home / "work" / stage / self._prefix(fingerprint)
+        return self.home / "work" / stage / fingerprint[:PREFIX]
 
     def monitor(self, stage: str, fingerprint: str, name: str = "") -> Path:
         """Where a training leaves curves and samples for people to watch; it may not exist yet, and is then called
         `name`."""
-        folder, prefix = self.home / "monitor" / stage, self._prefix(fingerprint)
+        folder, prefix = self.home / "monitor" / stage, fingerprint[:PREFIX]
         return next(iter(sorted(folder.glob(f"*-{prefix}"))), folder / f"{name or stage}-{prefix}")
 
     def lock_path(self, stage: str, fingerprint: str) -> Path:
-        return self.home / "locks" / f"{stage}-{self._prefix(fingerprint)}.lock"
+        return self.home / "locks" / f"{stage}-{fingerprint[:PREFIX]}.lock"
 
     def directories(self, stage: str, fingerprint: str) -> list[Path]:
         """The directories of this fingerprint, intact or damaged."""
         folder = self.home / "artifacts" / stage
-        return sorted(folder.glob(f"*-{self._prefix(fingerprint)}")) if folder.is_dir() else []
+        return sorted(folder.glob(f"*-{fingerprint[:PREFIX]}")) if folder.is_dir() else []
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -187,7 +184,7 @@ class Store:
         """
         write_json(payload / MANIFEST, artifact.model_dump(mode="json"))
         fsync_tree(payload)
-        final = self.home / "artifacts" / artifact.stage / f"{artifact.name}-{self._prefix(artifact.fingerprint)}"
+        final = self.home / "artifacts" / artifact.stage / f"{artifact.name}-{artifact.fingerprint[:PREFIX]}"
         final.parent.mkdir(parents=True, exist_ok=True)
         aside = [self.set_aside(old) for old in self.directories(artifact.stage, artifact.fingerprint)]
         os.rename(payload, final)

@@ -20,9 +20,7 @@ def rm(
     yes: Yes = False,
 ) -> None:
     """Delete the run records of a recipe and its artifacts that no other run refers to; or one artifact."""
-    from flows.upkeep.references import NewRuns, every_run, named, of_recipe, title, users
-    from pipeline.recipe.load import nearest
-    from storage.errors import MissingError
+    from flows.upkeep.references import NewRuns, every_run, named, of_recipe, users
     from storage.garbage import belongings, reachable
     from storage.store import PREFIX, Store
 
@@ -31,13 +29,8 @@ def rm(
     runs = every_run(store)
     own, keys = of_recipe(name, runs, store)
     if not own and not keys:
-        root = named(name, store)
-        if root is None:
-            raise MissingError(
-                "rm needs a recipe that has runs, the name of an artifact or six digits of its fingerprint",
-                name,
-                nearest(name, [*(run.name for run in runs), *map(title, store.roots())]),
-            )
+        need = "rm needs a recipe that has runs, the name of an artifact or six digits of its fingerprint"
+        root = named(name, store, need, [run.name for run in runs])
         keys = {(root.parent.name, root.name[-PREFIX:])}
         for recipe in sorted({run.name for run in runs if run.keys & keys}):
             typer.echo(f"note: runs of {recipe} refer to it; their next run creates it again")

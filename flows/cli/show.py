@@ -77,16 +77,8 @@ def _show_recipe(recipe: Recipe, explain: bool, json_: bool) -> None:
 def _find(name: str, store: Store) -> Artifact:
     """The artifact of this name or fingerprint. Raises MissingError with the nearest name."""
     from flows.session.recipes import names
-    from flows.upkeep.references import named, title
-    from pipeline.recipe.load import nearest
+    from flows.upkeep.references import named
     from storage.artifact import Artifact
-    from storage.errors import MissingError
 
-    root = named(name, store)
-    if root is None:
-        raise MissingError(
-            "show needs a recipe, the name of an artifact or six digits of its fingerprint",
-            name,
-            nearest(name, [*names(), *map(title, store.roots())]),
-        )
-    return Artifact.read(root)
+    need = "show needs a recipe, the name of an artifact or six digits of its fingerprint"
+    return Artifact.read(named(name, store, need, names()))

@@ -115,8 +115,8 @@ def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
 def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path], list[Path]]:
     """The recipe if `name` is one, and the directories of artifacts and of unfinished work to check."""
     from flows.session.recipes import given, load
-    from flows.upkeep.references import named, of_recipe, runs, title
-    from pipeline.recipe.load import nearest, shipped
+    from flows.upkeep.references import named, of_recipe, runs
+    from pipeline.recipe.load import shipped
     from storage.errors import MissingError
 
     if name is None:
@@ -131,14 +131,8 @@ def _targets(name: str | None, store: Store) -> tuple[Recipe | None, list[Path],
                 f"verify needs a recipe that has results in {store.home}", name, f"Run: flowctl run {name}."
             )
         return load(name) if given(name) else None, roots, works
-    root = named(name, store)
-    if root is None:
-        raise MissingError(
-            "verify needs a recipe, the name of an artifact or six digits of its fingerprint",
-            name,
-            nearest(name, [*shipped(), *(run.name for run in records), *map(title, store.roots())]),
-        )
-    return None, [root], []
+    need = "verify needs a recipe, the name of an artifact or six digits of its fingerprint"
+    return None, [named(name, store, need, [*shipped(), *(run.name for run in records)])], []
 
 
 def _with_progress(roots: list[Path]) -> Iterable[Path]:

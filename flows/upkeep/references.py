@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from flows.session.recipes import given, load
 from flows.session.runs import alive, locked
 from pipeline.engine.dag import build
-from pipeline.recipe.load import shipped
+from pipeline.recipe.load import nearest, shipped
 from pipeline.recipe.recipe import Recipe
 from storage.errors import BusyError, FlowctlError, InputError, MissingError
 from storage.garbage import reachable
@@ -102,10 +102,11 @@ def is_running(run: Run, store: Store) -> bool:
     return (here and alive(run.facts, store.home)) or any(held(store.lock_path(*key)) for key in run.keys)
 
 
-def named(name: str, store: Store) -> Path | None:
+def named(name: str, store: Store, need: str, others: Iterable[str]) -> Path:
     """The artifact of this name: stage and name, or six digits of its fingerprint; valid or damaged.
 
-    Raises MissingError if there are several.
+    Raises MissingError if there are several, and if there is none, with the nearest name of an artifact or of `others`:
+    what else the caller takes, as the error's `need` says.
     """
     hits = [
         root
@@ -115,7 +116,9 @@ def named(name: str, store: Store) -> Path | None:
     ]
     if len(hits) > 1:
         raise MissingError("A name must match one artifact", name, f"It could be {', '.join(map(title, hits))}")
-    return hits[0] if hits else None
+    if not hits:
+        raise MissingError(need, name, nearest(name, [*others, *map(title, store.roots())]))
+    return hits[0]
 
 
 def title(root: Path) -> str:

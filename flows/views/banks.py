@@ -12,11 +12,10 @@ from torch import Tensor
 
 from flows.session import recipes
 from flows.session.recorded import finished_nodes
-from flows.upkeep.references import named, title
+from flows.upkeep.references import named
 from pipeline.data.examples import Examples
 from pipeline.metrics import gaussianity
 from pipeline.outputs.images import IMAGES
-from pipeline.recipe.load import nearest
 from pipeline.reporting.pictures import bank_picture, png
 from pipeline.reporting.text.noise import verdict
 from storage.artifact import MANIFEST, Artifact
@@ -125,11 +124,5 @@ def _locate(
         path = Path(name).absolute()
         holder = next((folder for folder in (path, path.parent) if (folder / MANIFEST).is_file()), None)
         return path, None if holder is None else Artifact.read(holder)
-    root = named(name, store)
-    if root is None:
-        raise MissingError(
-            "bank inspect needs a recipe, an artifact or the directory of a bank",
-            name,
-            nearest(name, [*recipes.names(), *map(title, store.roots())]),
-        )
+    root = named(name, store, "bank inspect needs a recipe, an artifact or the directory of a bank", recipes.names())
     return root, Artifact.read(root)

@@ -65,18 +65,14 @@ class Summary(NamedTuple):
 def summary(session: Session) -> Summary | None:
     """The numbers with which a run ends: each model and NFE against the training images and, where that was measured,
     the held-out ones. None if the session has no evaluation."""
-    artifacts = {
-        stage: session.store.find(stage, session.nodes[stage].fingerprint)
-        for stage in ("reference", "evaluation")
-        if stage in session.nodes
-    }
-    artifact = artifacts.get("evaluation")
+    node = session.nodes.get("evaluation")
+    artifact = None if node is None else session.store.find(node.name, node.fingerprint)
     if artifact is None:
         return None
     result = EvaluationResult.model_validate(_read(artifact).metrics)
     if not result.scores:
         return None
-    main, *others = tables(artifact.name, result, artifacts.get("reference"))
+    main, *others = tables(artifact.name, result)
     cells: dict[tuple[str, str, str], dict[bool, str]] = {}  # by model, NFE and setting; by held_out
     for row in main.rows:
         for cell in filter(None, row.cells):

@@ -8,10 +8,9 @@ from models.tarflow._config import TarFlowConfig
 
 def check_images(images: Tensor, config: TarFlowConfig, dtype: torch.dtype) -> None:
     """Raise ValueError unless ``images`` are (B, C, size, size) of the flow's own dtype."""
-    shape = (config.channels, config.size, config.size)
-    if images.dim() != 4 or images.shape[1:] != shape:
+    if images.dim() != 4 or images.shape[1:] != config.shape:
         raise ValueError(
-            f"images must be (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}; "
+            f"images must be (B, {', '.join(map(str, config.shape))}), got {tuple(images.shape)}; "
             "resize them, or build the flow for their size"
         )
     if images.dtype != dtype:

@@ -30,8 +30,7 @@ class TarFlow(nn.Module):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(config, layers) for layers in config.depths)
-        shape = (config.channels, config.size, config.size)
-        self.prior_log_variance = nn.Parameter(torch.zeros(shape)) if config.volume_preserving else None
+        self.prior_log_variance = nn.Parameter(torch.zeros(config.shape)) if config.volume_preserving else None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -15,7 +15,16 @@ Start = Literal["latent", "zeros"]
 
 
 @dataclass(frozen=True)
-class Sequential:
+class _Schedule:
+    kind: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dictionary for JSON, read back by `schedule_from_dict`."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Sequential(_Schedule):
     """Token after token: exact, with T - 1 network calls of one token each."""
 
     kind: ClassVar[str] = "sequential"
@@ -27,13 +36,9 @@ class Sequential:
         """The windows [first, last + 1) into which this cuts the tokens 1 .. ``tokens`` - 1."""
         return [(i, i + 1) for i in range(1, tokens)]
 
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dictionary for JSON, read back by `schedule_from_dict`."""
-        return {"kind": self.kind, **asdict(self)}
-
 
 @dataclass(frozen=True)
-class Jacobi:
+class Jacobi(_Schedule):
     """All tokens at once until they settle (SeJD, arXiv 2505.24791).
 
     Tokens that have settled, with all before them, are not computed again.
@@ -57,13 +62,9 @@ class Jacobi:
         """One window of the tokens 1 .. ``tokens`` - 1."""
         return [(1, tokens)] if tokens > 1 else []
 
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dictionary for JSON, read back by `schedule_from_dict`."""
-        return {"kind": self.kind, **asdict(self)}
-
 
 @dataclass(frozen=True)
-class GaussSeidelJacobi:
+class GaussSeidelJacobi(_Schedule):
     """Segment after segment, the tokens of one at once until they settle (GS-Jacobi, arXiv 2505.12849).
 
     Args:
@@ -88,10 +89,6 @@ class GaussSeidelJacobi:
         edges = [1 + (tokens - 1) * k // segments for k in range(segments + 1)] if segments else []
         return list(pairwise(edges))
 
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dictionary for JSON, read back by `schedule_from_dict`."""
-        return {"kind": self.kind, **asdict(self)}
-
 
 Schedule = Sequential | Jacobi | GaussSeidelJacobi
 
@@ -102,7 +99,7 @@ def schedule_from_dict(fields: dict[str, Any]) -> Schedule:
     Raises:
         ValueError: if its kind or a field is unknown.
     """
-    kinds = {cls.kind: cls for cls in (Sequential, Jacobi, GaussSeidelJacobi)}
+    kinds: dict[str, type[Any]] = {cls.kind: cls for cls in (Sequential, Jacobi, GaussSeidelJacobi)}
     rest = dict(fields)
     kind = rest.pop("kind", None)
     if kind not in kinds:

@@ -11,7 +11,17 @@ from pipeline.couplings._base import Coupling, gaussian_like
 
 
 @dataclass(frozen=True)
-class Mixed:
+class _Over:
+    coupling: Coupling
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the coupling reads its noise from the disk."""
+        return getattr(self.coupling, "streamed", False)
+
+
+@dataclass(frozen=True)
+class Mixed(_Over):
     """The noise of `coupling`, but fresh noise for a random share of the images, drawn at each visit.
 
     This helps where the coupling's noise is not quite Gaussian. LOOM-CFM mixes in the same way (Davtyan et al. 2025,
@@ -21,13 +31,7 @@ class Mixed:
         independent: probability of fresh noise, 0 to 1.
     """
 
-    coupling: Coupling
     independent: float
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the coupling reads its noise from the disk."""
-        return getattr(self.coupling, "streamed", False)
 
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.noise_for`."""
@@ -38,7 +42,7 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Softened:
+class Softened(_Over):
     """z' = sqrt(1 - s^2) z + s eps, with the noise z of `coupling` and fresh eps ~ N(0, I) at each visit.
 
     If z is N(0, I), so is z'. Of a covariance of z that is not, z' has the share 1 - s^2; the rest is the identity. And
@@ -48,13 +52,7 @@ class Softened:
         soften: s, from 0 (the coupling) to 1 (independent noise).
     """
 
-    coupling: Coupling
     soften: float
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the coupling reads its noise from the disk."""
-        return getattr(self.coupling, "streamed", False)
 
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `Coupling.noise_for`."""

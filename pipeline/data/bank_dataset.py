@@ -27,7 +27,7 @@ class BankDataset(IterableDataset):
     x_t = (1 - t) x + t z with the target z - x (NFM, Berthelot et al. 2026, arXiv 2603.09014).
 
     Epochs follow each other without end, or `epochs` of them; the last batch of each may be shorter. The order follows
-    from (seed, epoch, rank); see `storage.bank.Bank.reader` for it, and for `buffer_bytes`. With
+    from (seed, epoch, rank); see `storage.bank.BatchReader` for it, and for `buffer_bytes`. With
     DataLoader workers each has a share of the pairs and of the buffer, and reads it by itself, so the order follows
     from their number too. Workers help where a bank is larger than the buffer; a resident one is read faster without.
 

@@ -153,19 +153,10 @@ def _results(subject: Subject, facts: dict[str, Any]) -> str:
     evaluation = EvaluationResult.model_validate(subject.artifacts["evaluation"].metrics)
     teachers = [score for score in evaluation.scores if score.model == TEACHER]
     everything = scores if subject.model == TEACHER else [*teachers, *scores]
-    reference = subject.artifacts.get("reference")
-    held_out = {} if reference is None else {reference.metrics["metric"]: reference.metrics["held_out"]}
-    held_out |= evaluation.held_out
-    tables = [
-        _scores(
-            table(
-                {subject.recipe: [everything]},
-                metric,
-                yardstick_of(metric, held_out, evaluation.floor, evaluation.floors),
-            )
-        )
-        for metric in metrics_of(scores)
-    ]
+    tables = []
+    for metric in metrics_of(scores):
+        yardstick = yardstick_of(metric, evaluation.held_out, evaluation.floor, evaluation.floors)
+        tables.append(_scores(table({subject.recipe: [everything]}, metric, yardstick)))
     if facts.get("metric"):
         way = facts["ways"][facts["recommended"]]
         tables.append(

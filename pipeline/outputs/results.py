@@ -94,7 +94,7 @@ class PotentialsResult(Result):
 
 
 class VelocityVariance(Result):
-    """E Var(v | x_t, t) per dimension of a student's couples, estimated from pairs and their neighbours."""
+    """E Var(v | x_t, t) per dimension of a student's pairs, estimated from some of them and their neighbours."""
 
     mean: float = Field(description="over t")
     times: tuple[float, ...]
@@ -123,8 +123,12 @@ class Truncation(Result):
 class StudentResult(Trained):
     coupling: str
     transport_cost: float = Field(description="mean squared distance of z and x per dimension, over training")
-    velocity_variance: VelocityVariance | None = Field(None, description="of the couples that come after training")
-    noise_gaussianity: dict[str, Any] | None = Field(None, description="of their z; `pipeline.metrics.gaussianity`")
+    velocity_variance: VelocityVariance | None = Field(
+        None, description="of the pairs that follow those of the training"
+    )
+    noise_gaussianity: dict[str, Any] | None = Field(
+        None, description="of the z of these pairs; `pipeline.metrics.gaussianity`"
+    )
 
     class_leak: ProbeResult | None = Field(
         None, description="the class predicted from z alone; where there are classes"

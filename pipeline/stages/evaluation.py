@@ -10,6 +10,7 @@ starts from the source's test images in turn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -117,7 +118,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     warnings = frechet_warnings(min(_different(job, images), real.moments.count), len(real.moments.mean))
     warnings += [round.verdict for round in rounds(students, scores, paths) if round.verdict]
     return EvaluationResult(
-        protocol=_digest(evaluator.protocol),
+        protocol=json_digest(evaluator.protocol)[:16],
         floor=reference.metrics["split_half"],
         scores=tuple(scores),
         curvature=paths[0].curvature,
@@ -222,10 +223,7 @@ def _memorisation(
                 model=item.sampler.model,
                 solver=item.sampler.solver,
                 nfe=item.scores[0].nfe,
-                samples=comparison.samples,
-                held_out=comparison.held_out,
-                near=comparison.near,
-                copies=comparison.copies,
+                **asdict(comparison),
                 generated=len(distances),
                 real=len(held_out),
                 train=len(training.train),
@@ -284,7 +282,3 @@ def _image_to_image(job: Job[Evaluation], held_out: TargetImages | None) -> dict
             "images in turn"
         }
     return {}
-
-
-def _digest(protocol: dict[str, Any]) -> str:
-    return json_digest(protocol)[:16]

@@ -54,6 +54,7 @@ RESULTS = {
     "evaluation": results.EvaluationResult(
         protocol="0123456789abcdef",
         floor=1.5,
+        held_out={"FD-classifier": 2.0},
         curvature=0.1,
         warnings=(),
         scores=tuple(

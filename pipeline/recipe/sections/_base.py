@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from storage.text import decodable
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -19,6 +22,21 @@ Grid = Annotated[
 ]
 # name, name[field=value,...] in a sweep, or either with @seed
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\[[A-Za-z0-9_.+=,-]{1,120}\])?(@[0-9]{1,10})?$")]
+
+
+def _of_user(path: Path) -> Path:
+    """Expand ~; refuse a path that no file of ours could hold."""
+    text = str(path)
+    if not decodable(text):
+        escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise ValueError(f"a path must be valid UTF-8, not {escaped}: rename it, for example by convmv")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{error}: write {text} without ~") from None
+
+
+UserPath = Annotated[Path, AfterValidator(_of_user)]
 
 
 def calls_of_a_step(solver: Solver, guidance: float) -> int:

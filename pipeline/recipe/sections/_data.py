@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted
-from pipeline.recipe.sections._base import Config, Positive
-from storage.text import decodable
+from pipeline.recipe.sections._base import Config, Positive, UserPath
 
 
 def _as_names(value: object) -> object:
@@ -27,18 +25,6 @@ def _as_names(value: object) -> object:
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_names)]
 
 
-def _of_user(path: Path) -> Path:
-    """Expand ~; refuse a path that no file of ours could hold."""
-    text = str(path)
-    if not decodable(text):
-        escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise ValueError(f"a path must be valid UTF-8, not {escaped}: rename it, for example by convmv")
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{error}: write {text} without ~") from None
-
-
 def _encoding(name: str | None) -> str | None:
     if name is None:
         return None
@@ -48,9 +34,6 @@ def _encoding(name: str | None) -> str | None:
     except (LookupError, UnicodeError):
         pass
     raise ValueError(f"Python has no encoding {name!r} of names: give one such as cp932, gbk or cp866")
-
-
-UserPath = Annotated[Path, AfterValidator(_of_user)]
 
 
 class Expected(Config):

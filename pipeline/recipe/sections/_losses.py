@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.recipe.fingerprint import NotFingerprinted
-from pipeline.recipe.sections._base import Config, Positive
+from pipeline.recipe.sections._base import Config, Positive, UserPath
 
 
 class SquaredError(Config):
@@ -33,10 +32,10 @@ class LpipsHuber(Config):
 
     kind: Literal["lpips-huber"] = "lpips-huber"
     network: Literal["vgg", "alex"] = Field("vgg", description="image classifier that LPIPS compares features of")
-    features: Annotated[Path, NotFingerprinted] = Field(
+    features: Annotated[UserPath, NotFingerprinted] = Field(
         description="weights of the image classifier, as torchvision publishes them; their content counts"
     )
-    linear: Annotated[Path, NotFingerprinted] = Field(
+    linear: Annotated[UserPath, NotFingerprinted] = Field(
         description="weights of LPIPS' linear layers, version 0.1, as published; their content counts"
     )
     size: Positive = Field(224, ge=32, description="side of the images that LPIPS compares, pixels")

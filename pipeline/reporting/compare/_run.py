@@ -91,7 +91,6 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
             )
     student = StudentResult.model_validate(artifacts["student"].metrics)
     result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
-    reference = artifacts.get("reference")
     teacher = artifacts["teacher"].metrics if "teacher" in artifacts else None
     provenance = artifacts["student"].provenance
     return SeedRun(
@@ -100,9 +99,7 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
         protocol=result.protocol,
         floor=result.floor,
         floors=result.floors,
-        held_out={reference.metrics["metric"]: reference.metrics["held_out"]} | result.held_out
-        if reference is not None
-        else result.held_out,
+        held_out=result.held_out,
         scores=result.scores,
         curvature=result.curvature,
         transport_cost=student.transport_cost,

@@ -38,7 +38,7 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """The page's content. Raises ProtocolError where its numbers have no common protocol."""
     evaluation = inputs["evaluation"]
     result = EvaluationResult.model_validate(evaluation.metrics)
-    main, *others = tables(evaluation.name, result, inputs.get("reference"))
+    main, *others = tables(evaluation.name, result)
     leading = [main, *(other for other in others[:1] if main.metric == "PSNR")]
     origin, noise = _origin(inputs), training.bank(inputs)
     return {
@@ -101,12 +101,10 @@ def fill(template: str, **content: Any) -> str:
     return environment.get_template(template).render(**content)
 
 
-def tables(name: str, result: EvaluationResult, reference: Artifact | None) -> list[Table]:
+def tables(name: str, result: EvaluationResult) -> list[Table]:
     """The table of each metric, the leading one first."""
-    held_out = {} if reference is None else {reference.metrics["metric"]: reference.metrics["held_out"]}
-    held_out |= result.held_out
     return [
-        table({name: [result.scores]}, metric, yardstick_of(metric, held_out, result.floor, result.floors))
+        table({name: [result.scores]}, metric, yardstick_of(metric, result.held_out, result.floor, result.floors))
         for metric in metrics_of(result.scores)
     ]
 

@@ -42,8 +42,8 @@ def in_words(figures: Mapping[str, Any]) -> str | None:
 def verdict(figures: Mapping[str, Any]) -> list[str]:
     """Warnings in plain language, for figures from `gaussianity.diagnose` and `probe.probes`.
 
-    None if a student may well be trained on such noise. The thresholds are the constants at the head of this module. No
-    warning is no proof: a small classifier may miss what a student depends on.
+    Empty if a student may well be trained on such noise. The thresholds are the constants at the head of this module.
+    An empty list is no proof: a small classifier may miss what a student depends on.
     """
     train, held_out = figures["train"], figures["held_out"]
     warnings = []

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.data.sources import digest, load, source_digest
 from pipeline.recipe.fingerprint import fingerprint
-from pipeline.recipe.sections import Data, Reference
+from pipeline.recipe.sections import Data, LpipsHuber, Reference
 from pipeline.stages import data as stage
 from storage.errors import DataError, RecipeError
 from storage.imageset import ImageSet
@@ -151,6 +151,8 @@ def test_a_path_may_start_at_home_and_must_be_text(tmp_path, monkeypatch):
     data = Data(source="images", path="~/photos", autoencoder="~/vae")
     assert (data.path, data.autoencoder) == (tmp_path / "photos", tmp_path / "vae")
     assert Reference(extractor="inception", weights="~/w.pth").weights == tmp_path / "w.pth"
+    loss = LpipsHuber(features="~/vgg.pth", linear="~/lin.pth")
+    assert (loss.features, loss.linear) == (tmp_path / "vgg.pth", tmp_path / "lin.pth")
     for wrong in (os.fsdecode(b"/data/caf\xe9"), "~nobody-of-this-name/x"):
         with pytest.raises(ValueError):
             Data(source="images", path=wrong)
