@@ -88,12 +88,12 @@ def open_tar(path: Path, encoding: str | None) -> Members:
     with tarfile.open(path, encoding=encoding or "utf-8") as archive:
         for info in archive:
             kind = None if info.isreg() or info.isdir() or info.islnk() else "link or device"
-            name = _checked(path, info.name, info.size, kind)
+            name = _checked(path, _slashed(info.name), info.size, kind, backslash=False)
             if info.isdir():
                 members.folders.append(name)
                 continue
             if info.islnk():
-                target = "/".join(_parts(info.linkname.replace("\\", "/")))
+                target = "/".join(_parts(_slashed(info.linkname)))
                 if target not in files:
                     value = f"{shown(name)}, a link to {shown(info.linkname)}"
                     rule = f"Links in {path.name} must lead to files stored before them"
@@ -113,6 +113,11 @@ def open_tar(path: Path, encoding: str | None) -> Members:
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("more follows the mark that ends a tar, as where two are joined")
     return members
+
+
+def _slashed(name: str) -> str:
+    """The name of a tar's member with "/" between folders. Next to a "/" a "\\" is a letter, as in a class AC\\DC."""
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _open_head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

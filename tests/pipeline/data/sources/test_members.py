@@ -177,6 +177,16 @@ def test_info_zips_unicode_names(tmp_path):
     assert sorted(read(path, tmp_path).classes) == ["dog", "表"]
 
 
+@pytest.mark.parametrize(
+    "written, classes",
+    [(["AC\\DC/{}.png", "dog/{}.png"], ["AC\\DC", "dog"]), (["cat\\{}.png", "dog\\{}.png"], ["cat", "dog"])],
+)
+def test_a_backslash_in_a_tar_separates_where_no_slash_does(tmp_path, written, classes):
+    path = tmp_path / "set.tar"
+    make_tar(path, {name.format(number): PNG for name in written for number in range(5)})
+    assert sorted(read(path, tmp_path).classes) == classes
+
+
 def test_hard_links_in_a_tar_are_files(tmp_path):
     folder = make_folder(tmp_path / "set", ten())
     for number in range(5):
