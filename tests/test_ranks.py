@@ -80,8 +80,8 @@ def forks(monkeypatch):
 FOREIGN = "raise ImportError('a package of another project was imported')"
 
 
-def test_ranks_write_the_bytes_of_one_whatever_the_directory_and_the_path(store, tmp_path, monkeypatch):
-    """Most repositories of this field have a package `models`."""
+def among_foreign_packages(tmp_path, monkeypatch):
+    """In a directory, and with a path, of packages that are not to be imported; most repositories have a `models`."""
     for place in ("here", "there"):
         for name in ("models", "pipeline", "storage", "flows", "torch"):
             if (place, name) == ("there", "torch"):
@@ -91,13 +91,12 @@ def test_ranks_write_the_bytes_of_one_whatever_the_directory_and_the_path(store,
             (package / "__init__.py").write_text(FOREIGN)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
-    alone = store.find("bank", nodes()["bank"].fingerprint)
-    assert digests(remade(store, "bank", TWO)) == digests(alone)
 
 
-def test_ranks_write_the_pairs_of_one(store, forks):
-    alone = store.find("pairs", nodes()["pairs"].fingerprint)
-    assert digests(remade(store, "pairs", TWO)) == digests(alone)
+@pytest.mark.parametrize("stage", ["bank", "pairs"])
+def test_ranks_write_the_bytes_of_one(store, forks, stage):
+    alone = store.find(stage, nodes()[stage].fingerprint)
+    assert digests(remade(store, stage, TWO)) == digests(alone)
 
 
 def test_two_ranks_measure_the_same(store, forks):
@@ -194,13 +193,14 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
-def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, monkeypatch):
-    """Each reads its part of a batch; one is killed on the way."""
+def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, tmp_path, monkeypatch):
+    """Whatever the directory and the path. Each reads its part of a batch; one is killed on the way."""
     longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")
     with monkeypatch.context() as patch:
         patch.setattr(elastic, "agent", forked_ranks.agent)
         resident = digests(make(store, "student", TWO, *longer).artifact)
     streaming = TWO.model_copy(update={"bank_memory_share": 1e-9, "checkpoint_seconds": 0.05})
+    among_foreign_packages(tmp_path, monkeypatch)
     assert digests_with_a_killed_rank(store, streaming, *longer) == resident
 
 
