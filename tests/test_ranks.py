@@ -164,7 +164,7 @@ def children(pid: int) -> list[int]:
 
 def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(agent)[-1]) -> None:
     """kill -9 one of the ranks of this process's agent, or another, as soon as the stage has saved something."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         agents = [child for child in children(os.getpid()) if children(child)]
         if list(work.rglob("saved.json")) and agents:
@@ -177,7 +177,7 @@ def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(a
 def digests_with_a_killed_rank(store, compute, *overrides):
     """Of the student, made again while one of its ranks is killed after the first checkpoint."""
     killed: list[int] = []
-    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
+    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed), daemon=True)
     killer.start()
     files = digests(remade(store, "student", compute, *overrides))
     killer.join()
@@ -208,7 +208,7 @@ def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
     """They are in sessions of their own, so that only they can notice."""
     more = ("student.training.images=640000", "student.seed=6")  # they would train for minutes
     work, killed = store.work("student", nodes(*more)["student"].fingerprint), []
-    killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent))
+    killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent), daemon=True)
     killer.start()
     with pytest.raises(elastic.RanksDied, match="SIGKILL"):
         make(store, "student", TWO.model_copy(update={"checkpoint_seconds": 0.05}), *more)
