@@ -38,6 +38,7 @@ from benchmarks.crash_power import cut_power
 from benchmarks.crash_recipes import RECIPES, nodes
 from benchmarks.timing import processor
 from pipeline.engine.dag import Node
+from storage.inspection import inspect_artifact
 from storage.store import Store
 
 RESULTS, DOCS = Path("benchmarks/results/crash.json"), Path("docs/reliability.md")
@@ -51,9 +52,9 @@ def fingerprints(home: Path, work: Mapping[str, Node]) -> dict[str, Any]:
     actual = {}
     for name, node in work.items():
         artifact = Store(home).find(node.name, node.fingerprint)
-        problems = artifact.problems()
-        if problems:
-            raise RuntimeError(f"{name}: {problems}")
+        flaws = inspect_artifact(artifact.root).flaws
+        if flaws:
+            raise RuntimeError(f"{name}: {flaws}")
         files = {record.path: record.sha256 for record in artifact.files}
         timed = {"evaluation": ("scores.json",), "report": ("report.html", "report.json")}.get(node.name, ())
         metrics = json.loads(json.dumps(artifact.metrics), object_hook=_without_times)

@@ -31,6 +31,7 @@ STUDENT = [
 TEACHER = [
     "teacher.width=16",
     "teacher.blocks=2",
+    "teacher.layers=1",
     "teacher.head_dim=8",
     "teacher.training.images=2048",
     "teacher.training.batch=64",

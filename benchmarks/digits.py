@@ -1,6 +1,6 @@
 """What couplings are worth on digits, and what the teacher's noise eta does.
 
-    python -m benchmarks.digits             # six couplings at three seeds: 18 students, a few minutes each
+    python -m benchmarks.digits             # six couplings, NFM with two teachers, at three seeds: 21 students
     python -m benchmarks.digits eta         # NFM with teachers of different noise, one seed
 
 runs what the store does not have yet: the same command resumes after any stop, and several processes may share the work
@@ -44,7 +44,7 @@ CONTESTS = {
     "couplings": Contest(
         "Couplings on digits",
         "digits",
-        ("nfm-digits", "fm-digits", "ot-digits", "loom-digits", "sd-digits", "vp-digits"),
+        ("nfm-digits", "nfm-digits-even", "fm-digits", "ot-digits", "loom-digits", "sd-digits", "vp-digits"),
         (0, 1, 2),
         True,
     ),

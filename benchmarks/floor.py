@@ -35,7 +35,7 @@ KNOBS: dict[str, list[str]] = {
     "teacher-dropout-0.2": ["teacher.dropout=0.2"],
     "teacher-eta-0.1": ["teacher.noise_std=0.1"],
     "teacher-width-96": ["teacher.width=96"],
-    "teacher-deep-last": ["teacher.blocks=4", "teacher.layers=[1, 1, 1, 5]"],  # 8 layers in all, as 8 blocks of one
+    "teacher-even": ["teacher.blocks=8", "teacher.layers=1"],  # 8 layers in all, as in the recipe
     "teacher-deep-first": ["teacher.blocks=4", "teacher.layers=[5, 1, 1, 1]"],
     "teacher-noise-levels": ["teacher.noise_levels=[0.05, 0.4]"],
     "teacher-best": ["teacher.quality={points: 20, use: best}"],

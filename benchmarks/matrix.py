@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
-from pipeline.recipe.load import load
+from pipeline.recipe.load import as_name, load
 from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
 from storage.store import Store
@@ -34,8 +33,8 @@ def artifacts_of(base: str, rules: Sequence[str]) -> dict[str, Artifact | None]:
 
 
 def run_name(base: str, *parts: str) -> str:
-    """The name of a run of this base recipe or file, from parts like `soften-0.4`; recipes' names hold no dots."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join([Path(base).stem, *parts]))
+    """The name of a run of this base recipe or file, from parts like `soften-0.4`."""
+    return as_name("-".join([Path(base).stem, *parts]))
 
 
 def shortened(recipe: Recipe, share: float) -> list[str]:

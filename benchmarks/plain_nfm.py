@@ -84,11 +84,11 @@ def turned(z, number):
 
 
 class TarFlow(nn.Module):
-    def __init__(self, size=8, patch=2, width=64, blocks=8, layers=1, head_dim=32):
+    def __init__(self, size=8, patch=2, width=64, depths=(1, 1, 1, 5), head_dim=32):
         super().__init__()
         self.size, self.patch = size, patch
-        shape = ((size // patch) ** 2, patch * patch, width, head_dim, layers)
-        self.blocks = nn.ModuleList(FlowBlock(*shape) for _ in range(blocks))
+        shape = ((size // patch) ** 2, patch * patch, width, head_dim)
+        self.blocks = nn.ModuleList(FlowBlock(*shape, layers) for layers in depths)
 
     def forward(self, x, labels):
         z, logdet = F.unfold(x, self.patch, stride=self.patch).transpose(1, 2), 0.0

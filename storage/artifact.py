@@ -169,17 +169,6 @@ class Artifact(BaseModel):
                     f"Rebuild it: `flowctl verify --repair`, or run with --force {self.stage}",
                 )
 
-    def problems(self) -> list[str]:
-        """Read every byte: one line for each damaged or unrecorded file."""
-        records = {record.path: record for record in self.files}
-        problems = [
-            f"{path}: SHA-256 differs from the recorded one"
-            for path, record in records.items()
-            if sha256_file(self.path(path)) != record.sha256
-        ]
-        present = {file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file()}
-        return problems + [f"{path}: not in the manifest" for path in sorted(present - set(records) - {MANIFEST})]
-
 
 def _is_newer(facts: Any) -> bool:
     """Whether a later version wrote this, with a checksum as all have: a flipped digit of the version is damage."""

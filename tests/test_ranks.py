@@ -306,3 +306,11 @@ def test_errors_travel_with_their_words():
     full = elastic.error_from(elastic.outcome_of(OSError(28, "No space left on device", "x.bin")))
     assert (full.errno, full.filename) == (28, "x.bin")
     assert elastic.outcome_of(RuntimeError("CUDA error")) is None  # a restart may cure it
+
+
+def test_an_error_of_another_module_travels_as_the_class_that_it_is_based_on():
+    from pipeline.flow_matching.solvers import NotFinite
+
+    error = NotFinite(3, 0.5)
+    back = elastic.error_from(elastic.outcome_of(error))
+    assert (type(back), str(back), vars(back)) == (StageFailed, str(error), {"step": 3, "time": 0.5})

@@ -7,6 +7,7 @@ TINY = [
     "compute.device=cpu",
     "teacher.width=16",
     "teacher.blocks=2",
+    "teacher.layers=1",
     "teacher.head_dim=8",
     "teacher.training.images=1024",
     "teacher.training.batch=64",

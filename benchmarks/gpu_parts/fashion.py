@@ -103,8 +103,8 @@ def tiny(recipe: Recipe) -> list[str]:
     rules += ["evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2]}]", "student.network.base=8"]
     rules += ["student.network.head_channels=8", "student.network.attention=[7]"]
     if recipe.teacher is not None:
-        rules += ["teacher.width=16", "teacher.head_dim=8", "teacher.blocks=2", "teacher.preview_samples=4"]
-        rules += ["bank.draws_per_image=1", "pairs.count=64", "pairs.nfe=2"]
+        rules += ["teacher.width=16", "teacher.head_dim=8", "teacher.blocks=2", "teacher.layers=1"]
+        rules += ["teacher.preview_samples=4", "bank.draws_per_image=1", "pairs.count=64", "pairs.nfe=2"]
     trained = [section for section in ("teacher", "student", "onestep") if getattr(recipe, section) is not None]
     fields = {"images": 128, "batch": 32, "warmup": 32}
     return rules + [f"{section}.training.{name}={value}" for section in trained for name, value in fields.items()]

@@ -6,7 +6,7 @@ from flows.orchestration.server import EmbeddedServer, ServerFailed, check_serve
 from flows.session import forecasts, settings
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
-from flows.session.recording import recording, run_stages
+from flows.session.recording import record_reused, recording, run_stages
 from flows.session.remotes import Unsent
 from flows.session.session import Session, current
 from pipeline.engine import rerun
@@ -32,6 +32,8 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
         if "fetch" in actions or (session.remote is not None and first):
             with recording(session, steps), graceful_shutdown(session.stop, session.display.note):
                 run_stages(session)
+        elif first:
+            record_reused(session, steps)
         return steps
     _connect(session, steps, debug)
     with recording(session, steps, server):

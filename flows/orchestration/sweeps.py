@@ -6,9 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from flows.orchestration.children import Child, ChildFailed, places, run_children
-from flows.session.display import Display
-from flows.session.recording import recording, run_stages
-from flows.session.runs import records
+from flows.session.recording import record_reused
 from flows.session.session import Session
 from pipeline.engine import rerun
 from pipeline.engine.dag import NAMES
@@ -94,8 +92,8 @@ def launch_sweep(
         store,
     )
     for run in runs:
-        if run.finished and not _recorded(run):
-            _record(run)
+        if run.finished:
+            record_reused(replace(run.session, force=()), run.steps)
     children = [Child(run.name, tuple(words(run))) for run in runs if not run.finished]
     if not children:
         return []
@@ -105,15 +103,3 @@ def launch_sweep(
     if stopped:
         raise ChildFailed(f"The sweep was stopped: {stopped} of {len(children)} runs were not started")
     return [child for child, code in codes.items() if code]
-
-
-def _recorded(run: SweepRun) -> bool:
-    recipe = run.session.recipe.model_dump(mode="json")
-    return any(facts.get("recipe") == recipe for facts in records(run.session.store.home))
-
-
-def _record(run: SweepRun) -> None:
-    """Record a run whose results other runs have created, so that its name is that of a run."""
-    session = replace(run.session, display=Display(), force=())
-    with recording(session, run.steps):
-        run_stages(session)

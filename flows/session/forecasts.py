@@ -46,15 +46,22 @@ def with_times(entries: list[dict[str, Any]], times: Mapping[str, StageTime | No
 def learn(session: Session, node: Node, outcome: Outcome) -> None:
     """Store the rates of a stage that has just run; one that needed no torch has none. Once the data have counted their
     images, the record of the run gets the times that depend on it. No trouble stops the run."""
-    data = outcome.artifact if node.name == "data" else session.outcomes["data"].artifact
     try:
         if outcome.timings is not None and "torch" in sys.modules:
             resumed = outcome.artifact.provenance.resumed > 0
-            _forecast(session, data.metrics).learn(node, outcome.timings, outcome.seconds, resumed)
+            measured = outcome.artifact.metrics if node.name == "data" else counted(session)
+            _forecast(session, measured).learn(node, outcome.timings, outcome.seconds, resumed)
         if node.name == "data":
-            _complete(session, data.metrics)
+            _complete(session, outcome.artifact.metrics)
     except Exception as error:
         _unknown(error)
+
+
+def counted(session: Session) -> Mapping[str, Any] | None:
+    """The metrics of the data, which count their images; None before a run has, or where the session has no data."""
+    node = session.nodes.get("data")
+    artifact = node and session.store.find(node.name, node.fingerprint)
+    return artifact.metrics if artifact else None
 
 
 def _complete(session: Session, measured: Mapping[str, Any]) -> None:

@@ -65,11 +65,11 @@ def bypass_proxies() -> None:
 def keep_caches(folder: Path) -> None:
     """Keep caches of libraries in `folder` unless the user has named a place for them.
 
-    Importing torch's compiler creates its cache, even for a plan. Where `folder` cannot be written to, as in the store
-    of another user, caches last as long as the process. Where there is no home directory, as in a container with a user
-    that /etc/passwd does not list, give one: importing Prefect asks for it.
+    Importing torch's compiler creates its cache, even for a plan. So where there is no store yet, or one that cannot be
+    written to, as that of another user, caches last as long as the process. Where there is no home directory, as in a
+    container with a user that /etc/passwd does not list, give one: importing Prefect asks for it.
     """
-    if not _writable(folder):
+    if not folder.parent.is_dir() or not _writable(folder):
         with suppress(OSError):  # no temporary directory either
             folder = Path(tempfile.mkdtemp(prefix="flowctl-cache-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -47,13 +47,13 @@ def _tree(name: str) -> tuple[dict[str, Any], list[str], str]:
     if given(name):
         return read(base), seed, base
     store = Store()
-    recorded = _recorded(store)
-    tree, seed = (recorded[name], []) if name in recorded else (recorded.get(base), seed)
+    runs = recorded(store)
+    tree, seed = (runs[name], []) if name in runs else (runs.get(base), seed)
     if tree is None:
         raise MissingError(
             "A recipe must be a YAML file, a shipped name or the name of a run",
             name,
-            f"Runs in {store.home}: {', '.join(sorted(recorded)) or 'none'}. {nearest(name, [*shipped(), *recorded])}",
+            f"Runs in {store.home}: {', '.join(sorted(runs)) or 'none'}. {nearest(name, [*shipped(), *runs])}",
         )
     if isinstance(tree.get("compute"), dict):
         tree["compute"] = {key: value for key, value in tree["compute"].items() if key not in _PLACE}
@@ -68,12 +68,12 @@ def given(name: str) -> bool:
 
 def exists(name: str) -> bool:
     """Whether there is a recipe of this name for `load`, valid or not."""
-    return given(name) or not {name, _parts(name)[0]}.isdisjoint(_recorded(Store()))
+    return given(name) or not {name, _parts(name)[0]}.isdisjoint(recorded(Store()))
 
 
 def names() -> list[str]:
     """All names that `load` takes, apart from files."""
-    return sorted({*shipped(), *_recorded(Store())})
+    return sorted({*shipped(), *recorded(Store())})
 
 
 def _parts(name: str) -> tuple[str, list[str]]:
@@ -82,7 +82,7 @@ def _parts(name: str) -> tuple[str, list[str]]:
     return (base, [f"seed={seed}"]) if at and seed.isdecimal() else (name, [])
 
 
-def _recorded(store: Store) -> dict[str, dict[str, Any]]:
+def recorded(store: Store) -> dict[str, dict[str, Any]]:
     """By name, the whole recipe of the latest `flowctl run`. A repair of an older artifact does not change a name."""
     return {
         facts["name"]: facts["recipe"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from flows.session import forecasts
+from flows.session.display import Display
 from flows.session.gpu_lock import with_gpu_lock
 from flows.session.logs import forward_logs
+from flows.session.recipes import recorded
 from flows.session.remotes import Unsent, send
 from flows.session.runs import RunRecord
 from flows.session.session import Session
@@ -39,6 +42,15 @@ def recording(
         raise
     finally:
         record.end(ending)
+
+
+def record_reused(session: Session, steps: Sequence[Step]) -> None:
+    """Record a run whose results other runs have created, so that its name is that of a run; not a second time."""
+    recipe = session.recipe.model_dump(mode="json")
+    if recorded(session.store).get(session.recipe.name) != recipe:
+        quiet = replace(session, display=Display())
+        with recording(quiet, steps):
+            run_stages(quiet)
 
 
 def _ending(session: Session, error: BaseException | None) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.session.display import Display, display
+from flows.session.forecasts import counted
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from pipeline.engine.execute import Outcome
@@ -60,7 +61,7 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
 
     store = Store()
     full = Session.open(recipe, (), until)
-    forecast = Forecast(recipe.compute, store.home, _counted(full))
+    forecast = Forecast(recipe.compute, store.home, counted(full))
     whole = prepare(recipe.compute).type == "cuda" or _steps_seconds(full, forecast) < LONGEST
     reduced = smoke_test.reduced(recipe, whole, MEASURED_STEPS if whole else 1)
     with _stopped_by_sigterm(), tempfile.TemporaryDirectory(prefix="flowctl-smoke-test-") as home:
@@ -70,7 +71,7 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
         session.store.prepare()
         with recording(session, plan(session.nodes, session.store), command="smoke test"):
             artifacts = run_stages(session)
-    forecast = Forecast(recipe.compute, store.home, _counted(full))
+    forecast = Forecast(recipe.compute, store.home, counted(full))
     times = {name: forecast.of_stage(node) for name, node in full.nodes.items()}
     return SmokeTest(artifacts, peaks.mib, times, whole)
 
@@ -87,13 +88,6 @@ def _steps_seconds(session: Session, forecast: Forecast) -> float:
             return LONGEST
         total += time.facts()["training_seconds"] * MEASURED_STEPS / training.steps
     return total
-
-
-def _counted(session: Session) -> Mapping[str, Any] | None:
-    """The metrics of the whole data, if a run has counted its images."""
-    node = session.nodes["data"]
-    artifact = session.store.find("data", node.fingerprint)
-    return None if artifact is None else artifact.metrics
 
 
 class _Peaks(Display):

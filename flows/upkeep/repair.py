@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 
 from flows.session.display import Display
@@ -26,6 +27,10 @@ from storage.store import PREFIX, Key, Store, remove_tree
 
 class NoRecipe(FlowctlError):
     """No known recipe produces a damaged artifact."""
+
+
+class SourcesChanged(FlowctlError):
+    """The files outside the store that a damaged artifact was read from have changed or moved."""
 
 
 class RepairStopped(Interrupted):
@@ -54,7 +59,8 @@ class Repairs:
     def repair(self, finding: Finding) -> str:
         """Repair an artifact and, first, its inputs. Returns the action in words.
 
-        Raises BusyError if it is in use, NoRecipe if no known recipe produces it, and the errors of its stage.
+        Raises BusyError if it is in use, NoRecipe if no known recipe produces it, SourcesChanged if its sources are no
+        longer there, and the errors of its stage.
         """
         self._check_unused(finding.key)
         self._check_version(finding)
@@ -114,15 +120,23 @@ class Repairs:
     def _session(self, finding: Finding) -> Session:
         """A session of a recipe that produces it, up to its stage, under the name that it has."""
         stage, prefix = finding.key
-        for recipe in self.recipes:
+        # Sources may have changed or moved since; most stages do not read them.
+        for recipe, recorded in product(self.recipes, (False, True)):
             here = recipe.compute.model_copy(update={"nnodes": 1, "node_rank": 0, "rendezvous": None})
             recipe = recipe.model_copy(update={"compute": here})
             try:
-                session = Session.open(recipe, until=stage, home=self.store.home, display=self.display)
-            except FlowctlError:  # it has no such stage, or its images no longer exist
+                session = Session.open(
+                    recipe, until=stage, home=self.store.home, display=self.display, recorded=recorded
+                )
+            except FlowctlError:  # it has no such stage, or its images no longer exist and no run is on record
                 continue
             node = session.nodes[stage]
             if node.fingerprint.startswith(prefix):
+                if recorded and node.external is not None:
+                    raise SourcesChanged(
+                        "The files that it was read from have changed or moved. Put them back, "
+                        f"or delete the artifact: `flowctl rm {stage}/{finding.root.name} --yes`"
+                    )
                 name = finding.root.name[: -PREFIX - 1]  # a shared artifact may have the name of another recipe
                 session.nodes = {**session.nodes, stage: replace(node, label=name)}
                 return session

@@ -79,7 +79,7 @@ def runs_of(rows: Sequence[dict[str, Any]], recipes: Sequence[Recipe]) -> list[d
 def where(rows: Sequence[dict[str, Any]], conditions: Sequence[str]) -> list[dict[str, Any]]:
     """The rows that meet all conditions, such as state=done, score<0.5 or student.training.lr=1e-3.
 
-    Raises UsageError for a condition without an operator, or of a field that no row has.
+    Raises UsageError for a condition without an operator or of an invalid value, or of a field that no row has.
     """
     for condition in conditions:
         name, symbol, text = _parsed(condition)
@@ -87,7 +87,11 @@ def where(rows: Sequence[dict[str, Any]], conditions: Sequence[str]) -> list[dic
             raise UsageError(
                 "--where needs a column or a field of a recipe", name, nearest(name, (*COLUMNS, *rows[0]["recipe"]))
             )
-        rows = [row for row in rows if _meets(_value(row, name), OPERATORS[symbol], yaml.safe_load(text))]
+        try:
+            given = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UsageError("--where must compare with a value in YAML", condition, "Put text in quotes.") from None
+        rows = [row for row in rows if _meets(_value(row, name), OPERATORS[symbol], given)]
     return list(rows)
 
 

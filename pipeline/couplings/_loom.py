@@ -79,17 +79,14 @@ class Loom:
             z = torch.where(own.view(-1, 1, 1, 1).to(x.device), z, fresh)
         return z
 
-    def statistics(self, behind: int = 0) -> dict[str, float]:
+    def statistics(self) -> dict[str, float]:
         """Sums over all pairs so far; the difference of two such is the sum over an epoch.
 
         `visited` pairs of image and noise, and `reassigned` ones among them, where the image took another noise; and
         the squared distances of image and noise per dimension, `cost_before` and `cost_after` the exchanges. A place
-        that is twice in a batch counts once. `behind` as for `state`.
-
-        Raises:
-            InputError: as `state`.
+        that is twice in a batch counts once.
         """
-        return dict(zip(STATISTICS, self._sums(behind).tolist(), strict=True))
+        return dict(zip(STATISTICS, self._sums(behind=0).tolist(), strict=True))
 
     # -- the state in a checkpoint -------------------------------------------------------------------------------
 

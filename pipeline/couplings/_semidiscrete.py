@@ -48,26 +48,19 @@ class Semidiscrete:
             for index in range(len(self.cells.sizes))
         ]
 
-    def draw(self, count: int, generator: Generator, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pairs of images and noise.
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Pairs of images and noise, of classes as frequent as among the points.
 
         Args:
             count: of pairs, B.
             generator: on the CPU, so that the draws are the same on every device.
-            labels: (B,) classes of the pairs; None for classes as frequent as among the points.
 
         Returns:
             rows (B,) int64 on the CPU, of the images among the points; and z (B, C, H, W) float32 on the device of the
             points. z[i] belongs to the image rows[i].
-
-        Raises:
-            InputError: labels of another number, or of a class without points.
         """
-        if labels is None:
-            drawn = torch.randint(len(self.cells.order), (count,), generator=generator)
-            numbers = torch.bucketize(drawn, torch.tensor(self.cells.sizes).cumsum(0), right=True)
-        else:
-            numbers = self._numbers(labels.cpu(), count)
+        drawn = torch.randint(len(self.cells.order), (count,), generator=generator)
+        numbers = torch.bucketize(drawn, torch.tensor(self.cells.sizes).cumsum(0), right=True)  # of classes
         z = torch.randn(count, *self.shape, generator=generator).to(self.cells.device)
         flat, rows = z.flatten(1), torch.empty(count, dtype=torch.long)
         for index in numbers.unique().tolist():
@@ -75,15 +68,3 @@ class Semidiscrete:
             place = self.cells.fall(flat[own.to(z.device)], index, self._offsets[index])
             rows[own] = self.cells.rows(index)[place.cpu()]
         return rows, z
-
-    def _numbers(self, labels: Tensor, count: int) -> Tensor:
-        """The numbers of classes (B,) within `Cells.classes`."""
-        classes = self.cells.classes
-        numbers = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1)
-        if labels.shape != (count,) or not torch.equal(classes[numbers], labels):
-            raise InputError(
-                f"Draws need a class for each of {count} pairs, among {classes.tolist()}",
-                sorted(set(labels.tolist())),
-                "Ask for classes of the training set, or give None.",
-            )
-        return numbers

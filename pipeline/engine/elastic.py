@@ -215,9 +215,13 @@ def _signal(number: int) -> str:
 
 
 def outcome_of(error: BaseException) -> dict[str, Any] | None:
-    """An error that all ranks share, as plain data; None for one that a restart may fix."""
+    """An error that all ranks share, as plain data; None for one that a restart may fix.
+
+    A class of another module than `storage.errors` travels as the class there that it is based on.
+    """
     if isinstance(error, FlowctlError):
-        return {"error": type(error).__name__, "message": str(error), "facts": vars(error)}
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        return {"error": name, "message": str(error), "facts": vars(error)}
     if isinstance(error, OSError) and error.errno is not None:
         return {"error": "OSError", "arguments": [error.errno, error.strerror, error.filename and str(error.filename)]}
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,22 +11,17 @@ from pipeline.flow_matching.solvers import Velocity
 from pipeline.flow_matching.times import time_grid
 
 
-@dataclass(frozen=True)
-class PathShape:
+class PathShape(NamedTuple):
     """Both measures, from one walk.
 
     Attributes:
         straightness: see `straightness`.
         curvature: mean of 1 - cos of the angle between velocities at consecutive times, LOOM-CFM's (arXiv 2603.15279,
             sec. 4.1). It falls as steps^-2, so compare it at equal steps only.
-        times: (steps - 1,) where the path turns, falling.
-        turns: (steps - 1,) curvature at each of them, the curve of the LOOM-CFM paper's figure 6.
     """
 
     straightness: float
     curvature: float
-    times: list[float]
-    turns: list[float]
 
 
 def straightness(velocity: Velocity, z: Tensor, steps: int = 32) -> float:
@@ -64,4 +59,4 @@ def path_shape(velocity: Velocity, z: Tensor, steps: int = 32) -> PathShape:
         before = direction
     # The mean of v over the path is the chord, so the integral of |chord - v|^2 is that of |v|^2 less |chord|^2.
     bent = (energy - chord.square().sum(1)).clamp(min=0).mean() / chord.shape[1]
-    return PathShape(float(bent), sum(turns) / max(len(turns), 1), grid[1:-1], turns)
+    return PathShape(float(bent), sum(turns) / max(len(turns), 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,17 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read(recipe: str) -> dict[str, Any]:
-    """The plain tree of a recipe by name or file, merged over those that it extends, not yet validated."""
+    """The plain tree of a recipe by name or file, merged over those that it extends, not yet validated.
+
+    A file that gives no name has its own: runs of two files that extend one recipe must not share a name.
+    """
     path = _locate(recipe, Path())
-    return _extended(_read(path), (path,))
+    return _extended({"name": as_name(path.stem), **_read(path)}, (path,))
+
+
+def as_name(text: str) -> str:
+    """The text with each run of characters that names must not have as one dash."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
 
 
 def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Recipe:

@@ -23,7 +23,7 @@ Trained = configs.Teacher | configs.Student | configs.Reflow | configs.OneStep
 class Recipe(Config):
     """All stages' settings. Sections that a coupling does not need are left out."""
 
-    name: Name = Field(description="of the run and its artifacts")
+    name: Name = Field(description="of the run and its artifacts; a file's own name where it gives none")
     description: str = Field("", description="one line for lists")
     seed: int = Field(0, ge=0, lt=2**32, description="of all stages without a seed field; data and reference have one")
     data: configs.Data

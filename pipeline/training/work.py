@@ -59,7 +59,8 @@ def extractor_work(extractor: str, shape: ImageShape) -> Work:
         return Work(traffic=8.0 * shape.values)
     with FakeTensorMode(), torch.no_grad():
         if extractor == "inception":
-            return counted_here(partial(Inception().network, torch.empty(8, 3, shape.size, shape.size))) * (1 / 8)
+            images = torch.empty(8, 3, shape.size, shape.size, dtype=torch.uint8)
+            return counted_here(partial(Inception().network, images)) * (1 / 8)
         network = build_classifier(shape.channels, shape.size, max(2, len(shape.classes)))
         return counted_here(partial(network, torch.empty(128, shape.channels, shape.size, shape.size))) * (1 / 128)
 

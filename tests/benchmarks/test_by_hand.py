@@ -26,7 +26,7 @@ def test_both_sides_train_networks_of_the_same_size():
 
 def test_the_hand_written_flow_inverts_and_its_determinant_is_that_of_its_jacobian():
     torch.manual_seed(0)
-    flow = plain_nfm.TarFlow(width=16, head_dim=8, blocks=2).double()
+    flow = plain_nfm.TarFlow(width=16, head_dim=8, depths=(1, 2)).double()
     for block in flow.blocks:
         torch.nn.init.normal_(block.head.weight, std=0.3)
     x, labels = torch.randn(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 7, plain_nfm.CLASSES])

@@ -64,6 +64,7 @@ NO_ACCOUNT = "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = 
 def test_a_user_without_account_and_home_can_run(place, home, library, cache):
     """As in `docker run --user 12345`: libraries keep their caches in the store. Prefect is in test_any_environment."""
     (place.folder / "cwd" / "sitecustomize.py").write_text(NO_ACCOUNT)
+    place.store.mkdir(parents=True)
     before = place.outside()
     code = (
         "from flows.session.process import prepare_process; prepare_process()\n"
@@ -76,10 +77,11 @@ def test_a_user_without_account_and_home_can_run(place, home, library, cache):
 
 
 @pytest.mark.parametrize("given", ["", "elsewhere"])
-@pytest.mark.parametrize("store", ["store", "recipe/store"])  # the latter cannot be created: a file is in its way
+@pytest.mark.parametrize("store", ["store", "absent", "recipe/store"])  # the last cannot be created: a file is there
 def test_caches_can_be_written_wherever_the_store_is(place, store, given):
-    """A variable that is set to nothing names no place. What is in no store is removed at the end."""
+    """A variable that is set to nothing names no place. No store is created; what is in none is removed at the end."""
     (place.folder / "recipe").touch()
+    place.store.mkdir(parents=True)
     before = place.outside()
     code = (
         "import os; from pathlib import Path; from flows.session.process import CACHES, prepare_process\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage.atomic import write_json
-from storage.bank import Bank, BankWriter
+from storage.bank import BankWriter
 from storage.bank.reopen import flaws, reopen
 from storage.checksummed_json import read_checksummed, write_checksummed
 from storage.errors import DamageError
@@ -68,7 +68,7 @@ def test_a_bad_shard_is_written_again_alone(bank, sound, file, shard, how):
     missing, after = completed(bank)
     assert missing == [shard] and after == sound
     assert {f: (bank / f).stat().st_ino for f in others} == others  # the rest was left where it lay
-    assert flaws(bank) == [] and Bank.open(bank).verify() == []
+    assert flaws(bank) == []
 
 
 @pytest.mark.parametrize("how", DAMAGE)
@@ -115,7 +115,7 @@ def test_a_flipped_fact_of_a_bank_of_before(bank):
 @pytest.mark.parametrize("file", ["facts.json", "bank.json", "z/zarr.json", "z/c.1.0.0.0"])
 def test_a_bank_of_before_holds_and_is_restored_to_the_bytes_that_it_had(bank, file, how):
     before = as_before(bank)
-    assert flaws(bank) == [] and Bank.open(bank).verify() == []
+    assert flaws(bank) == []
     DAMAGE[how](bank / file)
     reopen(bank, [file])
     assert completed(bank)[1] == before

@@ -98,7 +98,6 @@ def test_a_bit_that_flipped_before_the_manifest_was_written(tmp_path):
     write(out / "bank.zarr")
     flip(out / "bank.zarr/z/c.1.0.0.0")
     artifact = publish(store)
-    assert artifact.problems() == []
     assert inspect_artifact(artifact.root).flaws == {"bank.zarr/z/c.1.0.0.0": "its bytes are not those written"}
 
 

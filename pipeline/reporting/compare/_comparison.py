@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from pipeline.reporting.compare import _pages, _plot, _terms
 from pipeline.reporting.compare._figures import Prediction, figures, predictions
@@ -15,7 +13,7 @@ from pipeline.reporting.compare._run import SeedRun
 from pipeline.reporting.scores.cells import Spread, Table
 from pipeline.reporting.scores.metrics import metrics_of, yardstick_of
 from pipeline.reporting.scores.table import table
-from storage.errors import DataError, MissingError
+from storage.errors import MissingError
 
 
 @dataclass(frozen=True)
@@ -88,21 +86,6 @@ class Comparison:
             "predictions": [vars(item) for item in self.predictions()],
             "runs": [run.model_dump(mode="json") for run in self.runs],
         }
-
-    @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> Comparison:
-        """The comparison that `to_json` wrote, from its runs alone.
-
-        Raises DataError where they are not runs, ProtocolError where they may not share a table.
-        """
-        try:
-            return compare([SeedRun.model_validate(item) for item in tree["runs"]])
-        except (KeyError, TypeError, ValidationError) as error:
-            raise DataError(
-                "The JSON must be that of a comparison",
-                " ".join(str(error).split())[:200],
-                "Write it with flowctl compare --json.",
-            ) from None
 
 
 def compare(runs: Sequence[SeedRun]) -> Comparison:

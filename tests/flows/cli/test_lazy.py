@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from flows.session.recipes import load
 from tests.flows.conftest import ROOT
 
 PROBE = """
@@ -55,4 +56,14 @@ def test_nothing_to_run_says_so(flowctl, finished, tiny):
     ]
     assert max(len(line) for line in result.stdout.splitlines() if "Report: " not in line) <= 100
     assert f"Report: {finished.store.home}" in result.stdout
-    assert not (finished.store.home / "prefect").exists() and not (finished.store.home / "runs").exists()
+    assert not (finished.store.home / "prefect").exists()
+
+
+def test_results_of_other_runs_are_recorded_once_as_a_run_of_the_new_name(flowctl, finished, tiny):
+    named = ("run", tiny, "--set", "name=other", "--until", "bank")
+    for _ in range(2):
+        result = flowctl(*named)
+        assert result.exit_code == 0 and "Nothing to run: all 3 stages" in result.stdout
+    assert load("other") == load(tiny, ["name=other"])
+    assert len(list((finished.store.home / "runs").glob("run-*.json"))) == 1
+    assert flowctl("plan", "other", "--until", "bank").exit_code == 0

@@ -91,7 +91,16 @@ def test_a_shipped_recipe_is_compared_with_itself(flowctl, home):
     assert row["changes"] == {"student.label_drop": 0.3}
 
 
-@pytest.mark.parametrize("words", [("--where", "state"), ("--where", "colour=red"), ("--sort", "colour")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--where", "state"),
+        ("--where", "colour=red"),
+        ("--where", "score<["),
+        ("--where", "name=@"),
+        ("--sort", "colour"),
+    ],
+)
 def test_wrong_usage(flowctl, recorded, words):
     assert type(fault(flowctl("runs", *words))) is UsageError
 

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.session.forecasts import learn, run_left, stage_left
+from flows.session.forecasts import counted, learn, run_left, stage_left
 from flows.session.runs import RunRecord
 from flows.session.session import Session
 from flows.session.words import basis, ending
 from pipeline.engine.execute import Outcome
 from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
+from pipeline.runtime.timings import Timings
 
 TRAINING = {"stage": "student", "action": "run", "seconds": 100.0, "training_seconds": 90.0}
 OTHER = {"stage": "evaluation", "action": "run", "seconds": 50.0, "training_seconds": 0.0}
@@ -70,3 +71,14 @@ def test_a_run_gets_its_times_once_the_images_are_counted(tmp_path):
     session.record.end("stopped")
     (student,) = (entry for entry in session.record.facts["plan"] if entry["stage"] == "student")
     assert 0 < student["training_seconds"] < student["seconds"] and student["measured"] == 0
+
+
+def test_a_source_alone_has_no_data_to_count(tmp_path):
+    session = Session.open(load("data-to-data", ["compute.device=cpu"]), until="source", home=tmp_path)
+    assert list(session.nodes) == ["source"]
+    entries = outline(plan(session.nodes, session.store))
+    session.record = RunRecord(tmp_path, session.recipe.model_dump(mode="json"), entries, None)
+    artifact = SimpleNamespace(metrics={}, provenance=SimpleNamespace(resumed=0))
+    learn(session, session.nodes["source"], Outcome("run", artifact, 1.0, Timings()))
+    session.record.end("done")
+    assert counted(session) is None

@@ -17,6 +17,7 @@ from pipeline.recipe.load import load
 from storage.errors import DataError
 from storage.store import Store
 from tests.flows.conftest import RECIPE, make_all
+from tests.storage.test_bank_reopen import flip
 
 READERS = [("results",), ("results", "--json"), ("report",)]
 
@@ -77,6 +78,26 @@ def test_every_command_but_run_and_plan_reads_what_the_run_recorded(images, tmp_
         assert result.exit_code == 2 and str((tmp_path / "away" if fate == "elsewhere" else tmp_path) / "photos") in (
             result.stderr
         )
+
+
+@pytest.mark.parametrize("fate", ["moved", "changed"])
+def test_a_repair_needs_the_sources_for_the_stage_alone_that_reads_them(images, tmp_path, flowctl, fate):
+    session = make_all(load(str(images)))
+    record(session.recipe, session.store)
+    if fate == "moved":
+        (tmp_path / "photos").rename(tmp_path / "other")
+    else:
+        fill(tmp_path / "photos", range(1, 200, 25))
+    files = {
+        stage: session.store.find(stage, session.nodes[stage].fingerprint).path("payload.txt")
+        for stage in ("data", "teacher")
+    }
+    flip(files["teacher"])
+    assert flowctl("verify", "--repair").exit_code == 0
+    flip(files["data"])
+    result = flowctl("verify", "--repair")
+    assert result.exit_code == 1 and "No known recipe" not in result.stdout
+    assert flowctl("verify").exit_code == 1 and files["data"].exists()
 
 
 def test_a_copied_store_answers_without_the_sources(images, tmp_path, flowctl, monkeypatch):

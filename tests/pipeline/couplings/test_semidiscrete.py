@@ -163,12 +163,11 @@ def test_draws_the_best_match_of_each_noise_within_its_class():
     x, labels = images(), torch.arange(120) % 4 * 5  # classes 0, 5, 10, 15
     potentials = fit_potentials(x, labels, seed=0, batch=64, passes=30)
     coupling = Semidiscrete(x, labels, potentials)
-    wanted = torch.tensor([15, 0, 5, 5] * 50)
-    rows, z = coupling.draw(200, generator(), wanted)
+    rows, z = coupling.draw(200, generator())
     score = torch.cdist(z.flatten(1), x.flatten(1)).square().double() - potentials.values  # (200, 120)
-    score[wanted[:, None] != labels] = torch.inf
-    assert torch.equal(rows, score.argmin(1)) and torch.equal(labels[rows], wanted)
-    again = coupling.draw(200, generator(), wanted)
+    score[labels[rows][:, None] != labels] = torch.inf
+    assert torch.equal(rows, score.argmin(1)) and set(labels[rows].tolist()) == {0, 5, 10, 15}
+    again = coupling.draw(200, generator())
     assert torch.equal(again[0], rows) and torch.equal(again[1], z)
 
 
@@ -255,8 +254,8 @@ def test_a_class_of_one():
     x, labels = images(5), torch.tensor([0, 0, 0, 0, 9])
     potentials = fit_potentials(x, labels, seed=0, batch=16, passes=2)
     assert potentials.values[4] == 0 and abs(potentials.divergence[1]) < 1e-9
-    rows, _ = Semidiscrete(x, labels, potentials).draw(3, generator(), torch.tensor([9, 0, 9]))
-    assert rows[0] == rows[2] == 4
+    rows, _ = Semidiscrete(x, labels, potentials).draw(100, generator())
+    assert 4 in rows and set(rows.tolist()) <= set(range(5))
 
 
 @pytest.mark.parametrize(
@@ -275,13 +274,9 @@ def test_refuses(change, rule):
         fit_potentials(**{"points": images(), "seed": 0, **change})
 
 
-def test_refuses_other_points_and_unknown_classes():
+def test_refuses_other_points():
     x, labels = images(), torch.arange(120) % 2
     with pytest.raises(InputError):
         Semidiscrete(x, None, fit(torch.zeros(7)))
     with pytest.raises(InputError):
         Semidiscrete(x, labels, fit(torch.zeros(120)))
-    coupling = Semidiscrete(x, labels, fit(torch.zeros(120), (0, 1)))
-    for wanted in (torch.tensor([0, 2]), torch.tensor([-1, 0]), torch.tensor([0, 1, 1])):
-        with pytest.raises(InputError):
-            coupling.draw(2, generator(), wanted)

@@ -15,6 +15,7 @@ from pipeline.recipe.load import load
 from storage.artifact import MANIFEST, NewerFormat
 from storage.atomic import write_json
 from storage.errors import DiskError, Interrupted, StageFailed
+from storage.inspection import inspect_artifact
 from storage.remote import RemoteError
 from storage.store import Store
 from tests.pipeline.data.sources.formats import make_folder
@@ -101,7 +102,7 @@ def test_a_damaged_artifact_is_named_and_replaced(store, ran, damage, caplog):
     assert "damaged" in reason
     assert str(root) in reason
     assert run_all(nodes(), store) == {"data": "run", "reference": "reused"}
-    assert store.find("data", nodes()["data"].fingerprint).problems() == []
+    assert not inspect_artifact(store.find("data", nodes()["data"].fingerprint).root).flaws
     (warning,) = caplog.messages
     assert warning.startswith(f"data: {root}")
 
@@ -122,7 +123,7 @@ def test_flipped_bits_are_found_by_verification(store, ran):
     run_all(nodes(), store)
     artifact = store.find("data", nodes()["data"].fingerprint)
     (artifact.root / "payload.bin").write_bytes(b"Payload of data")
-    assert artifact.problems() == ["payload.bin: SHA-256 differs from the recorded one"]
+    assert inspect_artifact(artifact.root).flaws == {"payload.bin": "SHA-256 differs from the recorded one"}
 
 
 def test_what_a_failed_stage_saved_is_resumed(store, ran, monkeypatch):

@@ -295,6 +295,12 @@ def test_a_recipe_extends_another_by_what_differs(tmp_path):
     assert mine.compute.inference_batch == 3
 
 
+@pytest.mark.parametrize("file, name", [("mine.yaml", "mine"), ("my recipe.v2.yml", "my-recipe-v2")])
+def test_a_file_without_a_name_has_its_own_and_not_that_of_its_base(tmp_path, file, name):
+    (tmp_path / file).write_text("extends: nfm-digits\n")
+    assert load(str(tmp_path / file)) == load("nfm-digits").model_copy(update={"name": name})
+
+
 def test_a_file_extends_the_file_next_to_it(tmp_path, monkeypatch):
     """Wherever the command runs, and whatever lies there under the same name."""
     here, there = tmp_path / "here", tmp_path / "there"

@@ -7,7 +7,7 @@ from pipeline.outputs.networks import teacher_architecture
 from pipeline.recipe.load import load
 from storage.errors import InputError, RecipeError
 
-DEEP_LAST = ["teacher.blocks=4", "teacher.layers=[1, 1, 1, 5]"]
+EVEN = ["teacher.blocks=8", "teacher.layers=1"]
 LEVELS = ["teacher.noise_levels=[0.05, 0.4]"]
 
 
@@ -20,15 +20,14 @@ def architecture(*overrides):
 
 
 def test_layers_are_of_each_block_and_the_noise_level_is_known_to_a_flow_of_several_alone():
-    plain, deep, levels = architecture(), architecture(*DEEP_LAST), architecture(*LEVELS)
-    assert plain.depths == (1,) * 8 and plain.noise_std is None
-    assert deep.depths == (1, 1, 1, 5)
+    even, deep, levels = architecture(*EVEN), architecture(), architecture(*LEVELS)
+    assert even.depths == (1,) * 8 and deep.depths == (1, 1, 1, 5) and deep.noise_std is None
     assert levels.noise_std == 0.2 == load("nfm-digits").teacher.noise_std
 
 
 def test_both_change_the_teacher_and_what_follows_from_it():
-    plain, deep, levels = (build(load("nfm-digits", more))["teacher"].fingerprint for more in ([], DEEP_LAST, LEVELS))
-    assert len({plain, deep, levels}) == 3
+    plain, even, levels = (build(load("nfm-digits", more))["teacher"].fingerprint for more in ([], EVEN, LEVELS))
+    assert len({plain, even, levels}) == 3
     assert plain == build(load("nfm-digits", ["teacher.noise_levels=null"]))["teacher"].fingerprint
 
 

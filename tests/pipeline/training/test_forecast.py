@@ -5,20 +5,23 @@ import pytest
 from pipeline.engine.dag import build
 from pipeline.engine.plan import plan
 from pipeline.outputs.networks import student_architecture
-from pipeline.recipe.load import load
+from pipeline.recipe.load import load, shipped
 from pipeline.runtime.job import Saved
 from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed
 from pipeline.training.estimate import image_shape
 from pipeline.training.forecast import REST, Forecast, left, measured_share
 from pipeline.training.parts import DOPRI5_CALLS, Part, parts
-from pipeline.training.work import forward_work
+from pipeline.training.work import extractor_work, forward_work
 from storage.atomic import write_json
 from storage.store import Store
 
 SPEED = Speed(full=1e10, half=1e10, bandwidth=1e10, start=1e-6)
 FAST = Speed(full=2e10, half=2e10, bandwidth=2e10, start=5e-7)
-SMALL = ["teacher.blocks=2", "teacher.width=32", "student.network.base=16", "compute.device=cpu", "compute.threads=1"]
+SMALL = [
+    *("teacher.blocks=2", "teacher.layers=1", "teacher.width=32", "student.network.base=16"),
+    *("compute.device=cpu", "compute.threads=1"),
+]
 
 
 def recipe(*overrides):
@@ -169,6 +172,21 @@ def test_every_kind_of_stage_has_a_time(tmp_path, name):
     for stage, node in nodes.items():
         if stage != "source":
             assert all(part.seconds > 0 for part in times.of_stage(node).parts), stage
+
+
+def test_the_work_of_inception_features_is_the_published_one():
+    """Some 5.7 billion multiplications with their additions for an image of 299 x 299, as libraries state it."""
+    shape = image_shape(load("nfm-cifar10").data, None)
+    assert extractor_work("inception", shape).flops == pytest.approx(2 * 5.7e9, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_has_times_before_its_images_are_there(tmp_path, name):
+    made = load(name)
+    times = Forecast(made.compute, tmp_path, None, SPEED)
+    for stage, node in build(made, recorded=lambda stage, config: "digest").items():
+        assert stage == "source" or times.of_stage(node).seconds > 0, stage
 
 
 def test_average_velocities_cost_a_product_in_forward_mode(tmp_path):
