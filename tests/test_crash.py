@@ -21,7 +21,7 @@ from pipeline.recipe.load import load
 from storage.store import Store
 from tests.tiny import TINY
 
-LONG_BANK = ["bank.draws_per_image=16", "bank.shard=64", "compute.checkpoint_seconds=0.2"]  # 50 shards
+LONG_BANK = ["bank.draws_per_image=8", "bank.shard=64", "compute.checkpoint_seconds=0.1"]  # 25 shards
 LONGER = [*LONG_BANK, "teacher.training.images=8000", "student.training.images=8000"]
 COMPARED = {"teacher": "weights.safetensors", "bank": "bank.zarr/z", "student": "weights.safetensors"}
 

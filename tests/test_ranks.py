@@ -80,8 +80,8 @@ def forks(monkeypatch):
 FOREIGN = "raise ImportError('a package of another project was imported')"
 
 
-def test_ranks_write_the_bytes_of_one_whatever_the_directory_and_the_path(store, tmp_path, monkeypatch):
-    """Most repositories of this field have a package `models`."""
+def among_foreign_packages(tmp_path, monkeypatch):
+    """In a directory, and with a path, of packages that are not to be imported; most repositories have a `models`."""
     for place in ("here", "there"):
         for name in ("models", "pipeline", "storage", "flows", "torch"):
             if (place, name) == ("there", "torch"):
@@ -91,13 +91,12 @@ def test_ranks_write_the_bytes_of_one_whatever_the_directory_and_the_path(store,
             (package / "__init__.py").write_text(FOREIGN)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
-    alone = store.find("bank", nodes()["bank"].fingerprint)
-    assert digests(remade(store, "bank", TWO)) == digests(alone)
 
 
-def test_ranks_write_the_pairs_of_one(store, forks):
-    alone = store.find("pairs", nodes()["pairs"].fingerprint)
-    assert digests(remade(store, "pairs", TWO)) == digests(alone)
+@pytest.mark.parametrize("stage", ["bank", "pairs"])
+def test_ranks_write_the_bytes_of_one(store, forks, stage):
+    alone = store.find(stage, nodes()[stage].fingerprint)
+    assert digests(remade(store, stage, TWO)) == digests(alone)
 
 
 def test_two_ranks_measure_the_same(store, forks):
@@ -165,7 +164,7 @@ def children(pid: int) -> list[int]:
 
 def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(agent)[-1]) -> None:
     """kill -9 one of the ranks of this process's agent, or another, as soon as the stage has saved something."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         agents = [child for child in children(os.getpid()) if children(child)]
         if list(work.rglob("saved.json")) and agents:
@@ -178,7 +177,7 @@ def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(a
 def digests_with_a_killed_rank(store, compute, *overrides):
     """Of the student, made again while one of its ranks is killed after the first checkpoint."""
     killed: list[int] = []
-    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed))
+    killer = threading.Thread(target=kill_once_saved, args=(store.home / "work" / "student", killed), daemon=True)
     killer.start()
     files = digests(remade(store, "student", compute, *overrides))
     killer.join()
@@ -194,13 +193,14 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
-def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, monkeypatch):
-    """Each reads its part of a batch; one is killed on the way."""
+def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, tmp_path, monkeypatch):
+    """Whatever the directory and the path. Each reads its part of a batch; one is killed on the way."""
     longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")
     with monkeypatch.context() as patch:
         patch.setattr(elastic, "agent", forked_ranks.agent)
         resident = digests(make(store, "student", TWO, *longer).artifact)
     streaming = TWO.model_copy(update={"bank_memory_share": 1e-9, "checkpoint_seconds": 0.05})
+    among_foreign_packages(tmp_path, monkeypatch)
     assert digests_with_a_killed_rank(store, streaming, *longer) == resident
 
 
@@ -208,7 +208,7 @@ def test_a_torchrun_that_is_killed_leaves_no_rank_behind(store):
     """They are in sessions of their own, so that only they can notice."""
     more = ("student.training.images=640000", "student.seed=6")  # they would train for minutes
     work, killed = store.work("student", nodes(*more)["student"].fingerprint), []
-    killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent))
+    killer = threading.Thread(target=kill_once_saved, args=(work, killed, lambda agent: agent), daemon=True)
     killer.start()
     with pytest.raises(elastic.RanksDied, match="SIGKILL"):
         make(store, "student", TWO.model_copy(update={"checkpoint_seconds": 0.05}), *more)

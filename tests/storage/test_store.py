@@ -150,11 +150,11 @@ def test_a_store_whose_path_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize("moved", ["artifacts", "work"])
 def test_a_store_on_two_disks_is_refused_before_anything_is_made(tmp_path, monkeypatch, moved):
     """What would be told after a day's training otherwise, for artifacts are published by a rename."""
-    shared = Path("/dev/shm")
-    two = shared.is_dir() and os.access(shared, os.W_OK) and shared.stat().st_dev != tmp_path.stat().st_dev
-    with tempfile.TemporaryDirectory(dir=shared if two else tmp_path) as disk:
+    others = (place for place in map(Path, ("/dev/shm", tempfile.gettempdir())) if os.access(place, os.W_OK))
+    two = next((place for place in others if place.stat().st_dev != tmp_path.stat().st_dev), None)
+    with tempfile.TemporaryDirectory(dir=two or tmp_path) as disk:
         (tmp_path / moved).symlink_to(disk)
-        if not two:
+        if two is None:
 
             def rename(source, target):
                 raise OSError(errno.EXDEV, "Invalid cross-device link")

@@ -25,7 +25,7 @@ def run(flowctl, tiny, prefect_server, monkeypatch):
     """`flowctl run tiny ...` against the tests' server."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)  # done once, by the fixture
-    monkeypatch.setattr("flows.orchestration.pipeline_flow.RETRY_DELAYS", [0, 0])
+    monkeypatch.setattr("flows.orchestration.pipeline_flow.run.retry_delay_seconds", [0, 0])
     return lambda *words: flowctl("run", tiny, *words)
 
 
@@ -194,9 +194,6 @@ def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run
 
 
 def test_only_transient_failures_are_tried_again(run, client, home, monkeypatch):
-    from flows.orchestration.pipeline_flow import run as task
-
-    monkeypatch.setattr(task, "retry_delay_seconds", [0, 0])
     _behave(monkeypatch, teacher={"fail": "timeout", "times": 2})
     result = run("--until", "teacher")
     assert result.exit_code == 0, result.output

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.data.fetching import read_tensors
 from pipeline.metrics import Confidence, Inception, features, load_inception, to_unit
 from pipeline.metrics import _inception as module
 from storage.errors import DownloadError, InputError
@@ -189,7 +190,9 @@ def test_files_that_are_no_weights(light, tmp_path, name):
     for content in (b"", b"no weights at all", *cuts, (tmp_path / "empty.zip").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(InputError, match="tensors and nothing else"):
-            load_inception(path, checksum(path))
+            read_tensors(path, "Fetch it again.")
+    with pytest.raises(InputError, match="tensors and nothing else"):
+        load_inception(path, checksum(path))
 
 
 @pytest.mark.parametrize(
