@@ -164,14 +164,16 @@ def children(pid: int) -> list[int]:
 
 def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(agent)[-1]) -> None:
     """kill -9 one of the ranks of this process's agent, or another, as soon as the stage has saved something."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
+        time.sleep(0.01)
+        if not list(work.rglob("saved.json")):  # first: a small stage is over in a second, and `ps` takes its time
+            continue
         agents = [child for child in children(os.getpid()) if children(child)]
-        if list(work.rglob("saved.json")) and agents:
+        if agents:
             killed.append(whom(agents[0]))
             os.kill(killed[0], signal.SIGKILL)
             return
-        time.sleep(0.02)
 
 
 def digests_with_a_killed_rank(store, compute, *overrides):
