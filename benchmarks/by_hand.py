@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.matrix import shortened
+from benchmarks.publish import publish
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
@@ -147,10 +148,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(words)
     tree = measure(options.rounds, QUICK if options.quick else 1.0, options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "by-hand" + "-quick" * options.quick
-    (options.out / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
-    (options.out / f"{name}.md").write_text(markdown(tree))
+    publish(options.out, "by-hand" + "-quick" * options.quick, tree, markdown(tree))
     print(markdown(tree))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import bank
+from benchmarks.publish import publish
 from benchmarks.timing import Bench, Rows, processor
 from models.unet import CONFIGS, UNet
 from pipeline.couplings import Entropic, Loom, MinibatchOT, SeededNoises, assignment
@@ -190,9 +190,7 @@ def main() -> None:
         "steps": steps(bench),
         "bank": bank.measure(),
     }
-    path = RESULTS / f"couplings-{bench.device.type}"
-    path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(result))
+    publish(RESULTS, f"couplings-{bench.device.type}", result, markdown(result))
     print(markdown(result))
 
 

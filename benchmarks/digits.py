@@ -11,13 +11,13 @@ that of couplings also to docs/compare-digits.png, as a whole to docs/findings.m
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.publish import publish
 from benchmarks.timing import processor
 from flows.views.comparison import collect, requests
 from pipeline.reporting.compare import Comparison, compare
@@ -96,9 +96,7 @@ def write(contest: Contest, comparison: Comparison) -> None:
         ]
     )
     tree = {"command": command, "processor": processor(), **comparison.to_json()}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{contest.name}.json").write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
-    (RESULTS / f"{contest.name}.md").write_text(page(contest, comparison, command, tree["processor"]))
+    publish(RESULTS, contest.name, tree, page(contest, comparison, command, tree["processor"]))
     if contest.shown:
         comparison.plot(PLOT)
         README.write_text(between_marks(README.read_text(), scores(comparison)))

@@ -13,7 +13,6 @@ pipeline's own loop with deterministic kernels; the peer's is that of its CIFAR-
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from benchmarks.engine_sides import (
     peer_version,
 )
 from benchmarks.engine_turns import Times, against, turns
+from benchmarks.publish import publish
 from benchmarks.timing import Rows, processor
 from pipeline.training._clocks import TIME_SHARE
 
@@ -175,9 +175,7 @@ def main() -> None:
             print(row, flush=True)
             result["waiting"].append(row)
     result["seconds"] = time.perf_counter() - began
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"engine-{device.type}.json").write_text(json.dumps(result, indent=2) + "\n")
-    (args.out / f"engine-{device.type}.md").write_text(markdown(result))
+    publish(args.out, f"engine-{device.type}", result, markdown(result))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ each batch is generated, then measured, so both meet the same machine. --quick i
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.publish import publish
 from benchmarks.timing import Rows, processor
 from models.unet import UNetConfig
 from pipeline.flow_matching.sampling import starting_noise, student_samples
@@ -200,9 +200,7 @@ def main() -> None:
     }
     text = markdown(result)
     print(text)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
-    (args.out / "evaluation.md").write_text(text)
+    publish(args.out, "evaluation", result, text)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from pathlib import Path
 from benchmarks.timing import processor
 from flows.session.runs import records
 from storage.artifact import Artifact
-from storage.errors import DamageError
 from storage.store import Store
 
 RESULT = Path(__file__).with_name("results") / "forecast.md"
@@ -44,7 +43,7 @@ class Stage:
 
 def stages(store: Store, longer: float) -> Iterator[Stage]:
     """The stages of all runs of a store, in the order in which the runs began."""
-    artifacts = {artifact.fingerprint: artifact for artifact in _artifacts(store)}
+    artifacts = {artifact.fingerprint: artifact for artifact in store.artifacts() if isinstance(artifact, Artifact)}
     for run in records(store.home):
         for step in run["plan"]:
             artifact = artifacts.get(step["fingerprint"])
@@ -54,14 +53,6 @@ def stages(store: Store, longer: float) -> Iterator[Stage]:
             begun = datetime.fromisoformat(made.created).timestamp() - made.wall_seconds + 1  # stored in whole seconds
             if made.resumed == 0 and made.wall_seconds > longer and run["began"] <= begun <= (run["ended"] or begun):
                 yield Stage(run["name"], step["stage"], step["seconds"], step["measured"], made.wall_seconds)
-
-
-def _artifacts(store: Store) -> Iterator[Artifact]:
-    for root in store.roots():
-        try:
-            yield Artifact.read(root)
-        except DamageError:
-            continue
 
 
 def markdown(rows: list[Stage], command: str) -> str:

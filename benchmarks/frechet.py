@@ -8,7 +8,6 @@ torchmetrics can be imported (it is no dependency), its ways are measured too.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from scipy.linalg import sqrtm
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from benchmarks.publish import publish
 from benchmarks.timing import Bench, Rows, processor
 from pipeline.metrics import Moments, frechet_distance
 
@@ -201,9 +201,7 @@ def main() -> None:
         "state_mib": 8 * dimension * (dimension + 1) / 2**20,
         "features_mib": 8 * dimension * samples / 2**20,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "frechet.json").write_text(json.dumps(result, indent=2) + "\n")
-    (args.out / "frechet.md").write_text(markdown(result))
+    publish(args.out, "frechet", result, markdown(result))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_report import markdown
+from benchmarks.publish import publish
 
 RESULTS = Path("benchmarks/results")
 GRACE = 20.0  # seconds that a part may exceed its share: the start of its process, and the case that it is at
@@ -112,10 +113,8 @@ def run(part: Part, seconds: float, limit: float, options: argparse.Namespace) -
 
 
 def _write(result: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"gpu-{result['device'].partition(':')[0]}" + "-quick" * result["quick"]
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (folder / f"{name}.md").write_text(markdown(result))
+    publish(folder, name, result, markdown(result))
 
 
 # --- the child: one part

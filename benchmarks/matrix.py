@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.publish import publish
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.recipe.load import as_name, load
@@ -91,6 +91,5 @@ def write(name: str, tree: dict[str, Any], text: str) -> None:
     """Write the figures and their tables, named by the base recipe and the number of seeds, and print the tables."""
     seeds = len(tree["seeds"])
     name = f"{name}-{Path(tree['base']).stem}" + (f"-{seeds}-seeds" if seeds > 1 else "")
-    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(text)
+    publish(RESULTS, name, tree, text)
     print(text)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import platform
 import statistics
@@ -28,6 +27,7 @@ import torch
 import torchdiffeq
 from torch import Generator, Tensor, nn
 
+from benchmarks.publish import publish
 from benchmarks.timing import processor
 from pipeline.flow_matching.likelihood import log_density
 from pipeline.flow_matching.paths import LINEAR
@@ -333,9 +333,7 @@ def main() -> None:
     torch.set_num_threads(1)
     both = race(args.budget)
     result = summary(both)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "maximum-likelihood.json").write_text(json.dumps(result, indent=2) + "\n")
-    (args.out / "maximum-likelihood.md").write_text(markdown(result))
+    publish(args.out, "maximum-likelihood", result, markdown(result))
     print(markdown(result))
     figure(both).savefig(args.picture, dpi=100, metadata={"Software": None})
 

@@ -12,7 +12,6 @@ calls and then the student's. Writes results/prior-RECIPE.{json,md}.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import flowctl
+from benchmarks.publish import publish
 from benchmarks.timing import processor
 from flows.api import Recipe
 from pipeline.couplings import assignment
@@ -37,6 +37,7 @@ from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_features, load_reference
 from pipeline.training.learning_rate import learning_rate
+from storage.artifact import Artifact
 from storage.imageset import ImageSet
 
 RESULTS = Path(__file__).with_name("results")
@@ -51,10 +52,9 @@ def on_path(z: Tensor, noise: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     return angle.cos() * z + angle.sin() * noise, QUARTER * (angle.cos() * noise - angle.sin() * z)
 
 
-def train(recipe: Recipe, pairing: str) -> nn.Module:
+def train(recipe: Recipe, images: ImageSet, pairing: str) -> nn.Module:
     """The correction: the student's network and training, on noise and z of the bank. Its average is returned."""
     training = recipe.settings.student.training
-    images = ImageSet.open(recipe.artifacts()["data"].path(IMAGES))
     network = networks.build(networks.student_architecture(recipe.settings.student, images), SEED)
     average = deepcopy(network).requires_grad_(False)
     decay = 0.5 ** (training.batch / training.ema)
@@ -89,11 +89,9 @@ def walked(field: Velocity, start: Tensor, calls: int) -> Tensor:
 class Judge:
     """Distances of samples to the training and to the held-out images, in the recipe's features."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        artifacts = recipe.artifacts()
-        images = ImageSet.open(artifacts["data"].path(IMAGES)).originals
-        reference, self.levels = artifacts["reference"], images.grey_levels
-        self.network, self.train = load_reference(reference, images, torch.device("cpu"))
+    def __init__(self, images: ImageSet, reference: Artifact) -> None:
+        self.levels = images.originals.grey_levels
+        self.network, self.train = load_reference(reference, images.originals, torch.device("cpu"))
         self.held_out = load_features(reference, "test").moments
 
     def distances(self, samples: Tensor) -> tuple[float, float]:
@@ -106,10 +104,10 @@ class Judge:
 
 
 @torch.no_grad()
-def scores(recipe: Recipe, correction: nn.Module | None, corrections: int, judge: Judge) -> dict[str, Any]:
+def scores(
+    student: nn.Module, images: ImageSet, correction: nn.Module | None, corrections: int, judge: Judge
+) -> dict[str, Any]:
     """Both distances by the student's calls, after `corrections` calls of the correction."""
-    student = recipe.network()
-    images = ImageSet.open(recipe.artifacts()["data"].path(IMAGES))
     noise = torch.randn((SAMPLES, *images.shape), generator=torch.Generator().manual_seed(SEED))
     labels = class_labels(torch.arange(SAMPLES), len(images.classes or ()))
     classes = [None] * (SAMPLES // BATCH) if labels is None else labels.split(BATCH)
@@ -140,7 +138,7 @@ def markdown(tree: dict[str, Any]) -> str:
         cells = " | ".join(f"{train:.3f} / {held:.3f}" for train, held in row["distances"].values())
         lines.append(f"| {row['pairing']} | {row['calls']} | {row['moved']:.3f} | {cells} |")
     seconds = ", ".join(f"{pairing} {value:,.0f} s" for pairing, value in tree["seconds"].items())
-    return "\n".join([*lines, "", f"Training: {seconds}."]) + "\n"
+    return "\n".join([*lines, "", f"Processor time of each training: {seconds}."]) + "\n"
 
 
 def main() -> None:
@@ -149,18 +147,18 @@ def main() -> None:
     parser.add_argument("--pairings", type=lambda text: text.split(","), default=["independent", "ot"])
     words = parser.parse_args()
     recipe = flowctl.load(words.recipe)
-    judge = Judge(recipe)
-    rows, seconds = [{"pairing": "none", **scores(recipe, None, 0, judge)}], {}
+    artifacts, student = recipe.artifacts(), recipe.network()
+    images = ImageSet.open(artifacts["data"].path(IMAGES))
+    judge = Judge(images, artifacts["reference"])
+    rows, seconds = [{"pairing": "none", **scores(student, images, None, 0, judge)}], {}
     for pairing in words.pairings:
-        begin = time.monotonic()
-        correction = train(recipe, pairing)
-        seconds[pairing] = time.monotonic() - begin
-        rows += [{"pairing": pairing, **scores(recipe, correction, calls, judge)} for calls in CORRECTIONS]
+        begin = time.process_time()
+        correction = train(recipe, images, pairing)
+        seconds[pairing] = time.process_time() - begin
+        rows += [{"pairing": pairing, **scores(student, images, correction, calls, judge)} for calls in CORRECTIONS]
     command = " ".join(["python -m benchmarks.prior", *sys.argv[1:]])
     tree = {"command": command, "processor": processor(), "recipe": words.recipe, "rows": rows, "seconds": seconds}
-    stem = RESULTS / f"prior-{recipe.name}"
-    stem.with_suffix(".json").write_text(json.dumps(tree, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(markdown(tree))
+    publish(RESULTS, f"prior-{recipe.name}", tree, markdown(tree))
     print(markdown(tree))
 
 

@@ -9,19 +9,19 @@ One seed. All students are trained on 153,600 images, a round and each distillat
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.publish import publish
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.load import load
 from storage.store import Store
 
-RESULTS = Path("benchmarks/results/reflow-digits")
+RESULTS = Path("benchmarks/results")
 COUPLINGS = {"nfm": "NFM", "fm": "independent", "ot": "minibatch OT", "loom": "LOOM-CFM"}
 CALLS = "[{grid: uniform, nfe: [1, 2, 16]}]"
 ROUND = [f"evaluation.student={CALLS}", f"evaluation.reflow={CALLS}"]
@@ -102,8 +102,7 @@ def main() -> None:
     result = {"command": "python -m benchmarks.reflow", "processor": processor(), "rows": rows}
     print(markdown(result))
     if set(asked.only) == set(COUPLINGS):
-        RESULTS.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        RESULTS.with_suffix(".md").write_text(markdown(result))
+        publish(RESULTS, "reflow-digits", result, markdown(result))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ processor time, so that other work on the machine disturbs all alike.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from benchmarks.engine_sides import INSTALL, NETWORKS, peer_network, peer_versio
 from benchmarks.engine_turns import turns
 from benchmarks.matrix import RESULTS
 from benchmarks.plain_tarflow import PlainTarFlow
+from benchmarks.publish import publish
 from benchmarks.teacher import NARROW, WIDE, random_pair
 from benchmarks.timing import Rows, processor
 from models.tarflow import TarFlow, TarFlowConfig
@@ -219,8 +219,7 @@ def main() -> None:
     if not peer_version():
         print(f"torchcfm is not installed, its columns are left out. To compare: {INSTALL}")
     result = {"command": f"python -m benchmarks.roofline --rounds {rounds}", **measure(rounds)}
-    (RESULTS / "roofline.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "roofline.md").write_text(markdown(result))
+    publish(RESULTS, "roofline", result, markdown(result))
     print(markdown(result))
 
 

@@ -7,7 +7,6 @@ the same weights, with their results asserted equal to 1e-4. With CUDA it adds i
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.decoding import jacobi
 from benchmarks.plain_tarflow import PlainTarFlow
+from benchmarks.publish import publish
 from benchmarks.timing import Bench, Rows, processor
 from models.tarflow import CONFIGS, TarFlow, TarFlowConfig, decode
 
@@ -250,9 +250,7 @@ def main() -> None:
         result["throughput"] = throughput(bench)
     else:
         result["memory_mib"] = memory()
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"teacher-{bench.device.type}.json").write_text(json.dumps(result, indent=2) + "\n")
-    (args.out / f"teacher-{bench.device.type}.md").write_text(markdown(result))
+    publish(args.out, f"teacher-{bench.device.type}", result, markdown(result))
 
 
 if __name__ == "__main__":

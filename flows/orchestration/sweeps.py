@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flows.orchestration.children import Child, ChildFailed, places, run_children
 from flows.session.recording import record_reused
@@ -93,7 +93,7 @@ def launch_sweep(
     )
     for run in runs:
         if run.finished:
-            record_reused(replace(run.session, force=()), run.steps)
+            record_reused(run.session, run.steps)
     children = [Child(run.name, tuple(words(run))) for run in runs if not run.finished]
     if not children:
         return []

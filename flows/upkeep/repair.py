@@ -120,8 +120,8 @@ class Repairs:
     def _session(self, finding: Finding) -> Session:
         """A session of a recipe that produces it, up to its stage, under the name that it has."""
         stage, prefix = finding.key
-        # Sources may have changed or moved since; most stages do not read them.
-        for recipe, recorded in product(self.recipes, (False, True)):
+        # Sources may have changed or moved since; most stages do not read them. Today's first: records take reading.
+        for recorded, recipe in product((False, True), self.recipes):
             here = recipe.compute.model_copy(update={"nnodes": 1, "node_rank": 0, "rendezvous": None})
             recipe = recipe.model_copy(update={"compute": here})
             try:
