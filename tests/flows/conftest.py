@@ -19,6 +19,8 @@ from pipeline.engine.execute import execute
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
+from storage.artifact import MANIFEST
+from storage.store import Store
 from tests.flows import chromium, fakes
 from tests.shared import brief_figures, once
 from tests.tiny import TINY
@@ -68,6 +70,11 @@ def make_all(recipe: Recipe) -> Session:
         inputs = {role: made[role] for role in node.inputs}
         made[name] = execute(node, inputs, session.store, recipe.compute).artifact
     return session
+
+
+def written(stage: str, fingerprint: str) -> int:
+    """When an artifact's manifest was written, in nanoseconds: its provenance says whole seconds."""
+    return Store().find(stage, fingerprint).path(MANIFEST).stat().st_mtime_ns
 
 
 @pytest.fixture

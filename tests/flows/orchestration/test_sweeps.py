@@ -19,7 +19,7 @@ from pipeline.recipe.sections import Compute
 from storage.errors import UsageError
 from storage.store import Store
 from tests.flows import sweeping
-from tests.flows.conftest import ROOT, make_all
+from tests.flows.conftest import ROOT, make_all, written
 from tests.flows.faults import fault
 
 RATES = ("--set", "student.training.lr=0.1,0.2")
@@ -121,12 +121,12 @@ def test_force_reruns_a_shared_stage_once(sweep, home, tiny):
     for rate in (0.1, 0.2):
         make_all(load(tiny, [f"student.training.lr={rate}"]))
     fingerprint = Session.open(load(tiny)).nodes["bank"].fingerprint
-    before = Store(home).find("bank", fingerprint).provenance.created
+    before = written("bank", fingerprint)
     done = sweep("run", tiny, *RATES, "--force", "bank", "--force", "student")
     assert done.exit_code == 0, done.stderr
     assert sorted(outcomes(home, "bank").values()) == ["reused", "run"]
     assert set(outcomes(home, "student").values()) == {"run"}
-    assert before != Store(home).find("bank", fingerprint).provenance.created
+    assert before != written("bank", fingerprint)
 
 
 # -- several at once -------------------------------------------------------------------------------------------------

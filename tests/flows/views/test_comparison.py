@@ -13,7 +13,7 @@ from flows.views import comparison
 from pipeline.recipe.load import InvalidRecipe, load
 from storage.errors import MissingError, UsageError
 from storage.store import Store
-from tests.flows.conftest import ROOT, make_all
+from tests.flows.conftest import ROOT, make_all, written
 from tests.flows.faults import fault
 
 MAKER = """
@@ -153,7 +153,7 @@ def test_wrong_usage_is_told_before_anything_is_made(flowctl, tiny, words, kind,
 
 def test_children_make_what_is_missing_and_nothing_else(flowctl, tiny, other, maker, capfd):
     make(tiny, 0)
-    kept = Store().find("student", _student(tiny, 0)).provenance.created
+    kept = written("student", _student(tiny, 0))
     result = flowctl("compare", tiny, other, "--seeds", "0,1", "--run", "--json")
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["runs"]) == 4
@@ -162,7 +162,7 @@ def test_children_make_what_is_missing_and_nothing_else(flowctl, tiny, other, ma
         "[2 of 3",
         "[3 of 3",
     ]
-    assert Store().find("student", _student(tiny, 0)).provenance.created == kept
+    assert written("student", _student(tiny, 0)) == kept
     told = capfd.readouterr()
     assert told.err.count("said by the child") == 3 and "child" not in told.out
     again = flowctl("compare", tiny, other, "--seeds", "0,1", "--run", "--json")
