@@ -9,7 +9,7 @@ from pipeline.reporting.page import axes
 from pipeline.reporting.page.axes import Axis, Tick, log_ticks, ticks_at
 from pipeline.reporting.scores.cells import Cell, Level, Row, Table
 from pipeline.reporting.scores.front import alike, front
-from pipeline.reporting.text.numbers import count, significant
+from pipeline.reporting.text.numbers import calls, count, significant
 
 # Marks around their own origin, as SVG paths: circle, square, triangle, diamond.
 SHAPES = (
@@ -166,7 +166,7 @@ def drawable(table: Table) -> list[tuple[Row, list[Cell]]]:
 def point_of(cell: Cell, x: float, name: str, text: str = "") -> Point:
     values = cell.spread.values
     time = "" if cell.seconds is None else f", {significant(cell.seconds)} s per image"
-    return Point(x, cell.value, f"{name}, {count(cell.nfe)} calls{time}: {cell.text}", min(values), max(values), text)
+    return Point(x, cell.value, f"{name}, {calls(cell.nfe)}{time}: {cell.text}", min(values), max(values), text)
 
 
 def _laid_out(figure: Figure, series: list[Series], size: str, width: int, height: int) -> Chart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.reporting.scores.cells import Cell, Level, Row, Table
 from pipeline.reporting.scores.metrics import HELD_OUT
 from pipeline.reporting.text.names import model
-from pipeline.reporting.text.numbers import calls, count
+from pipeline.reporting.text.numbers import calls
 
 
 def headline(table: Table) -> str:
@@ -35,7 +35,7 @@ def figures(table: Table) -> list[tuple[str, str]]:
             shown[few] = (cell.rounded, f"{calls(few)}, {model(row.model)}")
     if table.measured:
         row, cell = _best(table, table.measured)
-        shown.setdefault(cell.nfe, (cell.rounded, f"best of the sweep: {model(row.model)}, {count(cell.nfe)} calls"))
+        shown.setdefault(cell.nfe, (cell.rounded, f"best of the sweep: {model(row.model)}, {calls(cell.nfe)}"))
     levels = [*table.baselines[:1], *([table.yardstick] if table.yardstick else [])]
     return [*shown.values(), *((level.text, model(level.model)) for level in levels)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.outputs.results import EvaluationResult, MemorisationResult
 from pipeline.reporting.page.figures import Picture, picture
 from pipeline.reporting.text.names import model
-from pipeline.reporting.text.numbers import count, fixed
+from pipeline.reporting.text.numbers import calls, count, fixed
 from storage.artifact import Artifact
 
 CHANCE = 0.05  # share of held-out images nearer than their 5th percentile, by definition
@@ -37,7 +37,7 @@ def view(result: EvaluationResult, evaluation: Artifact) -> Memorisation | None:
     first = results[0]
     rows = [
         (
-            f"{model(item.model)}{f', {count(item.nfe)} calls' if item.nfe > 1 else ''}",
+            f"{model(item.model)}{f', {calls(item.nfe)}' if item.nfe > 1 else ''}",
             fixed(item.samples[1], 3),
             f"{fixed(100 * item.copies, 1)} %",
         )
