@@ -68,7 +68,7 @@ class VelocitySampler(Sampler):
         if self.classes and labels is None:
             raise ValueError(f"labels must be given for this model; pass (B,) int64 in [0, {self.classes})")
         way = self._way(nfe)
-        x, evaluations = self.facts["noise_scale"] * z.float(), iter(way["evaluations"])
+        x, evaluations = self.facts["noise_scale"] * way["temperature"] * z.float(), iter(way["evaluations"])
         for step in way["steps"]:
             h = step["to"] - step["t"]
             *stages, weights = METHODS[step["solver"]]

@@ -22,7 +22,7 @@ from models.tarflow import TarFlow, TarFlowConfig
 from models.unet import UNet, UNetConfig
 
 WEIGHTS, NETWORK, SAMPLER = "weights.safetensors", "network.json", "sampler.json"
-FORMAT = 1
+FORMAT = 2
 KINDS: dict[str, tuple[Any, Any]] = {
     "tarflow": (TarFlow, TarFlowConfig),
     "unet": (UNet, UNetConfig),

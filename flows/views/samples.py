@@ -23,6 +23,7 @@ from pipeline.flow_matching.solvers import SOLVERS, Solver, calls_per_evaluation
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
+from pipeline.outputs.banks import temperature_of
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
@@ -87,13 +88,16 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
     source = None if recipe.source is None else _finished("source", session)
     # Row i starts from the same noise in every model.
     start = start_of(derive(request.seed, "sample"), images.shape, source_examples(source, images, "test"), device)
+    temperature = _temperature(request.model, session)
     batches, used = [], []
     for rows in torch.arange(request.count).split(recipe.compute.inference_batch):
         if held_out is None:
             labels, condition = _labels(rows, request.class_, images.classes, device), None
         else:
             labels, condition = held_out.labels(rows, device), held_out.conditions(rows, device)
-        x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
+        x = decode(
+            _images(network, artifact, recipe, request, temperature * start(rows), rows, labels, condition, device)
+        )
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
     known = complete(used)
@@ -103,7 +107,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
 
 @torch.no_grad()
 def _images(
-    network, artifact: Artifact, recipe: Recipe, request: SampleRequest, rows, start, labels, condition, device
+    network, artifact: Artifact, recipe: Recipe, request: SampleRequest, z, rows, labels, condition, device
 ) -> torch.Tensor:
     if request.model == "teacher":
         config = required(recipe.teacher, "the teacher")
@@ -116,7 +120,7 @@ def _images(
     solver, steps = _plan(request, recipe)
     # The one-step student's times are those of its training.
     name = "uniform" if request.model == "onestep" else (recipe.pairs or recipe.evaluation.student[0]).grid
-    return integrate(velocity, path.start(start(rows)), path.times(time_grid(name, steps)), solver)
+    return integrate(velocity, path.start(z), path.times(time_grid(name, steps)), solver)
 
 
 def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
@@ -134,6 +138,14 @@ def _solver(model: str, recipe: Recipe) -> str:
     """The solver of a model unless another one is asked for."""
     jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
     return "jump" if jumps.get(model) == "meanflow" else "euler"
+
+
+def _temperature(model: str, session: Session) -> float:
+    """That of the model's last sampler in the evaluation, which has the most calls; 1 where it has none."""
+    evaluation = session.recipe.evaluation
+    sweeps = {"student": evaluation.student, "onestep": evaluation.onestep, "teacher": ()}.get(model, evaluation.reflow)
+    asked = sweeps[-1].temperature if sweeps else 1.0
+    return temperature_of(asked, {"bank": _finished("bank", session)} if asked == "held-out" else {})
 
 
 def _finished(stage: str, session: Session) -> Artifact:

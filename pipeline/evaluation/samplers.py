@@ -16,6 +16,7 @@ from pipeline.evaluation.evaluator import SamplerUnderTest
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.flow_matching.sampling import Start, student_samples, student_walk, teacher_samples
 from pipeline.outputs import networks
+from pipeline.outputs.banks import temperature_of
 from pipeline.outputs.networks import path_of
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Evaluation, Sweep
@@ -46,9 +47,13 @@ def samplers(
     for model in (model for model in models if model in job.inputs):
         artifact = job.inputs[model]
         for how in sweeps.get(model, config.reflow):
+            temperature = temperature_of(how.temperature, job.inputs)
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
+            if temperature != 1:  # "held-out" is another number for each seed
+                facts |= {"temperature": how.temperature, "start_std": temperature}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
-                make, walk = sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)
+                network, path = load(model, how.ema), path_of(artifact)
+                make, walk = sampled(network, path, how, nfe, start, held_out, device, temperature)
                 yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
 
 
@@ -60,17 +65,19 @@ def sampled(
     start: Start,
     held_out: TargetImages | None,
     device: torch.device,
+    temperature: float = 1.0,
 ) -> tuple[Callable, Callable]:
-    """`make` and `walk` of a `SamplerUnderTest`."""
+    """`make` and `walk` of a `SamplerUnderTest`; both multiply their z by the temperature."""
 
     def condition(rows: Tensor) -> Tensor | None:
         return None if held_out is None else held_out.conditions(rows, device)
 
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
-        return student_samples(network, start(rows), labels, how, nfe, path, condition(rows))
+        return student_samples(network, temperature * start(rows), labels, how, nfe, path, condition(rows))
 
     def walk(rows: Tensor, labels: Tensor | None, z: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
-        return student_walk(network, start(rows) if z is None else z, labels, how, nfe, path, condition(rows))
+        z = temperature * (start(rows) if z is None else z)
+        return student_walk(network, z, labels, how, nfe, path, condition(rows))
 
     return make, walk
 

@@ -30,6 +30,7 @@ class SamplerSetting:
     nfe: int
     guidance: float = 1.0
     value: float | None = None
+    temperature: float = 1.0
 
 
 def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
@@ -42,7 +43,12 @@ def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
     first = scores[0].metric
     chosen = [score for score in scores if score.metric == first and score.solver != ADAPTIVE]
     chosen.sort(key=lambda score: (int(score.nfe), score.value if lower_is_better(first) else -score.value))
-    return [SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value) for s in chosen]
+    return [
+        SamplerSetting(
+            s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value, s.protocol.get("start_std", 1.0)
+        )
+        for s in chosen
+    ]
 
 
 def recommended(ways: Sequence[SamplerSetting], metric: str | None) -> int:
@@ -81,6 +87,7 @@ def written(way: SamplerSetting, path: GaussianPath) -> dict[str, Any]:
         "solver": way.solver,
         "grid": way.grid,
         "guidance": way.guidance,
+        "temperature": way.temperature,
         "score": way.value,
         "steps": steps,
         "evaluations": asked,

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.export._samplers import SamplerSetting, measured_ways
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.outputs import networks
+from pipeline.outputs.banks import temperature_of
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import Score
@@ -72,7 +73,15 @@ class Subject:
         if self.model == "teacher":
             return []
         planned = [
-            SamplerSetting(sweep.solver, sweep.grid, nfe, sweep.guidance) for sweep in self.sweeps for nfe in sweep.nfe
+            SamplerSetting(
+                sweep.solver,
+                sweep.grid,
+                nfe,
+                sweep.guidance,
+                temperature=temperature_of(sweep.temperature, self.artifacts),
+            )
+            for sweep in self.sweeps
+            for nfe in sweep.nfe
         ]
         planned = sorted(dict.fromkeys(planned), key=lambda way: way.nfe)
         steps = self.artifact.config.get("steps", 1)  # that it was trained for

@@ -136,6 +136,19 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _temperatures_fit(self) -> Recipe:
+        pairs = [*(this.pairs for this in self.reflow), *([self.pairs] if self.pairs else [])]
+        how: list[Any] = [*self.evaluation.student, *self.evaluation.reflow, *self.evaluation.onestep, *pairs]
+        if not self.bank and any(one.temperature == "held-out" for one in how):
+            raise ValueError(
+                "the temperature 'held-out' is that of a bank's noise, and this recipe has no bank: set a number, "
+                "or leave temperature out"
+            )
+        if self.source and any(one.temperature != 1 for one in how):
+            raise ValueError("samples of a source start from its images, which have no temperature: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _average_velocities_fit(self) -> Recipe:
         """Only a student that learned average velocities can jump, and it learned those of the straight path."""
         meanflow = self.student.objective.kind == "meanflow"

@@ -36,7 +36,7 @@ class Decay(nn.Module):
         return self.rate * x + (0 if labels is None else self.push * (labels + 1)[:, None, None, None])
 
 
-def facts(steps, guidance=1.0, classes=None, scales=None, noise_scale=1.0):
+def facts(steps, guidance=1.0, classes=None, scales=None, noise_scale=1.0, temperature=1.0):
     """A way of these (solver, t, to); evaluations at arbitrary times, as a field without t does not care."""
     count = sum(len(METHODS[solver]) - 1 for solver, _, _ in steps)
     return {
@@ -49,6 +49,7 @@ def facts(steps, guidance=1.0, classes=None, scales=None, noise_scale=1.0):
             {
                 "nfe": count,
                 "guidance": guidance,
+                "temperature": temperature,
                 "evaluations": [{"t": 0.5} | (scales or {})] * count,
                 "steps": [{"solver": solver, "t": t, "to": to} for solver, t, to in steps],
             }
@@ -80,9 +81,9 @@ def test_guidance_goes_on_beyond_the_class():
 
 
 def test_scales_stand_around_the_network():
-    """v = skip x + velocity_scale g(input_scale x), begun at noise_scale z."""
+    """v = skip x + velocity_scale g(input_scale x), begun at noise_scale T z."""
     scales = {"input_scale": 0.5, "skip": 2.0, "velocity_scale": 3.0}
-    x = VelocitySampler(Decay(10.0), facts([("euler", 1.0, 0.9)], scales=scales, noise_scale=4.0))(
+    x = VelocitySampler(Decay(10.0), facts([("euler", 1.0, 0.9)], scales=scales, noise_scale=2.0, temperature=2.0))(
         torch.ones(1, 1, 2, 2)
     )
     torch.testing.assert_close(x, torch.full_like(x, 4 - 0.1 * (2 * 4 + 3 * 10 * 0.5 * 4)))
@@ -111,7 +112,7 @@ def folder(tmp_path):
         nn.init.normal_(p, std=0.1)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     (tmp_path / "network.json").write_text(json.dumps({"kind": "unet", **CONFIG}))
-    found = {"format": 1, **facts([("euler", 1.0, 0.0)], classes=["a", "b"]), "shape": [1, 4, 4]}
+    found = {"format": 2, **facts([("euler", 1.0, 0.0)], classes=["a", "b"]), "shape": [1, 4, 4]}
     (tmp_path / "sampler.json").write_text(json.dumps(found))
     return tmp_path
 
@@ -128,7 +129,7 @@ def test_a_folder_becomes_its_network(folder):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("sampler.json", '{"format": 2}'),
+        ("sampler.json", '{"format": 3}'),
         ("network.json", '{"kind": "mlp"}'),
         ("network.json", "{"),
         ("network.json", json.dumps({"kind": "unet", **CONFIG, "base": 16})),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, calls_of_a_step
+from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, Temperature, calls_of_a_step
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
 FEWEST_FOR_KID = 20
@@ -18,13 +18,14 @@ FEWEST_FOR_KID = 20
 class Sweep(Config):
     """One line of the evaluation: a solver on a grid at several numbers of network calls.
 
-    In a recipe `guidance` and `ema` may be lists: they stand for a sweep of each value, or of each pair of values.
+    In a recipe `guidance`, `temperature` and `ema` may be lists: they stand for a sweep of each combination.
     """
 
     solver: Solver = Field("euler", description="of the ODE")
     grid: Grid = "uniform"
     nfe: tuple[Positive, ...] = Field((), description="network calls; leave it out for dopri5, which chooses them")
     guidance: float = Field(1.0, ge=0, description="weight of classifier-free guidance; 1 for none")
+    temperature: Annotated[Temperature, AddedLater(1.0)] = 1.0
     ema: Annotated[str | None, AddedLater(None)] = Field(
         None,
         description="which average of the weights: a name in training.averages, such as power-0.05; or best, by "
@@ -73,10 +74,15 @@ class Evaluation(Seeded):
         "the law of z",
     )
 
+    @property
+    def by_held_out(self) -> bool:
+        """Whether a temperature is that of the held-out images' noise."""
+        return any(how.temperature == "held-out" for how in (*self.student, *self.onestep, *self.reflow))
+
     @field_validator("student", "onestep", "reflow", mode="before")
     @classmethod
     def _products(cls, sweeps: Any) -> Any:
-        """Lists of guidance and of averages written out: by average, then by guidance."""
+        """Lists written out: by average, then by guidance, then by temperature."""
         return [one for sweep in sweeps for one in _spelt_out(sweep)] if isinstance(sweeps, Sequence) else sweeps
 
     @model_validator(mode="after")
@@ -108,7 +114,9 @@ def _spelt_out(sweep: Any) -> list[Any]:
     """A sweep as it is given, or one for each pair of its lists."""
     if not isinstance(sweep, Mapping):
         return [sweep]
-    lists = {key: sweep[key] for key in ("ema", "guidance") if isinstance(sweep.get(key), (list, tuple))}
+    lists = {key: sweep[key] for key in ("ema", "guidance", "temperature") if isinstance(sweep.get(key), (list, tuple))}
     if any(not values for values in lists.values()):
-        raise ValueError("a list of guidance or ema must have one value or more: leave the field out for the default")
+        raise ValueError(
+            f"a list of {', '.join(lists)} must have one value or more: leave the field out for the default"
+        )
     return [{**sweep, **dict(zip(lists, values, strict=True))} for values in product(*lists.values())]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Share, Solver
+from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Share, Solver, Temperature
 from pipeline.recipe.sections._losses import Loss, SquaredError
 from pipeline.recipe.sections._objective import MeanFlow
 from pipeline.recipe.sections._times import Time, UniformTime
@@ -24,6 +24,11 @@ class Pairs(Seeded):
     grid: Grid = "uniform"
     nfe: Positive | None = Field(8, description="network calls for each pair; null for dopri5, which chooses them")
     guidance: float = Field(1.0, ge=0, description="weight of classifier-free guidance; 1 for none")
+    temperature: Annotated[Temperature, AddedLater(1.0)] = Field(
+        1.0,
+        description="as in an evaluation; the pair's z is stored without it, so that students of pairs start from "
+        "N(0, I)",
+    )
     dtype: Literal["float32", "float16"] = Field("float32", description="type that pairs are stored in")
     shard: Positive = Field(4096, description="pairs in one shard file: a crash loses at most one shard")
     intervals: Annotated[Positive, AddedLater(1)] = Field(

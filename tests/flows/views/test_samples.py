@@ -63,6 +63,16 @@ def test_a_student_is_sampled_on_the_path_that_it_was_trained_on(drawn):
     assert close(images, expected(made, z, torch.arange(6))) and labels.tolist() == list(range(6))
 
 
+def test_samples_start_at_the_temperature_of_the_evaluation(drawn):
+    images, _, made = drawn(
+        "vp-digits", "evaluation.likelihood=null", "evaluation.student=[{nfe: [2], temperature: 1.5}]"
+    )
+    z = starting_noise(derive(0, "sample"), torch.arange(6), (1, 8, 8))
+    assert close(images, expected(made, 1.5 * z, torch.arange(6))) and not close(
+        images, expected(made, z, torch.arange(6))
+    )
+
+
 def test_super_resolution_draws_the_test_images_in_turn(drawn):
     images, labels, made = drawn("sr-digits", seed=2)
     test = held_out(made)

@@ -88,6 +88,8 @@ def test_what_pairs_are_for_is_part_of_what_they_are():
 def test_pairs_of_a_round_start_from_the_source_where_there_is_one():
     found = dag.build(load("data-to-data", [f"reflow=[{MIXED}]"]))
     assert set(found["pairs-1"].inputs) == {"data", "source", "student"} and found["pairs-1"].config.forward
+    with pytest.raises(InputError, match="no temperature"):
+        load("data-to-data", ["evaluation.student=[{nfe: [2], temperature: 1.1}]"])
     with pytest.raises(InputError, match="pairs hold no conditions"):
         load("sr-digits", [f"reflow=[{ROUND}]"])
 
@@ -100,6 +102,21 @@ def test_settings_of_its_own_kind_at_their_defaults_are_no_settings():
     pairs = dict(count=10, seed=0)
     explicit = Pairs(intervals=1, forward=False, **pairs)
     assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, explicit, {})
+
+
+def test_the_temperature_of_held_out_noise_needs_the_bank_and_nothing_else_changes():
+    plain = nodes()
+    hot = nodes(overrides=["pairs.temperature=1.1", "evaluation.student=[{nfe: [1, 2], temperature: 1.1}]"])
+    measured = nodes(
+        overrides=["pairs.temperature=held-out", "evaluation.student=[{nfe: [1, 2], temperature: [1, held-out]}]"]
+    )
+    for name in ("pairs", "evaluation"):
+        assert "bank" not in plain[name].inputs and "bank" not in hot[name].inputs
+        assert set(measured[name].inputs) == set(plain[name].inputs) | {"bank"}
+        assert len({found[name].fingerprint for found in (plain, hot, measured)}) == 3
+    assert [sweep.temperature for sweep in measured["evaluation"].config.student] == [1, "held-out"]
+    explicit = nodes(overrides=["pairs.temperature=1.0"])
+    assert explicit["pairs"].fingerprint == plain["pairs"].fingerprint
 
 
 def test_stages_by_name():
@@ -225,6 +242,9 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
         ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "set guidance to 1"),
         (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
         (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
+        ([*ALONE, "pairs.temperature=held-out"], "no bank"),
+        ([*ALONE, "evaluation.student=[{nfe: [2], temperature: held-out}]"], "no bank"),
+        (["pairs.temperature=0"], "temperature"),
         (["pairs.solver=dopri5"], "null for dopri5"),
         (["pairs.nfe=null"], "null for dopri5"),
         (["evaluation.reflow=[{nfe: [1]}]"], "section reflow"),

@@ -24,6 +24,7 @@ WAYS = [
     SamplerSetting("rk4", "uniform", 8),
     SamplerSetting("euler", "logit", 4, 1.7),
     SamplerSetting("heun", "uniform", 6, 2.0),
+    SamplerSetting("euler", "uniform", 2, temperature=1.2),
 ]
 
 
@@ -46,7 +47,7 @@ def agree(network, way, path):
     z = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 1])
     how = Sweep(solver=way.solver, grid=way.grid, nfe=(way.nfe,), guidance=way.guidance)
-    expected, calls = student_samples(network, z, labels, how, way.nfe, path)
+    expected, calls = student_samples(network, way.temperature * z, labels, how, way.nfe, path)
     facts = {
         "shape": [1, 3, 3],
         "classes": ["a", "b", "c"],
@@ -99,13 +100,13 @@ def test_measured_ways_are_those_of_the_first_metric_with_a_choice_of_calls():
     found = [
         score("student", 4, 2.0),
         score("student", 1, 9.0),
-        score("student", 4, 1.9, guidance=1.5),
+        score("student", 4, 1.9, guidance=1.5, temperature="held-out", start_std=1.1),
         score("student", 57.5, 1.0, solver="dopri5"),
         other,
     ]
     assert measured_ways(found) == [
         SamplerSetting("euler", "uniform", 1, 1.0, 9.0),
-        SamplerSetting("euler", "uniform", 4, 1.5, 1.9),
+        SamplerSetting("euler", "uniform", 4, 1.5, 1.9, 1.1),
         SamplerSetting("euler", "uniform", 4, 1.0, 2.0),
     ]
     assert measured_ways([]) == []

@@ -149,9 +149,18 @@ def test_pairs_end_where_the_student_leads(made):
     bank = Bank.open(made["pairs"].path(pairs.PAIRS)).load()
     network = networks.load_network(made["student"])
     z, x, labels = (torch.from_numpy(bank[name][0]) for name in ("z", "x", "labels"))
-    again, calls = student_samples(network, z, labels, Sweep(solver="euler", grid="uniform", nfe=(2,)), 2)
+    how = Sweep(solver="euler", grid="uniform", nfe=(2,))
+    again, calls = student_samples(network, z, labels, how, 2)
     assert calls == 2
     assert (again - x).abs().max() < 1e-5
+
+    hot = run(
+        made["pairs"].path().parents[2], "evaluation.noise_cost=true", "pairs.temperature=held-out", until="pairs"
+    )
+    other = Bank.open(hot["pairs"].path(pairs.PAIRS)).load()
+    assert (other["z"] == bank["z"]).all()  # stored without the temperature
+    again, _ = student_samples(network, z * made["bank"].metrics["gaussianity"]["held_out"]["std"], labels, how, 2)
+    assert (again - torch.from_numpy(other["x"][0])).abs().max() < 1e-5 and (again - x).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("mode", ["distil", "reflow"])
