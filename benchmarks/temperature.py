@@ -1,7 +1,7 @@
 """How hot the noise should be that a student starts from, by its number of calls.
 
     python -m benchmarks.temperature --base nfm-digits --seeds 0,1,2
-    python -m benchmarks.temperature --base ot-digits --temperatures 1,1.05,1.1,held-out
+    python -m benchmarks.temperature --base ot-digits --temperatures 1,1.05,1.1
 
 Student z ~ N(0, T^2 I) at each temperature T and number of network calls. The best T is chosen by the distance to the
 training images, and read off at the held-out ones. Stages that the store does not have are run first; the same command
@@ -32,7 +32,6 @@ def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]
     for temperature, start in zip(temperatures, range(0, len(scores), len(CALLS)), strict=True):
         here = scores[start : start + len(CALLS)]
         rows[temperature] = {
-            "start_std": here[0].protocol.get("start_std", 1.0),
             "train": {f"{score.nfe:g}": score.value for score in here},
             "held_out": {f"{score.nfe:g}": score.value_held_out for score in here},
         }
@@ -54,8 +53,7 @@ def markdown(tree: dict[str, Any]) -> str:
     ]
     found = {name: [seed["temperatures"][name] for seed in seeds] for name in seeds[0]["temperatures"]}
     for name, rows in found.items():
-        stated = f"{name} ({statistics.fmean(row['start_std'] for row in rows):.3f})" if name == "held-out" else name
-        lines.append(f"| {stated} | " + " | ".join(_both(rows, nfe) for nfe in CALLS) + " |")
+        lines.append(f"| {name} | " + " | ".join(_both(rows, nfe) for nfe in CALLS) + " |")
     best = {nfe: min(found, key=lambda name: _mean(found[name], nfe)) for nfe in CALLS}
     return (
         "\n".join(

@@ -23,7 +23,6 @@ from pipeline.flow_matching.solvers import SOLVERS, Solver, calls_per_evaluation
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
-from pipeline.outputs.banks import temperature_of
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
@@ -88,7 +87,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
     source = None if recipe.source is None else _finished("source", session)
     # Row i starts from the same noise in every model.
     start = start_of(derive(request.seed, "sample"), images.shape, source_examples(source, images, "test"), device)
-    temperature = _temperature(request.model, session)
+    temperature = _temperature(request.model, recipe)
     batches, used = [], []
     for rows in torch.arange(request.count).split(recipe.compute.inference_batch):
         if held_out is None:
@@ -140,12 +139,11 @@ def _solver(model: str, recipe: Recipe) -> str:
     return "jump" if jumps.get(model) == "meanflow" else "euler"
 
 
-def _temperature(model: str, session: Session) -> float:
-    """That of the model's last sampler in the evaluation, which has the most calls; 1 where it has none."""
-    evaluation = session.recipe.evaluation
+def _temperature(model: str, recipe: Recipe) -> float:
+    """That of the model's last sampler in the evaluation; 1 where it has none."""
+    evaluation = recipe.evaluation
     sweeps = {"student": evaluation.student, "onestep": evaluation.onestep, "teacher": ()}.get(model, evaluation.reflow)
-    asked = sweeps[-1].temperature if sweeps else 1.0
-    return temperature_of(asked, {"bank": _finished("bank", session)} if asked == "held-out" else {})
+    return sweeps[-1].temperature if sweeps else 1.0
 
 
 def _finished(stage: str, session: Session) -> Artifact:

@@ -20,7 +20,7 @@ from types import ModuleType
 from pipeline.outputs import results
 from pipeline.recipe.fingerprint import fingerprint
 from pipeline.recipe.recipe import KINDS, Recipe
-from pipeline.recipe.sections import Config, Data, Evaluation, LpipsHuber, Pairs, Reflow, Student
+from pipeline.recipe.sections import Config, Data, Evaluation, LpipsHuber, Reflow, Student
 from pipeline.recipe.sweep import label_of
 from storage.required import required
 
@@ -70,7 +70,7 @@ STAGES = {
             results.StudentResult,
             parallel=True,
         ),
-        Stage("pairs", 1, ("data", "source", "bank", *CHAIN), results.PairsResult, parallel=True, newest=True),
+        Stage("pairs", 1, ("data", "source", *CHAIN), results.PairsResult, parallel=True, newest=True),
         Stage("reflow", 1, ("data", "bank", *CHAIN, "pairs"), results.ReflowResult, parallel=True, newest=True),
         Stage("onestep", 1, ("data", *CHAIN, "pairs"), results.StudentResult, parallel=True, newest=True),
         Stage(
@@ -160,7 +160,7 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
 
     A student reads the teacher only if it calls it at each step; otherwise its noises come from the bank. It reads the
     reference only for `quality`. A round of reflow reads the bank only if it mixes the bank's pairs in, an evaluation
-    only for `noise_cost`, and both evaluation and pairs for the temperature of held-out noise.
+    only for `noise_cost`.
     """
     unread: set[str] = set()
     if stage.newest:
@@ -171,9 +171,7 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
         unread.add("reference")
     if isinstance(config, Reflow) and not config.mix.forward:
         unread.add("bank")
-    if isinstance(config, Evaluation) and not (config.noise_cost or config.by_held_out):
-        unread.add("bank")
-    if isinstance(config, Pairs) and config.temperature != "held-out":
+    if isinstance(config, Evaluation) and not config.noise_cost:
         unread.add("bank")
     return [name for name in of_kind(names, *stage.inputs) if name not in unread]
 

@@ -16,7 +16,6 @@ from pipeline.evaluation.evaluator import SamplerUnderTest
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.flow_matching.sampling import Start, student_samples, student_walk, teacher_samples
 from pipeline.outputs import networks
-from pipeline.outputs.banks import temperature_of
 from pipeline.outputs.networks import path_of
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Evaluation, Sweep
@@ -47,13 +46,10 @@ def samplers(
     for model in (model for model in models if model in job.inputs):
         artifact = job.inputs[model]
         for how in sweeps.get(model, config.reflow):
-            temperature = temperature_of(how.temperature, job.inputs)
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
-            if temperature != 1:  # "held-out" is another number for each seed
-                facts |= {"temperature": how.temperature, "start_std": temperature}
+            facts |= {} if how.temperature == 1 else {"temperature": how.temperature}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
-                network, path = load(model, how.ema), path_of(artifact)
-                make, walk = sampled(network, path, how, nfe, start, held_out, device, temperature)
+                make, walk = sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)
                 yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
 
 
@@ -65,7 +61,6 @@ def sampled(
     start: Start,
     held_out: TargetImages | None,
     device: torch.device,
-    temperature: float = 1.0,
 ) -> tuple[Callable, Callable]:
     """`make` and `walk` of a `SamplerUnderTest`; both multiply their z by the temperature."""
 
@@ -73,10 +68,10 @@ def sampled(
         return None if held_out is None else held_out.conditions(rows, device)
 
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
-        return student_samples(network, temperature * start(rows), labels, how, nfe, path, condition(rows))
+        return student_samples(network, how.temperature * start(rows), labels, how, nfe, path, condition(rows))
 
     def walk(rows: Tensor, labels: Tensor | None, z: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
-        z = temperature * (start(rows) if z is None else z)
+        z = how.temperature * (start(rows) if z is None else z)
         return student_walk(network, z, labels, how, nfe, path, condition(rows))
 
     return make, walk

@@ -45,7 +45,12 @@ def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
     chosen.sort(key=lambda score: (int(score.nfe), score.value if lower_is_better(first) else -score.value))
     return [
         SamplerSetting(
-            s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value, s.protocol.get("start_std", 1.0)
+            s.solver,
+            s.protocol["grid"],
+            int(s.nfe),
+            s.protocol["guidance"],
+            s.value,
+            s.protocol.get("temperature", 1.0),
         )
         for s in chosen
     ]

@@ -11,7 +11,6 @@ from torch import nn
 from pipeline.export._samplers import SamplerSetting, measured_ways
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.outputs import networks
-from pipeline.outputs.banks import temperature_of
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import Score
@@ -73,13 +72,7 @@ class Subject:
         if self.model == "teacher":
             return []
         planned = [
-            SamplerSetting(
-                sweep.solver,
-                sweep.grid,
-                nfe,
-                sweep.guidance,
-                temperature=temperature_of(sweep.temperature, self.artifacts),
-            )
+            SamplerSetting(sweep.solver, sweep.grid, nfe, sweep.guidance, temperature=sweep.temperature)
             for sweep in self.sweeps
             for nfe in sweep.nfe
         ]

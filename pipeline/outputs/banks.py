@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from models.tarflow import TarFlow
 from pipeline.data.examples import Examples
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.noise import noise
-from storage.artifact import Artifact
 from storage.bank import Bank, Streamed
-from storage.errors import MissingError
 
 log = logging.getLogger(__name__)
 BANK = "bank.zarr"
@@ -33,24 +31,6 @@ PROBED = 512  # pairs at most whose paths' straightness is measured
 def sigma_draws(draws: int, rows: int, dims: int) -> int:
     """Draws of each image that sigma_f is measured on, for `rows` images of `dims` numbers."""
     return min(draws, math.ceil(SIGMA_VALUES / (rows * dims)))
-
-
-def temperature_of(asked: float | Literal["held-out"], inputs: Mapping[str, Artifact]) -> float:
-    """The standard deviation of the noise that samples start from; `held-out` is that of z of held-out images.
-
-    A teacher that fits its training images better than others gives others noise of more than its training images'
-    standard deviation, 1. New images are like held-out ones, so that a student starts from N(0, 1 I) too near to the
-    mean.
-
-    Raises MissingError where the bank is needed and not among the inputs.
-    """
-    if asked != "held-out":
-        return asked
-    if "bank" not in inputs:
-        raise MissingError(
-            "the temperature of held-out noise needs the bank", "none", "Run the recipe again --until bank."
-        )
-    return inputs["bank"].metrics["gaussianity"]["held_out"]["std"]
 
 
 class StoredPairs(NamedTuple):

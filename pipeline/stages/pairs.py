@@ -17,7 +17,7 @@ from pipeline.flow_matching.solvers import Guided, Solver, Velocity, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
-from pipeline.outputs.banks import ENCODE_BATCH, FORWARD, PAIRS, PROBED, temperature_of
+from pipeline.outputs.banks import ENCODE_BATCH, FORWARD, PAIRS, PROBED
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of, source_examples
 from pipeline.outputs.networks import path_of
@@ -35,8 +35,7 @@ from storage.imageset import ImageSet
 def run(job: Job[Pairs]) -> PairsResult | None:
     """Solve the student's ODE from `count` noises, or from the training images of the source in turn.
 
-    Inputs: the last student of the chain, `data` (shape and class proportions), `source` if there is one, `bank` for
-    the temperature of held-out noise.
+    Inputs: the last student of the chain, `data` (shape and class proportions), `source` if there is one.
 
         x = T z - integral from 0 to 1 of v(x_t, t, c) dt,  x_1 = T z        T 1, v unguided unless the section says so
 
@@ -56,7 +55,6 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     path = path_of(student)
     seed = derive(job.seed, job.stage)  # rounds differ in their noises
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device)
-    temperature = temperature_of(config.temperature, job.inputs)
     labels = like_training(images, config.count, seed)
     how = Sweep(
         solver=config.solver,
@@ -75,18 +73,18 @@ def run(job: Job[Pairs]) -> PairsResult | None:
         seed=seed,
         producer=student.fingerprint,
         flips=False,
-        solver=_solver_text(config, temperature) + (f", {intervals} intervals of each path" if intervals > 1 else ""),
+        solver=_solver_text(config) + (f", {intervals} intervals of each path" if intervals > 1 else ""),
     )
     stored = getattr(torch, config.dtype)
 
     def ends(z: Tensor, chosen: Tensor | None) -> list[Tensor]:
         """z (n, C, H, W), then the states of the path from T z at the ends of all intervals, until t = 0."""
         if intervals == 1:
-            return [z, student_samples(network, temperature * z, chosen, how, config.nfe or 0, path)[0]]
+            return [z, student_samples(network, config.temperature * z, chosen, how, config.nfe or 0, path)[0]]
         solver, steps = planned(how, config.nfe or 0)
         velocity = student_velocity(network, path, chosen, config.guidance)
         # Dopri5's one step stands for any number: it ends at each end of an interval.
-        return [z, *passed(velocity, temperature * z, solver, max(steps, intervals), intervals)[1:]]
+        return [z, *passed(velocity, config.temperature * z, solver, max(steps, intervals), intervals)[1:]]
 
     def generate(rows: Tensor) -> dict[str, Tensor]:
         parts = []
@@ -104,15 +102,15 @@ def run(job: Job[Pairs]) -> PairsResult | None:
         job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
     )
     if config.forward:
-        _invert(job, network, images, how, facts, temperature, device)
+        _invert(job, network, images, how, facts, device)
     left_out = _truncate(job, None if labels is None else labels.numpy()) if config.drop_longest else None
     if not ranks.first():
         return None
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    calls = config.nfe or student_samples(network, temperature * start(probe), chosen, how, 0, path)[1]
-    z = path.start(temperature * start(probe))
+    calls = config.nfe or student_samples(network, config.temperature * start(probe), chosen, how, 0, path)[1]
+    z = path.start(config.temperature * start(probe))
     return PairsResult(
         count=config.count,
         nfe=calls,
@@ -142,20 +140,14 @@ def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals:
     return states
 
 
-def _solver_text(config: Pairs, temperature: float) -> str:
+def _solver_text(config: Pairs) -> str:
     calls = f"tolerance {TOLERANCE}" if config.nfe is None else f"{config.nfe} calls"
     text = f"{config.solver}, {config.grid} grid, {calls}, guidance {config.guidance}"
-    return text if temperature == 1 else f"{text}, temperature {temperature}"
+    return text if config.temperature == 1 else f"{text}, temperature {config.temperature}"
 
 
 def _invert(
-    job: Job[Pairs],
-    network: nn.Module,
-    images: ImageSet,
-    how: Sweep,
-    facts: BankFacts,
-    temperature: float,
-    device: torch.device,
+    job: Job[Pairs], network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device
 ) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid, divided by the temperature."""
@@ -171,7 +163,7 @@ def _invert(
             labels = examples.classes(part)
             follow = velocity(None if labels is None else labels.to(device), how.guidance)
             end = integrate(follow, examples.pixels(part).to(device), grid, solver)
-            parts.append((end / temperature).cpu())
+            parts.append((end / config.temperature).cpu())
         return {"z": torch.cat(parts)}
 
     facts = facts.model_copy(
@@ -179,7 +171,7 @@ def _invert(
             "kind": "encoded",
             "rows": len(examples),
             "flips": examples.flips,
-            "solver": f"{_solver_text(config, temperature)}, from the images",
+            "solver": f"{_solver_text(config)}, from the images",
         }
     )
     fill(job, BankWriter(job.out / FORWARD, facts, arrays=("z",)), encode)

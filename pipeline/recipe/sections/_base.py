@@ -20,13 +20,7 @@ Grid = Annotated[
         "shorter steps near the data (NFM); edm, the noise levels of EDM; logit, the quantiles of logit-normal(-0.2, 1)"
     ),
 ]
-Temperature = Annotated[
-    Annotated[float, Field(gt=0)] | Literal["held-out"],
-    Field(
-        description="standard deviation of the noise that samples start from; held-out: that of the bank's z of "
-        "held-out images, which is above 1 where the teacher is overfitted"
-    ),
-]
+Temperature = Annotated[float, Field(gt=0, description="standard deviation of the noise that samples start from")]
 # name, name[field=value,...] in a sweep, or either with @seed
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\[[A-Za-z0-9_.+=,-]{1,120}\])?(@[0-9]{1,10})?$")]
 

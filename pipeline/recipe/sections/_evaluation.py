@@ -74,11 +74,6 @@ class Evaluation(Seeded):
         "the law of z",
     )
 
-    @property
-    def by_held_out(self) -> bool:
-        """Whether a temperature is that of the held-out images' noise."""
-        return any(how.temperature == "held-out" for how in (*self.student, *self.onestep, *self.reflow))
-
     @field_validator("student", "onestep", "reflow", mode="before")
     @classmethod
     def _products(cls, sweeps: Any) -> Any:

@@ -9,7 +9,7 @@ from pipeline.outputs.results import Score
 from pipeline.reporting.text.numbers import plain
 from storage.errors import InputError
 
-SAMPLING = ("grid", "guidance", "annealed", "temperature", "start_std", "attention_temperature", "denoised")
+SAMPLING = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised")
 BUDGET = ("images_seen", "ema")  # settings that a fair comparison holds equal
 TRAINING = (*BUDGET, "noise", "path")
 OF_A_ROW = (*SAMPLING, *TRAINING)  # every other field belongs to the table as a whole

@@ -104,19 +104,17 @@ def test_settings_of_its_own_kind_at_their_defaults_are_no_settings():
     assert dag.fingerprint("pairs", 1, Pairs(**pairs), {}) == dag.fingerprint("pairs", 1, explicit, {})
 
 
-def test_the_temperature_of_held_out_noise_needs_the_bank_and_nothing_else_changes():
-    plain = nodes()
-    hot = nodes(overrides=["pairs.temperature=1.1", "evaluation.student=[{nfe: [1, 2], temperature: 1.1}]"])
-    measured = nodes(
-        overrides=["pairs.temperature=held-out", "evaluation.student=[{nfe: [1, 2], temperature: [1, held-out]}]"]
+def test_a_temperature_changes_what_is_sampled_and_1_is_as_before():
+    base = ["evaluation.student=[{nfe: [1, 2]}]", "pairs.temperature=1.0"]
+    plain = nodes(overrides=base)
+    hot = nodes(overrides=[*base, "pairs.temperature=1.1", "evaluation.student=[{nfe: [1, 2], temperature: [1, 1.1]}]"])
+    assert [sweep.temperature for sweep in hot["evaluation"].config.student] == [1, 1.1]
+    changed = [name for name in plain if plain[name].fingerprint != hot[name].fingerprint]
+    assert changed == ["pairs", "onestep", "evaluation", "report"]
+    without = Pairs.model_validate({"count": 12000, "seed": 0})
+    assert dag.fingerprint("pairs", 1, without, {}) == dag.fingerprint(
+        "pairs", 1, Pairs(count=12000, seed=0, temperature=1), {}
     )
-    for name in ("pairs", "evaluation"):
-        assert "bank" not in plain[name].inputs and "bank" not in hot[name].inputs
-        assert set(measured[name].inputs) == set(plain[name].inputs) | {"bank"}
-        assert len({found[name].fingerprint for found in (plain, hot, measured)}) == 3
-    assert [sweep.temperature for sweep in measured["evaluation"].config.student] == [1, "held-out"]
-    explicit = nodes(overrides=["pairs.temperature=1.0"])
-    assert explicit["pairs"].fingerprint == plain["pairs"].fingerprint
 
 
 def test_stages_by_name():
@@ -242,8 +240,6 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
         ([f"reflow=[{ROUND}]", "evaluation.reflow=[{nfe: [2], guidance: 2}]"], "set guidance to 1"),
         (["student.label_drop=0", "evaluation.student=[{nfe: [2], guidance: 2}]"], r"label_drop above 0"),
         (["student.label_drop=0", "pairs.guidance=2.0"], r"label_drop above 0"),
-        ([*ALONE, "pairs.temperature=held-out"], "no bank"),
-        ([*ALONE, "evaluation.student=[{nfe: [2], temperature: held-out}]"], "no bank"),
         (["pairs.temperature=0"], "temperature"),
         (["pairs.solver=dopri5"], "null for dopri5"),
         (["pairs.nfe=null"], "null for dopri5"),

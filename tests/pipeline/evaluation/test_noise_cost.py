@@ -29,7 +29,7 @@ def test_samples_are_held_out_images_in_turn_with_their_classes_and_fresh_noise(
         "teacher": SimpleNamespace(config={"noise_std": ETA}),
         "bank": SimpleNamespace(metrics={"sigma_f": SIGMA}),
     }
-    sweeps = (Sweep(nfe=(1,)), Sweep(nfe=(1,), temperature="held-out"), Sweep(nfe=(2,), temperature=1.2))
+    sweeps = (Sweep(nfe=(1,)), Sweep(nfe=(1,), temperature=1.1), Sweep(nfe=(2,), temperature=1.2))
     config = Evaluation(seed=3, samples=16, student=sweeps)
     job = Job("evaluation", config, inputs, tmp_path, Compute(device="cpu"), Progress("evaluation", tmp_path))
 

@@ -100,7 +100,7 @@ def test_measured_ways_are_those_of_the_first_metric_with_a_choice_of_calls():
     found = [
         score("student", 4, 2.0),
         score("student", 1, 9.0),
-        score("student", 4, 1.9, guidance=1.5, temperature="held-out", start_std=1.1),
+        score("student", 4, 1.9, guidance=1.5, temperature=1.1),
         score("student", 57.5, 1.0, solver="dopri5"),
         other,
     ]

@@ -154,12 +154,10 @@ def test_pairs_end_where_the_student_leads(made):
     assert calls == 2
     assert (again - x).abs().max() < 1e-5
 
-    hot = run(
-        made["pairs"].path().parents[2], "evaluation.noise_cost=true", "pairs.temperature=held-out", until="pairs"
-    )
+    hot = run(made["pairs"].path().parents[2], "evaluation.noise_cost=true", "pairs.temperature=1.1", until="pairs")
     other = Bank.open(hot["pairs"].path(pairs.PAIRS)).load()
     assert (other["z"] == bank["z"]).all()  # stored without the temperature
-    again, _ = student_samples(network, z * made["bank"].metrics["gaussianity"]["held_out"]["std"], labels, how, 2)
+    again, _ = student_samples(network, 1.1 * z, labels, how, 2)
     assert (again - torch.from_numpy(other["x"][0])).abs().max() < 1e-5 and (again - x).abs().max() > 1e-4
 
 

@@ -25,7 +25,7 @@ def test_sampler_settings_have_rows_in_a_report():
         score("student", 2, 4.0, grid="quadratic"),
         score("student", 2, 3.0, "heun"),
         score("student", 2, 2.0, "heun", guidance=1.5),
-        score("student", 2, 2.5, "heun", temperature="held-out", start_std=1.117),
+        score("student", 2, 2.5, "heun", temperature=1.117),
     ]
     made = single(found)
     assert [row.setting for row in made.rows] == [
@@ -33,7 +33,7 @@ def test_sampler_settings_have_rows_in_a_report():
         "euler, quadratic grid",
         "heun, uniform grid",
         "heun, uniform grid, guidance 1.5",
-        "heun, uniform grid, temperature held-out",
+        "heun, uniform grid, temperature 1.117",
     ]
     assert [[cell and cell.value for cell in row.cells] for row in made.rows] == [
         [9.0, 5.0],
