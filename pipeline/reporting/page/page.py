@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.data.sources.text import shown
 from pipeline.outputs.results import DataResult, EvaluationResult, Score
-from pipeline.reporting.page import costs, memorisation, rounds, stages, training
+from pipeline.reporting.page import costs, memorisation, noise_cost, rounds, stages, training
 from pipeline.reporting.page.charts import by_calls, by_seconds, drawn
 from pipeline.reporting.page.figures import Picture, picture
 from pipeline.reporting.page.headline import figures, headline
@@ -68,6 +68,7 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         + [("student", text) for text in (inputs["student"].metrics.get("quality") or {}).get("warnings", ())],
         "teacher": training.teacher(inputs),
         "noise": noise,
+        "noise_cost": noise_cost.view(result),
         "students": training.students(inputs),
         "protocol": _protocol(main, inputs),
         "digest": result.protocol,
@@ -117,7 +118,7 @@ def facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         "headline": page["headline"],
         **{
             key: metrics.get(key)
-            for key in ("protocol", "floor", "floors", "held_out", "scores", "paths", "memorisation")
+            for key in ("protocol", "floor", "floors", "held_out", "scores", "paths", "memorisation", "noise_cost")
         },
         "warnings": [{"stage": stage, "text": text} for stage, text in page["warnings"]],
         "stages": [

@@ -62,11 +62,11 @@ def table(
     by_model: dict[str, dict[str, set[Column]]] = {}
     for (_, model, setting), cells in groups.items():
         by_model.setdefault(model, {}).setdefault(setting, set()).update(cells)
-    shown = {m: {s: tuple(sorted(columns, key=_order)) for s, columns in by.items()} for m, by in by_model.items()}
+    shown = {m: {s: tuple(sorted(columns, key=order)) for s, columns in by.items()} for m, by in by_model.items()}
     if joined:
         groups = _joined(groups, shown)
     swept = {key: cells for key, cells in groups.items() if set(cells) != {0}}
-    columns = tuple(sorted({column for cells in swept.values() for column in cells}, key=_order))
+    columns = tuple(sorted({column for cells in swept.values() for column in cells}, key=order))
     rows, levels = [], []
     for held_out in (False, True):
         part = tuple(
@@ -95,7 +95,13 @@ def _seedless(score: Score) -> Score:
     return score.model_copy(update={"protocol": {k: v for k, v in score.protocol.items() if k != "seed"}})
 
 
-def _order(column: Column) -> tuple[bool, Column]:
+def column_of(score: Score) -> Column:
+    """Its number of network calls, or the solver that chooses it."""
+    return ADAPTIVE if score.solver == ADAPTIVE else score.nfe
+
+
+def order(column: Column) -> tuple[bool, Column]:
+    """Sorts columns: numbers of calls, then the solvers that choose them."""
     return isinstance(column, str), column
 
 
@@ -135,7 +141,7 @@ def _grouped(chosen: Mapping[str, Sequence[Sequence[Score]]]) -> _Group:
     for recipe, seeds in chosen.items():
         for scores in seeds:
             for model, setting, some in settings(scores):
-                columns = [ADAPTIVE if score.solver == ADAPTIVE else score.nfe for score in some]
+                columns = [column_of(score) for score in some]
                 twice = [column for column in columns if columns.count(column) > 1]
                 if twice:
                     raise InputError(

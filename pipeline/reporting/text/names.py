@@ -10,6 +10,7 @@ MODELS = {
 }
 FIELDS = {
     "n_real": "real images",
+    "n_held_out": "held-out images",
     "n_fake": "generated images",
     "extractor": "feature extractor",
     "reference": "reference statistics",

@@ -1,0 +1,97 @@
+"""Cost of the noise: the student's distance from N(0, I) against that from the teacher's noise of held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.outputs.results import EvaluationResult, Score
+from pipeline.reporting.scores.cells import Column
+from pipeline.reporting.scores.protocol import OF_A_ROW
+from pipeline.reporting.scores.table import ADAPTIVE, column_of, order, settings
+from pipeline.reporting.text.numbers import count, digits_for, fixed
+from storage.required import required
+
+
+@dataclass(frozen=True)
+class StartRow:
+    """Distances to the held-out images by column, as text; None where this start was not sampled.
+
+    `temperature` is the standard deviation of the Gaussian noise that samples start from; None for encoded noise.
+    """
+
+    setting: str
+    temperature: float | None
+    distances: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class NoiseCost:
+    """The section of the page: for each sampler setting a row from N(0, I) and one from encoded noise.
+
+    A setting without samples from N(0, I) has a row for each temperature in their place.
+
+    Attributes:
+        yardstick: distance between the training and the held-out images; None where it was not measured.
+    """
+
+    metric: str
+    columns: tuple[Column, ...]
+    rows: tuple[StartRow, ...]
+    yardstick: str | None
+
+    @property
+    def tempered(self) -> bool:
+        """Whether some samples start from noise of another deviation than 1."""
+        return any(row.temperature not in (None, 1) for row in self.rows)
+
+
+def view(result: EvaluationResult) -> NoiseCost | None:
+    """None where it was not measured. The first metric counts, since the others were not measured from encoded noise.
+
+    Scores are paired by solver, network calls and all fields of a row but the temperature, which encoded noise lacks.
+    """
+    if not result.noise_cost:
+        return None
+    metric = result.noise_cost[0].metric
+    encoded = [score for score in result.noise_cost if score.metric == metric]
+    gaussian = [score for score in result.scores if (score.model, score.metric) == (encoded[0].model, metric)]
+    lines: dict[tuple[str, float | None], dict[Column, Score]] = {}
+    for _, setting, group in settings(encoded):
+        twins = [twin for score in group for twin in _from_gaussian(score, gaussian)]
+        for twin in sorted(twins, key=_temperature):
+            lines.setdefault((setting, _temperature(twin)), {})[column_of(twin)] = twin
+        lines[setting, None] = {column_of(score): score for score in group}
+    columns = tuple(sorted({column_of(score) for score in encoded}, key=order))
+    yardstick = result.held_out.get(metric)
+    shown = [_distance(score) for cells in lines.values() for score in cells.values()]
+    digits = digits_for([*shown, *([] if yardstick is None else [yardstick])])
+    rows = [StartRow(*key, tuple(_text(cells.get(one), digits) for one in columns)) for key, cells in lines.items()]
+    return NoiseCost(metric, columns, tuple(rows), None if yardstick is None else fixed(yardstick, digits))
+
+
+def _from_gaussian(encoded: Score, scores: Sequence[Score]) -> list[Score]:
+    """The same sampler from N(0, I); where it was not sampled, from noise of each temperature."""
+    twins = [score for score in scores if _sampler(score) == _sampler(encoded)]
+    return [score for score in twins if _temperature(score) == 1] or twins
+
+
+def _sampler(score: Score) -> tuple[Any, ...]:
+    facts = (score.protocol.get(field) for field in OF_A_ROW if field != "temperature")
+    return (score.solver, column_of(score), *facts)
+
+
+def _temperature(score: Score) -> float:
+    return score.protocol.get("temperature", 1.0)
+
+
+def _distance(score: Score) -> float:
+    return required(score.value_held_out, "the distance to the held-out images")
+
+
+def _text(score: Score | None, digits: int) -> str | None:
+    if score is None:
+        return None
+    calls = f" ({count(round(score.nfe))})" if score.solver == ADAPTIVE else ""
+    return fixed(_distance(score), digits) + calls
