@@ -138,8 +138,10 @@ def test_pairs_for_two_steps_hold_each_path_at_three_times(nfm):
     assert torch.equal(z[:, 1], noise)
     velocity = Guided(network, labels[:, 0])
     grid = time_grid("uniform", 4)
-    torch.testing.assert_close(x[:, 1], integrate(velocity, noise, grid[:3], Euler()), rtol=0, atol=1e-5)
-    torch.testing.assert_close(x[:, 0], integrate(velocity, noise, grid, Euler()), rtol=0, atol=1e-5)
+    hot = nfm["pairs"].config["temperature"] * noise
+    assert not torch.equal(hot, noise)
+    torch.testing.assert_close(x[:, 1], integrate(velocity, hot, grid[:3], Euler()), rtol=0, atol=1e-5)
+    torch.testing.assert_close(x[:, 0], integrate(velocity, hot, grid, Euler()), rtol=0, atol=1e-5)
     assert nfm["onestep"].metrics["coupling"] == "distil" and nfm["onestep"].config["steps"] == 2
 
 
@@ -163,6 +165,13 @@ def test_without_a_teacher_the_students_own_path_backwards_gives_forward_pairs(a
     facts = Bank.open(alone["pairs-1"].path(FORWARD)).facts
     assert facts.kind == "encoded" and facts.producer == alone["student"].fingerprint
     assert "bank" not in alone["reflow-1"].inputs
+
+
+def test_the_noise_of_forward_pairs_is_that_of_the_temperature_1(store, alone):
+    hot = make(store, [*ALONE[:-1], f"reflow=[{FIRST.replace('nfe: 4', 'nfe: 4, temperature: 2.0')}]"], "pairs-1")
+    z = bank(hot["pairs-1"], FORWARD)["z"]
+    torch.testing.assert_close(2 * z, bank(alone["pairs-1"], FORWARD)["z"], rtol=0, atol=1e-5)
+    assert torch.equal(bank(hot["pairs-1"])["z"], bank(alone["pairs-1"])["z"])
 
 
 def test_a_round_trains_on_the_banks_pairs_in_the_stated_ratio(nfm, alone, monkeypatch):
