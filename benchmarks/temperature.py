@@ -1,11 +1,11 @@
 """How hot the noise should be that a student starts from, by its number of calls.
 
     python -m benchmarks.temperature --base nfm-digits --seeds 0,1,2
-    python -m benchmarks.temperature --base ot-digits --temperatures 1,1.05,1.1
+    python -m benchmarks.temperature --base nfm-digits-meanflow --temperatures 1,1.1,1.15
 
-Student z ~ N(0, T^2 I) at each temperature T and number of network calls. The best T is chosen by the distance to the
-training images, and read off at the held-out ones. Stages that the store does not have are run first; the same command
-resumes after any stop. Writes benchmarks/results/temperature-BASE.{json,md}.
+The first sampler of the recipe's evaluation starts from z ~ N(0, T^2 I) at each temperature T. The best T is chosen by
+the distance to the training images, and read off at the held-out ones. Stages that the store does not have are run
+first; the same command resumes after any stop. Writes benchmarks/results/temperature-BASE.{json,md}.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from typing import Any
 
 from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
+from pipeline.recipe.load import load
 
-CALLS = (1, 2, 4, 8, 16, 31)
 STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]", "evaluation.teacher=false"]
 
 
 def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]) -> dict[str, Any]:
     """Both distances by temperature and calls."""
-    sweep = f"[{{solver: euler, grid: uniform, nfe: {list(CALLS)}, temperature: [{', '.join(temperatures)}]}}]"
+    how = load(base, overrides).evaluation.student[0]
+    sampler = f"solver: {how.solver}, grid: {how.grid}, nfe: {list(how.nfe)}"
+    sweep = f"[{{{sampler}, temperature: [{', '.join(temperatures)}]}}]"
     rules = [*STUDENT_ONLY, f"evaluation.student={sweep}", *overrides, f"seed={seed}"]
     artifacts = artifacts_of(base, [*rules, f"name={run_name(base, 'temperature')}"])
     result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     metric = result.scores[0].metric
     scores = [score for score in result.scores if score.metric == metric]
     rows: dict[str, Any] = {}
-    for temperature, start in zip(temperatures, range(0, len(scores), len(CALLS)), strict=True):
-        here = scores[start : start + len(CALLS)]
+    for temperature, start in zip(temperatures, range(0, len(scores), len(how.nfe)), strict=True):
+        here = scores[start : start + len(how.nfe)]
         rows[temperature] = {
             "train": {f"{score.nfe:g}": score.value for score in here},
             "held_out": {f"{score.nfe:g}": score.value_held_out for score in here},
@@ -41,6 +43,8 @@ def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]
 def markdown(tree: dict[str, Any]) -> str:
     """A row for each temperature, then the best at each number of calls."""
     seeds = tree["measured"]
+    found = {name: [seed["temperatures"][name] for seed in seeds] for name in seeds[0]["temperatures"]}
+    calls = list(next(iter(found.values()))[0]["train"])
     lines = [
         f"# The temperature of {tree['base']}",
         "",
@@ -48,32 +52,22 @@ def markdown(tree: dict[str, Any]) -> str:
         f"lower is better; mean over {len(seeds)} seed(s){', ± standard deviation' * (len(seeds) > 1)}. Training and "
         f"held-out images are {seeds[0]['yardstick']:.3f} apart.",
         "",
-        "| T | " + " | ".join(map(str, CALLS)) + " |",
-        "|---|" + "---:|" * len(CALLS),
+        "| T | " + " | ".join(calls) + " |",
+        "|---|" + "---:|" * len(calls),
     ]
-    found = {name: [seed["temperatures"][name] for seed in seeds] for name in seeds[0]["temperatures"]}
     for name, rows in found.items():
-        lines.append(f"| {name} | " + " | ".join(_both(rows, nfe) for nfe in CALLS) + " |")
-    best = {nfe: min(found, key=lambda name: _mean(found[name], nfe)) for nfe in CALLS}
-    return (
-        "\n".join(
-            [
-                *lines,
-                "| best by training images | "
-                + " | ".join(f"{_both(found[name], nfe)} (T {name})" for nfe, name in best.items())
-                + " |",
-            ]
-        )
-        + "\n"
-    )
+        lines.append(f"| {name} | " + " | ".join(_both(rows, nfe) for nfe in calls) + " |")
+    best = {nfe: min(found, key=lambda name: _mean(found[name], nfe)) for nfe in calls}
+    cells = [f"{_both(found[name], nfe)} (T {name})" for nfe, name in best.items()]
+    return "\n".join([*lines, f"| best by training images | {' | '.join(cells)} |"]) + "\n"
 
 
-def _mean(rows: list[dict[str, Any]], nfe: int) -> float:
-    return statistics.fmean(row["train"][str(nfe)] for row in rows)
+def _mean(rows: list[dict[str, Any]], nfe: str) -> float:
+    return statistics.fmean(row["train"][nfe] for row in rows)
 
 
-def _both(rows: list[dict[str, Any]], nfe: int) -> str:
-    return " / ".join(cell([row[key][str(nfe)] for row in rows]) for key in ("train", "held_out"))
+def _both(rows: list[dict[str, Any]], nfe: str) -> str:
+    return " / ".join(cell([row[key][nfe] for row in rows]) for key in ("train", "held_out"))
 
 
 def main() -> None:
