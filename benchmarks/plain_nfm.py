@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 BATCH, CLASSES, NOISE_STD, DRAWS = 128, 10, 0.2, 8
+TEMPERATURE = 1.1  # of the noise that samples of the student start from
 
 # --- the teacher: TarFlow
 
@@ -352,7 +353,7 @@ def main():
 
     count = scaled(12_000)
     z, classes = torch.randn(count, 1, 8, 8), labels[torch.randint(len(labels), (count,))]
-    ends = in_batches(lambda z, labels: euler(student, z, labels, 8), z, classes)
+    ends = in_batches(lambda z, labels: euler(student, TEMPERATURE * z, labels, 8), z, classes)
     done("pairs")
 
     def distilled(network, step):
@@ -373,7 +374,7 @@ def main():
 
     score("teacher", lambda z, labels: flow.samples(F.unfold(z, 2, stride=2).transpose(1, 2), labels))
     for nfe in (1, 2, 4, 8, 16, 31):
-        score(f"student, {nfe}", lambda z, labels, nfe=nfe: euler(student, z, labels, nfe))
+        score(f"student, {nfe}", lambda z, labels, nfe=nfe: euler(student, TEMPERATURE * z, labels, nfe))
     score("onestep, 1", lambda z, labels: euler(onestep, z, labels, 1))
     done("evaluation")
     sizes = {
