@@ -4,8 +4,8 @@
     python -m benchmarks.distillation --couplings nfm --only baseline,pseudo-huber --seeds 0,1,2
 
 Each knob changes the pairs or the one-step training of the base recipe, none the student that is distilled; `student-…`
-starts from one that saw more images. The figure to lower is the distance at one call over that of the student at 16.
-Writes benchmarks/results/distillation-BASE.{json,md}.
+starts from one that saw more images. Samples and pairs start from N(0, I), but for `pairs-from-1.1`. The figure to
+lower is the distance at one call over that of the student at 16. Writes benchmarks/results/distillation-BASE.{json,md}.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def knobs(base: str) -> dict[str, list[str]]:
         "pairs-four-times": [f"pairs.count={4 * count}"],
         "images-twice": [f"onestep.training.images={2 * images}"],
         "pseudo-huber": ["onestep.loss={kind: pseudo-huber}"],
+        "pairs-from-1.1": ["pairs.temperature=1.1"],
         "average-longer": ["onestep.training.ema=30000"],
         "student-twice": [f"student.training.images={2 * seen}"],
         "pairs-four-times-images-twice": [f"pairs.count={4 * count}", f"onestep.training.images={2 * images}"],
@@ -45,7 +46,7 @@ def rules(base: str, coupling: str, knob: str, seed: int, overrides: list[str]) 
     """What a row changes in the base recipe."""
     scored = [f"evaluation.student={sweep('euler', (1, STUDENT_CALLS))}", f"evaluation.onestep={sweep('euler', (1,))}"]
     named = [f"seed={seed}", f"name={run_name(base, 'distillation', coupling, knob)}"]
-    return [*COUPLINGS[coupling], *scored, *overrides, *knobs(base)[knob], *named]
+    return [*COUPLINGS[coupling], "pairs.temperature=1.0", *scored, *overrides, *knobs(base)[knob], *named]
 
 
 def measured(base: str, coupling: str, knob: str, seed: int, overrides: list[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@
 
 A row is a coupling and a method: flow matching; that student distilled to one call on its own pairs; a round of reflow
 before that; MeanFlow from scratch; MeanFlow from the student, on its pairs. Network and images seen by the student are
-those of the base recipe. Each row is scored at 1, 2, 4 and 8 calls, a distilled student at the call that it learned.
-Writes benchmarks/results/one-call-BASE.{json,md}.
+those of the base recipe. All samples and pairs start from N(0, I). Each row is scored at 1, 2, 4 and 8 calls, a
+distilled student at the call that it learned. Writes benchmarks/results/one-call-BASE.{json,md}.
 """
 
 from __future__ import annotations
@@ -50,11 +50,18 @@ def sweep(solver: str, calls: tuple[int, ...] = CALLS) -> str:
 
 METHODS: dict[str, Method] = {
     "flow-matching": Method([*STUDENT_ONLY, f"evaluation.student={sweep('euler')}"], "student"),
-    "distilled": Method([f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
-    "reflow-distilled": Method([REFLOW, f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
+    "distilled": Method(["pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
+    "reflow-distilled": Method(
+        [REFLOW, "pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"
+    ),
     "meanflow": Method([*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump')}"], "student"),
     "meanflow-from-student": Method(
-        ["onestep.mode=meanflow", f"evaluation.onestep={sweep('jump')}", f"evaluation.student={sweep('euler', (1,))}"],
+        [
+            "onestep.mode=meanflow",
+            "pairs.temperature=1.0",
+            f"evaluation.onestep={sweep('jump')}",
+            f"evaluation.student={sweep('euler', (1,))}",
+        ],
         "onestep",
     ),
 }
