@@ -14,11 +14,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult, TeacherResult
 
-NO_TEACHER = ["teacher=null", "bank=null", "pairs=null", "onestep=null", "evaluation.onestep=[]"]
-STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
+NO_TEACHER = ["teacher=null", "bank=null", *STUDENT_ONLY]
 KNOBS: dict[str, list[str]] = {
     "baseline": [],
     "independent": ["student.coupling=independent", *NO_TEACHER],

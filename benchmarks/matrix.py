@@ -21,6 +21,7 @@ from storage.store import Store
 #: Base recipe, coupling, choice, seed and overrides -> the scores and costs of a row at that seed.
 Measured = Callable[[str, str, str, int, list[str]], dict[str, Any]]
 RESULTS = Path("benchmarks/results")
+STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
 
 
 def artifacts_of(base: str, rules: Sequence[str]) -> dict[str, Artifact | None]:

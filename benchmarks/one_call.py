@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.matrix import artifacts_of, cell, crossed, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, crossed, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
 
 CALLS = (1, 2, 4, 8)
@@ -28,7 +28,6 @@ COUPLINGS: dict[str, list[str]] = {
     "nfm": [],
 }
 NOT_TRAINING = ("data", "reference", "evaluation")
-STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
 
 
 class Method(NamedTuple):

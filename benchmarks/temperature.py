@@ -13,11 +13,9 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import artifacts_of, cell, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
-
-STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]", "evaluation.teacher=false"]
 
 
 def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]) -> dict[str, Any]:
@@ -25,14 +23,14 @@ def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]
     how = load(base, overrides).evaluation.student[0]
     sampler = f"solver: {how.solver}, grid: {how.grid}, nfe: {list(how.nfe)}"
     sweep = f"[{{{sampler}, temperature: [{', '.join(temperatures)}]}}]"
-    rules = [*STUDENT_ONLY, f"evaluation.student={sweep}", *overrides, f"seed={seed}"]
+    rules = [*STUDENT_ONLY, "evaluation.teacher=false", f"evaluation.student={sweep}", *overrides, f"seed={seed}"]
     artifacts = artifacts_of(base, [*rules, f"name={run_name(base, 'temperature')}"])
     result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
     metric = result.scores[0].metric
     scores = [score for score in result.scores if score.metric == metric]
     rows: dict[str, Any] = {}
-    for temperature, start in zip(temperatures, range(0, len(scores), len(how.nfe)), strict=True):
-        here = scores[start : start + len(how.nfe)]
+    for temperature in temperatures:
+        here = [score for score in scores if score.temperature == float(temperature)]
         rows[temperature] = {
             "train": {f"{score.nfe:g}": score.value for score in here},
             "held_out": {f"{score.nfe:g}": score.value_held_out for score in here},

@@ -56,8 +56,7 @@ def export(
 
     compute = session.recipe.compute
     average = None if ema == average_in_words(artifacts[model]) else ema
-    sweeps = () if model == "teacher" else getattr(session.recipe.evaluation, model.partition("-")[0])
-    subject = Subject(name, model, average, artifacts, sweeps)
+    subject = Subject(name, model, average, artifacts, session.recipe.evaluation.sweeps_of(model))
     with display() as shown:
         shown.begin("export")
         device, batch = prepare(compute), compute.inference_batch

@@ -87,16 +87,13 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
     source = None if recipe.source is None else _finished("source", session)
     # Row i starts from the same noise in every model.
     start = start_of(derive(request.seed, "sample"), images.shape, source_examples(source, images, "test"), device)
-    temperature = _temperature(request.model, recipe)
     batches, used = [], []
     for rows in torch.arange(request.count).split(recipe.compute.inference_batch):
         if held_out is None:
             labels, condition = _labels(rows, request.class_, images.classes, device), None
         else:
             labels, condition = held_out.labels(rows, device), held_out.conditions(rows, device)
-        x = decode(
-            _images(network, artifact, recipe, request, temperature * start(rows), rows, labels, condition, device)
-        )
+        x = decode(_images(network, artifact, recipe, request, rows, start, labels, condition, device))
         batches.append(quantise(x.cpu().numpy(), levels))
         used.append(labels)
     known = complete(used)
@@ -106,7 +103,7 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
 
 @torch.no_grad()
 def _images(
-    network, artifact: Artifact, recipe: Recipe, request: SampleRequest, z, rows, labels, condition, device
+    network, artifact: Artifact, recipe: Recipe, request: SampleRequest, rows, start, labels, condition, device
 ) -> torch.Tensor:
     if request.model == "teacher":
         config = required(recipe.teacher, "the teacher")
@@ -119,6 +116,8 @@ def _images(
     solver, steps = _plan(request, recipe)
     # The one-step student's times are those of its training.
     name = "uniform" if request.model == "onestep" else (recipe.pairs or recipe.evaluation.student[0]).grid
+    measured = recipe.evaluation.sweeps_of(request.model)  # the last has the most calls
+    z = (measured[-1].temperature if measured else 1.0) * start(rows)
     return integrate(velocity, path.start(z), path.times(time_grid(name, steps)), solver)
 
 
@@ -137,13 +136,6 @@ def _solver(model: str, recipe: Recipe) -> str:
     """The solver of a model unless another one is asked for."""
     jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
     return "jump" if jumps.get(model) == "meanflow" else "euler"
-
-
-def _temperature(model: str, recipe: Recipe) -> float:
-    """That of the model's last sampler in the evaluation; 1 where it has none."""
-    evaluation = recipe.evaluation
-    sweeps = {"student": evaluation.student, "onestep": evaluation.onestep, "teacher": ()}.get(model, evaluation.reflow)
-    return sweeps[-1].temperature if sweeps else 1.0
 
 
 def _finished(stage: str, session: Session) -> Artifact:

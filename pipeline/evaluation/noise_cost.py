@@ -49,12 +49,7 @@ def noise_cost_samplers(
         protocol=evaluator.protocol | {"start": f"z of {len(test)} held-out images in turn", "labels": "theirs"},
         suite=None,
     )
-    for sampler in samplers(replace(job, config=_of_encoded(job.config)), start, None, device):
+    once = job.config.model_copy(update={"student": job.config.from_encoded})
+    for sampler in samplers(replace(job, config=once), start, None, device):
         if sampler.model == "student":
             yield encoded, sampler
-
-
-def _of_encoded(config: Evaluation) -> Evaluation:
-    """The evaluation with each sampler of the student once, without temperatures: encoded noise is what it is."""
-    sweeps = [sweep.model_copy(update={"temperature": 1.0}) for sweep in config.student]
-    return config.model_copy(update={"student": tuple(dict.fromkeys(sweeps))})

@@ -41,11 +41,10 @@ def samplers(
             ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0)
         )
     load = lru_cache(maxsize=None)(lambda model, ema: networks.load_network(job.inputs[model], device, ema))
-    sweeps = {"student": config.student, "onestep": config.onestep}
     models = [*students_among(job.inputs), "onestep"]
     for model in (model for model in models if model in job.inputs):
         artifact = job.inputs[model]
-        for how in sweeps.get(model, config.reflow):
+        for how in config.sweeps_of(model):
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
             facts |= {} if how.temperature == 1 else {"temperature": how.temperature}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
@@ -62,17 +61,16 @@ def sampled(
     held_out: TargetImages | None,
     device: torch.device,
 ) -> tuple[Callable, Callable]:
-    """`make` and `walk` of a `SamplerUnderTest`; both multiply their z by the temperature."""
+    """`make` and `walk` of a `SamplerUnderTest`."""
 
     def condition(rows: Tensor) -> Tensor | None:
         return None if held_out is None else held_out.conditions(rows, device)
 
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
-        return student_samples(network, how.temperature * start(rows), labels, how, nfe, path, condition(rows))
+        return student_samples(network, start(rows), labels, how, nfe, path, condition(rows))
 
     def walk(rows: Tensor, labels: Tensor | None, z: Tensor | None = None) -> tuple[list[float], list[Tensor]]:
-        z = how.temperature * (start(rows) if z is None else z)
-        return student_walk(network, z, labels, how, nfe, path, condition(rows))
+        return student_walk(network, start(rows) if z is None else z, labels, how, nfe, path, condition(rows))
 
     return make, walk
 

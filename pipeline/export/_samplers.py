@@ -44,14 +44,7 @@ def measured_ways(scores: Sequence[Score]) -> list[SamplerSetting]:
     chosen = [score for score in scores if score.metric == first and score.solver != ADAPTIVE]
     chosen.sort(key=lambda score: (int(score.nfe), score.value if lower_is_better(first) else -score.value))
     return [
-        SamplerSetting(
-            s.solver,
-            s.protocol["grid"],
-            int(s.nfe),
-            s.protocol["guidance"],
-            s.value,
-            s.protocol.get("temperature", 1.0),
-        )
+        SamplerSetting(s.solver, s.protocol["grid"], int(s.nfe), s.protocol["guidance"], s.value, s.temperature)
         for s in chosen
     ]
 

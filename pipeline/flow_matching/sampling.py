@@ -97,12 +97,12 @@ def student_samples(
 ) -> tuple[Tensor, float]:
     """Images (N, C, H, W) float32 from z, noise or images of a source, and the network calls that were counted.
 
-    The grid runs from t = 1, where the path starts from z, to path.t_end.
+    The grid runs from t = 1, where the path starts from T z with the temperature T of `how`, to path.t_end.
     """
     velocity = CountedField(student_velocity(network, path, labels, how.guidance, condition))
     solver, steps = planned(how, nfe)
     grid = path.times(time_grid(how.grid, steps))
-    return integrate(velocity, path.start(z), grid, solver), velocity.calls
+    return integrate(velocity, path.start(how.temperature * z), grid, solver), velocity.calls
 
 
 @torch.no_grad()
@@ -122,7 +122,7 @@ def student_walk(
     solver, steps = planned(how, nfe)
     grid = path.times(time_grid(how.grid, DOPRI5_WALK_STEPS if how.solver == "dopri5" else steps))
     velocity = student_velocity(network, path, labels, how.guidance, condition)
-    return grid.tolist(), trajectory(velocity, path.start(z), grid, solver)
+    return grid.tolist(), trajectory(velocity, path.start(how.temperature * z), grid, solver)
 
 
 def planned(how: Sweep, nfe: int) -> tuple[Solver, int]:

@@ -173,6 +173,11 @@ class Score(Result):
         return self.seconds / count if count else None
 
     @property
+    def temperature(self) -> float:
+        """Of the noise that samples start from; 1 unless the protocol says so."""
+        return self.protocol.get("temperature", 1.0)
+
+    @property
     def digest(self) -> str:
         """Of all settings of this number: numbers of one digest were measured alike."""
         nfe = {"calls": self.nfe} if self.solver != "dopri5" else {}  # dopri5 chooses its NFE

@@ -61,6 +61,7 @@ def run(job: Job[Pairs]) -> PairsResult | None:
         grid=config.grid,
         nfe=() if config.nfe is None else (config.nfe,),
         guidance=config.guidance,
+        temperature=config.temperature,
     )
     intervals = config.intervals
     facts = BankFacts(
@@ -80,7 +81,7 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     def ends(z: Tensor, chosen: Tensor | None) -> list[Tensor]:
         """z (n, C, H, W), then the states of the path from T z at the ends of all intervals, until t = 0."""
         if intervals == 1:
-            return [z, student_samples(network, config.temperature * z, chosen, how, config.nfe or 0, path)[0]]
+            return [z, student_samples(network, z, chosen, how, config.nfe or 0, path)[0]]
         solver, steps = planned(how, config.nfe or 0)
         velocity = student_velocity(network, path, chosen, config.guidance)
         # Dopri5's one step stands for any number: it ends at each end of an interval.
@@ -109,7 +110,7 @@ def run(job: Job[Pairs]) -> PairsResult | None:
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    calls = config.nfe or student_samples(network, config.temperature * start(probe), chosen, how, 0, path)[1]
+    calls = config.nfe or student_samples(network, start(probe), chosen, how, 0, path)[1]
     z = path.start(config.temperature * start(probe))
     return PairsResult(
         count=config.count,

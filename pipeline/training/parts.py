@@ -207,9 +207,9 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
         own.append(_decoded(teacher_of(node), config.samples, shape, batch))
         samplers += 1
     for model in [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]:
-        calls = network_calls(getattr(config, model, config.reflow))
+        calls = network_calls(config.sweeps_of(model))
         if model == "student" and config.noise_cost:  # once more, from encoded noise
-            calls *= 2
+            calls += network_calls(config.from_encoded)
         samplers += len(calls)
         network = student_architecture(first_student(node.inputs[model]), shape)
         facts = {"work": "sampling", "network": network_digest(network), "batch": batch}

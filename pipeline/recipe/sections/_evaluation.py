@@ -74,6 +74,15 @@ class Evaluation(Seeded):
         "the law of z",
     )
 
+    def sweeps_of(self, model: str) -> tuple[Sweep, ...]:
+        """The samplers of a network by its stage: every round of reflow has the same, a teacher has none."""
+        return {"teacher": (), "student": self.student, "onestep": self.onestep}.get(model, self.reflow)
+
+    @property
+    def from_encoded(self) -> tuple[Sweep, ...]:
+        """The student's samplers from encoded noise, which is what it is: each once, whatever its temperatures."""
+        return tuple(dict.fromkeys(sweep.model_copy(update={"temperature": 1.0}) for sweep in self.student))
+
     @field_validator("student", "onestep", "reflow", mode="before")
     @classmethod
     def _products(cls, sweeps: Any) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.outputs.results import EvaluationResult, Score
-from pipeline.reporting.scores.cells import Column
+from pipeline.reporting.scores.cells import Cell, Column, Spread
 from pipeline.reporting.scores.protocol import OF_A_ROW
 from pipeline.reporting.scores.table import ADAPTIVE, column_of, order, settings
-from pipeline.reporting.text.numbers import count, digits_for, fixed
+from pipeline.reporting.text.numbers import digits_for, fixed
 from storage.required import required
 
 
@@ -60,8 +60,8 @@ def view(result: EvaluationResult) -> NoiseCost | None:
     lines: dict[tuple[str, float | None], dict[Column, Score]] = {}
     for _, setting, group in settings(encoded):
         twins = [twin for score in group for twin in _from_gaussian(score, gaussian)]
-        for twin in sorted(twins, key=_temperature):
-            lines.setdefault((setting, _temperature(twin)), {})[column_of(twin)] = twin
+        for twin in sorted(twins, key=lambda score: score.temperature):
+            lines.setdefault((setting, twin.temperature), {})[column_of(twin)] = twin
         lines[setting, None] = {column_of(score): score for score in group}
     columns = tuple(sorted({column_of(score) for score in encoded}, key=order))
     yardstick = result.held_out.get(metric)
@@ -74,16 +74,12 @@ def view(result: EvaluationResult) -> NoiseCost | None:
 def _from_gaussian(encoded: Score, scores: Sequence[Score]) -> list[Score]:
     """The same sampler from N(0, I); where it was not sampled, from noise of each temperature."""
     twins = [score for score in scores if _sampler(score) == _sampler(encoded)]
-    return [score for score in twins if _temperature(score) == 1] or twins
+    return [score for score in twins if score.temperature == 1] or twins
 
 
 def _sampler(score: Score) -> tuple[Any, ...]:
     facts = (score.protocol.get(field) for field in OF_A_ROW if field != "temperature")
     return (score.solver, column_of(score), *facts)
-
-
-def _temperature(score: Score) -> float:
-    return score.protocol.get("temperature", 1.0)
 
 
 def _distance(score: Score) -> float:
@@ -93,5 +89,4 @@ def _distance(score: Score) -> float:
 def _text(score: Score | None, digits: int) -> str | None:
     if score is None:
         return None
-    calls = f" ({count(round(score.nfe))})" if score.solver == ADAPTIVE else ""
-    return fixed(_distance(score), digits) + calls
+    return Cell(Spread((_distance(score),)), digits, score.nfe, chosen=score.solver == ADAPTIVE).text

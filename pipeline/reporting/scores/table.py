@@ -126,8 +126,8 @@ def _setting(score: Score, siblings: Sequence[Score]) -> str:
         words.append(f"{facts['grid']} grid")
     if facts.get("guidance") not in (None, 0, 1):  # 1 leaves a velocity as it is, 0 a teacher
         words.append(f"guidance {plain(facts['guidance'])}")
-    if facts.get("temperature") not in (None, 1):
-        words.append(f"temperature {plain(facts['temperature'])}")
+    if score.temperature != 1:
+        words.append(f"temperature {plain(score.temperature)}")
     if facts.get("denoised"):
         words.append("denoised")
     for field in ("ema", "images_seen", "noise"):  # said only where it tells rows apart
