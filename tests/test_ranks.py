@@ -30,6 +30,7 @@ ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, 
 SETTINGS = [
     *TINY,
     "bank.shard=64",
+    "bank.whiten=true",
     "student.network.dropout=0",
     "student.quality={points: 2, samples: 100, solver: euler, nfe: 2}",
     "reference.extractor=pixels",

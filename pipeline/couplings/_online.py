@@ -8,23 +8,24 @@ import torch
 from torch import Generator, Tensor
 
 from models.tarflow import TarFlow
+from pipeline.couplings._standard import Standard
 
 
 @dataclass(frozen=True)
 class Online:
-    """z = f(x + eta eps, c) / sigma_f with a fresh eps at each visit (NFM, arXiv 2603.09014), where a bank has K.
+    """z = standard(f(x + eta eps, c), c) with a fresh eps at each visit (NFM, arXiv 2603.09014), where a bank has K.
 
     Args:
         flow: the teacher, on the device that computes.
         noise: eta of the teacher's training.
-        sigma: sigma_f, measured over the training set.
+        standard: division by sigma_f, and whitening where the bank has it.
         rank, world: each rank encodes the part of the batch that it trains on. The other rows stay zero: no rank reads
             them.
     """
 
     flow: TarFlow
     noise: float
-    sigma: float
+    standard: Standard
     rank: int = 0
     world: int = 1
 
@@ -38,5 +39,6 @@ class Online:
         mine = slice(self.rank * share, (self.rank + 1) * share)
         device = next(self.flow.parameters()).device
         y = (x[mine] + self.noise * eps[mine].to(x.device)).to(device)
-        z[mine] = (self.flow.encode(y, None if labels is None else labels[mine].to(device)) / self.sigma).to(x.device)
+        classes = None if labels is None else labels[mine].to(device)
+        z[mine] = self.standard(self.flow.encode(y, classes), classes).to(x.device)
         return z

@@ -18,6 +18,7 @@ from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.evaluation.samplers import samplers
 from pipeline.outputs import networks
 from pipeline.outputs.banks import encoder
+from pipeline.outputs.whitening import standard_of
 from pipeline.recipe.sections import Evaluation
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
@@ -27,21 +28,22 @@ from storage.imageset import ImageSet
 def noise_cost_samplers(
     job: Job[Evaluation], images: ImageSet, evaluator: Evaluator, device: torch.device
 ) -> Iterator[tuple[Evaluator, SamplerUnderTest]]:
-    """The student's samplers, each started from z = f(x + eta eps, c) / sigma_f of the held-out images x in turn.
+    """The student's samplers, each started from z = f(x + eta eps, c) / sigma_f of the held-out images x in turn,
+    whitened as the bank is.
 
     Sample number i starts from held-out image i mod N, in a random order, with its class and fresh eps.
     """
-    teacher, bank = job.inputs["teacher"], job.inputs["bank"]
+    teacher = job.inputs["teacher"]
     test = Examples.of(images, "test")
     order = drawn(len(test), len(test))
     seed = derive(job.seed, "noise cost")
-    encode = encoder(networks.load_flow(teacher, device), test, teacher.config["noise_std"], seed, device)
-    sigma = bank.metrics["sigma_f"]
+    flow, standard = networks.load_flow(teacher, device), standard_of(job.inputs["bank"], device)
+    encode = encoder(flow, test, teacher.config["noise_std"], seed, device, standard)
 
     def start(rows: Tensor) -> Tensor:
         """Sample numbers (n,) to z (n, C, H, W)."""
         images, draws = order[rows % len(test)], rows // len(test)
-        return (encode(draws * len(test) + images) / sigma).to(device)
+        return encode(draws * len(test) + images).to(device)
 
     encoded = replace(
         evaluator,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.tarflow import TarFlow
+from pipeline.couplings import Standard
 from pipeline.data.examples import Examples
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.noise import noise
@@ -26,6 +27,7 @@ ENCODE_BATCH = 256
 PAIRS, FORWARD = "pairs.zarr", "forward.zarr"
 SIGMA_VALUES = 2**24  # numbers at least that sigma_f is measured on: its relative error is below 2e-4
 PROBED = 512  # pairs at most whose paths' straightness is measured
+UNSCALED = Standard(1.0)
 
 
 def sigma_draws(draws: int, rows: int, dims: int) -> int:
@@ -62,9 +64,10 @@ def _streamed(bank: Bank) -> StoredPairs:
 
 
 def encoder(
-    flow: TarFlow, examples: Examples, eta: float, seed: int, device: torch.device
+    flow: TarFlow, examples: Examples, eta: float, seed: int, device: torch.device, standard: Standard = UNSCALED
 ) -> Callable[[Tensor], Tensor]:
-    """A function from flat bank indices (n,), draw * rows + row, to f(x + eta eps, c) (n, C, H, W) on the CPU."""
+    """A function from flat bank indices (n,), draw * rows + row, to standard(f(x + eta eps, c), c), (n, C, H, W) on the
+    CPU."""
     count = len(examples)
 
     def encode(indices: Tensor) -> Tensor:
@@ -73,7 +76,8 @@ def encoder(
             rows, draws = flat % count, flat // count
             y = examples.pixels(rows).to(device) + eta * noise(seed, rows, draws, examples.shape, device=device)
             labels = examples.classes(rows)
-            pieces.append(flow.encode(y, None if labels is None else labels.to(device)).cpu())
+            labels = None if labels is None else labels.to(device)
+            pieces.append(standard(flow.encode(y, labels), labels).cpu())
         return torch.cat(pieces)
 
     return encode

@@ -79,6 +79,7 @@ class BankResult(Result):
     rows: int
     draws: int
     sigma_f: float
+    whitened: bool = Field(False, description="within classes")
     noise: float
     gaussianity: dict[str, Any] = Field(
         description="of z: `pipeline.metrics.gaussianity`, with `two_sample` and `class_leak` as `ProbeResult`"

@@ -29,6 +29,7 @@ from pipeline.data.examples import Examples
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, open_arrays
 from pipeline.outputs.potentials import load_potentials
+from pipeline.outputs.whitening import standard_of
 from pipeline.recipe import sections as configs
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
@@ -40,7 +41,6 @@ from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.bank import Bank
 from storage.errors import DamageError
-from storage.required import required
 
 log = logging.getLogger(__name__)
 NOISES_IN_MEMORY = 2**26  # numbers of LOOM's noises, 256 MiB; of more, each is computed at every use
@@ -60,7 +60,7 @@ def normalized(job: Job, examples: Examples, device: torch.device) -> Coupling:
     if config.online:
         teacher = job.inputs["teacher"]
         flow, eta = networks.load_flow(teacher, device), teacher.config["noise_std"]
-        coupling = Online(flow, eta, required(bank.facts.sigma_f, "sigma_f"), ranks.rank(), ranks.world())
+        coupling = Online(flow, eta, standard_of(job.inputs["bank"], device), ranks.rank(), ranks.world())
     else:
         (pairs,) = open_arrays([bank], job.compute)
         coupling = Banked(pairs.z, ranks.rank(), ranks.world())

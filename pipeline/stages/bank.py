@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.tarflow import TarFlow
+from pipeline.couplings import Standard, check_whitening
 from pipeline.data.examples import Examples, drawn
 from pipeline.metrics import gaussianity
 from pipeline.metrics.probe import probes
@@ -17,6 +18,7 @@ from pipeline.outputs.banks import BANK, ENCODE_BATCH, encoder, sigma_draws
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
+from pipeline.outputs.whitening import fit_whitening
 from pipeline.recipe.sections import NoiseBank
 from pipeline.reporting.pictures import z_diagnostics
 from pipeline.reporting.text.noise import verdict
@@ -39,10 +41,11 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
 
         z = f(x + eta eps, c) / sigma_f        sigma_f^2 = E[f(x + eta eps, c)^2], one scalar over the training set
 
-    The coupling of Normalized Flow Matching (Berthelot et al. 2026, arXiv 2603.09014).
+    The coupling of Normalized Flow Matching (Berthelot et al. 2026, arXiv 2603.09014). With `whiten`, W_c (z - m_c) in
+    place of z: a last layer of the flow, which gives each class c a mean of 0 and a covariance of I.
 
-    Leaves: bank.zarr (K draws x rows), gaussianity.json and noise.png: tests of z against N(0, I) on training and
-    held-out images, before any student is trained. The result has them and their warnings.
+    Leaves: bank.zarr (K draws x rows), whitening (m_c and W_c), gaussianity.json and noise.png: tests of z against
+    N(0, I) on training and held-out images, before any student is trained. The result has them and their warnings.
     """
     device = prepare(job.compute)
     config = job.config
@@ -51,14 +54,26 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
     flow = networks.load_flow(teacher, device)
     eta = teacher.config["noise_std"]
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    encode = encoder(flow, examples, eta, derive(job.seed, "couplings"), device)
+    seed = derive(job.seed, "couplings")
+    if config.whiten:
+        check_whitening(len(images.classes or " "), math.prod(examples.shape))
 
     # Measured once: another device would round it differently, and the shards on disk would not match.
     sigma = (
         required(started.sigma_f, "sigma_f")
         if (started := facts_of(job.out / BANK))
-        else measure_sigma(encode, len(examples), config.draws_per_image, math.prod(examples.shape), job)
+        else measure_sigma(
+            encoder(flow, examples, eta, seed, device),
+            len(examples),
+            config.draws_per_image,
+            math.prod(examples.shape),
+            job,
+        )
     )
+    standard = Standard(sigma)
+    if config.whiten:
+        encode = encoder(flow, examples, eta, seed, device, standard)
+        standard = Standard(sigma, fit_whitening(job, examples, config.draws_per_image, encode, device))
     facts = BankFacts(
         kind="encoded",
         rows=len(examples),
@@ -67,17 +82,19 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
         dtype=config.dtype,
         mantissa_bits=config.mantissa_bits,
         shard=config.shard,
-        seed=derive(job.seed, "couplings"),
+        seed=seed,
         noise_std=eta,
         sigma_f=sigma,
+        whitened=config.whiten,
         producer=teacher.fingerprint,
         flips=examples.flips,
     )
     writer = BankWriter(job.out / BANK, facts)
-    fill(job, writer, lambda indices: {"z": encode(indices) / sigma})
+    encode = encoder(flow, examples, eta, seed, device, standard)
+    fill(job, writer, lambda indices: {"z": encode(indices)})
     if not ranks.first():
         return None
-    return _diagnose(job, flow, images, examples, eta, sigma, device)
+    return _diagnose(job, flow, images, examples, eta, standard, device)
 
 
 def measure_sigma(encode: Callable[[Tensor], Tensor], rows: int, draws: int, dims: int, job: Job) -> float:
@@ -101,7 +118,7 @@ def _diagnose(
     images: ImageSet,
     examples: Examples,
     eta: float,
-    sigma: float,
+    standard: Standard,
     device: torch.device,
 ) -> BankResult:
     """Test z against N(0, I) on training and on held-out images."""
@@ -111,8 +128,8 @@ def _diagnose(
     rows = drawn(most, len(examples)).sort().values
     train = torch.from_numpy(Bank.open(job.out / BANK).rows(rows.numpy())["z"]).float()
     test = Examples.of(images, "test")
-    encode = encoder(flow, test, eta, derive(job.seed, "held-out"), device)
-    held_out = encode(drawn(most, len(test)).sort().values) / sigma
+    encode = encoder(flow, test, eta, derive(job.seed, "held-out"), device, standard)
+    held_out = encode(drawn(most, len(test)).sort().values)
     diagnostics = gaussianity.diagnose(train, held_out, examples.pixels(rows))
     diagnostics |= probes(train, examples.classes(rows), derive(job.seed, "probes") % 2**32)
     z_diagnostics(train, held_out).save(job.out / "noise.png")
@@ -120,7 +137,8 @@ def _diagnose(
     return BankResult(
         rows=len(examples),
         draws=config.draws_per_image,
-        sigma_f=sigma,
+        sigma_f=standard.sigma,
+        whitened=config.whiten,
         noise=eta,
         gaussianity=diagnostics,
         warnings=tuple(verdict(diagnostics)),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.couplings import check_whitening
 from pipeline.data.batches import FlowBatch, NoisyImages
 from pipeline.engine.dag import IMAGES, Node, last_student
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
@@ -222,7 +223,12 @@ def _training(
 
 def _couplings(config: configs.NoiseBank, shape: ImageShape) -> Estimate:
     size = 2 if config.dtype == "float16" else 4
-    return Estimate(disk_bytes=config.draws_per_image * shape.rows * shape.values * size)
+    disk = config.draws_per_image * shape.rows * shape.values * size
+    if config.whiten:
+        classes = max(1, len(shape.classes))
+        check_whitening(classes, shape.values)
+        disk += 4 * classes * (shape.values + 1) * shape.values
+    return Estimate(disk_bytes=disk)
 
 
 def _pairs(config: configs.Pairs, shape: ImageShape) -> Estimate:

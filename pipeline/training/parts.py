@@ -148,8 +148,10 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
     facts = {"network": network_digest(network), "batch": ENCODE_BATCH}
     forward = partial(forward_work, network)
     measured = shape.rows * sigma_draws(config.draws_per_image, shape.rows, shape.values)
+    whitening = Part("whitening", measured, "images", {"work": "whitening", **facts, "values": shape.values}, forward)
     return [
         Part("sigma", measured, "images", {"work": "sigma", **facts}, forward),
+        *([whitening] if config.whiten else []),
         Part(
             "bank",
             shape.rows * config.draws_per_image,

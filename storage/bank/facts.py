@@ -48,6 +48,7 @@ class BankFacts(_Model):
         None, ge=0, description="eta: standard deviation of the noise added to images before encoding"
     )
     sigma_f: float | None = Field(None, gt=0, description="divisor of the teacher's output")
+    whitened: bool = Field(False, description="within each class, after that division")
     producer: str = Field(min_length=1, description="fingerprint of the teacher or student")
     solver: str | None = Field(None, description="how x was computed from z: solver, grid, steps, guidance")
     flips: bool = Field(False, description="mirrored images are among the draws")

@@ -96,6 +96,9 @@ class NoiseBank(Seeded):
         None, gt=0, lt=23, description="bits of each mantissa to store, so that numbers compress; see docs/bank.md"
     )
     shard: Positive = Field(4096, description="rows in one shard file: a crash loses at most one shard")
+    whiten: Annotated[bool, AddedLater(False)] = Field(
+        False, description="give the noise of each class mean 0 and covariance I by a linear map, as N(0, I) has them"
+    )
 
     @model_validator(mode="after")
     def _bits_are_fewer(self) -> NoiseBank:

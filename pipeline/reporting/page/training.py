@@ -165,6 +165,8 @@ def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
         ("η, noise added to images", plain(result["noise"])),
         ("Bank", f"{count(result['rows'])} images × {count(result['draws'])} draws"),
     ]
+    if result.get("whitened"):
+        facts.append(("Whitened", "within classes"))
     cost = gaussianity.get("transport_cost")
     if isinstance(cost, Mapping):
         facts.append(

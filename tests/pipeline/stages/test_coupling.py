@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from pipeline.couplings import Banked, Online
+from pipeline.couplings import Banked, Online, Standard
 from pipeline.data.examples import Examples
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
@@ -100,7 +100,7 @@ def test_online_ranks_encode_their_parts(home):
     x, labels = torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8)
 
     def pair(*place):
-        return Online(teacher, 0.2, facts.sigma_f, *place).noise_for(
+        return Online(teacher, 0.2, Standard(facts.sigma_f), *place).noise_for(
             x, labels, labels, torch.Generator().manual_seed(0)
         )
 

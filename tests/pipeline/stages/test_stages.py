@@ -11,19 +11,22 @@ from PIL import Image
 from flows.session.session import needed_for
 from models.tarflow import decode, full_precision
 from pipeline.data.examples import Examples
+from pipeline.engine import dag
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
 from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
-from pipeline.outputs.banks import BANK
+from pipeline.outputs.banks import BANK, encoder
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_features, load_reference
+from pipeline.outputs.whitening import WHITENING, standard_of
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress
 from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import derive
 from pipeline.stages import bank as bank_stage
 from pipeline.stages import onestep, pairs, student
+from storage.atomic import write_bytes
 from storage.bank import Bank
 from storage.errors import DamageError, InputError
 from storage.imageset import ImageSet
@@ -76,8 +79,6 @@ def test_the_bank_decodes_to_the_noisy_images(made):
 
 
 def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypatch):
-    from pipeline.engine import dag
-
     monkeypatch.setattr(bank_stage, "DIAGNOSED_VALUES", 50 * 64)
     work = tmp_path / "work"
     shutil.copytree(made["bank"].root, work / "out")
@@ -100,6 +101,52 @@ def test_a_large_bank_is_diagnosed_by_some_of_its_rows(made, tmp_path, monkeypat
 def test_sigma_makes_the_bank_of_unit_size(made):
     z = Bank.open(made["bank"].path(BANK)).load()["z"]
     assert np.square(z.astype(np.float64)).mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_whitened_bank_is_the_plain_one_through_each_classs_map(home, made):
+    white = run(home, "bank.whiten=true", "evaluation.noise_cost=true", until="evaluation")
+    plain, images = Bank.open(made["bank"].path(BANK)).load()["z"], ImageSet.open(made["data"].path(IMAGES))
+    bank, labels = Bank.open(white["bank"].path(BANK)), torch.from_numpy(images.train.labels).long()
+    assert bank.facts.whitened and white["bank"].metrics["whitened"] and not made["bank"].metrics["whitened"]
+    standard = standard_of(white["bank"], torch.device("cpu"))
+    z = torch.from_numpy(bank.load()["z"])
+    for draw in range(bank.facts.draws):
+        mapped = standard.whitening(torch.from_numpy(plain[draw]), labels)
+        torch.testing.assert_close(z[draw], mapped, atol=1e-5, rtol=1e-5)
+    for label in labels.unique():
+        own = z[:, labels == label].flatten(0, 1).flatten(1).double()
+        count, values = own.shape
+        # The class's noises and as many of N(0, I) as there are values, all mapped, have mean 0 and covariance I.
+        m, w = (part[label].double() for part in standard.whitening)
+        shifted = -w @ m
+        assert torch.allclose(own.sum(0) + values * shifted, torch.zeros(values).double(), atol=1e-2 * count)
+        second = own.T @ own + values * (w @ w + torch.outer(shifted, shifted))
+        torch.testing.assert_close(second / (count + values), torch.eye(values).double(), atol=1e-3, rtol=0)
+    # Held-out noise is mapped too, where it is judged and where the cost of the noise is measured.
+    unseen, stage = examples_of(made, "test"), load("nfm-digits", TINY).sections()["bank"]
+    flow, eta = networks.load_network(made["teacher"]), made["teacher"].config["noise_std"]
+    encode = encoder(flow, unseen, eta, derive(stage.seed, "held-out"), torch.device("cpu"), standard)
+    found = white["bank"].metrics["gaussianity"]["held_out"]["std"]
+    assert found == pytest.approx(encode(torch.arange(len(unseen))).std().item(), rel=1e-3)
+    costs = [white["evaluation"].metrics["noise_cost"], made["evaluation"].metrics["noise_cost"]]
+    assert costs[0] and costs[0][0]["value"] != costs[1][0]["value"]
+
+
+def test_a_class_that_is_measured_is_not_measured_again(made, tmp_path):
+    config = load("nfm-digits", [*TINY, "bank.whiten=true"]).sections()["bank"]
+    inputs = {role: made[role] for role in ("data", "teacher")}
+    files = {}
+    for name in ("whole", "resumed"):
+        (tmp_path / name).mkdir()
+        job = job_of("bank", config, inputs, tmp_path / name)
+        folder = job.out / WHITENING
+        if name == "resumed":  # the file of another class, to tell it from one that is measured here
+            write_bytes(folder / "000003.safetensors", files["whole"]["000004.safetensors"])
+        bank_stage.run(job)
+        files[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    marked = files["resumed"].pop("000003.safetensors")
+    assert marked == files["whole"]["000004.safetensors"] != files["whole"].pop("000003.safetensors")
+    assert files["resumed"] == files["whole"] and len(files["whole"]) == 9
 
 
 def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
