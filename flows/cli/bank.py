@@ -73,6 +73,8 @@ def _lines(located: LocatedBank) -> list[tuple[str, str]]:
     survey, facts = located.survey, located.survey.facts
     kind = {"encoded": "noise z of images, by a teacher", "generated": "images x of noise z, by a student"}[facts.kind]
     bits = "" if facts.mantissa_bits is None else f", {facts.mantissa_bits} mantissa bits, compressed"
+    white = ", whitened within classes" if facts.whitened else ""
+    noise = "" if facts.noise_std is None else f"eta = {facts.noise_std:g}, sigma_f = {facts.sigma_f:.6g}{white}"
     lines = [
         ("holds", f"{kind}: {', '.join(survey.arrays)}"),
         ("images", str(located.images or "not in this store")),
@@ -84,7 +86,7 @@ def _lines(located: LocatedBank) -> list[tuple[str, str]]:
         ("shape", " x ".join(map(str, facts.shape)) + f", {facts.dtype}{bits}"),
         ("shards", f"{survey.complete} of {len(facts.shards)} complete, {facts.shard:,} pairs each"),
         ("size", words.size(survey.size)),
-        ("noise", "" if facts.noise_std is None else f"eta = {facts.noise_std:g}, sigma_f = {facts.sigma_f:.6g}"),
+        ("noise", noise),
         ("solver", facts.solver or ""),
         ("producer", located.producer),
         ("seed", str(facts.seed)),

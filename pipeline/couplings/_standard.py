@@ -73,7 +73,7 @@ class Moments:
 
 
 def check_whitening(classes: int, values: int) -> None:
-    """Raises InputError where the matrices of so many classes and numbers are too large to compute with."""
+    """Raises InputError where all classes' matrices are too large to compute with."""
     if classes * values**2 > LARGEST:
         raise InputError(
             f"bank.whiten needs classes x values^2 of at most {LARGEST}",

@@ -33,6 +33,7 @@ def write_bank(path, producer="0123abcd", kind="encoded", shards=None, **facts):
         "seed": 5,
         "noise_std": 0.2,
         "sigma_f": 1.25,
+        "whitened": True,
         "producer": producer,
     }
     writer = BankWriter(path, BankFacts(**given | facts), tuple(values))
@@ -103,7 +104,7 @@ def test_every_name_of_a_bank_says_the_same(flowctl, banked, tiny, out):
         "60 rows x 3 draws = 180",
         "1 x 8 x 8, float32",
         "4 of 4 complete, 50 pairs each",
-        "sigma_f = 1.25",
+        "sigma_f = 1.25, whitened within classes",
         f"{teacher[:12]} (teacher/tiny-{teacher[:12]})",
         "N(0, I)",
         "Transport cost",

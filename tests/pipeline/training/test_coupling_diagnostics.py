@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.couplings import Independent, Loom, MinibatchOT, Mixed, Online, SeededNoises
+from pipeline.couplings import Independent, Loom, MinibatchOT, Mixed, Online, SeededNoises, Standard
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, VarianceExploding, VariancePreserving
 from pipeline.flow_matching.times import Uniform
@@ -148,7 +148,7 @@ class Flow(torch.nn.Linear):
 
 
 def test_one_rank_of_several_asks_the_teacher_for_all_of_a_batch():
-    online = Online(Flow(1, 1), 0.1, 1.0, rank=1, world=2)
+    online = Online(Flow(1, 1), 0.1, Standard(1.0), rank=1, world=2)
     for coupling in (online, Mixed(online, 0.0)):
         x, z, *_ = coupling_diagnostics._each_once(stream(coupling), 0)
         assert (z - x).abs().max() < 1  # noise of 0.1, and no row left at zero
