@@ -192,15 +192,15 @@ def _post_mortem(job: Job, code: int) -> str:
 
 
 def _cause(work: Path) -> str:
-    """The first error of a rank; else the signal that ended one; else the last line that is not torchrun's."""
+    """The first error of a rank; else the signal that ended the first; else the last line that is not torchrun's."""
     if errors_of_ranks := sorted((work / ERRORS).glob("*.txt")):  # named by their time
         return _last_line(errors_of_ranks[0].read_text())
     text = (work / OUTPUT).read_text(errors="replace")
-    if exits := re.findall(
-        r"^\s*exitcode\s*: -(\d+)", text, re.MULTILINE
-    ):  # torchrun's summary; its root cause is last
-        hint = ", which the system sends when memory runs out" if int(exits[-1]) == signal.SIGKILL else ""
-        return f"one of them was ended by {_signal(int(exits[-1]))}{hint}"
+    # torchrun's summary has its root cause last. The others are ended by torchrun itself.
+    exits = re.findall(r"^\s*exitcode\s*: (-?\d+)", text, re.MULTILINE)
+    if exits and (number := -int(exits[-1])) > 0:
+        hint = ", which the system sends when memory runs out" if number == signal.SIGKILL else ""
+        return f"one of them was ended by {_signal(number)}{hint}"
     of_ranks = text.partition('Traceback (most recent call last):\n  File "<frozen runpy>"')[0]
     return _last_line(re.sub(r"^[EWI]\d{4} .*$", "", of_ranks, flags=re.MULTILINE) or text)
 

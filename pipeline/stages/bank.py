@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,23 +58,18 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
     seed = derive(job.seed, "couplings")
     if config.whiten:
         check_whitening(len(images.classes or " "), math.prod(examples.shape))
+    encoding = partial(encoder, flow, examples, eta, seed, device)
 
     # Measured once: another device would round it differently, and the shards on disk would not match.
     sigma = (
         required(started.sigma_f, "sigma_f")
         if (started := facts_of(job.out / BANK))
-        else measure_sigma(
-            encoder(flow, examples, eta, seed, device),
-            len(examples),
-            config.draws_per_image,
-            math.prod(examples.shape),
-            job,
-        )
+        else measure_sigma(encoding(), len(examples), config.draws_per_image, math.prod(examples.shape), job)
     )
     standard = Standard(sigma)
     if config.whiten:
-        encode = encoder(flow, examples, eta, seed, device, standard)
-        standard = Standard(sigma, fit_whitening(job, examples, config.draws_per_image, encode, device))
+        whitening = fit_whitening(job, examples, config.draws_per_image, encoding(standard), device)
+        standard = Standard(sigma, whitening)
     facts = BankFacts(
         kind="encoded",
         rows=len(examples),
@@ -90,7 +86,7 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
         flips=examples.flips,
     )
     writer = BankWriter(job.out / BANK, facts)
-    encode = encoder(flow, examples, eta, seed, device, standard)
+    encode = encoding(standard)
     fill(job, writer, lambda indices: {"z": encode(indices)})
     if not ranks.first():
         return None
