@@ -28,6 +28,7 @@ KNOBS: dict[str, list[str]] = {
     "soften-0.2": ["student.coupling={kind: nfm, soften: 0.2}"],
     "soften-0.4": ["student.coupling={kind: nfm, soften: 0.4}"],
     "soften-0.6": ["student.coupling={kind: nfm, soften: 0.6}"],
+    "whitened": ["bank.whiten=true"],
     "online": ["student.coupling={kind: nfm, online: true}"],
     "loom-from-bank": ["student.coupling={kind: loom, start: bank}"],
     "teacher-dropout-0.1": ["teacher.dropout=0.1"],
@@ -43,7 +44,14 @@ KNOBS: dict[str, list[str]] = {
 
 def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
     """What a knob changes in the base recipe."""
-    return [*STUDENT_ONLY, *overrides, *KNOBS[knob], f"seed={seed}", f"name={run_name(base, knob)}"]
+    return [
+        "bank.whiten=false",
+        *STUDENT_ONLY,
+        *overrides,
+        *KNOBS[knob],
+        f"seed={seed}",
+        f"name={run_name(base, knob)}",
+    ]
 
 
 def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str, Any]:

@@ -245,6 +245,19 @@ def train(network, loss, images, lr, warmup, half_life, betas=(0.9, 0.999), deca
 
 
 @torch.no_grad()
+def whitened(bank, labels):
+    """Each class's noises (draws, images, 1, 8, 8) to mean 0 and covariance I; 64 noises of N(0, I) count with them."""
+    white = torch.empty_like(bank)
+    for label in range(CLASSES):
+        z = bank[:, labels == label].flatten(2).flatten(0, 1).double()
+        mean = z.sum(0) / (len(z) + 64)
+        second = (z.T @ z + 64 * torch.eye(64)) / (len(z) + 64)
+        variances, axes = torch.linalg.eigh(second - torch.outer(mean, mean))
+        z = (z - mean) @ axes / variances.sqrt() @ axes.T
+        white[:, labels == label] = z.float().view(DRAWS, -1, 1, 8, 8)
+    return white
+
+
 def euler(network, z, labels, nfe):
     x = z
     for i in range(nfe, 0, -1):
@@ -338,7 +351,7 @@ def main():
         return flow.image(flow(x + NOISE_STD * torch.randn_like(x), labels)[0])
 
     bank = torch.stack([in_batches(encode, x, labels) for _ in range(DRAWS)])
-    bank = bank / bank.square().mean().sqrt()
+    bank = whitened(bank / bank.square().mean().sqrt(), labels)
     done("bank")
 
     def student_loss(network, step):

@@ -16,6 +16,7 @@ TINY = [
     "teacher.preview_samples=4",
     "bank.draws_per_image=2",
     "bank.shard=100",
+    "bank.whiten=false",  # another pass; tests of whitening set it
     "student.network.base=8",
     "student.network.multipliers=[1, 1]",
     "student.network.head_channels=8",

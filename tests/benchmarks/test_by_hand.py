@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import by_hand, plain_nfm
+from pipeline.couplings import Moments
 from pipeline.outputs import networks
 from pipeline.recipe.load import load
 
@@ -34,6 +35,19 @@ def test_the_hand_written_flow_inverts_and_its_determinant_is_that_of_its_jacobi
     assert torch.allclose(flow.reverse(z, labels), x, atol=1e-9) and not torch.allclose(flow.image(z), x)
     jacobian = torch.autograd.functional.jacobian(lambda one: flow(one, labels[:1])[0].flatten(), x[:1])
     assert torch.linalg.slogdet(jacobian.reshape(64, 64)).logabsdet == pytest.approx(logdet[0].item(), abs=1e-8)
+
+
+def test_both_sides_whiten_alike():
+    torch.manual_seed(0)
+    labels = torch.arange(60) % plain_nfm.CLASSES
+    bank = torch.randn(plain_nfm.DRAWS, 60, 1, 8, 8) * torch.linspace(0.5, 2, 8) + labels[:, None, None, None] / 10
+    ours = torch.empty_like(bank)
+    for label in range(plain_nfm.CLASSES):
+        own, moments = bank[:, labels == label], Moments(64)
+        moments.add(own.flatten(0, 1))
+        mean, matrix = moments.whitening()
+        ours[:, labels == label] = ((own.flatten(2) - mean) @ matrix).view_as(own)
+    torch.testing.assert_close(plain_nfm.whitened(bank, labels), ours, atol=1e-4, rtol=1e-4)
 
 
 def test_the_work_of_the_recipe_is_scaled_on_both_sides():
