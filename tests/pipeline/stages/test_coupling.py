@@ -72,9 +72,10 @@ def a_job(made, coupling, **changes) -> Job:
     return Job("student", config, made, work, load("nfm-digits").compute, Progress("student", work), **changes)
 
 
-def test_online_and_banked_noise_have_one_distribution(home):
-    """The same teacher and the same sigma_f: over the whole set, their moments agree."""
-    made = run(home, until="student")
+@pytest.mark.parametrize("whiten", ["false", "true"])
+def test_online_and_banked_noise_have_one_distribution(home, whiten):
+    """The same teacher and the same standard: over the whole set, their moments agree."""
+    made = run(home, f"bank.whiten={whiten}", until="student")
     images = ImageSet.open(made["data"].path(IMAGES))
     examples = Examples.of(images)
     rows = torch.arange(len(examples))
