@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.couplings import Moments, Standard, Whitening
+from pipeline.couplings import Moments, Standard, Whitening, check_whitening
 from pipeline.data.examples import Examples
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.runtime import ranks
@@ -19,22 +20,27 @@ from storage.atomic import write_bytes
 from storage.errors import DamageError
 
 WHITENING = "whitening"
+FEWEST = 4  # noises of a class for each of their numbers: of fewer, the covariance is half chance
 
 
 def fit_whitening(
     job: Job, examples: Examples, draws: int, encode: Callable[[Tensor], Tensor], device: torch.device
 ) -> Whitening:
-    """Measure each class's noise on every image and `sigma_draws` of the draws, and write its whitening.
+    """Measure each class's noise on every image and `whitening_draws` of the draws, and write its whitening.
 
     `encode` takes flat bank indices (n,) to noises (n, C, H, W). A class that has its file is not measured again; ranks
     share the classes, so that the bytes are those of one rank.
+
+    Raises:
+        InputError: the covariances are too large to compute with.
     """
-    count, dims = len(examples), torch.Size(examples.shape).numel()
+    count, dims = len(examples), math.prod(examples.shape)
     every = torch.arange(count)
     classes = examples.classes(every)
     classes = torch.zeros(count, dtype=torch.int64) if classes is None else classes
-    labels, used = range(int(classes.max()) + 1), sigma_draws(draws, count, dims)
-    done = 0
+    labels = range(int(classes.max()) + 1)
+    check_whitening(len(labels), dims)
+    used, done = whitening_draws(draws, count, dims, len(labels)), 0
     for label in ranks.mine(labels):
         rows = every[classes == label]
         if not _file(job.out, label).exists():
@@ -50,6 +56,25 @@ def fit_whitening(
         job.progress(min(done, used * count), used * count, "images measured for whitening")
     ranks.barrier()
     return _read(job.out, len(labels), device)
+
+
+def whitening_draws(draws: int, rows: int, dims: int, classes: int) -> int:
+    """Draws of each image that the covariances of noises of `dims` numbers are measured on, of `rows` images."""
+    return min(draws, max(sigma_draws(draws, rows, dims), math.ceil(FEWEST * dims * classes / rows)))
+
+
+def too_few(examples: Examples, draws: int) -> tuple[str, ...]:
+    """A warning where a class has too few noises for its covariance."""
+    count, dims = len(examples), math.prod(examples.shape)
+    classes = examples.classes(torch.arange(count))
+    sizes = torch.tensor([count]) if classes is None else classes.unique(return_counts=True)[1]
+    fewest = int(sizes.min()) * whitening_draws(draws, count, dims, len(sizes))
+    if fewest >= FEWEST * dims:
+        return ()
+    return (
+        f"A class is whitened by {fewest:,} noises of {dims:,} numbers; {FEWEST * dims:,} are enough. Its noise ends up "
+        "smaller than N(0, I): draw more for each image (bank.draws_per_image), or leave bank.whiten out.",
+    )
 
 
 def standard_of(bank: Artifact, device: torch.device) -> Standard:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.tarflow import TarFlow
-from pipeline.couplings import Standard, check_whitening
+from pipeline.couplings import Standard
 from pipeline.data.examples import Examples, drawn
 from pipeline.metrics import gaussianity
 from pipeline.metrics.probe import probes
@@ -19,7 +19,7 @@ from pipeline.outputs.banks import BANK, ENCODE_BATCH, encoder, sigma_draws
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of
 from pipeline.outputs.results import BankResult
-from pipeline.outputs.whitening import fit_whitening
+from pipeline.outputs.whitening import fit_whitening, too_few
 from pipeline.recipe.sections import NoiseBank
 from pipeline.reporting.pictures import z_diagnostics
 from pipeline.reporting.text.noise import verdict
@@ -56,8 +56,6 @@ def run(job: Job[NoiseBank]) -> BankResult | None:
     eta = teacher.config["noise_std"]
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     seed = derive(job.seed, "couplings")
-    if config.whiten:
-        check_whitening(len(images.classes or " "), math.prod(examples.shape))
     encoding = partial(encoder, flow, examples, eta, seed, device)
 
     # Measured once: another device would round it differently, and the shards on disk would not match.
@@ -137,5 +135,5 @@ def _diagnose(
         whitened=config.whiten,
         noise=eta,
         gaussianity=diagnostics,
-        warnings=tuple(verdict(diagnostics)),
+        warnings=(*verdict(diagnostics), *(too_few(examples, config.draws_per_image) if config.whiten else ())),
     )

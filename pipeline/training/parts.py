@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.engine.dag import IMAGES, Node, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
+from pipeline.outputs.whitening import whitening_draws
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
@@ -147,8 +148,10 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
     network = teacher_architecture(teacher_of(node), shape)
     facts = {"network": network_digest(network), "batch": ENCODE_BATCH}
     forward = partial(forward_work, network)
-    measured = shape.rows * sigma_draws(config.draws_per_image, shape.rows, shape.values)
-    whitening = Part("whitening", measured, "images", {"work": "whitening", **facts, "values": shape.values}, forward)
+    sized = config.draws_per_image, shape.rows, shape.values
+    measured = shape.rows * sigma_draws(*sized)
+    whitened = shape.rows * whitening_draws(*sized, max(1, len(shape.classes)))
+    whitening = Part("whitening", whitened, "images", {"work": "whitening", **facts, "values": shape.values}, forward)
     return [
         Part("sigma", measured, "images", {"work": "sigma", **facts}, forward),
         *([whitening] if config.whiten else []),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.couplings import Banked, Entropic, Independent, MinibatchOT, Mixed, Online, Softened
+from pipeline.couplings import Banked, Entropic, Independent, MinibatchOT, Mixed, Online, Softened, Standard
 from storage.errors import InputError
 
 BANK = torch.arange(3 * 40, dtype=torch.float32).reshape(3, 40, 1, 1, 1).expand(3, 40, 1, 4, 4)
@@ -106,8 +106,8 @@ class TripledByClass(torch.nn.Module):
 
 def test_online_noise_is_that_of_the_noisy_image_over_sigma():
     x, labels, rows = batch(20_000)
-    z = Online(TripledByClass(), 0.5, 2.0).noise_for(x, labels, rows, generator())
+    z = Online(TripledByClass(), 0.5, Standard(2.0)).noise_for(x, labels, rows, generator())
     rest = z - (3 * x + labels.view(-1, 1, 1, 1)) / 2  # (f(x + eta eps, c) - f(x, c)) / sigma, of std 3 eta / sigma
     assert rest.std().item() == pytest.approx(0.75, abs=0.01) and rest.mean().item() == pytest.approx(0, abs=0.01)
-    again = Online(TripledByClass(), 0.5, 2.0).noise_for(x, labels, rows, generator(1))
+    again = Online(TripledByClass(), 0.5, Standard(2.0)).noise_for(x, labels, rows, generator(1))
     assert ((again - z) ** 2).mean().item() == pytest.approx(2 * 0.75**2, rel=0.02)

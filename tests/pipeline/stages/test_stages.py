@@ -107,6 +107,8 @@ def test_a_whitened_bank_is_the_plain_one_through_each_classs_map(home, made):
     white = run(home, "bank.whiten=true", "evaluation.noise_cost=true", until="evaluation")
     plain, images = Bank.open(made["bank"].path(BANK)).load()["z"], ImageSet.open(made["data"].path(IMAGES))
     bank, labels = Bank.open(white["bank"].path(BANK)), torch.from_numpy(images.train.labels).long()
+    few = [line for line in white["bank"].metrics["warnings"] if "bank.draws_per_image" in line]
+    assert len(few) == 1  # some 40 noises of 64 numbers
     assert bank.facts.whitened and white["bank"].metrics["whitened"] and not made["bank"].metrics["whitened"]
     standard = standard_of(white["bank"], torch.device("cpu"))
     z = torch.from_numpy(bank.load()["z"])

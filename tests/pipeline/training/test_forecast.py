@@ -88,7 +88,7 @@ def test_the_work_of_a_training_is_three_forward_passes_and_more(tmp_path):
     assert training.work().flops == pytest.approx(3 * forward.flops, rel=0.02)
     online = build(recipe("student.coupling={kind: nfm, online: true}"))
     more = parts(online["student"], shape, recipe().compute)[0].work().flops - training.work().flops
-    (sigma, _, _) = parts(nodes["bank"], shape, recipe().compute)
+    (sigma, *_) = parts(nodes["bank"], shape, recipe().compute)
     assert more == pytest.approx(sigma.work().flops)
 
 
@@ -106,7 +106,7 @@ def test_amounts_are_counted_from_the_recipe(tmp_path):
     assert amounts["evaluation", "sampling student"] == 1000 * (1 + 4 + DOPRI5_CALLS)
     assert amounts["evaluation", "sampling onestep"] == 2000 and amounts["evaluation", "sampling teacher"] == 1000
     assert amounts["evaluation", "features"] == 5 * 1000
-    assert amounts["bank", "bank"] == 8 * 1438 == amounts["bank", "sigma"]
+    assert amounts["bank", "bank"] == 8 * 1438 == amounts["bank", "sigma"] == amounts["bank", "whitening"]
     assert amounts["pairs", "pairs"] == 500 * 8  # network calls, in 500 x 2 rows of half a path each
 
 
