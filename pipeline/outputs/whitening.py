@@ -72,8 +72,8 @@ def too_few(examples: Examples, draws: int) -> tuple[str, ...]:
     if fewest >= FEWEST * dims:
         return ()
     return (
-        f"A class is whitened by {fewest:,} noises of {dims:,} numbers; {FEWEST * dims:,} are enough. Its noise ends up "
-        "smaller than N(0, I): draw more for each image (bank.draws_per_image), or leave bank.whiten out.",
+        f"A class is whitened by {fewest:,} noises of {dims:,} numbers; {FEWEST * dims:,} are enough. Its noise ends "
+        "up smaller than N(0, I): draw more for each image (bank.draws_per_image), or leave bank.whiten out.",
     )
 
 

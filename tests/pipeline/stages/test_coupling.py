@@ -9,6 +9,7 @@ from pipeline.couplings import Banked, Online, Standard
 from pipeline.data.examples import Examples
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
+from pipeline.outputs.whitening import standard_of
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress, StopSignal
 from pipeline.stages._coupling import coupling_of_config
@@ -72,10 +73,9 @@ def a_job(made, coupling, **changes) -> Job:
     return Job("student", config, made, work, load("nfm-digits").compute, Progress("student", work), **changes)
 
 
-@pytest.mark.parametrize("whiten", ["false", "true"])
-def test_online_and_banked_noise_have_one_distribution(home, whiten):
-    """The same teacher and the same standard: over the whole set, their moments agree."""
-    made = run(home, f"bank.whiten={whiten}", "bank.draws_per_image=16", until="student")
+def test_online_and_banked_noise_have_one_distribution(home):
+    """The same teacher and the same sigma_f: over the whole set, their moments agree."""
+    made = run(home, until="student")
     images = ImageSet.open(made["data"].path(IMAGES))
     examples = Examples.of(images)
     rows = torch.arange(len(examples))
@@ -88,11 +88,26 @@ def test_online_and_banked_noise_have_one_distribution(home, whiten):
         for c in (online, banked)
     )
     assert not torch.equal(ours[0], ours[1])  # fresh noise at each visit
-    rel = 0.01 if whiten == "false" else 0.1  # its own draws are whiter: twenty images of a class are few
-    assert ours.std().item() == pytest.approx(theirs.std().item(), rel=rel)
+    assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.01)
     torch.testing.assert_close(ours.mean((0, 1)), theirs.mean((0, 1)), atol=0.2, rtol=0)
     images_of = [part.mean(0).flatten() for part in (ours, theirs)]  # each image has its own noise in both
     assert torch.corrcoef(torch.stack(images_of))[0, 1] > 0.8
+
+
+def test_online_noise_is_whitened_as_the_bank_is(home):
+    plain, white = run(home, until="student"), run(home, "bank.whiten=true", until="student")
+    examples = Examples.of(ImageSet.open(plain["data"].path(IMAGES)))
+    rows = torch.arange(len(examples))
+    x, labels = examples.pixels(rows), examples.classes(rows)
+    theirs, ours = (
+        coupling_of_config(a_job(made, "{kind: nfm, online: true}"), examples, torch.device("cpu")).noise_for(
+            x, labels, rows, torch.Generator().manual_seed(0)
+        )
+        for made in (plain, white)
+    )
+    whitening = standard_of(white["bank"], torch.device("cpu")).whitening
+    torch.testing.assert_close(ours, whitening(theirs, labels), atol=1e-4, rtol=1e-4)
+    assert (ours - theirs).abs().mean() > 0.1
 
 
 def test_online_ranks_encode_their_parts(home):
