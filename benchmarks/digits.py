@@ -1,7 +1,7 @@
 """What couplings are worth on digits, and what the teacher's noise eta does.
 
-    python -m benchmarks.digits             # six couplings, NFM with two teachers, at three seeds: 21 students
-    python -m benchmarks.digits eta         # NFM with teachers of different noise, one seed
+    python -m benchmarks.digits --threads 1     # five couplings at three seeds: 15 students
+    python -m benchmarks.digits eta             # NFM with teachers of different noise, one seed
 
 runs what the store does not have yet: the same command resumes after any stop, and several processes may share the work
 (`--seeds 0`, `--only nfm-digits,ot-digits`). A complete comparison is written to benchmarks/results/NAME.json and .md;
@@ -44,7 +44,7 @@ CONTESTS = {
     "couplings": Contest(
         "Couplings on digits",
         "digits",
-        ("nfm-digits", "nfm-digits-even", "fm-digits", "ot-digits", "loom-digits", "sd-digits", "vp-digits"),
+        ("nfm-digits", "fm-digits", "ot-digits", "loom-digits", "sd-digits"),
         (0, 1, 2),
         True,
     ),
@@ -82,19 +82,15 @@ def main(words: Sequence[str] | None = None) -> None:
     comparison = compare(runs)
     print(comparison.text())
     if set(contest.recipes) <= set(recipes) and set(contest.seeds) <= set(seeds):
-        write(contest, comparison)
+        write(
+            contest, comparison, " ".join(["python -m benchmarks.digits", *(sys.argv[1:] if words is None else words)])
+        )
     else:
         print("\nA part of the comparison: nothing written.")
 
 
-def write(contest: Contest, comparison: Comparison) -> None:
+def write(contest: Contest, comparison: Comparison, command: str) -> None:
     """Everything that is kept in the repository."""
-    command = " ".join(
-        [
-            "python -m benchmarks.digits",
-            *[key for key, found in CONTESTS.items() if found is contest and key != "couplings"],
-        ]
-    )
     tree = {"command": command, "processor": processor(), **comparison.to_json()}
     publish(RESULTS, contest.name, tree, page(contest, comparison, command, tree["processor"]))
     if contest.shown:
