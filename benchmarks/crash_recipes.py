@@ -39,6 +39,7 @@ TEACHER = [
     "teacher.training.ema=128",
     "teacher.preview_samples=4",
     "bank.draws_per_image=4",
+    "bank.whiten=false",  # so that a bank is stopped in its shards
     "bank.shard=64",
 ]
 STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.couplings import Moments, Standard, Whitening, check_whitening
@@ -19,7 +21,8 @@ from storage.artifact import Artifact
 from storage.atomic import write_bytes
 from storage.errors import DamageError
 
-WHITENING = "whitening"
+WHITENING, NAMES = "whitening", ("mean", "matrix")
+Part = tuple[Tensor, Tensor]  # mean and matrix of a class
 FEWEST = 4  # noises of a class for each of their numbers: of fewer, the covariance is half chance
 
 
@@ -41,21 +44,27 @@ def fit_whitening(
     labels = range(int(classes.max()) + 1)
     check_whitening(len(labels), dims)
     used, done = whitening_draws(draws, count, dims, len(labels)), 0
+    parts = {}
     for label in ranks.mine(labels):
         rows = every[classes == label]
-        if not _file(job.out, label).exists():
+        part = _intact(_file(job.out, label))
+        if part is None:
             moments = Moments(dims)
             indices = (torch.arange(used)[:, None] * count + rows).flatten()
             with job.timings.measure("whitening", len(indices) * ranks.world()):
-                for part in indices.split(ENCODE_BATCH):
-                    moments.add(encode(part))
+                for some in indices.split(ENCODE_BATCH):
+                    moments.add(encode(some))
                     job.pause_point()
-                mean, matrix = moments.whitening()
-            write_bytes(_file(job.out, label), save({"mean": mean, "matrix": matrix}))
+                part = moments.whitening()
+            tensors = dict(zip(NAMES, part, strict=True))
+            write_bytes(_file(job.out, label), save(tensors, {"sha256": _digest(part)}))
+        parts[label] = part
         done += used * len(rows) * ranks.world()
         job.progress(min(done, used * count), used * count, "images measured for whitening")
-    ranks.barrier()
-    return _read(job.out, len(labels), device)
+    everything = {label: part for own in ranks.gathered(parts) for label, part in own.items()}
+    for label in labels:
+        _file(job.out, label).stat()  # a file that vanished is missed here, and not by a later stage
+    return _stacked([everything[label] for label in labels], device)
 
 
 def whitening_draws(draws: int, rows: int, dims: int, classes: int) -> int:
@@ -86,18 +95,33 @@ def standard_of(bank: Artifact, device: torch.device) -> Standard:
     if not bank.metrics.get("whitened"):
         return Standard(bank.metrics["sigma_f"])
     folder = bank.path(WHITENING)
-    return Standard(bank.metrics["sigma_f"], _read(folder.parent, len(list(folder.iterdir())), device))
+    parts = [_intact(file) for file in sorted(folder.iterdir())]
+    intact = [part for part in parts if part is not None]
+    if len(intact) < len(parts):
+        raise DamageError(str(folder), "a file cannot be read", "Run with --force bank to compute it again")
+    return Standard(bank.metrics["sigma_f"], _stacked(intact, device))
 
 
 def _file(folder: Path, label: int) -> Path:
     return folder / WHITENING / f"{label:06d}.safetensors"
 
 
-def _read(folder: Path, classes: int, device: torch.device) -> Whitening:
+def _digest(part: Part) -> str:
+    """SHA-256 of the numbers."""
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in part)).hexdigest()
+
+
+def _intact(file: Path) -> Part | None:
+    """Mean and matrix of a class; None where they are not there, or not as they were written."""
     try:
-        parts = [load(_file(folder, label).read_bytes()) for label in range(classes)]
-        return Whitening(*(torch.stack([part[name] for part in parts]).to(device) for name in ("mean", "matrix")))
-    except Exception as error:
-        raise DamageError(
-            str(folder / WHITENING), f"it cannot be read: {error}", "Run with --force bank to compute it again"
-        ) from None
+        with safe_open(file, "pt") as opened:
+            part = opened.get_tensor("mean"), opened.get_tensor("matrix")
+            digest = opened.metadata()["sha256"]
+    except (OSError, SafetensorError, KeyError, TypeError):
+        return None
+    return part if _digest(part) == digest else None
+
+
+def _stacked(parts: Sequence[Part], device: torch.device) -> Whitening:
+    mean, matrix = (torch.stack(tensors).to(device) for tensors in zip(*parts, strict=True))
+    return Whitening(mean, matrix)

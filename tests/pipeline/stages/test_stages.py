@@ -32,6 +32,7 @@ from storage.errors import DamageError, InputError
 from storage.imageset import ImageSet
 from storage.store import Store
 from tests.pipeline.data.sources.formats import coloured, encoded, make_folder
+from tests.reliability import damage
 from tests.tiny import TINY
 
 
@@ -134,21 +135,67 @@ def test_a_whitened_bank_is_the_plain_one_through_each_classs_map(home, made):
     assert costs[0] and costs[0][0]["value"] != costs[1][0]["value"]
 
 
-def test_a_class_that_is_measured_is_not_measured_again(made, tmp_path):
+@pytest.fixture
+def whitened_job(made, tmp_path):
+    """The stage bank with whitening, at work in a folder of this name."""
     config = load("nfm-digits", [*TINY, "bank.whiten=true"]).sections()["bank"]
-    inputs = {role: made[role] for role in ("data", "teacher")}
-    files = {}
-    for name in ("whole", "resumed"):
-        (tmp_path / name).mkdir()
-        job = job_of("bank", config, inputs, tmp_path / name)
-        folder = job.out / WHITENING
-        if name == "resumed":  # the file of another class, to tell it from one that is measured here
-            write_bytes(folder / "000003.safetensors", files["whole"]["000004.safetensors"])
+
+    def job(name: str) -> Job:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return job_of("bank", config, {role: made[role] for role in ("data", "teacher")}, tmp_path / name)
+
+    return job
+
+
+def whitening_files(job: Job) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (job.out / WHITENING).iterdir()}
+
+
+def test_a_class_that_is_measured_is_not_measured_again(whitened_job):
+    bank_stage.run(whole := whitened_job("whole"))
+    files = whitening_files(whole)
+    resumed = whitened_job("resumed")  # with the file of another class, to tell it from one that is measured here
+    write_bytes(resumed.out / WHITENING / "000003.safetensors", files["000004.safetensors"])
+    bank_stage.run(resumed)
+    assert whitening_files(resumed) == files | {"000003.safetensors": files["000004.safetensors"]}
+
+
+@pytest.mark.parametrize("harm", damage.EVERY)
+def test_a_damaged_class_is_measured_again(whitened_job, harm):
+    bank_stage.run(whole := whitened_job("whole"))
+    files = whitening_files(whole)
+    torn = whitened_job("torn")
+    for name in ("000003.safetensors", "000009.safetensors"):
+        write_bytes(torn.out / WHITENING / name, files[name])
+    harm(torn.out / WHITENING / "000003.safetensors")
+    bank_stage.run(torn)
+    assert whitening_files(torn) == files
+
+
+def test_a_class_that_vanishes_on_the_way_is_noticed(whitened_job, monkeypatch):
+    job = whitened_job("vanishing")
+    progress = job.progress
+
+    def vanish(done, total, unit, **figures):
+        if "whitening" in unit:
+            (job.out / WHITENING / "000000.safetensors").unlink(missing_ok=True)
+        progress(done, total, unit, **figures)
+
+    monkeypatch.setattr(job, "progress", vanish)
+    with pytest.raises(FileNotFoundError):  # which `execute` reports as files that vanished
         bank_stage.run(job)
-        files[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
-    marked = files["resumed"].pop("000003.safetensors")
-    assert marked == files["whole"]["000004.safetensors"] != files["whole"].pop("000003.safetensors")
-    assert files["resumed"] == files["whole"] and len(files["whole"]) == 9
+
+
+def test_a_damaged_whitening_is_named_by_the_stage_that_reads_it(home):
+    bank = run(home, "bank.whiten=true", until="bank")["bank"]
+    file = bank.path(WHITENING) / "000002.safetensors"
+    intact = file.read_bytes()
+    try:
+        file.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+        with pytest.raises(DamageError, match="force bank"):
+            standard_of(bank, torch.device("cpu"))
+    finally:
+        file.write_bytes(intact)
 
 
 def test_held_out_noise_is_measured_in_the_units_of_the_bank(made):
