@@ -244,7 +244,6 @@ def train(network, loss, images, lr, warmup, half_life, betas=(0.9, 0.999), deca
     return average.eval()
 
 
-@torch.no_grad()
 def whitened(bank, labels):
     """Each class's noises (draws, images, 1, 8, 8) to mean 0 and covariance I; 64 noises of N(0, I) count with them."""
     white = torch.empty_like(bank)
@@ -258,6 +257,7 @@ def whitened(bank, labels):
     return white
 
 
+@torch.no_grad()
 def euler(network, z, labels, nfe):
     x = z
     for i in range(nfe, 0, -1):

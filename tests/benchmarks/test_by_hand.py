@@ -50,6 +50,13 @@ def test_both_sides_whiten_alike():
     torch.testing.assert_close(plain_nfm.whitened(bank, labels), ours, atol=1e-4, rtol=1e-4)
 
 
+def test_hand_written_samples_hold_no_graph():
+    """It would cost the peer time and memory that no researcher spends."""
+    network = torch.nn.Linear(2, 2)
+    x = plain_nfm.euler(lambda x, t, labels: network(x), torch.ones(3, 2), None, 2)
+    assert not x.requires_grad
+
+
 def test_the_work_of_the_recipe_is_scaled_on_both_sides():
     recipe = load(by_hand.RECIPE, by_hand.scaled(0.1))
     assert recipe.teacher.training.images == 17_920 and recipe.student.training.images == 15_360
