@@ -182,9 +182,10 @@ def _drop_damaged_previews(job: Job) -> None:
         try:
             with open_image(path) as picture:
                 picture.save(again, format="PNG")
+            intact = again.getvalue() == path.read_bytes()
         except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
-            again = io.BytesIO()
-        if again.getvalue() != path.read_bytes():
+            intact = False
+        if not intact:
             log.warning("%s: the picture %s is damaged; it is left out", job.stage, path.name)
             path.unlink()
 
