@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.matrix import shortened
-from benchmarks.publish import publish
+from benchmarks.publish import command_line, publish
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
@@ -94,7 +94,7 @@ def measure(rounds: int, scale: float, threads: int) -> dict[str, Any]:
             sides[name].append(SIDES[name](scale, environment))
             print(f"round {number + 1}, {name}: {sides[name][-1]['wall']:.1f} s", flush=True)
     return {
-        "command": " ".join(["python -m benchmarks.by_hand", *sys.argv[1:]]),
+        "command": command_line("by_hand"),
         "processor": processor(),
         "threads": threads,
         "scale": scale,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cache
 
+from benchmarks.matrix import STUDENT_ONLY
 from pipeline.engine.dag import Node, build
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
@@ -42,7 +43,6 @@ TEACHER = [
     "bank.whiten=false",  # so that a bank is stopped in its shards
     "bank.shard=64",
 ]
-STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
 PAIRS = "pairs: {count: 256, nfe: 2, shard: 64, drop_longest: 0.1}"
 TRAINING = "training: {images: 1024, batch: 64, lr: 1.0e-3, warmup: 64, ema: 128}"
 RECIPES = {

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.publish import publish
+from benchmarks.publish import command_line, publish
 from benchmarks.timing import processor
 from flows.views.comparison import collect, requests
 from pipeline.reporting.compare import Comparison, compare
@@ -82,9 +82,7 @@ def main(words: Sequence[str] | None = None) -> None:
     comparison = compare(runs)
     print(comparison.text())
     if set(contest.recipes) <= set(recipes) and set(contest.seeds) <= set(seeds):
-        write(
-            contest, comparison, " ".join(["python -m benchmarks.digits", *(sys.argv[1:] if words is None else words)])
-        )
+        write(contest, comparison, command_line("digits", words))
     else:
         print("\nA part of the comparison: nothing written.")
 

@@ -38,7 +38,7 @@ from benchmarks.engine_sides import (
     peer_version,
 )
 from benchmarks.engine_turns import Times, against, turns
-from benchmarks.publish import publish
+from benchmarks.publish import command_line, publish
 from benchmarks.timing import Rows, processor
 from pipeline.training._clocks import TIME_SHARE
 
@@ -149,7 +149,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device, began = torch.device(args.device), time.perf_counter()
     result: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.engine", *sys.argv[1:]]),
+        "command": command_line("engine"),
         "machine": {
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
             "processor": processor(),

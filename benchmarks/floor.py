@@ -43,7 +43,7 @@ KNOBS: dict[str, list[str]] = {
 
 
 def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
-    """What a knob changes in the base recipe."""
+    """What a knob changes in the base recipe, from plain noise on."""
     return [
         "bank.whiten=false",
         *STUDENT_ONLY,

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from benchmarks.publish import command_line
 from benchmarks.timing import processor
 from flows.session.runs import records
 from storage.artifact import Artifact
@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--longer", type=float, default=20, metavar="SECONDS")
     words = parser.parse_args()
-    command = " ".join(["python -m benchmarks.forecast", *sys.argv[1:]])
+    command = command_line("forecast")
     text = markdown(list(stages(Store(), words.longer)), command)
     RESULT.write_text(text)
     print(text)

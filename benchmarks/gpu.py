@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_report import markdown
-from benchmarks.publish import publish
+from benchmarks.publish import command_line, publish
 
 RESULTS = Path("benchmarks/results")
 GRACE = 20.0  # seconds that a part may exceed its share: the start of its process, and the case that it is at
@@ -70,7 +70,7 @@ def measure(parts: Sequence[Part], options: argparse.Namespace) -> dict[str, Any
     """Run the parts one after another; the results are written after each of them."""
     began = time.monotonic()
     result: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]),
+        "command": command_line("gpu"),
         "device": options.device,
         "quick": options.quick,
         "minutes": options.minutes,

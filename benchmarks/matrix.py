@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.publish import publish
+from benchmarks.publish import command_line, publish
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
 from pipeline.recipe.load import as_name, load
@@ -84,8 +84,7 @@ def cell(values: Sequence[float | None]) -> str:
 
 def facts(module: str, words: argparse.Namespace) -> dict[str, Any]:
     """How the figures were taken."""
-    command = " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]])
-    return {"command": command, "processor": processor(), "base": words.base, "seeds": words.seeds}
+    return {"command": command_line(module), "processor": processor(), "base": words.base, "seeds": words.seeds}
 
 
 def write(name: str, tree: dict[str, Any], text: str) -> None:

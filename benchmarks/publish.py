@@ -1,11 +1,17 @@
-"""The two files of a benchmark's figures."""
+"""The two files of a benchmark's figures, and the command that they name."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def command_line(module: str, words: Sequence[str] | None = None) -> str:
+    """The command line of a benchmark, with these words, those of this process unless given."""
+    return " ".join([f"python -m benchmarks.{module}", *(sys.argv[1:] if words is None else words)])
 
 
 def publish(folder: Path, name: str, figures: Mapping[str, Any], page: str) -> None:

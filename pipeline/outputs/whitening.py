@@ -21,7 +21,7 @@ from storage.artifact import Artifact
 from storage.atomic import write_bytes
 from storage.errors import DamageError
 
-WHITENING, NAMES = "whitening", ("mean", "matrix")
+WHITENING = "whitening"
 Part = tuple[Tensor, Tensor]  # mean and matrix of a class
 FEWEST = 4  # noises of a class for each of their numbers: of fewer, the covariance is half chance
 
@@ -38,15 +38,13 @@ def fit_whitening(
         InputError: the covariances are too large to compute with.
     """
     count, dims = len(examples), math.prod(examples.shape)
-    every = torch.arange(count)
-    classes = examples.classes(every)
-    classes = torch.zeros(count, dtype=torch.int64) if classes is None else classes
+    classes = _classes(examples)
     labels = range(int(classes.max()) + 1)
     check_whitening(len(labels), dims)
     used, done = whitening_draws(draws, count, dims, len(labels)), 0
     parts = {}
     for label in ranks.mine(labels):
-        rows = every[classes == label]
+        rows = (classes == label).nonzero().flatten()
         part = _intact(_file(job.out, label))
         if part is None:
             moments = Moments(dims)
@@ -55,9 +53,8 @@ def fit_whitening(
                 for some in indices.split(ENCODE_BATCH):
                     moments.add(encode(some))
                     job.pause_point()
-                part = moments.whitening()
-            tensors = dict(zip(NAMES, part, strict=True))
-            write_bytes(_file(job.out, label), save(tensors, {"sha256": _digest(part)}))
+                part = mean, matrix = moments.whitening()
+            write_bytes(_file(job.out, label), save({"mean": mean, "matrix": matrix}, {"sha256": _digest(part)}))
         parts[label] = part
         done += used * len(rows) * ranks.world()
         job.progress(min(done, used * count), used * count, "images measured for whitening")
@@ -75,9 +72,8 @@ def whitening_draws(draws: int, rows: int, dims: int, classes: int) -> int:
 def too_few(examples: Examples, draws: int) -> tuple[str, ...]:
     """A warning where a class has too few noises for its covariance."""
     count, dims = len(examples), math.prod(examples.shape)
-    classes = examples.classes(torch.arange(count))
-    sizes = torch.tensor([count]) if classes is None else classes.unique(return_counts=True)[1]
-    fewest = int(sizes.min()) * whitening_draws(draws, count, dims, len(sizes))
+    sizes = _classes(examples).bincount()
+    fewest = int(sizes[sizes > 0].min()) * whitening_draws(draws, count, dims, len(sizes))
     if fewest >= FEWEST * dims:
         return ()
     return (
@@ -100,6 +96,12 @@ def standard_of(bank: Artifact, device: torch.device) -> Standard:
     if len(intact) < len(parts):
         raise DamageError(str(folder), "a file cannot be read", "Run with --force bank to compute it again")
     return Standard(bank.metrics["sigma_f"], _stacked(intact, device))
+
+
+def _classes(examples: Examples) -> Tensor:
+    """The class of each image, (N,) int64; 0 where there are none."""
+    classes = examples.classes(torch.arange(len(examples)))
+    return torch.zeros(len(examples), dtype=torch.int64) if classes is None else classes
 
 
 def _file(folder: Path, label: int) -> Path:

@@ -148,20 +148,14 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
     network = teacher_architecture(teacher_of(node), shape)
     facts = {"network": network_digest(network), "batch": ENCODE_BATCH}
     forward = partial(forward_work, network)
-    sized = config.draws_per_image, shape.rows, shape.values
-    measured = shape.rows * sigma_draws(*sized)
-    whitened = shape.rows * whitening_draws(*sized, max(1, len(shape.classes)))
-    whitening = Part("whitening", whitened, "images", {"work": "whitening", **facts, "values": shape.values}, forward)
+    works = {"sigma": (sigma_draws(config.draws_per_image, shape.rows, shape.values), facts)}
+    if config.whiten:
+        draws = whitening_draws(config.draws_per_image, shape.rows, shape.values, max(1, len(shape.classes)))
+        works["whitening"] = draws, facts | {"values": shape.values}
+    works["bank"] = config.draws_per_image, facts | {"dtype": config.dtype, "bits": config.mantissa_bits}
     return [
-        Part("sigma", measured, "images", {"work": "sigma", **facts}, forward),
-        *([whitening] if config.whiten else []),
-        Part(
-            "bank",
-            shape.rows * config.draws_per_image,
-            "images",
-            {"work": "bank", **facts, "dtype": config.dtype, "bits": config.mantissa_bits},
-            forward,
-        ),
+        Part(name, shape.rows * draws, "images", {"work": name, **more}, forward)
+        for name, (draws, more) in works.items()
     ]
 
 
