@@ -7,6 +7,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from storage.errors import InputError
+
 if TYPE_CHECKING:
     from flows.session.session import Session
     from pipeline.engine.dag import Node
@@ -18,7 +20,10 @@ AHEAD = ("run", "resume")  # actions that take the time of a stage
 
 
 def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime | None]:
-    """The time of each stage that has no result yet, by fingerprint; None where its images are not counted yet."""
+    """The time of each stage that has no result yet, by fingerprint; None where its images are not counted yet.
+
+    Raises InputError where a stage does not fit the images.
+    """
     if not any(step.action in AHEAD for step in steps):
         return {}
     data = next((step.artifact for step in steps if step.node.name == "data"), None)
@@ -26,9 +31,11 @@ def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime 
 
 
 def stage_times_or_none(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
-    """`stage_times` for a run, which needs no times: no trouble with them stops it."""
+    """`stage_times` for a run, which needs no times: no trouble with them stops it, but that a stage does not fit."""
     try:
         return stage_times(session, steps)
+    except InputError:
+        raise
     except Exception as error:
         _unknown(error)
         return {}
@@ -44,15 +51,12 @@ def with_times(entries: list[dict[str, Any]], times: Mapping[str, StageTime | No
 
 
 def learn(session: Session, node: Node, outcome: Outcome) -> None:
-    """Store the rates of a stage that has just run; one that needed no torch has none. Once the data have counted their
-    images, the record of the run gets the times that depend on it. No trouble stops the run."""
+    """Store the rates of a stage that has just run; one that needed no torch has none. No trouble stops the run."""
     try:
         if outcome.timings is not None and "torch" in sys.modules:
             resumed = outcome.artifact.provenance.resumed > 0
             measured = outcome.artifact.metrics if node.name == "data" else counted(session)
             _forecast(session, measured).learn(node, outcome.timings, outcome.seconds, resumed)
-        if node.name == "data":
-            _complete(session, outcome.artifact.metrics)
     except Exception as error:
         _unknown(error)
 
@@ -64,14 +68,23 @@ def counted(session: Session) -> Mapping[str, Any] | None:
     return artifact.metrics if artifact else None
 
 
-def _complete(session: Session, measured: Mapping[str, Any]) -> None:
-    """Add to the plan of the run the times that were unknown before the images were counted."""
+def complete(session: Session, measured: Mapping[str, Any]) -> None:
+    """Once the data have counted their images, add to the plan of the run the times that depend on them.
+
+    Raises InputError where a stage does not fit the images; no other trouble stops the run.
+    """
     plan = session.recorded.facts["plan"]
     unknown = [entry["stage"] for entry in plan if entry["action"] in AHEAD and "seconds" not in entry]
-    if unknown and not session.rates:
+    if not unknown or session.rates:
+        return
+    try:
         forecast = _forecast(session, measured)
         nodes = [session.nodes[stage] for stage in unknown]
         session.recorded.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
+    except InputError:
+        raise
+    except Exception as error:
+        _unknown(error)
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:

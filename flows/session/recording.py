@@ -108,6 +108,8 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
             report(outcome)
         display.end(node.name, outcome)
         send(session, outcome.artifact, replace=outcome.action in ("run", "resumed"))
+        if node.name == "data":
+            forecasts.complete(session, outcome.artifact.metrics)
     except Exception as error:
         session.error = error
         raise

@@ -21,7 +21,6 @@ from pipeline.training.flops import Work
 from pipeline.training.parts import REST, Part, parts
 from pipeline.training.rates import Rate, Rates
 from storage.checksummed_json import cached, json_digest
-from storage.errors import InputError
 from storage.required import required
 from storage.store import Store
 
@@ -95,7 +94,10 @@ class Forecast:
         return self._speed or speed_of(self.compute, self.home)
 
     def of_plan(self, steps: Sequence[Step], store: Store) -> dict[str, StageTime | None]:
-        """The time of each stage that has no result yet, by fingerprint; None where its images are not yet counted."""
+        """The time of each stage that has no result yet, by fingerprint; None where its images are not yet counted.
+
+        Raises InputError where a stage does not fit the images.
+        """
         ahead = [step for step in steps if step.action in ("run", "resume")]
         saved = [read_saved(store.work(step.node.name, step.node.fingerprint)) for step in ahead]
         return {
@@ -122,14 +124,11 @@ class Forecast:
             self.rates.put(self._key(planned[REST]), 1, rest)
 
     def parts(self, node: Node) -> list[Part] | None:
-        """The parts of a stage; None where its images are not yet counted."""
+        """The parts of a stage; None where its images are not yet counted. Raises InputError where it cannot fit."""
         data = (node if node.name in IMAGES else node.inputs["data"]).config
         assert isinstance(data, Data)
         shape = image_shape(data, None if node.name == "source" else self.measured)
-        try:
-            return None if shape is None else parts(node, shape, self.compute)
-        except InputError:  # the network does not fit the images, and the stage will say so
-            return None
+        return None if shape is None else parts(node, shape, self.compute)
 
     def rate(self, part: Part) -> Rate | None:
         """The measured rate of exactly this work on this device, if there is one."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from pipeline.couplings import check_whitening
 from pipeline.engine.dag import IMAGES, Node, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
@@ -64,7 +65,7 @@ class Part:
 
 
 def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
-    """The parts of a stage, the rest last. `shape` is that of its data."""
+    """The parts of a stage, the rest last. `shape` is that of its data. Raises InputError where it does not fit."""
     match node.config:
         case configs.Data() as config:
             own, rest = [], _rest(node, shape, 3.0 + shape.rows * READ.get(config.source, READ_ARRAY))
@@ -150,7 +151,9 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
     forward = partial(forward_work, network)
     works = {"sigma": (sigma_draws(config.draws_per_image, shape.rows, shape.values), facts)}
     if config.whiten:
-        draws = whitening_draws(config.draws_per_image, shape.rows, shape.values, max(1, len(shape.classes)))
+        classes = max(1, len(shape.classes))
+        check_whitening(classes, shape.values)
+        draws = whitening_draws(config.draws_per_image, shape.rows, shape.values, classes)
         works["whitening"] = draws, facts | {"values": shape.values}
     works["bank"] = config.draws_per_image, facts | {"dtype": config.dtype, "bits": config.mantissa_bits}
     return [

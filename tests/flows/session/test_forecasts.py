@@ -2,10 +2,12 @@
 
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from flows.session.forecasts import counted, learn, run_left, stage_left
+from flows.session.forecasts import complete, counted, learn, run_left, stage_left, stage_times_or_none
+from flows.session.recording import recording, run_stages
 from flows.session.runs import RunRecord
 from flows.session.session import Session
 from flows.session.words import basis, ending
@@ -13,6 +15,7 @@ from pipeline.engine.execute import Outcome
 from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from pipeline.runtime.timings import Timings
+from storage.errors import InputError
 
 TRAINING = {"stage": "student", "action": "run", "seconds": 100.0, "training_seconds": 90.0}
 OTHER = {"stage": "evaluation", "action": "run", "seconds": 50.0, "training_seconds": 0.0}
@@ -65,12 +68,39 @@ def test_a_run_gets_its_times_once_the_images_are_counted(tmp_path):
     session = Session.open(recipe, until="student", home=tmp_path)
     entries = outline(plan(session.nodes, session.store))
     session.record = RunRecord(tmp_path, recipe.model_dump(mode="json"), entries, None)
-    metrics = {"train": 280, "test": 70, "channels": 1, "size": 8, "classes": ("0", "1")}
-    artifact = SimpleNamespace(metrics=metrics, provenance=SimpleNamespace(resumed=0))
-    learn(session, session.nodes["data"], Outcome("run", artifact, 1.0))
+    complete(session, {"train": 280, "test": 70, "channels": 1, "size": 8, "classes": ("0", "1")})
     session.record.end("stopped")
     (student,) = (entry for entry in session.record.facts["plan"] if entry["stage"] == "student")
     assert 0 < student["training_seconds"] < student["seconds"] and student["measured"] == 0
+
+
+def test_no_other_trouble_with_times_stops_a_run(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("flows.session.forecasts.stage_times", Mock(side_effect=OSError(28, "No space left")))
+    assert stage_times_or_none(Session.open(load("fm-digits"), home=tmp_path), ()) == {}
+    assert "OSError" in caplog.text
+
+
+TOO_DEEP = "student.network.multipliers=[1, 1, 1, 1, 1]"  # 8x8 images cannot be halved four times
+
+
+@pytest.mark.parametrize(
+    ("overrides", "done"),
+    [([TOO_DEEP], []), ([TOO_DEEP, "data.classes=[0, 1]"], ["data"])],
+    ids=["images known", "images to be counted"],
+)
+def test_a_student_that_does_not_fit_is_refused_before_its_teacher_is_trained(tmp_path, overrides, done):
+    session = Session.open(load("nfm-digits", [*overrides, "compute.device=cpu"]), home=tmp_path)
+    session.store.prepare()
+    with pytest.raises(InputError), recording(session, plan(session.nodes, session.store)):
+        run_stages(session)
+    assert [folder.name for folder in (tmp_path / "artifacts").iterdir()] == done
+
+
+def test_a_whitening_too_large_is_refused_before_its_teacher_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.couplings._standard.LARGEST", 10)
+    session = Session.open(load("nfm-digits", ["compute.device=cpu"]), home=tmp_path)
+    with pytest.raises(InputError):
+        stage_times_or_none(session, plan(session.nodes, session.store))
 
 
 def test_a_source_alone_has_no_data_to_count(tmp_path):
