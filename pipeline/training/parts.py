@@ -30,6 +30,7 @@ from pipeline.training.work import (
     step_work,
 )
 from storage.checksummed_json import json_digest
+from storage.errors import InputError
 
 REST = "rest"
 DECODING = 4.0  # forward passes of a TarFlow that decoding one image takes, by a calibrated schedule and denoised
@@ -81,6 +82,7 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.Potentials() as config:
             own, rest = [], _rest(node, shape, 3.0, partial(potentials_work, config, shape))
         case configs.Student() as config:
+            _check_guidance([config.quality.guidance] if config.quality else [], shape)
             own = [_training(node, config.training, shape, compute)]
             rest = _rest(node, shape, 3.0 + _diagnosed(shape))
         case configs.Reflow() | configs.OneStep() as config:
@@ -163,6 +165,7 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
 
 
 def _pairs(node: Node, config: configs.Pairs, shape: ImageShape) -> list[Part]:
+    _check_guidance([config.guidance], shape)
     network = student_architecture(first_student(node), shape)
     calls = config.nfe or DOPRI5_CALLS
     facts = {
@@ -209,7 +212,9 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
         own.append(_decoded(teacher_of(node), config.samples, shape, batch))
         samplers += 1
     for model in [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]:
-        calls = network_calls(config.sweeps_of(model))
+        sweeps = config.sweeps_of(model)
+        _check_guidance([sweep.guidance for sweep in sweeps], shape)
+        calls = network_calls(sweeps)
         if model == "student" and config.noise_cost:  # once more, from encoded noise
             calls += network_calls(config.from_encoded)
         samplers += len(calls)
@@ -236,6 +241,12 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
     }
     work = partial(extractor_work, reference.extractor, shape)
     return [*own, Part("features", config.samples * samplers, "images", facts, work)]
+
+
+def _check_guidance(scales: list[float], shape: ImageShape) -> None:
+    """Raises InputError where images without classes are to be guided towards one."""
+    if not shape.classes and (guided := [scale for scale in scales if scale != 1]):
+        raise InputError("guidance must be 1 on images without classes", guided[0], "Give classes, or leave it at 1")
 
 
 def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:

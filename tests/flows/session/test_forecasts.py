@@ -83,12 +83,23 @@ def test_no_other_trouble_with_times_stops_a_run(tmp_path, monkeypatch, caplog):
 TOO_DEEP = "student.network.multipliers=[1, 1, 1, 1, 1]"  # 8x8 images cannot be halved four times
 
 
-@pytest.mark.parametrize(
-    ("overrides", "done"),
-    [([TOO_DEEP], []), ([TOO_DEEP, "data.classes=[0, 1]"], ["data"])],
-    ids=["images known", "images to be counted"],
-)
-def test_a_student_that_does_not_fit_is_refused_before_its_teacher_is_trained(tmp_path, overrides, done):
+GUIDED = ["data.labels=false", "reference.extractor=pixels", "teacher.label_drop=0", "student.label_drop=0.1"]
+GUIDED_PAIRS = [*GUIDED, "pairs.guidance=2"]
+GUIDED_QUALITY = [*GUIDED, "student.quality={nfe: 4, guidance: 2}"]
+GUIDED_SAMPLES = [*GUIDED, "evaluation.student=[{solver: euler, grid: uniform, nfe: [4], guidance: 2}]"]
+
+
+DOES_NOT_FIT = {
+    "images known": ([TOO_DEEP], []),
+    "images to be counted": ([TOO_DEEP, "data.classes=[0, 1]"], ["data"]),
+    "pairs guided without classes": (GUIDED_PAIRS, []),
+    "quality guided without classes": (GUIDED_QUALITY, []),
+    "samples guided without classes": (GUIDED_SAMPLES, []),
+}
+
+
+@pytest.mark.parametrize(("overrides", "done"), DOES_NOT_FIT.values(), ids=DOES_NOT_FIT)
+def test_what_does_not_fit_the_images_is_refused_before_the_teacher_is_trained(tmp_path, overrides, done):
     session = Session.open(load("nfm-digits", [*overrides, "compute.device=cpu"]), home=tmp_path)
     session.store.prepare()
     with pytest.raises(InputError), recording(session, plan(session.nodes, session.store)):
