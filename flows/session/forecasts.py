@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import InputError
@@ -32,13 +33,20 @@ def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime 
 
 def stage_times_or_none(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
     """`stage_times` for a run, which needs no times: no trouble with them stops it, but that a stage does not fit."""
-    try:
+    with _times_not_needed():
         return stage_times(session, steps)
+    return {}
+
+
+@contextmanager
+def _times_not_needed() -> Iterator[None]:
+    """Trouble with times is a warning, but for a stage that does not fit the images."""
+    try:
+        yield
     except InputError:
         raise
     except Exception as error:
         _unknown(error)
-        return {}
 
 
 def _unknown(error: Exception) -> None:
@@ -77,14 +85,10 @@ def complete(session: Session, measured: Mapping[str, Any]) -> None:
     unknown = [entry["stage"] for entry in plan if entry["action"] in AHEAD and "seconds" not in entry]
     if not unknown or session.rates:
         return
-    try:
+    with _times_not_needed():
         forecast = _forecast(session, measured)
         nodes = [session.nodes[stage] for stage in unknown]
         session.recorded.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
-    except InputError:
-        raise
-    except Exception as error:
-        _unknown(error)
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:
