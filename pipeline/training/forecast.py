@@ -17,6 +17,7 @@ from pipeline.runtime.job import Saved, read_saved
 from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed, device_name, speed_of
 from pipeline.training.estimate import image_shape
+from pipeline.training.fitting import check_fit
 from pipeline.training.flops import Work
 from pipeline.training.parts import REST, Part, parts
 from pipeline.training.rates import Rate, Rates
@@ -128,7 +129,10 @@ class Forecast:
         data = (node if node.name in IMAGES else node.inputs["data"]).config
         assert isinstance(data, Data)
         shape = image_shape(data, None if node.name == "source" else self.measured)
-        return None if shape is None else parts(node, shape, self.compute)
+        if shape is None:
+            return None
+        check_fit(node, shape)
+        return parts(node, shape, self.compute)
 
     def rate(self, part: Part) -> Rate | None:
         """The measured rate of exactly this work on this device, if there is one."""

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.couplings import check_whitening
 from pipeline.engine.dag import IMAGES, Node, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
@@ -30,7 +29,6 @@ from pipeline.training.work import (
     step_work,
 )
 from storage.checksummed_json import json_digest
-from storage.errors import InputError
 
 REST = "rest"
 DECODING = 4.0  # forward passes of a TarFlow that decoding one image takes, by a calibrated schedule and denoised
@@ -66,7 +64,7 @@ class Part:
 
 
 def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
-    """The parts of a stage, the rest last. `shape` is that of its data. Raises InputError where it does not fit."""
+    """The parts of a stage, the rest last. `shape` is that of its data, which it fits (`fitting.check_fit`)."""
     match node.config:
         case configs.Data() as config:
             own, rest = [], _rest(node, shape, 3.0 + shape.rows * READ.get(config.source, READ_ARRAY))
@@ -82,7 +80,6 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.Potentials() as config:
             own, rest = [], _rest(node, shape, 3.0, partial(potentials_work, config, shape))
         case configs.Student() as config:
-            _check_guidance([config.quality.guidance] if config.quality else [], shape)
             own = [_training(node, config.training, shape, compute)]
             rest = _rest(node, shape, 3.0 + _diagnosed(shape))
         case configs.Reflow() | configs.OneStep() as config:
@@ -153,9 +150,7 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
     forward = partial(forward_work, network)
     works = {"sigma": (sigma_draws(config.draws_per_image, shape.rows, shape.values), facts)}
     if config.whiten:
-        classes = max(1, len(shape.classes))
-        check_whitening(classes, shape.values)
-        draws = whitening_draws(config.draws_per_image, shape.rows, shape.values, classes)
+        draws = whitening_draws(config.draws_per_image, shape.rows, shape.values, max(1, len(shape.classes)))
         works["whitening"] = draws, facts | {"values": shape.values}
     works["bank"] = config.draws_per_image, facts | {"dtype": config.dtype, "bits": config.mantissa_bits}
     return [
@@ -165,7 +160,6 @@ def _bank(node: Node, config: configs.NoiseBank, shape: ImageShape) -> list[Part
 
 
 def _pairs(node: Node, config: configs.Pairs, shape: ImageShape) -> list[Part]:
-    _check_guidance([config.guidance], shape)
     network = student_architecture(first_student(node), shape)
     calls = config.nfe or DOPRI5_CALLS
     facts = {
@@ -213,7 +207,6 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
         samplers += 1
     for model in [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]:
         sweeps = config.sweeps_of(model)
-        _check_guidance([sweep.guidance for sweep in sweeps], shape)
         calls = network_calls(sweeps)
         if model == "student" and config.noise_cost:  # once more, from encoded noise
             calls += network_calls(config.from_encoded)
@@ -241,12 +234,6 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
     }
     work = partial(extractor_work, reference.extractor, shape)
     return [*own, Part("features", config.samples * samplers, "images", facts, work)]
-
-
-def _check_guidance(scales: list[float], shape: ImageShape) -> None:
-    """Raises InputError where images without classes are to be guided towards one."""
-    if not shape.classes and (guided := [scale for scale in scales if scale != 1]):
-        raise InputError("guidance must be 1 on images without classes", guided[0], "Give classes, or leave it at 1")
 
 
 def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:
