@@ -49,6 +49,20 @@ def calls_of_a_step(solver: Solver, guidance: float) -> int:
     return evaluations * (1 if guidance == 1 else 2)
 
 
+def check_calls(solver: Solver, guidance: float, nfe: int | None) -> None:
+    """Raises ValueError unless steps of the solver cost exactly `nfe` network calls; None is dopri5's choice."""
+    if (solver == "dopri5") != (nfe is None):
+        raise ValueError("nfe must be a number for a fixed-step solver, and null for dopri5")
+    if nfe is None:
+        return
+    unit = calls_of_a_step("euler" if solver == "heun" else solver, guidance)  # Heun's last step may be Euler's
+    if nfe % unit:
+        guided = f" under guidance {guidance:g}, which calls the network twice," if guidance != 1 else ""
+        raise ValueError(
+            f"the network calls of {solver}{guided} must be multiples of {unit}, got {nfe}: change nfe, or the guidance"
+        )
+
+
 def named(value: Any) -> Any:
     """A bare name as the section of that kind, with its defaults."""
     return {"kind": value} if isinstance(value, str) else value

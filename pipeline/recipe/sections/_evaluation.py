@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, Temperature, calls_of_a_step
+from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, Temperature, check_calls
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
 FEWEST_FOR_KID = 20
@@ -91,18 +91,9 @@ class Evaluation(Seeded):
 
     @model_validator(mode="after")
     def _calls_that_can_be_made(self) -> Evaluation:
-        for sweep in (sweep for sweep in (*self.student, *self.onestep, *self.reflow) if sweep.nfe):
-            # Heun's last step is Euler's where the number is odd.
-            unit = calls_of_a_step("euler" if sweep.solver == "heun" else sweep.solver, sweep.guidance)
-            bad = [nfe for nfe in sweep.nfe if nfe % unit]
-            if bad:
-                guided = (
-                    f" under guidance {sweep.guidance:g}, which calls the network twice," if sweep.guidance != 1 else ""
-                )
-                raise ValueError(
-                    f"the network calls of {sweep.solver}{guided} must be multiples of {unit}, got {bad[0]}: "
-                    "change nfe, or give this guidance a separate sweep"
-                )
+        for sweep in (*self.student, *self.onestep, *self.reflow):
+            for nfe in sweep.nfe:
+                check_calls(sweep.solver, sweep.guidance, nfe)
         return self
 
     @model_validator(mode="after")

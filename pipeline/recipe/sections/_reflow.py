@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Share, Solver, Temperature
+from pipeline.recipe.sections._base import (
+    Config,
+    Fraction,
+    Grid,
+    Positive,
+    Seeded,
+    Share,
+    Solver,
+    Temperature,
+    check_calls,
+)
 from pipeline.recipe.sections._losses import Loss, SquaredError
 from pipeline.recipe.sections._objective import MeanFlow
 from pipeline.recipe.sections._times import Time, UniformTime
@@ -43,9 +53,8 @@ class Pairs(Seeded):
     )
 
     @model_validator(mode="after")
-    def _calls_where_they_can_be_chosen(self) -> Pairs:
-        if (self.solver == "dopri5") != (self.nfe is None):
-            raise ValueError("nfe must be a number for a fixed-step solver, and null for dopri5")
+    def _calls_that_can_be_made(self) -> Pairs:
+        check_calls(self.solver, self.guidance, self.nfe)
         return self
 
 

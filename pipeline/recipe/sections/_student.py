@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Solver, calls_of_a_step
+from pipeline.recipe.sections._base import Config, Fraction, Grid, Positive, Seeded, Solver, check_calls
 from pipeline.recipe.sections._coupling import Coupling
 from pipeline.recipe.sections._evaluation import Sweep
 from pipeline.recipe.sections._networks import Network
@@ -84,11 +84,7 @@ class SampleQuality(Config):
 
     @model_validator(mode="after")
     def _calls_that_can_be_made(self) -> SampleQuality:
-        if (self.solver == "dopri5") != (self.nfe is None):
-            raise ValueError("nfe must be a number for a fixed-step solver, and null for dopri5")
-        unit = calls_of_a_step("euler" if self.solver == "heun" else self.solver, self.guidance) if self.nfe else 1
-        if self.nfe and self.nfe % unit:
-            raise ValueError(f"nfe of {self.solver} at guidance {self.guidance:g} must be a multiple of {unit}")
+        check_calls(self.solver, self.guidance, self.nfe)
         return self
 
     @property
