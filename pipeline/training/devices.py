@@ -10,9 +10,11 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 from pipeline.recipe.sections import Compute
 from pipeline.training.flops import Work
@@ -121,6 +123,7 @@ def of_threads(speed: Speed, threads: int) -> Speed:
 
 
 SIDE, VALUES, ADDITIONS = 512, 2**18, 500  # of the product, of the activation, of the kernels: 0.3 s in all
+SMALL_SIDE, LONG = 256, 1e-3  # a small product of so many seconds says enough: of bfloat16 without AVX-512, say
 # Shares of a square product and of one activation in a cache that whole networks reach: fitted to processor times of
 # the networks of nfm-digits, nfm-fashion and nfm-cifar10, which they give within 30 % (docs/scale.md).
 PRODUCT_SHARE, TRAFFIC_SHARE = 0.7, 0.34
@@ -131,8 +134,6 @@ MEMORY_THREADS = 8  # that fill the memory's bandwidth
 def measure_cpu() -> Speed:
     """Time a product, an activation and tiny additions: the best of many short ones, which other programs of a busy
     machine do not slow down."""
-    a = torch.randn(SIDE, SIDE)
-    half = a.bfloat16()
     x, out = torch.randn(2, VALUES)  # nothing is allocated between: fresh pages would be measured
     one = torch.zeros(1)
 
@@ -143,13 +144,25 @@ def measure_cpu() -> Speed:
     def silu() -> None:
         torch.sigmoid(x, out=out).mul_(x).add_(x)
 
-    product, traffic = 2 * SIDE**3, 8 * x.numel() * x.element_size()  # 2 arrays pass, then 3, then 3
+    traffic = 8 * x.numel() * x.element_size()  # 2 arrays pass, then 3, then 3
     return Speed(
-        PRODUCT_SHARE * product / _best(lambda: a @ a),
-        PRODUCT_SHARE * product / _best(lambda: half @ half),
+        PRODUCT_SHARE * _of_products(torch.float32),
+        PRODUCT_SHARE * _of_products(torch.bfloat16),
         TRAFFIC_SHARE * traffic / _best(silu, 50),
         _best(additions) / ADDITIONS,
     )
+
+
+def _of_products(dtype: torch.dtype) -> float:
+    """FLOP/s of a linear layer, square in all its sizes."""
+    rate = 0.0
+    for side, times in ((SMALL_SIDE, 5), (SIDE, 20)):
+        a = torch.randn(side, side).to(dtype)
+        seconds = _best(partial(F.linear, a, a), times)
+        rate = 2 * side**3 / seconds
+        if seconds > LONG:
+            break
+    return rate
 
 
 def _best(call: Callable[[], object], times: int = 20) -> float:

@@ -10,6 +10,8 @@ from pipeline.training.devices import (
     FULL_SHARE,
     HALF_SHARE,
     MEMORY_THREADS,
+    SIDE,
+    SMALL_SIDE,
     Speed,
     cpu_name,
     gpu_speed,
@@ -65,3 +67,11 @@ def test_the_speed_of_a_cpu_is_measured_once_on_one_thread(tmp_path, monkeypatch
 def test_a_measured_cpu_is_no_slower_than_a_calculator():
     speed = devices.measure_cpu()
     assert speed.full > 1e8 and speed.half > 1e7 and speed.bandwidth > 1e8 and 0 < speed.start < 1e-3
+
+
+@pytest.mark.parametrize("seconds, sides", [(1e-4, [SMALL_SIDE, SIDE]), (1e-1, [SMALL_SIDE])])
+def test_a_product_that_takes_long_is_not_made_larger(monkeypatch, seconds, sides):
+    asked = []
+    monkeypatch.setattr(devices, "_best", lambda call, times: asked.append(len(call.args[0])) or seconds)
+    assert devices._of_products(torch.bfloat16) == pytest.approx(2 * sides[-1] ** 3 / seconds)
+    assert asked == sides
