@@ -108,7 +108,10 @@ def _print_provenance(result: Diff) -> None:
 
 
 def _print_scores(result: Diff) -> None:
+    from pipeline.reporting.scores.table import setting
+
     scores = result.scores
+    every = [*(row.a for row in scores.paired), *scores.a, *scores.b]
     typer.echo()
     if scores.paired:
         print_table(
@@ -116,7 +119,7 @@ def _print_scores(result: Diff) -> None:
             [
                 (
                     row.a.model,
-                    _sampler(row.a),
+                    setting(row.a, every),
                     _nfe(row.a, row.b),
                     row.a.metric,
                     f"{row.a.value:.4g}",
@@ -137,20 +140,12 @@ def _print_scores(result: Diff) -> None:
             print_table(
                 (f"ONLY {side}", "SAMPLER", "NFE", "METRIC", "VALUE"),
                 [
-                    (score.model, _sampler(score), _nfe(score, score), score.metric, f"{score.value:.4g}")
+                    (score.model, setting(score, every), _nfe(score, score), score.metric, f"{score.value:.4g}")
                     for score in alone
                 ],
             )
     if not (scores.paired or scores.a or scores.b):
         typer.echo("No scores: neither has an evaluation.")
-
-
-def _sampler(score: Score) -> str:
-    facts = score.protocol
-    words = [score.solver, *([f"{facts['grid']} grid"] if facts.get("grid") else [])]
-    if facts.get("guidance") not in (None, 0, 1):
-        words.append(f"guidance {facts['guidance']:g}")
-    return ", ".join(words)
 
 
 def _nfe(a: Score, b: Score) -> str:

@@ -26,6 +26,7 @@ from flows.session import forecasts, words
 from flows.session.session import Session
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.recipe import Recipe
+from pipeline.reporting.scores.table import setting
 from pipeline.reporting.text.numbers import significant
 from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
@@ -143,8 +144,7 @@ def score_table(result: EvaluationResult) -> list[dict[str, str]]:
     return [
         {
             "model": score.model,
-            "solver": score.solver,
-            "grid": str(score.protocol.get("grid", "")),
+            "sampler": setting(score, result.scores),
             "NFE": f"{score.nfe:g}",
             "metric": score.metric,
             "value": significant(score.value, 4),

@@ -67,7 +67,8 @@ class Gallery:
             real = self.images.originals
             train = Examples.of(real)
             picture = [("data", train.pixels(rows_like(train, rows, labels)))]
-        picture += [(caption(item.sampler), item.samples(rows)) for item in scored]
+        samplers = [item.sampler for item in scored]
+        picture += [(caption(item.sampler, samplers), item.samples(rows)) for item in scored]
         return labelled_rows(picture)
 
     def trajectories(self, samplers: Sequence[SamplerUnderTest]) -> Image | None:
@@ -79,7 +80,7 @@ class Gallery:
             times, states = walk(rows, labels, None)
             if len(times) > 2:
                 shown = torch.linspace(0, len(times) - 1, min(TRAJECTORY_TIMES, len(times))).round().long().tolist()
-                picture += [(f"{caption(sampler)}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
+                picture += [(f"{caption(sampler, [])}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
         return labelled_rows(picture, TRAJECTORY_IMAGES) if picture else None
 
     def interpolations(self, samplers: Sequence[SamplerUnderTest]) -> Image | None:
@@ -97,7 +98,7 @@ class Gallery:
                 z = spherical(first, last, torch.linspace(0, 1, INTERPOLATION_IMAGES))
                 rows, labels = self._shown(torch.full((INTERPOLATION_IMAGES,), pair))
                 _, states = walk(rows, labels, z)
-                picture.append((caption(sampler) if pair == 0 else "", self._seen(states[-1])))
+                picture.append((caption(sampler, []) if pair == 0 else "", self._seen(states[-1])))
         return labelled_rows(picture, INTERPOLATION_IMAGES) if picture else None
 
     def neighbours(self, compared: Sequence[tuple[Scored, Tensor, Tensor]], train: Examples) -> Image | None:
@@ -108,10 +109,11 @@ class Gallery:
             train: the training images.
         """
         picture = []
+        samplers = [item.sampler for item, *_ in compared]
         for item, distances, rows in compared:
             nearest = distances.argsort()[:ROW_IMAGES]
             picture += [
-                (caption(item.sampler), item.samples(nearest)),
+                (caption(item.sampler, samplers), item.samples(nearest)),
                 ("nearest of training", train.pixels(rows[nearest])),
             ]
         return labelled_rows(picture) if picture else None
@@ -156,15 +158,22 @@ def spherical(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
     return of_a.to(a).view(place) * a + of_b.to(a).view(place) * b
 
 
-def caption(sampler: SamplerUnderTest) -> str:
-    """The label of a row of a sampler's images."""
+def caption(sampler: SamplerUnderTest, among: Sequence[SamplerUnderTest]) -> str:
+    """The label of a row of a sampler's images. It differs from those of the other samplers in the picture."""
     if sampler.model == "teacher":
         return sampler.model
     if sampler.model == ENLARGED:
         return f"{sampler.model}, {sampler.solver}"
-    calls = "adaptive NFE" if not sampler.nfe else f"NFE {sampler.nfe:g}"
-    guidance = sampler.facts.get("guidance", 1)
-    return f"{model(sampler.model)}, {calls}" + ("" if guidance == 1 else f", guidance {guidance:g}")
+    words = [model(sampler.model), f"NFE {sampler.nfe:g}" if sampler.nfe else "adaptive NFE"]
+    if (guidance := sampler.facts.get("guidance", 1)) != 1:
+        words.append(f"guidance {guidance:g}")
+    siblings = [other for other in among if (other.model, other.nfe) == (sampler.model, sampler.nfe)]
+    if len({other.solver for other in siblings}) > 1:
+        words.append(sampler.solver)
+    for field in ("grid", "temperature", "ema"):
+        if len({other.facts.get(field) for other in siblings}) > 1:
+            words.append(f"{field} {sampler.facts.get(field, 1)}")
+    return ", ".join(words)
 
 
 def _most_calls(samplers: Sequence[SamplerUnderTest]) -> list[tuple[SamplerUnderTest, Walk]]:

@@ -27,9 +27,27 @@ def settings(scores: Sequence[Score]) -> list[tuple[str, str, list[Score]]]:
     """Scores by model and sampler setting, each setting in words: 'euler, uniform grid, guidance 1.5'."""
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
-        siblings = [other for other in scores if (other.model, other.solver) == (score.model, score.solver)]
-        groups.setdefault((score.model, _setting(score, siblings)), []).append(score)
-    return [(model, setting, group) for (model, setting), group in groups.items()]
+        groups.setdefault((score.model, setting(score, scores)), []).append(score)
+    return [(model, words, group) for (model, words), group in groups.items()]
+
+
+def setting(score: Score, scores: Sequence[Score]) -> str:
+    """The sampler of a score in words, so that it differs from every other of its model among `scores`."""
+    facts = score.protocol
+    words = [score.solver]
+    if facts.get("grid") and score.solver != ADAPTIVE:
+        words.append(f"{facts['grid']} grid")
+    if facts.get("guidance") not in (None, 0, 1):  # 1 leaves a velocity as it is, 0 a teacher
+        words.append(f"guidance {plain(facts['guidance'])}")
+    if score.temperature != 1:
+        words.append(f"temperature {plain(score.temperature)}")
+    if facts.get("denoised"):
+        words.append("denoised")
+    siblings = [other for other in scores if (other.model, other.solver) == (score.model, score.solver)]
+    for field in ("ema", "images_seen", "noise"):  # said only where it tells rows apart
+        if len({plain(other.protocol.get(field)) for other in siblings}) > 1:
+            words.append(f"{field.replace('_', ' ')} {plain(facts.get(field))}")
+    return ", ".join(words)
 
 
 def table(
@@ -117,23 +135,6 @@ def grid_that_matters(solver: str, nfe: float, protocol: Mapping[str, Any]) -> s
 
 def _grid(score: Score) -> str | None:
     return grid_that_matters(score.solver, score.nfe, score.protocol)
-
-
-def _setting(score: Score, siblings: Sequence[Score]) -> str:
-    facts = score.protocol
-    words = [score.solver]
-    if facts.get("grid") and score.solver != ADAPTIVE:
-        words.append(f"{facts['grid']} grid")
-    if facts.get("guidance") not in (None, 0, 1):  # 1 leaves a velocity as it is, 0 a teacher
-        words.append(f"guidance {plain(facts['guidance'])}")
-    if score.temperature != 1:
-        words.append(f"temperature {plain(score.temperature)}")
-    if facts.get("denoised"):
-        words.append("denoised")
-    for field in ("ema", "images_seen", "noise"):  # said only where it tells rows apart
-        if len({plain(other.protocol.get(field)) for other in siblings}) > 1:
-            words.append(f"{field.replace('_', ' ')} {plain(facts.get(field))}")
-    return ", ".join(words)
 
 
 def _grouped(chosen: Mapping[str, Sequence[Sequence[Score]]]) -> _Group:

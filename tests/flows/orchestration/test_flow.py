@@ -99,11 +99,11 @@ def test_scores_and_samples_are_shown_by_the_seed(run, client, home):
     assert flow_run.name == "tiny, seed 2" and "seed 2" in flow_run.tags
     shown = _artifacts(client, flow_run)
     rows = json.loads(shown["tiny-seed-2-scores"].data)
-    assert [(row["model"], row["NFE"], row["metric"], row["value"]) for row in rows] == [
-        ("student", "1", "FD-classifier", "9.000"),
-        ("student", "2", "FD-classifier", "4.500"),
+    assert [(row["sampler"], row["NFE"], row["metric"], row["value"]) for row in rows] == [
+        ("euler, uniform grid", "1", "FD-classifier", "9.000"),
+        ("euler, quadratic grid", "2", "FD-classifier", "4.500"),
     ]
-    assert "| student | euler |" in shown["tiny-seed-2-summary"].data
+    assert "| student | euler, uniform grid |" in shown["tiny-seed-2-summary"].data
     image = base64.b64decode(shown["tiny-seed-2-samples"].data.partition(",")[2])
     assert image == fakes.GRID
     assert "tiny-seed-2-report-page" not in shown  # nothing serves it

@@ -1,5 +1,7 @@
 """Between two noises: on the sphere, at equal angles."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -67,4 +69,22 @@ def test_classes_run_in_turn_over_the_samples_that_were_scored(labels, rows):
     ],
 )
 def test_captions(one, words):
-    assert caption(one) == words
+    assert caption(one, [one]) == words
+
+
+@pytest.mark.parametrize(
+    "field, values",
+    [
+        ("solver", ("euler", "heun")),
+        ("grid", ("uniform", "edm")),
+        ("temperature", (None, 1.1)),
+        ("ema", ("last", "best")),
+    ],
+)
+def test_rows_of_one_model_have_different_captions(field, values):
+    rows = []
+    for value in values:
+        for nfe in (1, 8):
+            one = entry("student", nfe, **({} if field == "solver" or value is None else {field: value}))
+            rows.append(replace(one, solver=value) if field == "solver" else one)
+    assert len({caption(one, rows) for one in rows}) == len(rows)
