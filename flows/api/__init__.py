@@ -23,6 +23,7 @@ from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe as Settings
 from storage.artifact import Artifact
 from storage.errors import MissingError, UsageError
+from storage.remote import default_remote
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Recipe:
             DataError: images or weights that the recipe names cannot be read.
         """
         session = Session.open(self.settings, force, until)
-        return Rows(outline(make_plan(session.nodes, session.store, session.force)))
+        return Rows(outline(make_plan(session.nodes, session.store, session.force, default_remote())))
 
     def run(self, until: str | None = None, force: Sequence[str] = ()) -> Recipe:
         """Run every stage that has no result yet, and return this recipe. Call it again to resume.

@@ -13,7 +13,7 @@ MOSTLY = 0.9  # share of a time that decides what it is called
 def size(count: float) -> str:
     """Bytes in three digits: 1.23 MB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < 999.5:  # else three digits would be 1e+03
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.session.recipes import given, load
-from flows.session.runs import alive, locked
+from flows.session.runs import alive, locked, records
 from pipeline.engine.dag import build
 from pipeline.recipe.load import nearest, shipped
 from pipeline.recipe.recipe import Recipe
@@ -43,7 +43,7 @@ class Run:
 
 
 def runs(store: Store) -> tuple[list[Run], list[Path]]:
-    """All run records, oldest first, and the paths of unreadable ones."""
+    """All run records, and the paths of unreadable ones."""
     readable, torn = [], []
     for path in sorted((store.home / "runs").glob("run-*.json")):
         try:
@@ -129,11 +129,11 @@ def title(root: Path) -> str:
 def recipes(store: Store) -> Iterator[Recipe]:
     """Recipes that may have produced the artifacts: those of recorded runs, latest first, then the shipped ones."""
     seen = []
-    for path in sorted((store.home / "runs").glob("run-*.json"), reverse=True):
+    for facts in reversed(list(records(store.home))):
         try:
-            recipe = Recipe.model_validate(json.loads(path.read_bytes())["recipe"])
-        except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            continue  # torn, or of another version of the program
+            recipe = Recipe.model_validate(facts["recipe"])
+        except (KeyError, ValidationError):
+            continue  # of another version of the program
         if recipe not in seen:
             seen.append(recipe)
             yield recipe

@@ -7,6 +7,7 @@ from pathlib import Path
 import obstore
 import pytest
 
+from flows import api
 from flows.session.recording import recording, run_stages
 from pipeline.engine.plan import plan
 from storage.artifact import Artifact
@@ -49,6 +50,7 @@ def test_what_is_there_already_is_sent_once(bucket, finished, flowctl, tiny):  #
 def test_another_machine_fetches_all_of_it(sent, home, program, flowctl, tiny, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path / "other"))
     assert actions(flowctl("plan", tiny, "--json")) == ["fetch"] * 7
+    assert [row["action"] for row in api.load(tiny, {}).plan()] == ["fetch"] * 7
     shown = flowctl("plan", tiny).stdout
     assert sent.url in shown and "Estimates" not in shown
     process = program("run", tiny)

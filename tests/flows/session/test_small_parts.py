@@ -98,7 +98,7 @@ def test_durations(seconds, said):
 
 
 def test_sizes_and_moments():
-    assert [words.size(n) for n in (0, 999, 1234567, 2.5e13)] == ["0 B", "999 B", "1.23 MB", "25 TB"]
+    assert [words.size(n) for n in (0, 999, 1234567, 2.5e13, 999_600)] == ["0 B", "999 B", "1.23 MB", "25 TB", "1 MB"]
     report = ProgressUpdate("teacher", 12800, 64000, "images", 512.0, {"loss": 0.31234, "lr": 1e-3})
     assert words.moment(report) == "12,800 of 64,000 images, 512/s, loss 0.3123, 1 min 40 s left"
     assert words.moment(ProgressUpdate("data", 5, 5, "images", 0.0, {})) == "5 of 5 images"

@@ -1,11 +1,12 @@
 """A run that begins while `gc` or `rm` looks through the store: what it needs stays, or it makes it anew."""
 
+import json
 import threading
 
 import pytest
 
 import storage.garbage
-from flows.upkeep.references import NewRuns
+from flows.upkeep.references import NewRuns, recipes
 from pipeline.recipe.load import load
 from storage.errors import BusyError
 from storage.store import Store
@@ -99,3 +100,11 @@ def test_what_a_newcomers_artifacts_were_made_from_stays_too(store, tiny):  # no
         with pytest.raises(BusyError, match="which runs tiny"):
             newcomers.check_unused(keys[stage])
     newcomers.check_unused(keys["reference"])
+
+
+def test_recipes_come_by_the_time_of_their_run_and_not_by_its_name(store):  # noqa: F811
+    assert [recipe.name for recipe in recipes(store)][:2] == ["other", "tiny"]
+    first, _ = sorted((store.home / "runs").glob("run-*.json"))  # whose host then had a clock of another time zone
+    facts = json.loads(first.read_text())
+    first.write_text(json.dumps(facts | {"began": facts["began"] + 3600}))
+    assert [recipe.name for recipe in recipes(store)][:2] == ["tiny", "other"]
