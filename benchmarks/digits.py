@@ -1,7 +1,8 @@
 """What couplings are worth on digits, and what the teacher's noise eta does.
 
-    python -m benchmarks.digits --threads 1     # five couplings at three seeds: 15 students
-    python -m benchmarks.digits eta             # NFM with teachers of different noise, one seed
+    python -m benchmarks.digits --threads 1                 # four couplings at three seeds: 12 students
+    python -m benchmarks.digits semidiscrete --threads 1    # a fifth, three more
+    python -m benchmarks.digits eta                         # NFM with teachers of different noise, one seed
 
 runs what the store does not have yet: the same command resumes after any stop, and several processes may share the work
 (`--seeds 0`, `--only nfm-digits,ot-digits`). A complete comparison is written to benchmarks/results/NAME.json and .md;
@@ -42,12 +43,9 @@ class Contest:
 
 CONTESTS = {
     "couplings": Contest(
-        "Couplings on digits",
-        "digits",
-        ("nfm-digits", "fm-digits", "ot-digits", "loom-digits", "sd-digits"),
-        (0, 1, 2),
-        True,
+        "Couplings on digits", "digits", ("nfm-digits", "fm-digits", "ot-digits", "loom-digits"), (0, 1, 2), True
     ),
+    "semidiscrete": Contest("Semidiscrete OT on digits", "digits-semidiscrete", ("sd-digits",), (0, 1, 2), False),
     "eta": Contest(
         "The teacher's noise on digits",
         "digits-eta",

@@ -20,7 +20,11 @@ from collections import defaultdict
 from pathlib import Path
 
 RESULT = Path(__file__).with_name("results") / "threads-cpu.md"
-WAITING = {"as flowctl sets it": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "active": {"OMP_WAIT_POLICY": "ACTIVE"}}
+WAITING = {
+    "as flowctl sets it (passive after 10,000 spins)": {},
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "active": {"OMP_WAIT_POLICY": "ACTIVE"},
+}
 CELLS = [(1, "passive"), *((2, policy) for policy in WAITING)]
 BUSY_LOOPS = 2
 

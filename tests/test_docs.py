@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.session.recipes import sweep
-from pipeline.recipe.load import shipped
+from pipeline.recipe.load import load, shipped
 from storage.errors import MissingError
 from tests.flows.faults import fault
 
@@ -214,3 +214,15 @@ def test_commands_that_only_read_run_on_an_empty_store(words, tmp_path, monkeypa
         assert isinstance(fault(result), MissingError)
     else:
         assert result.stdout
+
+
+def overrides_in(text: str) -> list[str]:
+    """What the comments of a recipe give to `--set`."""
+    comments = " ".join(line.partition("#")[2] for line in text.splitlines())
+    return [quoted or bare for quoted, bare in re.findall(r"--set (?:'([^']+)'|([\w.]+=[\w./-]*\w))", comments)]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_overrides_in_the_comments_of_recipes_can_be_made(name):
+    for override in overrides_in((ROOT / f"pipeline/recipes/{name}.yaml").read_text()):
+        assert load(name, [override]) != load(name), override

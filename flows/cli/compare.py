@@ -12,7 +12,13 @@ from flows.cli.output import print_json
 
 
 def compare(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE RECIPE ...", help="Shipped names or YAML files.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE RECIPE ...",
+            help="Names of shipped recipes or of runs, or YAML files; NAME@1 is its seed 1.",
+        ),
+    ],
     seeds: Annotated[
         str | None,
         typer.Option(

@@ -13,7 +13,10 @@ from flows.cli.options import Sets
 def deploy(
     recipes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE ...]", help="Names of recipes or YAML files; default: all shipped recipes."),
+        typer.Argument(
+            metavar="[RECIPE ...]",
+            help="Names of shipped recipes or of runs, or YAML files; default: all shipped recipes.",
+        ),
     ] = None,
     pool: Annotated[
         str, typer.Option("--pool", metavar="NAME", help="Work pool; created if it does not exist.")

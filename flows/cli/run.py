@@ -32,10 +32,7 @@ def run(
     rendezvous: Rendezvous = None,
     remote: Remote = None,
     smoke_test: Annotated[
-        bool,
-        typer.Option(
-            "--smoke-test", help="Run one step of every network at full size on a few images, in a temporary store."
-        ),
+        bool, typer.Option("--smoke-test", help="Run a few steps of every network at full size, in a temporary store.")
     ] = False,
     jobs: Annotated[
         int | None,

@@ -50,7 +50,7 @@ def _connect(session: Session, steps: list[Step], debug: bool) -> None:
     server = EmbeddedServer(session.store.home / "prefect")
     import flows.orchestration.pipeline_flow  # noqa: F401 - slow, while the server starts
 
-    forecasts.stage_times_or_none(session, steps)  # slow too; the record of the run then has the times at once
+    forecasts.stage_times_if_known(session, steps)  # slow too; the record of the run then has the times at once
     server.wait()
 
 

@@ -31,8 +31,8 @@ def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime 
     return _forecast(session, None if data is None else data.metrics).of_plan(steps, session.store)
 
 
-def stage_times_or_none(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
-    """`stage_times` for a run, which needs no times: no trouble with them stops it, but that a stage does not fit."""
+def stage_times_if_known(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
+    """`stage_times` for a run, which needs none: trouble with them gives no times, but a stage must fit its images."""
     with _times_not_needed():
         return stage_times(session, steps)
     return {}

@@ -29,7 +29,7 @@ def recording(
 ) -> Iterator[RunRecord]:
     """Record a run while the block lasts: its plan, its log, and in one line how it ended."""
     recipe = session.recipe.model_dump(mode="json")
-    times = {} if session.rates else forecasts.stage_times_or_none(session, steps)
+    times = {} if session.rates else forecasts.stage_times_if_known(session, steps)
     entries = forecasts.with_times(outline(list(steps)), times)
     session.record = record = RunRecord(session.store.home, recipe, entries, server, command)
     ending = "stopped at once"

@@ -51,7 +51,7 @@ def find(name: str, overrides: Sequence[str] = ()) -> LocatedBank:
     """The bank of a recipe, of an artifact, or at a path. Raises MissingError where there is none."""
     store = Store()
     artifacts = {item.fingerprint: item for item in store.artifacts() if isinstance(item, Artifact)}
-    root, holder = _locate(name, overrides, store, artifacts)
+    root, holder = _locate(name, overrides, store)
     banks = banks_below(root)
     if not banks:
         raise MissingError("bank inspect needs a bank", str(root), "Name an artifact of the stage bank or pairs.")
@@ -105,9 +105,7 @@ def draw(sample: Sample, out: Path) -> None:
     write_bytes(out, png(bank_picture(sample.z, sample.x)))
 
 
-def _locate(
-    name: str, overrides: Sequence[str], store: Store, artifacts: dict[str, Artifact]
-) -> tuple[Path, Artifact | None]:
+def _locate(name: str, overrides: Sequence[str], store: Store) -> tuple[Path, Artifact | None]:
     """The directory that holds the bank, and the artifact it belongs to."""
     if recipes.exists(name):
         node = finished_nodes(recipes.load(name, overrides), store).get("bank")

@@ -143,7 +143,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
         stage = stage_named(name)
         inputs = {role: nodes[role] for role in _inputs(stage, nodes, config)}
         external = recorded(stage.name, config) if recorded else None
-        external = external or external_digest(stage, config, cache)
+        external = external or external_digest(config, cache)
         identity = fingerprint(
             stage.name, stage.version, config, {role: node.fingerprint for role, node in inputs.items()}, external
         )
@@ -176,7 +176,7 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
     return [name for name in of_kind(names, *stage.inputs) if name not in unread]
 
 
-def external_digest(stage: Stage, config: Config, cache: Path | None) -> str | None:
+def external_digest(config: Config, cache: Path | None) -> str | None:
     """The digest of the files outside the store that a stage reads; None if it reads none."""
     from pipeline.data.sources import source_digest
     from pipeline.data.sources.digest import files_digest

@@ -151,7 +151,7 @@ def _fetched(
 
 def _check_external(node: Node, store: Store) -> None:
     """The fingerprint names files outside the store by their content at the time of the plan."""
-    if node.external != external_digest(node.stage, node.config, store.home / "cache"):
+    if node.external != external_digest(node.config, store.home / "cache"):
         raise InputsChanged(
             f"Stage {node.name}: files that it reads from outside the store changed during the run. "
             "No artifact was published"

@@ -106,7 +106,7 @@ def _copy(artifact: Artifact, name: str, to: Path) -> None:
 
 
 def _samples(subject: Subject, folder: Path, device: torch.device | str, batch: int) -> Tensor:
-    """(64, C, H, W): the first images of `flowctl sample`, the classes in turn."""
+    """(64, C, H, W): from the noise and the classes of `flowctl sample`, by the export's first way to sample."""
     sampler, decode = load(folder, device), decoder(subject.artifacts["data"], device)
     images = []
     for rows in torch.arange(SHOWN).split(batch):

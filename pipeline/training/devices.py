@@ -123,7 +123,7 @@ def of_threads(speed: Speed, threads: int) -> Speed:
 
 
 SIDE, VALUES, ADDITIONS = 512, 2**18, 500  # of the product, of the activation, of the kernels: 0.3 s in all
-SMALL_SIDE, LONG = 256, 1e-3  # a small product of so many seconds says enough: of bfloat16 without AVX-512, say
+SMALL_SIDE, LONG = 256, 1e-3  # from these seconds on a small product is enough: of bfloat16 without AVX-512
 # Shares of a square product and of one activation in a cache that whole networks reach: fitted to processor times of
 # the networks of nfm-digits, nfm-fashion and nfm-cifar10, which they give within 30 % (docs/scale.md).
 PRODUCT_SHARE, TRAFFIC_SHARE = 0.7, 0.34

@@ -8,7 +8,7 @@ from pipeline.couplings import check_whitening
 from pipeline.engine.dag import Node, students_among
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.estimate import ImageShape, first_student
+from pipeline.training.estimate import ImageShape
 from storage.errors import InputError
 
 
@@ -21,7 +21,7 @@ def check_fit(node: Node, shape: ImageShape) -> None:
             if config.whiten:
                 check_whitening(max(1, len(shape.classes)), shape.values)
         case configs.Student() as config:
-            student_architecture(first_student(node), shape)
+            student_architecture(config, shape)
             _check_guidance([config.quality.guidance] if config.quality else [], shape)
         case configs.Pairs() as config:
             _check_guidance([config.guidance], shape)

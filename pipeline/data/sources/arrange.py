@@ -58,7 +58,7 @@ def arrange(source: str, names: list[str], layout: str = "auto") -> Arrangement:
         raise DataError(
             f"All images of {source} must be in class folders, or none", f"{bare[0]} and {inside[0]}", remedy
         )
-    notes = _refuse_deeper(source, names, folders, layout)
+    notes = _refuse_deeper(source, folders, layout)
     of_images = [folder[0] if folder else "" for folder in folders]
     classes = sorted(set(of_images), key=natural)
     if len(classes) < 2:
@@ -103,7 +103,7 @@ def _is_pair(train: str, test: str, stated: bool) -> bool:
     return (roles_of(train), roles_of(test)) == ({"train"}, {"test"}) and (stated or len(rests) == 1)
 
 
-def _refuse_deeper(source: str, names: list[str], folders: list[list[str]], layout: str) -> list[str]:
+def _refuse_deeper(source: str, folders: list[list[str]], layout: str) -> list[str]:
     """What to note of folders below those of the classes. Raises DataError if they tell images apart."""
     if len({tuple(folder[1:]) for folder in folders}) < 2:
         return []

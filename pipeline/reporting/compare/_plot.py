@@ -53,7 +53,7 @@ def draw(table: Table, seeds: int) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for i, row in enumerate(rows):
-        _draw_row(axes, table, row, name(table, row), COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        _draw_row(axes, row, name(table, row), COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
     for i, level in enumerate(levels):
         style = ("--", ":", "-.")[i % 3]
         axes.axhline(level.value, color="0.45", linewidth=1, linestyle=style, label=name(table, level))
@@ -68,7 +68,7 @@ def draw(table: Table, seeds: int) -> Figure:
     return figure
 
 
-def _draw_row(axes: Axes, table: Table, row: Row, label: str, colour: str, marker: str) -> None:
+def _draw_row(axes: Axes, row: Row, label: str, colour: str, marker: str) -> None:
     cells = [cell for cell in row.cells if cell and not cell.chosen]
     nfe, means = [cell.nfe for cell in cells], [cell.value for cell in cells]
     axes.plot(nfe, means, color=colour, marker=marker, markersize=5, linewidth=1.6, label=label)

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from flows.session.forecasts import complete, counted, learn, run_left, stage_left, stage_times_or_none
+from flows.session.forecasts import complete, counted, learn, run_left, stage_left, stage_times_if_known
 from flows.session.recording import recording, run_stages
 from flows.session.runs import RunRecord
 from flows.session.session import Session
@@ -76,7 +76,7 @@ def test_a_run_gets_its_times_once_the_images_are_counted(tmp_path):
 
 def test_no_other_trouble_with_times_stops_a_run(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("flows.session.forecasts.stage_times", Mock(side_effect=OSError(28, "No space left")))
-    assert stage_times_or_none(Session.open(load("fm-digits"), home=tmp_path), ()) == {}
+    assert stage_times_if_known(Session.open(load("fm-digits"), home=tmp_path), ()) == {}
     assert "OSError" in caplog.text
 
 
@@ -111,7 +111,7 @@ def test_a_whitening_too_large_is_refused_before_its_teacher_is_trained(tmp_path
     monkeypatch.setattr("pipeline.couplings._standard.LARGEST", 10)
     session = Session.open(load("nfm-digits", ["compute.device=cpu"]), home=tmp_path)
     with pytest.raises(InputError):
-        stage_times_or_none(session, plan(session.nodes, session.store))
+        stage_times_if_known(session, plan(session.nodes, session.store))
 
 
 def test_a_source_alone_has_no_data_to_count(tmp_path):
