@@ -114,11 +114,11 @@ def _images(
     path = path_of(artifact)
     velocity = student_velocity(network, path, labels, 1.0 if request.guidance is None else request.guidance, condition)
     solver, steps = _plan(request, recipe)
-    # The one-step student's times are those of its training.
-    name = "uniform" if request.model == "onestep" else (recipe.pairs or recipe.evaluation.student[0]).grid
-    measured = recipe.evaluation.sweeps_of(request.model)  # the last has the most calls
-    z = (measured[-1].temperature if measured else 1.0) * start(rows)
-    return integrate(velocity, path.start(z), path.times(time_grid(name, steps)), solver)
+    sweeps = recipe.evaluation.sweeps_of(request.model)  # the last has the most calls
+    name, temperature = (sweeps[-1].grid, sweeps[-1].temperature) if sweeps else ("uniform", 1.0)
+    if request.model == "onestep":
+        name = "uniform"  # the times of its training
+    return integrate(velocity, path.start(temperature * start(rows)), path.times(time_grid(name, steps)), solver)
 
 
 def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
@@ -162,6 +162,12 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
     if request.model == "teacher":
         if (request.steps, request.nfe, request.solver) != (None, None, None):
             raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")
+        if request.guidance and required(recipe.teacher, "the teacher").label_drop == 0 and recipe.data.labels:
+            raise UsageError(
+                "Guidance needs a teacher trained without labels too (teacher.label_drop > 0)",
+                f"--guidance {request.guidance:g}",
+                "Omit --guidance.",
+            )
         return
     if request.solver == "jump" and _solver(request.model, recipe) != "jump":
         raise UsageError(

@@ -76,20 +76,21 @@ class Inception(nn.Module):
         return self.network.logits(features.to(self.digest.device)).cpu()
 
 
-def load_inception(path: Path | None = None, checksum: str | None = None) -> Inception:
+def load_inception(path: Path | None = None, checksum: str | None = None, cache_dir: Path | None = None) -> Inception:
     """The network with its weights, on the CPU, frozen, in evaluation mode.
 
     Args:
         path: the weights, .safetensors or else .pth, with the names and shapes of the published ones; None fetches
             those, 96 MB.
         checksum: "sha256:" and 64 digits of the file at `path`, if it is another than the published one.
+        cache_dir: directory of downloaded files; by default the user's cache.
 
     Raises:
         InputError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is
             executed: it is read as tensors only.
     """
     if path is None:
-        path = fetch(URL, PUBLISHED, "reference.weights")
+        path = fetch(URL, PUBLISHED, "reference.weights", cache_dir)
     path = Path(path)
     expected = checksum or PUBLISHED
     if not path.is_file():

@@ -77,7 +77,9 @@ def check_sides(real: Tensor, generated: Tensor, least: int) -> None:
         raise InputError("Features must have shapes (n, F) and (m, F)", shapes, "Use one extractor for both.")
     if min(len(real), len(generated)) < least:
         got = (len(real), len(generated))
-        raise InputError(f"Each side must have >= {least} samples", got, "Generate more.")
+        raise InputError(
+            f"Each side must have >= {least} samples", got, "Give each more images, or leave the metric out."
+        )
     if not (torch.isfinite(real).all() and torch.isfinite(generated).all()):
         raise InputError("Features must be finite", "NaN or infinity", "Check the images: did the sampler diverge?")
 

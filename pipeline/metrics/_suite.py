@@ -20,7 +20,8 @@ from storage.required import required
 FEATURE_ROWS = 10_000  # of generated images; 82 MB of Inception's
 SPLITS = 10  # of the Inception Score: the literature's
 PROJECTIONS = 256  # of the sliced Wasserstein distance
-DISTANCES = {"kid": 20, "sliced-wasserstein": 2}  # metrics that are distances, and the fewest features of a side
+DISTANCES = ("kid", "sliced-wasserstein")
+FEWEST = {"kid": 20, "precision-recall": 6, "sliced-wasserstein": 2}  # features on a side
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,9 @@ class MetricSuite:
 
     def _held_out_of(self, name: str) -> Tensor | None:
         """The held-out features, of a metric that is a distance and has enough of them."""
-        fewest = DISTANCES.get(name)
-        return None if fewest is None or self.held_out is None or len(self.held_out) < fewest else self.held_out
+        if self.held_out is None or name not in DISTANCES or len(self.held_out) < FEWEST[name]:
+            return None
+        return self.held_out
 
     @property
     def _keeps(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.flow_matching.paths import LINEAR
 from storage.errors import InputError
 
+NEIGHBOURS = 10
 _DISTANCES_IN_MEMORY = 2**24
 
 
@@ -21,7 +22,7 @@ def velocity_variance(
     x: Tensor,
     z: Tensor,
     times: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
-    neighbours: int = 10,
+    neighbours: int = NEIGHBOURS,
     labels: Tensor | None = None,
 ) -> list[float]:
     """E Var(v | x_t, t) per dimension at each time, from pairs and their neighbours: the least loss that can be had.

@@ -191,6 +191,7 @@ class Recipe(Config):
         """Guidance needs a network that was also trained without classes (`student.label_drop`)."""
         first, later = self._pairs_of_the_student(), self._later_pairs()
         taught: list[Any] = [*self.evaluation.student, *([first] if first else [])]
+        taught += [self.student.quality] if self.student.quality else []
         untaught: list[Any] = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
         if any(how.guidance != 1 for how in untaught):
             raise ValueError(

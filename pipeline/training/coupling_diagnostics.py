@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.couplings import Banked, Coupling, Mixed, Online, Semidiscrete, Softened
 from pipeline.flow_matching.paths import GaussianPath
-from pipeline.metrics import FEWEST_SAMPLES, class_leak, gaussianity, velocity_variance
+from pipeline.metrics import FEWEST_SAMPLES, NEIGHBOURS, class_leak, gaussianity, velocity_variance
 from pipeline.outputs.results import ProbeResult, VelocityVariance
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.truncated import Truncated
@@ -62,13 +62,15 @@ def diagnose(batches: FlowBatches, step: int, device: torch.device) -> dict[str,
 
 def _variance(x: Tensor, z: Tensor, labels: Tensor | None, path: GaussianPath) -> VelocityVariance | None:
     """Within classes where each has more pairs than dimensions; over all else; not at all with still fewer pairs.
+    Neither with so few that they have no `NEIGHBOURS`.
 
     With fewer pairs than dimensions every x lies in a subspace, and the estimate of v across it is too good.
     """
     dimensions = x[0].numel()
-    if len(x) <= dimensions:
+    least = max(dimensions, NEIGHBOURS)
+    if len(x) <= least:
         return None
-    within = labels is not None and int(labels.unique(return_counts=True)[1].min()) > dimensions
+    within = labels is not None and int(labels.unique(return_counts=True)[1].min()) > least
     moments = [straight_time(path, t) for t in path.times(torch.tensor(TIMES, dtype=torch.float64)).tolist()]
     variances = velocity_variance(x, z, [moment for moment, _ in moments], labels=labels if within else None)
     values = tuple(scale * value for value, (_, scale) in zip(variances, moments, strict=True))

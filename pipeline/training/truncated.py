@@ -82,7 +82,8 @@ class Truncated:
 def without_longest(job: Job, bank: Bank, share: float, images: Images | None = None, intervals: int = 1) -> np.ndarray:
     """Flat indices, rising, of the pairs that are left without the `share` of the largest |x - z|; also on the disk.
 
-    Of n pairs the round(share n) longest go, of equal ones the first. Each rank measures its part of the bank.
+    Of n pairs the round(share n) longest go, of equal ones the first; one stays at least. Each rank measures its part
+    of the bank.
 
     Args:
         images: gives the images (n, C, H, W) float32 of rows (n,) of the bank; the bank's x unless given.
@@ -93,7 +94,7 @@ def without_longest(job: Job, bank: Bank, share: float, images: Images | None = 
         return load_retained(path)
     lengths = _lengths(job, bank, images, intervals)
     left = np.ones(len(lengths), dtype=bool)
-    left[np.argsort(-lengths, kind="stable")[: round(share * len(lengths))]] = False
+    left[np.argsort(-lengths, kind="stable")[: min(round(share * len(lengths)), len(lengths) - 1)]] = False
     retained = np.flatnonzero(np.repeat(left, intervals))
     if ranks.first():
         with replacing(path) as aside:

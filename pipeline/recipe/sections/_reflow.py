@@ -105,6 +105,8 @@ class OneStep(Seeded):
 
     @model_validator(mode="after")
     def _losses_are_of_their_modes(self) -> OneStep:
+        if self.mode == "distil" and self.time != UniformTime():
+            raise ValueError("the mode distil is trained at the ends of its steps alone: leave time out")
         if self.mode == "meanflow" and self.loss != SquaredError():
             raise ValueError("the mode meanflow weighs its squared error: set objective.power, and leave loss out")
         if self.mode != "meanflow" and self.objective != MeanFlow():

@@ -67,9 +67,11 @@ class Teacher(Seeded):
     )
 
     @model_validator(mode="after")
-    def _temperature_acts(self) -> Teacher:
+    def _guidance_is_there(self) -> Teacher:
         if self.attention_temperature != 1 and not self.guidance:
             raise ValueError("attention_temperature needs guidance: set guidance above 0")
+        if self.annealed and not self.guidance:
+            raise ValueError("annealed is of guidance: set guidance above 0, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -73,6 +73,13 @@ def test_samples_start_at_the_temperature_of_the_evaluation(drawn):
     )
 
 
+def test_grid_and_temperature_are_those_of_one_sampler_of_the_evaluation(drawn):
+    sweeps = "[{grid: quadratic, nfe: [2]}, {grid: uniform, nfe: [2], temperature: 1.3}]"
+    images, _, made = drawn("vp-digits", "evaluation.likelihood=null", f"evaluation.student={sweeps}")
+    z = starting_noise(derive(0, "sample"), torch.arange(6), (1, 8, 8))
+    assert close(images, expected(made, 1.3 * z, torch.arange(6)))
+
+
 def test_super_resolution_draws_the_test_images_in_turn(drawn):
     images, labels, made = drawn("sr-digits", seed=2)
     test = held_out(made)

@@ -41,6 +41,7 @@ def test_flow_matching_by_name_changes_no_fingerprint_and_meanflow_only_what_fol
         ["onestep.mode=meanflow", "onestep.steps=2"],
         ["onestep.mode=meanflow", "onestep.loss={kind: pseudo-huber}"],
         ["onestep.objective={kind: meanflow, power: 0.5}"],  # of a student that is distilled
+        ["onestep.time={kind: u-shaped}"],
         [MEANFLOW, ROUND % ("euler", 0), "evaluation.reflow=[{solver: jump, nfe: [1]}]"],
         [MEANFLOW, ROUND % ("euler", 0), "pairs.solver=jump"],  # the round's student solves these
         [MEANFLOW, JUMP.replace("2]", "3], guidance: 2")],  # two calls each

@@ -40,6 +40,7 @@ def test_the_extractor_is_part_of_a_students_identity_only_where_it_chooses_its_
         ["student.quality={solver: midpoint, nfe: 3}"],
         ["student.quality={guidance: 2, nfe: 3, solver: euler}"],
         ["student.quality={points: 0}"],
+        ["student.quality={guidance: 2}", "student.label_drop=0"],
         ["teacher.quality={points: 201}"],
     ],
 )

@@ -41,6 +41,8 @@ def test_both_change_the_teacher_and_what_follows_from_it():
         ["teacher.noise_levels=[0.1]"],
         [*LEVELS, "teacher.dequantisation=uniform", "bank=null", "student.coupling=independent"],
         ["teacher.layers=[1, 0]"],
+        ["teacher.annealed=true"],  # without guidance
+        ["teacher.attention_temperature=2"],
     ],
 )
 def test_what_does_not_fit_is_refused(settings):

@@ -11,7 +11,7 @@ from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, VarianceExploding, VariancePreserving
 from pipeline.flow_matching.times import Uniform
 from pipeline.training import coupling_diagnostics
-from pipeline.training.coupling_diagnostics import TIMES, diagnose, straight_time
+from pipeline.training.coupling_diagnostics import NEIGHBOURS, TIMES, _variance, diagnose, straight_time
 from pipeline.training.flow_batches import FlowBatches, blocks_ahead
 from tests.pipeline.stages.test_coupling import ALONE
 from tests.pipeline.stages.test_stages import run
@@ -103,6 +103,13 @@ def test_fewer_pairs_than_dimensions_are_not_measured():
     found = diagnose(stream(Independent(), examples(8), batch=4), 0, CPU)
     assert found["velocity_variance"] is None and found["noise_gaussianity"]["n"] == 8
     assert diagnose(stream(Independent(), examples(1), batch=1), 0, CPU) == {}
+
+
+def test_pairs_without_enough_neighbours_are_not_measured_in_any_dimension():
+    x, z = torch.randn(2, NEIGHBOURS, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    assert _variance(x, z, None, LINEAR) is None
+    x, z = torch.randn(2, NEIGHBOURS + 1, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    assert _variance(x, z, None, LINEAR) is not None
 
 
 # -- of which couples -----------------------------------------------------------------------------------------------

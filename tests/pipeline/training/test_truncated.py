@@ -52,6 +52,11 @@ def test_exactly_the_longest_are_left_out(tmp_path):
     assert without_longest(job(tmp_path / "other"), bank, 0.0).tolist() == list(range(40))
 
 
+def test_a_pair_stays_whatever_the_share(tmp_path):
+    bank = bank_of(tmp_path, *pairs(np.arange(10) + 1.0), rows=10)
+    assert without_longest(job(tmp_path / "work"), bank, 0.999).tolist() == [0]
+
+
 def test_of_equal_distances_the_first_go(tmp_path):
     z, x = np.ones((10, *SHAPE), np.float32), np.zeros((10, *SHAPE), np.float32)
     assert without_longest(job(tmp_path / "work"), bank_of(tmp_path, z, x, 10), 0.3).tolist() == list(range(3, 10))
