@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.artifact import MANIFEST
-from storage.store import DISCARDED, PREFIX, Key, Store, remove_tree
+from storage.store import DISCARDED, PREFIX, Key, Store
 
 DAY = 86400.0  # seconds
 
@@ -107,10 +109,14 @@ def remove(
     """Remove an item, under its lock if it has one. `in_use` is called with its holder, and raises.
 
     `last_look` is called under the lock, and raises where the item has come to be needed since it was chosen: to walk
-    a large store takes minutes.
+    a large store takes minutes. Raises OSError for what cannot be removed.
     """
     if item.key is None:
-        remove_tree(item.path)
+        with suppress(FileNotFoundError):  # another has just removed it
+            if item.path.is_dir() and not item.path.is_symlink():
+                shutil.rmtree(item.path)
+            else:
+                item.path.unlink()
         return
     with store.lock(*item.key, in_use):
         last_look(item.key)

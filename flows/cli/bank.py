@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.errors import reports_errors
 from flows.cli.options import Json, Sets
-from flows.cli.output import print_json, print_table
+from flows.cli.output import check_out, print_json, print_table
 
 if TYPE_CHECKING:
     from flows.views.banks import LocatedBank
@@ -37,6 +37,7 @@ def inspect(
 
     if out.suffix != ".png":
         raise UsageError("--out must end in .png", str(out), "Change the file name.")
+    check_out(out)
     located = banks.find(name, set_ or ())
     sample = banks.sample(located)
     diagnostics = banks.diagnose(located, sample)

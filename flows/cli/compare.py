@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Json, Sweeps
-from flows.cli.output import print_json
+from flows.cli.output import check_out, print_json
 
 
 def compare(
@@ -47,6 +47,9 @@ def compare(
         raise UsageError("--plot must end in .png, .svg or .pdf", str(plot), "Change the file name.")
     if json_ and markdown:
         raise UsageError("Only one output format is allowed", "--json and --markdown", "Omit one of them.")
+    for picture in (plot or Path("compare.png"), html):
+        if picture is not None:
+            check_out(picture)
     requests = comparison.requests(recipes, _numbers(seeds), set_ or ())
     table = compare_runs(comparison.collect(requests, Store(), run, lambda text: typer.echo(text, err=True)))
     if json_:

@@ -49,7 +49,8 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_remedy(error: FlowctlError) -> str:
-    text = f"{str(error).rstrip('.')}."
+    text = str(error).rstrip(".")
+    text += "" if text.endswith("?") else "."
     return f"{text} {RESUME}" if error.retryable else text
 
 

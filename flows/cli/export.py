@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.options import Recipe, Sets
 from flows.cli.sample import Model
+from flows.session.commands import as_typed
 
 
 def export(
@@ -46,7 +47,7 @@ def export(
             raise MissingError(
                 "export needs a finished network",
                 f"no {stage} of {name}",
-                f"Run: flowctl run {recipe} --until {model}.",
+                f"Run: flowctl run {as_typed(recipe, set_)} --until {model}.",
             )
 
     from pipeline.export import Subject

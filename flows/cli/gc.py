@@ -39,7 +39,10 @@ def gc(
 
 
 def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: NewRuns, yes: bool) -> bool:
-    """List the items and, with `yes`, delete those that no process uses. Returns whether none was in use."""
+    """List the items and, with `yes`, delete those that no process uses. Returns whether none was in use.
+
+    Exits with code 1 if one cannot be deleted.
+    """
     from flows.session import words
     from storage.errors import BusyError
     from storage.garbage import remove
@@ -47,7 +50,7 @@ def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: New
     def refuse(holder: str) -> None:
         raise BusyError(holder)
 
-    rows, freed, skipped = [], 0, []
+    rows, freed, skipped, failed = [], 0, [], False
     for item in items:
         try:
             if item.key in used:
@@ -57,6 +60,10 @@ def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: New
         except BusyError as busy:
             skipped.append(f"in use: {place(store, item)}: by {busy}")
             continue
+        except OSError as error:
+            failed = True
+            skipped.append(f"not deleted: {place(store, item)}: {error.strerror}")
+            continue
         rows.append((place(store, item), words.size(item.size), item.why))
         freed += item.size
     if rows:
@@ -64,11 +71,13 @@ def delete(store: Store, items: list[Item], used: dict[Key, str], newcomers: New
     for line in skipped:
         typer.echo(line)
     if not rows:
-        typer.echo(f"Nothing to delete in {store.home}")
+        typer.echo(f"Nothing {'was deleted' if failed else 'to delete'} in {store.home}")
     elif yes:
         typer.echo(f"{words.size(freed)} freed in {store.home}")
     else:
         typer.echo(f"{words.size(freed)} in {store.home}. Nothing was deleted: add --yes")
+    if failed:
+        raise typer.Exit(1)
     return not skipped
 
 

@@ -6,12 +6,28 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from storage.errors import UsageError
+
 WIDTH = 100  # characters of a line of a table of scores
 NARROWEST = 24  # characters of the last column of a table that must fit a width
+
+
+def check_out(path: Path, folder: bool = False) -> None:
+    """Before time is spent on what is written there. Raises UsageError where no file or, with `folder`, no new folder
+    can be."""
+    if folder and path.is_dir() and any(path.iterdir()):
+        raise UsageError("The output must be a new or empty folder", str(path), "Choose another folder.")
+    if path.is_dir() if not folder else path.is_file():
+        need = "a folder" if folder else "a file"
+        raise UsageError(f"The output must be {need}", f"{path}, which is another thing", "Choose another name.")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise UsageError("The output must lie in a folder", f"{above}, which is a file", "Choose another folder.")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Recipe, Sets
+from flows.session.commands import as_typed
 
 
 def report(
@@ -23,7 +24,7 @@ def report(
     session = Session.finished(load(recipe, set_ or ()))
     artifact = valid_artifact(session.nodes["report"], session.store)
     if artifact is None:
-        raise MissingError("report needs a finished run", recipe, f"Run: flowctl run {recipe}.")
+        raise MissingError("report needs a finished run", recipe, f"Run: flowctl run {as_typed(recipe, set_)}.")
     page = artifact.path(artifact.metrics["page"])
     typer.echo(str(page))
     if open_:

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.options import Json, Sets
 from flows.cli.output import WIDTH, print_json, print_table
+from flows.session.commands import as_typed
 
 if TYPE_CHECKING:
     from storage.artifact import Artifact
@@ -34,7 +35,7 @@ def results(
 
     if set_ and recipe is None:
         raise UsageError("--set needs a RECIPE", set_[0], "Name one: flowctl results RECIPE --set …, or omit --set.")
-    artifacts = evaluations(None if recipe is None else load(recipe, set_ or ()), recipe)
+    artifacts = evaluations(None if recipe is None else load(recipe, set_ or ()), recipe and as_typed(recipe, set_))
     if sort is not None and sort.removeprefix("-") not in SORTS:
         raise UsageError("--sort must be a column", sort, nearest(sort, SORTS))
 

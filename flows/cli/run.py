@@ -45,6 +45,7 @@ def run(
     from flows.session.recipes import sweep
     from flows.session.session import Session
     from flows.session.slurm import machines as slurm_machines
+    from storage.errors import UsageError
     from storage.remote import default_remote
 
     machines = {"nproc": nproc, "nnodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
@@ -53,6 +54,10 @@ def run(
     places, chosen = ([f"compute.{name}={value}" for name, value in fields.items()] for fields in (slurm, given))
     recipes = sweep(recipe, [*places, *(set_ or ()), *chosen])
     if smoke_test:
+        ignored = {"--force": force, "--jobs": jobs, "--remote": remote}
+        if any(ignored.values()):
+            words = " ".join(option for option, value in ignored.items() if value)
+            raise UsageError("A smoke test has a store of its own and one run", words, "Omit them.")
         for resolved, _ in recipes:
             _smoke_test(resolved, until)
         return

@@ -39,7 +39,8 @@ def runs(
     if json_ and csv_:
         raise UsageError("Only one output format is allowed", "--json and --csv", "Omit one of them.")
     store = Store()
-    rows = view.where(view.runs(store, metric), where or ())
+    every = view.runs(store, metric)
+    rows = view.where(every, where or ())
     rows = view.sort(rows, sort) if sort else rows
     if json_:
         print_json(rows)
@@ -51,7 +52,7 @@ def runs(
     elif rows:
         print_runs(rows)
     else:
-        typer.echo(f"No runs in {store.home}")
+        typer.echo(f"{'No run meets --where' if every else 'No runs'} in {store.home}")
 
 
 def print_runs(rows: list[dict[str, Any]]) -> None:

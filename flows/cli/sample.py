@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Recipe, Sets
+from flows.cli.output import check_out
+from flows.session.commands import as_typed
 
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "jump")
 Model = Annotated[
@@ -55,6 +57,7 @@ def sample(
 
     if out.suffix not in ("", ".png", ".npz"):
         raise UsageError("--out must end in .png or .npz, or name a folder", str(out), "Change the file name.")
+    check_out(out, folder=not out.suffix)
     if grid is not None and out.suffix != ".png":
         raise UsageError("--grid needs a picture", str(out), "Omit --grid, or end --out in .png.")
     if solver is not None and solver not in SOLVERS:
@@ -62,5 +65,5 @@ def sample(
     from flows.views.samples import SampleRequest, draw, write
 
     request = SampleRequest(model, steps, solver, class_, guidance, seed, count, ema)
-    write(out, draw(load(recipe, set_ or ()), request), grid)
+    write(out, draw(load(recipe, set_ or ()), request, as_typed(recipe, set_)), grid)
     typer.echo(f"{count} images: {out}")

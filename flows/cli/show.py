@@ -48,8 +48,8 @@ def show(
         raise UsageError("show needs a RECIPE, --schema or --reference", name, "Recipes: flowctl list.")
     elif exists(name):
         _show_recipe(load(name, set_ or ()), explain, json_)
-    elif explain:
-        raise UsageError("--explain needs a recipe", name, "Recipes: flowctl list.")
+    elif explain or set_:
+        raise UsageError(f"{'--explain' if explain else '--set'} needs a recipe", name, "Recipes: flowctl list.")
     else:
         print_json(_find(name, Store()).model_dump(mode="json"))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
 from flows.session import forecasts, settings
+from flows.session.forecasts import AHEAD
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
 from flows.session.recording import record_reused, recording, run_stages
 from flows.session.remotes import Unsent
 from flows.session.session import Session, current
 from pipeline.engine import rerun
+from pipeline.engine.dag import IMAGES
 from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
 from storage.errors import StageFailed
@@ -35,10 +37,20 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
         elif first:
             record_reused(session, steps)
         return steps
+    _check_device(session, steps)
     _connect(session, steps, debug)
     with recording(session, steps, server):
         _orchestrate(session, server)
     return steps
+
+
+def _check_device(session: Session, steps: list[Step]) -> None:
+    """Before the images are read, which takes a while. Raises RecipeError for a device that this machine lacks."""
+    device = session.recipe.compute.device
+    if device.startswith("cuda") and any(step.action in AHEAD and step.node.name not in IMAGES for step in steps):
+        from pipeline.runtime.device import check_present
+
+        check_present(device)
 
 
 def _connect(session: Session, steps: list[Step], debug: bool) -> None:

@@ -18,6 +18,7 @@ from flows.session.runs import alive, locked, records
 from pipeline.engine.dag import build
 from pipeline.recipe.load import nearest, shipped
 from pipeline.recipe.recipe import Recipe
+from storage.artifact import Artifact
 from storage.errors import BusyError, FlowctlError, InputError, MissingError
 from storage.garbage import reachable
 from storage.locks import held
@@ -36,6 +37,10 @@ class Run:
     name: str
     keys: frozenset[Key]
     facts: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.facts["recipe"]["seed"]
 
     @property
     def process(self) -> str:
@@ -74,7 +79,7 @@ def of_recipe(name: str, all_runs: list[Run], store: Store) -> tuple[list[Run], 
         name = recipe.name
         with suppress(InputError):  # its images no longer exist: the records of its runs remain
             keys = {(node.name, node.fingerprint[:PREFIX]) for node in build(recipe, store.home / "cache").values()}
-    own = [run for run in all_runs if run.name == name]
+    own = [run for run in all_runs if name in (run.name, f"{run.name}@{run.seed}")]
     return own, keys.union(*(run.keys for run in own))
 
 
@@ -112,13 +117,21 @@ def named(name: str, store: Store, need: str, others: Iterable[str]) -> Path:
         root
         for root in store.roots()
         if name.rstrip("/") in (title(root), root.name, str(root))
-        or (len(name) >= 6 and root.name[-PREFIX:].startswith(name[:PREFIX]))
+        or (len(name) >= 6 and root.name[-PREFIX:].startswith(name[:PREFIX]) and _fingerprint(root).startswith(name))
     ]
     if len(hits) > 1:
         raise MissingError("A name must match one artifact", name, f"It could be {', '.join(map(title, hits))}")
     if not hits:
         raise MissingError(need, name, nearest(name, [*others, *map(title, store.roots())]))
     return hits[0]
+
+
+def _fingerprint(root: Path) -> str:
+    """The fingerprint of an artifact, or what its name has of it where its manifest cannot be read."""
+    try:
+        return Artifact.read(root).fingerprint
+    except FlowctlError:
+        return root.name[-PREFIX:]
 
 
 def title(root: Path) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flows.session import recipes
+from flows.session.commands import as_typed
 from flows.session.recorded import finished_nodes
 from flows.upkeep.references import named
 from pipeline.data.examples import Examples
@@ -116,7 +117,9 @@ def _locate(name: str, overrides: Sequence[str], store: Store) -> tuple[Path, Ar
             return artifact.root, artifact
         work = store.work(node.name, node.fingerprint) / "out"
         if not banks_below(work):
-            raise MissingError("The bank must exist", name, f"Run: flowctl run {name} --until bank.")
+            raise MissingError(
+                "The bank must exist", name, f"Run: flowctl run {as_typed(name, overrides)} --until bank."
+            )
         return work, None
     if Path(name).is_dir():
         path = Path(name).absolute()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Any
 
 import yaml
@@ -22,6 +23,7 @@ from storage.store import Store
 NO_SETTINGS = ("name", "description", "seed", "compute")  # shown in their own columns, or without effect on results
 COLUMNS = ("name", "seed", "state", "metric", "score", "model", "nfe", "seconds", "began")
 OPERATORS = {
+    "==": operator.eq,
     "<=": operator.le,
     ">=": operator.ge,
     "!=": operator.ne,
@@ -29,6 +31,7 @@ OPERATORS = {
     "<": operator.lt,
     ">": operator.gt,
 }
+ORDERS = ("<=", ">=", "<", ">")
 
 
 def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
@@ -91,6 +94,11 @@ def where(rows: Sequence[dict[str, Any]], conditions: Sequence[str]) -> list[dic
             given = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UsageError("--where must compare with a value in YAML", condition, "Put text in quotes.") from None
+        if name == "began" and isinstance(given, date):
+            given = (given if isinstance(given, datetime) else datetime(given.year, given.month, given.day)).timestamp()
+        numbers = [value for row in rows if isinstance(value := _value(row, name), int | float)]
+        if symbol in ORDERS and numbers and not _is_number(given):
+            raise UsageError("--where must compare a number with a number", condition, "Example: --where 'score<0.5'.")
         rows = [row for row in rows if _meets(_value(row, name), OPERATORS[symbol], given)]
     return list(rows)
 
@@ -169,6 +177,13 @@ def _value(row: dict[str, Any], name: str) -> Any:
     for key in name.split("."):
         branch = branch.get(key, ABSENT) if isinstance(branch, dict) else ABSENT
     return branch
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return float(value) == float(value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _meets(value: Any, compare: Any, given: Any) -> bool:

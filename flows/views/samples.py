@@ -68,8 +68,8 @@ class Drawn(NamedTuple):
     classes: tuple[str, ...] | None
 
 
-def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
-    """Sample the images that are asked for.
+def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Drawn:
+    """Sample the images that are asked for. `name` is what the recipe's user calls it.
 
     A student with a condition draws the test images in turn, all or those of the requested class; one with a source
     starts from the source's test images, in an order that depends on the seed.
@@ -77,14 +77,14 @@ def draw(recipe: Recipe, request: SampleRequest) -> Drawn:
     session = Session.finished(recipe)
     check_model(request.model, session)
     _check_sampler(request, recipe)
-    artifact, data = _finished(request.model, session), _finished("data", session)
+    artifact, data = _finished(request.model, session, name), _finished("data", session, name)
     images = ImageSet.open(data.path(IMAGES))
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.grey_levels
     first = networks.average_in_words(artifact)
     network = networks.load_network(artifact, device, None if request.ema == first else request.ema)
     held_out = _held_out(recipe, images, request.class_)
-    source = None if recipe.source is None else _finished("source", session)
+    source = None if recipe.source is None else _finished("source", session, name)
     # Row i starts from the same noise in every model.
     start = start_of(derive(request.seed, "sample"), images.shape, source_examples(source, images, "test"), device)
     batches, used = [], []
@@ -138,12 +138,14 @@ def _solver(model: str, recipe: Recipe) -> str:
     return "jump" if jumps.get(model) == "meanflow" else "euler"
 
 
-def _finished(stage: str, session: Session) -> Artifact:
-    name = session.recipe.name
+def _finished(stage: str, session: Session, name: str | None) -> Artifact:
+    own = session.recipe.name
     artifact = valid_artifact(session.nodes[stage], session.store)
     if artifact is None:
         raise MissingError(
-            "sample needs a finished network", f"no {stage} of {name}", f"Run: flowctl run {name} --until {stage}."
+            "sample needs a finished network",
+            f"no {stage} of {own}",
+            f"Run: flowctl run {name or own} --until {stage}.",
         )
     return artifact
 
@@ -179,7 +181,7 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
     steps = {request.steps, request.nfe} - {None, onestep and onestep.steps}
     if onestep and onestep.mode == "distil" and (steps or request.solver not in (None, "euler")):
         raise UsageError(
-            f"A student distilled to {onestep.steps} Euler steps must be sampled with them",
+            f"A student distilled to {onestep.steps} Euler step{'s' * (onestep.steps > 1)} must be sampled so",
             _given(request),
             "Omit --steps and --solver.",
         )
@@ -252,8 +254,6 @@ def write(out: Path, drawn: Drawn, columns: int | None = None) -> None:
     .png: one picture, a captioned row for each class where there are labels, else as square as it can be. .npz: arr_0
     (N, H, W, C) uint8 in 0..255 and arr_1, the labels, as ADM writes samples. No ending: a folder of PNG files, in a
     folder for each class, named by its number, where there are labels.
-
-    Raises UsageError for a folder that is not empty.
     """
     if out.suffix == ".png":
         write_bytes(out, png(_picture(drawn, columns)))
@@ -263,8 +263,6 @@ def write(out: Path, drawn: Drawn, columns: int | None = None) -> None:
         with replacing(out) as aside, open(aside, "wb") as stream:
             np.savez(stream, pixels, *([] if labels is None else [labels]))
         return
-    if out.is_dir() and any(out.iterdir()):
-        raise UsageError("--out must be a new or empty folder", str(out), "Choose another folder.")
     for number, image in enumerate(pixels):
         folder = out if labels is None else out / str(labels[number])
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,13 +26,18 @@ def prepare(compute: Compute) -> torch.device:
     name = compute.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    check_present(name)
+    return torch.device(name)
+
+
+def check_present(name: str) -> None:
+    """Raises RecipeError for a device that this machine does not have."""
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RecipeError(
             "compute.device must be a device of this machine that torch can use",
             name,
             "Set compute.device=cpu, or install a torch with CUDA",
         )
-    return torch.device(name)
 
 
 def _choose_kernels(deterministic: bool) -> None:

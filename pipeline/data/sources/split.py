@@ -88,7 +88,7 @@ def select(config: Data, source: str, train: np.ndarray, test: np.ndarray, class
         small = [classes[number] for number in asked[~enough]]
         if small and config.small_classes == "refuse":
             value = f"{len(small)} of {len(asked)} classes without: {listed(small)}"
-            remedy = "Add images, raise data.limit or data.test_fraction, or set data.small_classes to drop."
+            remedy = "Add images, raise data.limit, change data.test_fraction, or set data.small_classes to drop."
             raise DataError(f"Each class of {source} must have a training image and a test image", value, remedy)
         if small:
             numbers = asked[enough]

@@ -68,7 +68,9 @@ def test_status_knows_the_work_of_a_round(flowctl, home, rounds, made):
 def test_networks_of_rounds_can_be_sampled_and_exported(flowctl, made, rounds, tmp_path, monkeypatch):
     seen = {}
     with monkeypatch.context() as patch:
-        patch.setattr("flows.views.samples.draw", lambda recipe, request: seen.update(request=request) or (0, 0, 17))
+        patch.setattr(
+            "flows.views.samples.draw", lambda recipe, request, name: seen.update(request=request) or (0, 0, 17)
+        )
         patch.setattr("flows.views.samples.write", lambda out, *_: None)
         result = flowctl("sample", rounds, "--model", "reflow-2", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output

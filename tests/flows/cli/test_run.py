@@ -1,6 +1,8 @@
-"""`run`: the smoke test."""
+"""`run`: the smoke test, and what is refused before the first stage."""
 
-from storage.errors import StageFailed
+import pytest
+
+from storage.errors import RecipeError, StageFailed, UsageError
 from tests.flows.faults import fault
 
 
@@ -18,3 +20,14 @@ def test_a_failed_smoke_test_is_a_failed_stage(flowctl, tiny, monkeypatch):
     monkeypatch.setenv("FAKES", '{"student": {"fail": "ValueError"}}')
     result = flowctl("run", tiny, "--smoke-test")
     assert isinstance(fault(result), StageFailed) and "student" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("--force", "teacher"), ("--jobs", "2"), ("--remote", "s3://bucket/x")])
+def test_a_smoke_test_takes_nothing_that_it_ignores(flowctl, home, tiny, words):
+    assert isinstance(fault(flowctl("run", tiny, "--smoke-test", *words)), UsageError) and not home.exists()
+
+
+def test_an_absent_device_is_refused_before_the_images_are_read(flowctl, home, tiny, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = flowctl("run", tiny, "--set", "compute.device=cuda")
+    assert isinstance(fault(result), RecipeError) and not list(home.glob("artifacts/*"))

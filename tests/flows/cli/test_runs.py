@@ -62,6 +62,10 @@ def test_runs_have_state_changes_score_and_time(flowctl, recorded):
     ("condition", "seeds"),
     [
         ("state=done", [0]),
+        ("state==done", [0]),
+        ("seed==2", [2]),
+        ("began>2001-01-01", [0, 0, 1, 2]),
+        ("began<2001-01-01T00:00:00", []),
         ("state!=done", [0, 1, 2]),
         ("seed>=1", [1, 2]),
         ("score<5", [0]),
@@ -98,6 +102,8 @@ def test_a_shipped_recipe_is_compared_with_itself(flowctl, home):
         ("--where", "colour=red"),
         ("--where", "score<["),
         ("--where", "name=@"),
+        ("--where", "score<many"),
+        ("--where", "began<yesterday"),
         ("--sort", "colour"),
     ],
 )

@@ -70,3 +70,8 @@ def test_the_reference_page_is_up_to_date(flowctl, home):
 @pytest.mark.parametrize("words", [(), ("0123456789", "--explain")])
 def test_show_needs_a_recipe(flowctl, home, words):
     assert type(fault(flowctl("show", *words))) is UsageError
+
+
+def test_an_artifact_takes_no_changes(flowctl, finished):
+    name = f"teacher/tiny-{finished.nodes['teacher'].fingerprint[:12]}"
+    assert type(fault(flowctl("show", name, "--set", "seed=1"))) is UsageError

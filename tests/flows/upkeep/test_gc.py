@@ -12,6 +12,7 @@ from flows.session.session import Session
 from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from pipeline.runtime.job import SAVED
+from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.store import Store
 from tests.flows.conftest import make_all
@@ -67,6 +68,22 @@ def test_gc_says_what_would_go_and_removes_it_only_then(flowctl, store):
     result = flowctl("gc", "--older-than", "0", "--yes")
     assert result.exit_code == 0 and "freed" in result.stdout and set(stages(store)) == STAGES
     assert len(stages(store)) == 7 and flowctl("verify").exit_code == 0
+
+
+def test_gc_says_what_it_cannot_delete(flowctl, store, monkeypatch):
+    for name in ("a", "b"):
+        (store.home / "cache" / f"{name}.json").write_text("{}")
+    unlink = Path.unlink
+
+    def refused(path, **words):
+        if path.name == "a.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, **words)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    result = flowctl("gc", "--older-than", "0", "--yes")
+    assert result.exit_code == 1 and "not deleted: cache/a.json" in result.stdout
+    assert [path.name for path in (store.home / "cache").glob("?.json")] == ["a.json"]
 
 
 def test_gc_leaves_alone_what_is_in_use(flowctl, store, tiny):
@@ -129,6 +146,13 @@ def test_rm_takes_what_no_other_recipe_shares(flowctl, store):
     assert result.exit_code == 2 and "rm needs a recipe that has runs" in result.stderr
 
 
+def test_rm_takes_a_run_by_its_own_seed_too(flowctl, store, tiny):
+    seed = load(tiny).seed
+    assert flowctl("rm", f"other@{seed + 1}").exit_code == 2
+    assert flowctl("rm", f"other@{seed}", "--yes").exit_code == 0 and set(stages(store)) == STAGES
+    assert len(stages(store)) == 7
+
+
 def test_rm_takes_a_recipes_file_and_its_work_and_monitor(flowctl, store, tiny):
     student = Session.open(load(tiny)).nodes["student"].fingerprint
     write_json(store.work("student", student) / SAVED, {"done": 1, "total": 2, "unit": "images"})
@@ -153,6 +177,8 @@ def test_rm_takes_one_artifact_by_name_damaged_or_not(flowctl, store):
     assert flowctl("rm", teacher.name[-12:-4], "--yes").exit_code == 0 and not teacher.exists()
     assert len(stages(store)) == 9 and len(list((store.home / "runs").iterdir())) == 2
     student = next(root for root in store.roots() if root.parent.name == "student")
+    fingerprint = Artifact.read(student).fingerprint
+    assert flowctl("rm", fingerprint[:20]).exit_code == 0 and flowctl("rm", fingerprint[:12] + "0" * 52).exit_code == 2
     result = flowctl("rm", f"student/{student.name}"[:-1])
     assert result.exit_code == 2 and "Did you mean 'student/" in result.stderr
 
@@ -165,6 +191,8 @@ def test_rm_refuses_what_is_in_use(flowctl, store, tiny):
     assert len(stages(store)) == 7
     going_on.end("stopped")
     student = next(root for root in store.roots() if root.parent.name == "student")
+    fingerprint = Artifact.read(student).fingerprint
+    assert flowctl("rm", fingerprint[:20]).exit_code == 0 and flowctl("rm", fingerprint[:12] + "0" * 52).exit_code == 2
     with store.lock("student", student.name[-12:], pytest.fail):
         result = flowctl("rm", "tiny", "--yes")
         assert result.exit_code == 1 and "Stop that process first" in result.stderr and len(stages(store)) == 7
