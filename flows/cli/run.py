@@ -57,7 +57,7 @@ def run(
         ignored = {"--force": force, "--jobs": jobs, "--remote": remote}
         if any(ignored.values()):
             words = " ".join(option for option, value in ignored.items() if value)
-            raise UsageError("A smoke test has a store of its own and one run", words, "Omit them.")
+            raise UsageError("A smoke test is one run in a temporary store", words, "Omit them.")
         for resolved, _ in recipes:
             _smoke_test(resolved, until)
         return
