@@ -62,9 +62,9 @@ def read_images(path: Path) -> Images:
 
     An .npz may give `levels`, the number of grey levels; else there are 256. Raises DataError for anything else.
     """
+    if not path.exists():
+        raise DataError("Images must be a folder, an archive or an .npz", str(path), "Check the path.")
     if path.suffix != ".npz":
-        if not path.exists():
-            raise DataError("Images must be a folder, an archive or an .npz", str(path), "Check the path.")
         members = open_members(path, None)
         if not members.images:
             raise DataError(f"{path} must hold images", "none", "Check the path.")

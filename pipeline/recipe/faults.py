@@ -11,6 +11,13 @@ from pydantic import BaseModel
 from pipeline.recipe.fields import Section, kinds, names_at, sections_at
 
 _SHOWN = 60  # characters of a value
+_FORMS = {  # of text, by field
+    "name": "letters, digits, - and _, the first a letter or a digit, at most 64",
+    "device": "auto, cpu, cuda or cuda:N",
+    "rendezvous": "host:port",
+    "checksum": "sha256: and 64 hexadecimal digits",
+    "background": "the name of a colour or #rrggbb, in small letters",
+}
 
 
 def nearest(word: str, vocabulary: Iterable[str]) -> str:
@@ -44,6 +51,11 @@ def _explain(error: dict[str, Any]) -> str:
         return f"{path}.kind must be one of {error['ctx']['expected_tags']}, got {error['ctx']['tag']!r}"
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{path} must be a section, such as {_example(location)}, got {_short(error['input'])}"
+    if error["type"] == "too_short":
+        least, got = error["ctx"]["min_length"], error["ctx"]["actual_length"]
+        return f"{path} must have {least} item{'s' * (least > 1)} or more, got {got}"
+    if error["type"] == "string_pattern_mismatch" and location[-1] in _FORMS:
+        return f"{path} must be {_FORMS[location[-1]]}, got {_short(error['input'])}"
     message = error["msg"].removeprefix("Value error, ")
     rule = message.replace("Input should ", "must ", 1)
     separator = " " if rule.startswith("must ") else ": "

@@ -78,3 +78,10 @@ def test_shapes_must_match():
         with pytest.raises(DataError):
             foreign._require_shape(Images(wrong, 256), (1, 8, 8))
     foreign._require_shape(Images(random(4, channels=1), 256), (3, 8, 8))  # grey fills three channels
+
+
+@pytest.mark.parametrize("name", ["no.npz", "no.zip", "no"])
+def test_what_does_not_exist_is_said_to(tmp_path, name):
+    with pytest.raises(DataError) as raised:
+        read_images(tmp_path / name)
+    assert raised.value.value == str(tmp_path / name)
