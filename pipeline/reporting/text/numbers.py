@@ -65,7 +65,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = (whole + 30) // 60
-    return f"{count(minutes // 60)} h {minutes % 60:02d} min"
+    if minutes < 100 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = (minutes + 30) // 60
+    return f"{count(hours // 24)} days {hours % 24} h"
 
 
 def plain(value: object) -> str:

@@ -91,7 +91,17 @@ def test_waiting_ends_when_the_user_stops(waiting_for_teacher):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (41.2, "41 s"), (365, "6 min 05 s"), (11400, "3 h 10 min")]
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (9.96, "10.0 s"),
+        (41.2, "41 s"),
+        (365, "6 min 05 s"),
+        (11400, "3 h 10 min"),
+        (359_960, "99 h 59 min"),
+        (360_000, "4 days 4 h"),
+        (1e8, "1,157 days 10 h"),
+    ],
 )
 def test_durations(seconds, said):
     assert words.duration(seconds) == said
