@@ -1,4 +1,4 @@
-"""Couplings and the bank compared with their peers, in one run.
+"""Couplings compared with their peers, in one run.
 
     pip install --no-deps torchcfm==1.0.7      # the peer of minibatch OT; without it that part is left out, and says so
     python -m benchmarks.couplings             # writes benchmarks/results/couplings-<device>.{json,md}
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import bank
 from benchmarks.publish import publish
 from benchmarks.timing import Bench, Rows, processor
 from models.unet import CONFIGS, UNet
@@ -162,10 +161,6 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"The costs alone by a (B, B, D) tensor, as the published code of LOOM-CFM takes them: "
         f"{s['cost_tensor_ms']:,.0f} ms; LOOM's whole exchange here: {s['exchange_ms']:.1f} ms.",
-        "",
-        "## The bank",
-        "",
-        bank.tables(result["bank"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -188,7 +183,6 @@ def main() -> None:
         "torch": torch.__version__,
         "transport": transport(bench),
         "steps": steps(bench),
-        "bank": bank.measure(),
     }
     publish(RESULTS, f"couplings-{bench.device.type}", result, markdown(result))
     print(markdown(result))
