@@ -47,9 +47,11 @@ def compare(
         raise UsageError("--plot must end in .png, .svg or .pdf", str(plot), "Change the file name.")
     if json_ and markdown:
         raise UsageError("Only one output format is allowed", "--json and --markdown", "Omit one of them.")
-    for picture in (plot or Path("compare.png"), html):
-        if picture is not None:
-            check_out(picture)
+    if plot is None and not json_:
+        plot = Path("compare.png")
+    for out in (plot, html):
+        if out is not None:
+            check_out(out)
     requests = comparison.requests(recipes, _numbers(seeds), set_ or ())
     table = compare_runs(comparison.collect(requests, Store(), run, lambda text: typer.echo(text, err=True)))
     if json_:
@@ -62,9 +64,8 @@ def compare(
 
         write_text(html, comparison_page(table, comparison.evaluations(requests, Store())))
         typer.echo(f"Page: {html}", err=json_)
-    if plot is not None or not json_:
-        drawn = table.plot(plot or Path("compare.png"))
-        typer.echo(f"Plot: {drawn}", err=json_)
+    if plot is not None:
+        typer.echo(f"Plot: {table.plot(plot)}", err=json_)
 
 
 def _numbers(text: str | None) -> list[int]:

@@ -39,8 +39,10 @@ class Run:
     facts: dict[str, Any]
 
     @property
-    def seed(self) -> int:
-        return self.facts["recipe"]["seed"]
+    def seed(self) -> int | None:
+        """None where another version of the program left it out."""
+        recipe = self.facts.get("recipe")
+        return recipe.get("seed") if isinstance(recipe, dict) else None
 
     @property
     def process(self) -> str:

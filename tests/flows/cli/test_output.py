@@ -31,3 +31,10 @@ def test_a_comparison_looks_before_it_runs_anything(flowctl, tiny, home, tmp_pat
     (tmp_path / "page.html").mkdir()
     result = flowctl("compare", tiny, "--run", "--html", str(tmp_path / "page.html"))
     assert result.exit_code == 2 and not home.exists()
+
+
+def test_a_plot_that_is_not_drawn_needs_no_place(flowctl, finished, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compare.png").mkdir()
+    assert flowctl("compare", tiny, "--json").exit_code == 0
+    assert flowctl("compare", tiny).exit_code == 2

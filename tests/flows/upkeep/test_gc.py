@@ -153,6 +153,12 @@ def test_rm_takes_a_run_by_its_own_seed_too(flowctl, store, tiny):
     assert len(stages(store)) == 7
 
 
+def test_rm_reads_a_record_without_its_recipe(flowctl, store):
+    for path in (store.home / "runs").glob("run-*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": None}))
+    assert flowctl("rm", "other").exit_code == 0
+
+
 def test_rm_takes_a_recipes_file_and_its_work_and_monitor(flowctl, store, tiny):
     student = Session.open(load(tiny)).nodes["student"].fingerprint
     write_json(store.work("student", student) / SAVED, {"done": 1, "total": 2, "unit": "images"})
