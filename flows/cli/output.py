@@ -22,9 +22,10 @@ def check_out(path: Path, folder: bool = False) -> None:
     can be."""
     if folder and path.is_dir() and any(path.iterdir()):
         raise UsageError("The output must be a new or empty folder", str(path), "Choose another folder.")
-    if path.is_dir() if not folder else path.is_file():
-        need = "a folder" if folder else "a file"
-        raise UsageError(f"The output must be {need}", f"{path}, which is another thing", "Choose another name.")
+    if folder and path.is_file():
+        raise UsageError("The output must be a folder", f"{path}, which is a file", "Choose another name.")
+    if not folder and path.is_dir():
+        raise UsageError("The output must be a file", f"{path}, which is a folder", "Choose another name.")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise UsageError("The output must lie in a folder", f"{above}, which is a file", "Choose another folder.")

@@ -54,10 +54,9 @@ def run(
     places, chosen = ([f"compute.{name}={value}" for name, value in fields.items()] for fields in (slurm, given))
     recipes = sweep(recipe, [*places, *(set_ or ()), *chosen])
     if smoke_test:
-        ignored = {"--force": force, "--jobs": jobs, "--remote": remote}
-        if any(ignored.values()):
-            words = " ".join(option for option, value in ignored.items() if value)
-            raise UsageError("A smoke test is one run in a temporary store", words, "Omit them.")
+        options = {"--force": force, "--jobs": jobs, "--remote": remote}
+        if ignored := [option for option, value in options.items() if value]:
+            raise UsageError("A smoke test is one run in a temporary store", " ".join(ignored), "Omit them.")
         for resolved, _ in recipes:
             _smoke_test(resolved, until)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
 from flows.session import forecasts, settings
-from flows.session.forecasts import AHEAD
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
 from flows.session.recording import record_reused, recording, run_stages
@@ -47,7 +46,9 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
 def _check_device(session: Session, steps: list[Step]) -> None:
     """Before the images are read, which takes a while. Raises RecipeError for a device that this machine lacks."""
     device = session.recipe.compute.device
-    if device.startswith("cuda") and any(step.action in AHEAD and step.node.name not in IMAGES for step in steps):
+    if device.startswith("cuda") and any(
+        step.action in forecasts.AHEAD and step.node.name not in IMAGES for step in steps
+    ):
         from pipeline.runtime.device import check_present
 
         check_present(device)

@@ -96,7 +96,7 @@ def where(rows: Sequence[dict[str, Any]], conditions: Sequence[str]) -> list[dic
             raise UsageError("--where must compare with a value in YAML", condition, "Put text in quotes.") from None
         if name == "began" and isinstance(given, date):
             given = (given if isinstance(given, datetime) else datetime(given.year, given.month, given.day)).timestamp()
-        numbers = [value for row in rows if isinstance(value := _value(row, name), int | float)]
+        numbers = any(isinstance(_value(row, name), int | float) for row in rows)
         if symbol in ORDERS and numbers and not _is_number(given):
             raise UsageError("--where must compare a number with a number", condition, "Example: --where 'score<0.5'.")
         rows = [row for row in rows if _meets(_value(row, name), OPERATORS[symbol], given)]

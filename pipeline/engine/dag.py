@@ -102,6 +102,11 @@ def of_kind(names: Collection[str], *kinds: str) -> list[str]:
     return [name for name in NAMES if name in names and KINDS[name] in kinds]
 
 
+def sampled_among(names: Collection[str]) -> list[str]:
+    """The stages whose networks an evaluation samples by a solver: the students in order, the one-step student last."""
+    return [*students_among(names), *(["onestep"] if "onestep" in names else [])]
+
+
 def students_among(names: Collection[str]) -> list[str]:
     """The chain of students among these stages: "student", then one for each round of reflow."""
     return of_kind(names, *CHAIN)

@@ -80,7 +80,7 @@ class Gallery:
             times, states = walk(rows, labels, None)
             if len(times) > 2:
                 shown = torch.linspace(0, len(times) - 1, min(TRAJECTORY_TIMES, len(times))).round().long().tolist()
-                picture += [(f"{caption(sampler, [])}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
+                picture += [(f"{caption(sampler)}, t = {fixed(times[i], 2)}", self._seen(states[i])) for i in shown]
         return labelled_rows(picture, TRAJECTORY_IMAGES) if picture else None
 
     def interpolations(self, samplers: Sequence[SamplerUnderTest]) -> Image | None:
@@ -98,7 +98,7 @@ class Gallery:
                 z = spherical(first, last, torch.linspace(0, 1, INTERPOLATION_IMAGES))
                 rows, labels = self._shown(torch.full((INTERPOLATION_IMAGES,), pair))
                 _, states = walk(rows, labels, z)
-                picture.append((caption(sampler, []) if pair == 0 else "", self._seen(states[-1])))
+                picture.append((caption(sampler) if pair == 0 else "", self._seen(states[-1])))
         return labelled_rows(picture, INTERPOLATION_IMAGES) if picture else None
 
     def neighbours(self, compared: Sequence[tuple[Scored, Tensor, Tensor]], train: Examples) -> Image | None:
@@ -158,7 +158,7 @@ def spherical(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
     return of_a.to(a).view(place) * a + of_b.to(a).view(place) * b
 
 
-def caption(sampler: SamplerUnderTest, among: Sequence[SamplerUnderTest]) -> str:
+def caption(sampler: SamplerUnderTest, among: Sequence[SamplerUnderTest] = ()) -> str:
     """The label of a row of a sampler's images. It differs from those of the other samplers in the picture."""
     if sampler.model == "teacher":
         return sampler.model

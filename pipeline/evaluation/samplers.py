@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
-from pipeline.engine.dag import students_among
+from pipeline.engine.dag import sampled_among
 from pipeline.evaluation.evaluator import SamplerUnderTest
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.flow_matching.sampling import Start, student_samples, student_walk, teacher_samples
@@ -41,8 +41,7 @@ def samplers(
             ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0)
         )
     load = lru_cache(maxsize=None)(lambda model, ema: networks.load_network(job.inputs[model], device, ema))
-    models = [*students_among(job.inputs), "onestep"]
-    for model in (model for model in models if model in job.inputs):
+    for model in sampled_among(job.inputs):
         artifact = job.inputs[model]
         for how in config.sweeps_of(model):
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}

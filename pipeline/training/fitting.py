@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.couplings import check_whitening
-from pipeline.engine.dag import Node, students_among
+from pipeline.engine.dag import Node, sampled_among
 from pipeline.metrics import FEWEST
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
@@ -36,8 +36,8 @@ def check_fit(node: Node, shape: ImageShape) -> None:
         case configs.Pairs() as config:
             _check_guidance([config.guidance], shape)
         case configs.Evaluation() as config:
-            models = [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]
-            _check_guidance([sweep.guidance for model in models for sweep in config.sweeps_of(model)], shape)
+            sweeps = [sweep for model in sampled_among(node.inputs) for sweep in config.sweeps_of(model)]
+            _check_guidance([sweep.guidance for sweep in sweeps], shape)
             _check_metrics(config, _originals(node, shape))
 
 

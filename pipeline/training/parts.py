@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.engine.dag import IMAGES, Node, students_among
+from pipeline.engine.dag import IMAGES, Node, sampled_among, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
 from pipeline.outputs.whitening import whitening_draws
@@ -205,9 +205,8 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
     if config.teacher and "teacher" in node.inputs:
         own.append(_decoded(teacher_of(node), config.samples, shape, batch))
         samplers += 1
-    for model in [*students_among(node.inputs), *(["onestep"] if "onestep" in node.inputs else [])]:
-        sweeps = config.sweeps_of(model)
-        calls = network_calls(sweeps)
+    for model in sampled_among(node.inputs):
+        calls = network_calls(config.sweeps_of(model))
         if model == "student" and config.noise_cost:  # once more, from encoded noise
             calls += network_calls(config.from_encoded)
         samplers += len(calls)
