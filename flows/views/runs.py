@@ -38,17 +38,19 @@ def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
     """One row per recipe, seed and settings, from its latest record, in the order of the first.
 
     The score is the best of the run in `metric`, by default the first metric of its evaluation. `seconds` is the sum
-    over the stages that have a result, shared ones included.
+    over the stages that have a result, shared ones included. Raises MissingError for a metric that no run has.
     """
     latest: dict[str, dict[str, Any]] = {}
     for facts in records(store.home):
         if isinstance(facts.get("recipe"), dict):
             latest[json.dumps([facts["name"], _settings(facts["recipe"])], sort_keys=True)] = facts
     bases: dict[str, dict[str, Any]] = {}
-    rows = []
+    rows, measured = [], []
     for facts in latest.values():
         recipe = facts["recipe"]
         base = bases.setdefault(stem(facts["name"]), _recipe_of(facts))
+        seconds, scores = _measured(facts, store)
+        measured += scores
         rows.append(
             {
                 "name": facts["name"],
@@ -60,11 +62,16 @@ def runs(store: Store, metric: str | None = None) -> list[dict[str, Any]]:
                     for change in changes(_settings(base), _settings(recipe))
                     if change.b is not ABSENT  # of another kind of section, or of a later version
                 },
-                **_figures(facts, store, metric),
+                "seconds": seconds,
+                **_best(scores, metric),
                 "began": facts.get("began"),
                 "recipe": recipe,
             }
         )
+    if metric is not None:
+        from flows.views.scores import of_metric  # twice the time of all other imports of `flowctl runs`
+
+        of_metric(measured, metric)
     return rows
 
 
@@ -137,21 +144,26 @@ def _state(facts: dict[str, Any], store: Store) -> str:
     return "done"
 
 
-def _figures(facts: dict[str, Any], store: Store, metric: str | None) -> dict[str, Any]:
-    """The best score of the run's evaluation and the seconds of its stages, as far as they are in the store."""
-    figures: dict[str, Any] = dict.fromkeys(("metric", "score", "model", "nfe", "seconds"))
-    for step in facts["plan"] if isinstance(facts.get("plan"), list) else []:
-        artifact = _artifact(step, store)
-        if artifact is None:
-            continue
-        figures["seconds"] = (figures["seconds"] or 0.0) + artifact.provenance.wall_seconds
-        scores = artifact.metrics.get("scores") if artifact.stage == "evaluation" else None
-        chosen = metric or (scores[0]["metric"] if scores else None)
-        scores = [score for score in scores or () if score["metric"] == chosen]
-        if scores and chosen:
-            best = (min if lower_is_better(chosen) else max)(scores, key=lambda score: score["value"])
-            figures |= {"metric": chosen, "score": best["value"], "model": best["model"], "nfe": best["nfe"]}
-    return figures
+def _measured(facts: dict[str, Any], store: Store) -> tuple[float | None, list[dict[str, Any]]]:
+    """Seconds of the run's stages and the scores of its evaluation, as far as they are in the store."""
+    found = [artifact for step in _steps(facts) if (artifact := _artifact(step, store)) is not None]
+    seconds = sum(artifact.provenance.wall_seconds for artifact in found) if found else None
+    scores = [artifact.metrics.get("scores") for artifact in found if artifact.stage == "evaluation"]
+    return seconds, [score for each in scores for score in each or ()]
+
+
+def _steps(facts: dict[str, Any]) -> list[dict[str, str]]:
+    return facts["plan"] if isinstance(facts.get("plan"), list) else []
+
+
+def _best(scores: list[dict[str, Any]], metric: str | None) -> dict[str, Any]:
+    """The best score of a run in the metric, or in the first that it has."""
+    chosen = metric or (scores[0]["metric"] if scores else None)
+    scores = [score for score in scores if score["metric"] == chosen]
+    if not scores or chosen is None:
+        return dict.fromkeys(("metric", "score", "model", "nfe"))
+    best = (min if lower_is_better(chosen) else max)(scores, key=lambda score: score["value"])
+    return {"metric": chosen, "score": best["value"], "model": best["model"], "nfe": best["nfe"]}
 
 
 def _artifact(step: dict[str, str], store: Store) -> Artifact | None:

@@ -27,6 +27,7 @@ from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import usable_memory
 from pipeline.reporting.pictures import grid, labelled_rows, png
 from pipeline.runtime.device import prepare
 from pipeline.runtime.seeds import derive
@@ -79,6 +80,7 @@ def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Dra
     _check_sampler(request, recipe)
     artifact, data = _finished(request.model, session, name), _finished("data", session, name)
     images = ImageSet.open(data.path(IMAGES))
+    _check_count(request.count, images.originals.shape)
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.grey_levels
     first = networks.average_in_words(artifact)
@@ -157,6 +159,13 @@ def check_model(model: str, session: Session) -> None:
         raise UsageError(
             f"--model must be a network of {session.recipe.name}", model, f"Its networks: {', '.join(models)}."
         )
+
+
+def _check_count(number: int, shape: tuple[int, int, int]) -> None:
+    """Raises UsageError where the images would not fit the memory in which they are collected."""
+    each = 2 * math.prod(shape) + 24  # in batches and joined; number and label
+    if number > (most := usable_memory() // each):
+        raise UsageError(f"--count must be at most {most:,}, images that fit the memory", f"{number:,}", "Lower it.")
 
 
 def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:

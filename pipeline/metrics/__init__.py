@@ -26,7 +26,6 @@ from pipeline.metrics._manifold import manifold as manifold
 from pipeline.metrics._pixels import Pixels as Pixels
 from pipeline.metrics._sliced import sliced_w2 as sliced_w2
 from pipeline.metrics._sliced import sliced_w2_to_normal as sliced_w2_to_normal
-from pipeline.metrics._suite import FEWEST as FEWEST
 from pipeline.metrics._suite import FeatureBuffer as FeatureBuffer
 from pipeline.metrics._suite import MetricSuite as MetricSuite
 from pipeline.metrics._suite import MetricValue as MetricValue

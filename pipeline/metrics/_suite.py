@@ -14,6 +14,7 @@ from pipeline.metrics._inception_score import Confidence
 from pipeline.metrics._kid import kid
 from pipeline.metrics._manifold import manifold
 from pipeline.metrics._sliced import sliced_w2
+from pipeline.recipe.sections import FEWEST
 from storage.errors import InputError
 from storage.required import required
 
@@ -21,7 +22,6 @@ FEATURE_ROWS = 10_000  # of generated images; 82 MB of Inception's
 SPLITS = 10  # of the Inception Score: the literature's
 PROJECTIONS = 256  # of the sliced Wasserstein distance
 DISTANCES = ("kid", "sliced-wasserstein")
-FEWEST = {"kid": 20, "precision-recall": 6, "sliced-wasserstein": 2}  # features on a side
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from pipeline.couplings import check_whitening
 from pipeline.engine.dag import Node, sampled_among
-from pipeline.metrics import FEWEST
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.training.estimate import ImageShape
@@ -67,6 +66,6 @@ def _check_teacher_guidance(config: configs.Teacher, shape: ImageShape) -> None:
 def _check_metrics(config: configs.Evaluation, rows: int) -> None:
     """Two halves of the training images are the yardstick of a metric."""
     for name in config.metrics:
-        if rows < (least := 2 * FEWEST.get(name, 1)):
+        if rows < (least := 2 * configs.FEWEST.get(name, 1)):
             remedy = "Give more, or leave it out of evaluation.metrics"
             raise InputError(f"{name} needs {least} training images, two halves of {least // 2}", rows, remedy)

@@ -17,6 +17,7 @@ from pipeline.recipe.sections._coupling import Potentials as Potentials
 from pipeline.recipe.sections._coupling import Semidiscrete as Semidiscrete
 from pipeline.recipe.sections._data import Data as Data
 from pipeline.recipe.sections._data import Reference as Reference
+from pipeline.recipe.sections._evaluation import FEWEST as FEWEST
 from pipeline.recipe.sections._evaluation import Evaluation as Evaluation
 from pipeline.recipe.sections._evaluation import Likelihood as Likelihood
 from pipeline.recipe.sections._evaluation import Sweep as Sweep
@@ -24,6 +25,7 @@ from pipeline.recipe.sections._losses import Loss as Loss
 from pipeline.recipe.sections._losses import LpipsHuber as LpipsHuber
 from pipeline.recipe.sections._losses import PseudoHuber as PseudoHuber
 from pipeline.recipe.sections._losses import SquaredError as SquaredError
+from pipeline.recipe.sections._memory import usable_memory as usable_memory
 from pipeline.recipe.sections._networks import DiT as DiT
 from pipeline.recipe.sections._networks import Network as Network
 from pipeline.recipe.sections._networks import UNet as UNet

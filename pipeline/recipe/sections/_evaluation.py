@@ -12,7 +12,8 @@ from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, Temperature, check_calls
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
-FEWEST_FOR_KID = 20
+#: Features that a metric needs on either side. What is not here needs one.
+FEWEST: Mapping[str, int] = {"kid": 20, "precision-recall": 6, "sliced-wasserstein": 2}
 
 
 class Sweep(Config):
@@ -100,8 +101,9 @@ class Evaluation(Seeded):
     def _metrics_have_enough(self) -> Evaluation:
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("evaluation.metrics must name each metric once")
-        if "kid" in self.metrics and self.samples < FEWEST_FOR_KID:
-            raise ValueError(f"kid needs {FEWEST_FOR_KID} samples or more: raise evaluation.samples")
+        for metric in self.metrics:
+            if self.samples < FEWEST.get(metric, 1):
+                raise ValueError(f"{metric} needs {FEWEST[metric]} samples or more: raise evaluation.samples")
         return self
 
 

@@ -75,7 +75,10 @@ def _verdict(results: tuple[MemorisationResult, ...]) -> tuple[str, str]:
             f"No verdict for {_the(far)[0].lower()}{_the(far)[1:]}: the samples are farther from training images than "
             "held-out images are, so they resemble no image of the data, copied or new."
         )
-    return "passed", "No model’s samples are noticeably nearer to training images than held-out images are."
+    return "passed", (
+        f"No sign of copies: of no model are more than {fixed(100 * SUSPICIOUS, 0)} % of the samples as near to a training "
+        f"image as the nearest {fixed(100 * CHANCE, 0)} % of held-out images."
+    )
 
 
 def _the(items: list[MemorisationResult]) -> str:

@@ -55,7 +55,12 @@ def test_runs_have_state_changes_score_and_time(flowctl, recorded):
     assert done["changes"] == {} == running["changes"] and failed["changes"] == {"student.training.lr": 0.2}
     assert (done["metric"], done["score"], done["model"], done["nfe"]) == ("FD-classifier", 4.5, "student", 2)
     assert done["seconds"] > 0 and failed["score"] is None
-    assert rows(flowctl, "--metric", "KID")[0]["score"] is None
+
+
+def test_a_metric_that_no_run_has_is_refused_and_the_nearest_named(flowctl, recorded):
+    assert rows(flowctl, "--metric", "FD-classifier")[0]["score"] == 4.5
+    refused = flowctl("runs", "--metric", "FD-clasifier")
+    assert refused.exit_code != 0 and "FD-classifier" in refused.output
 
 
 @pytest.mark.parametrize(

@@ -132,3 +132,9 @@ def test_what_a_network_has_no_use_for_or_never_learned_is_refused(tmp_path, mon
     assert raised.value.value == value
     with pytest.raises(MissingError):  # the request is valid, but nothing is trained
         draw(recipe, SampleRequest(model, **{**rest, **allowed.get(model, {})}))
+
+
+def test_more_images_than_fit_the_memory_are_refused(drawn):
+    with pytest.raises(UsageError) as raised:
+        drawn("vp-digits", "evaluation.likelihood=null", count=10**12)
+    assert raised.value.value == "1,000,000,000,000"

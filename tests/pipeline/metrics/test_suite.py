@@ -7,6 +7,7 @@ import torch
 
 from pipeline.metrics import MetricSuite, kid, manifold, sliced_w2
 from pipeline.metrics import _suite as module
+from pipeline.recipe.sections import FEWEST
 from storage.errors import InputError
 from tests.pipeline.metrics.test_inception_score import inception_score
 
@@ -53,6 +54,16 @@ def test_each_is_the_metric_of_its_module():
     assert found["SW2-inception"].value == sliced_w2(REAL, MADE, 256, 3)
     assert found["precision"].facts["neighbours"] == 3 and found["coverage"].facts["neighbours"] == 5
     assert found["KID"].facts["subsets"] == "10 of 9 of each side, none in two"
+
+
+@pytest.mark.parametrize(
+    ("name", "measure"), [("kid", kid), ("precision-recall", manifold), ("sliced-wasserstein", sliced_w2)]
+)
+def test_a_recipe_asks_for_as_many_features_as_the_metric_needs(name, measure):
+    assert set(FEWEST) == set(ALL) - {"inception-score"}
+    measure(REAL[: FEWEST[name]], MADE)
+    with pytest.raises(InputError):
+        measure(REAL[: FEWEST[name] - 1], MADE)
 
 
 @pytest.mark.parametrize("kept", [50, 1000])
