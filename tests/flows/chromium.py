@@ -119,7 +119,7 @@ class Page:
         self._calls += 1
         self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=60))
+            message = json.loads(self._socket.recv(timeout=180))
             if message.get("id") == self._calls:
                 assert "error" not in message, message
                 return message["result"]

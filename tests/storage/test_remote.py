@@ -129,7 +129,7 @@ def test_a_killed_upload_is_finished_by_the_next_call(remote, tmp_path, monkeypa
     done = subprocess.run(
         [sys.executable, "-c", KILLED, remote.url, str(artifact.root), kind, str(at)],
         cwd=ROOT,
-        timeout=60,
+        timeout=180,
         capture_output=True,
         text=True,
     )

@@ -30,7 +30,7 @@ def _loaded(*words: str, heavy: set[str]) -> set[str]:
         env=os.environ.copy(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert "CODE 0" in done.stdout, done.stderr
     return set(done.stdout.splitlines()[-1].split()[1:])

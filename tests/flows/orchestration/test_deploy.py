@@ -139,7 +139,7 @@ def _asks(client, home, state):
     """Set the state of the flow run, as the UI does, once its couplings are under way."""
 
     def ask():
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not list((home / "work" / "bank").glob("*/saved.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         (*_, facts) = records(home)

@@ -48,11 +48,11 @@ def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tin
     assert waiting["stage"] == "bank" and waiting["waits_for"].startswith(f"process {first.pid} on ")
 
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=180)
     assert first.returncode == 1
     assert err.splitlines()[-2].startswith("Ctrl-C: saving")
     assert err.splitlines()[-1].startswith("error: Stopped in stage bank (Ctrl-C)")
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=180)
     assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Cancelled", "Completed"]
     assert (home / "prefect" / "server.log").read_text() == ""
@@ -71,7 +71,7 @@ def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
         time.sleep(0.1)
     assert servers and not any(os.path.exists(f"/proc/{server}") for server in servers)
     second = program("run", tiny, *UNTIL)
-    _, err = second.communicate(timeout=90)
+    _, err = second.communicate(timeout=180)
     assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Crashed", "Completed"]
     with sqlite3.connect(home / "prefect" / "prefect.db") as database:

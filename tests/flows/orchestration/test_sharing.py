@@ -111,7 +111,7 @@ def test_whoever_waits_can_be_stopped(alone, recipes, home):
         process = alone(recipes[0])
         forward_logs(process, "waiting")
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
     assert process.returncode != 0 and f"while waiting for process {os.getpid()} on" in said
 
 
