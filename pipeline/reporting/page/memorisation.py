@@ -76,8 +76,8 @@ def _verdict(results: tuple[MemorisationResult, ...]) -> tuple[str, str]:
             "held-out images are, so they resemble no image of the data, copied or new."
         )
     return "passed", (
-        f"No sign of copies: of no model are more than {fixed(100 * SUSPICIOUS, 0)} % of the samples as near to a training "
-        f"image as the nearest {fixed(100 * CHANCE, 0)} % of held-out images."
+        f"No sign of copies: of no model are more than {fixed(100 * SUSPICIOUS, 0)} % of the samples as near to a "
+        f"training image as the nearest {fixed(100 * CHANCE, 0)} % of held-out images."
     )
 
 
