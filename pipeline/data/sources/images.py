@@ -25,7 +25,7 @@ from storage.imageset import Split
 from storage.required import required
 
 UNLISTED = "image neither for training nor in data.test_list"  # kinds of files that are left out
-SMALL_CLASS = "image of a class too small"
+SMALL_CLASS = "image of a class without training or test images"
 
 
 def load(config: Data, cache_dir: Path | None) -> LoadedData:
@@ -46,7 +46,7 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
         raise DataError(f"{shown(str(path))} must have the checksum {config.checksum}", digest, remedy)
     open_source = open_samples if config.layout == "webdataset" else open_members
     members = open_source(path, config.names_encoding)
-    left_out = _left_out(members, config.layout == "webdataset")
+    left_out = _left_out(members, config)
     if not members.images:
         value = "; ".join(f"{kind}: {listed(names)}" for kind, names in left_out.items()) or "no files"
         raise DataError(f"{source} must hold images", value, "Convert them to PNG or JPEG, or check data.path.")
@@ -99,12 +99,13 @@ def _arranged(members: Members, source: str, config: Data) -> Arrangement:
     return arrange(source, members.images, config.layout)
 
 
-def _left_out(members: Members, samples: bool) -> dict[str, list[str]]:
-    """Names of the files that are no images, by kind, the largest kind first."""
+def _left_out(members: Members, config: Data) -> dict[str, list[str]]:
+    """Names of the files that are neither images nor name their classes, by kind, the largest kind first."""
+    samples = config.layout == "webdataset"
     kinds = {kind: list(names) for kind, names in members.ignored.items()}
     images = set(members.images)
     for name in sorted(members.places):
-        if name not in images and not (samples and name.endswith(CLASS)):
+        if name not in images and name != config.test_list and not (samples and name.endswith(CLASS)):
             kinds.setdefault(extension_of(name) or "no extension", []).append(name)
     counts = Counter({kind: len(names) for kind, names in kinds.items()})
     return {kind: kinds[kind] for kind, _ in counts.most_common()}

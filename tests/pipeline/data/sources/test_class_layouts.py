@@ -46,7 +46,10 @@ def test_tiny_imagenet_is_read_as_it_comes(tmp_path, pack):
     assert data.classes == CLASSES
     assert numbers(data.train) == [0, 1, 2, 3, 4, 5] and data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert numbers(data.test) == [6, 7, 8, 9] and data.test.labels.tolist() == [0, 1, 0, 1]
-    assert len(data.left_out[UNLISTED]) == 2 and len(data.left_out[".txt"]) == 4
+    assert len(data.left_out[UNLISTED]) == 2 and sorted(name.rpartition("/")[2] for name in data.left_out[".txt"]) == [
+        *(f"{name}_boxes.txt" for name in CLASSES),
+        "wnids.txt",
+    ]  # the list was read
 
 
 def test_without_the_list_it_is_refused_with_the_setting_that_decides(tmp_path):
