@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast, overload
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load, save
+from safetensors.torch import load_file
 from torch import nn
 
 from models.dit import DiT, DiTConfig
@@ -18,9 +18,10 @@ from models.load import KINDS
 from models.tarflow import TarFlow, TarFlowConfig
 from models.unet import UNet, UNetConfig
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, path_of_config
+from pipeline.outputs.tensorfile import write_tensors
 from pipeline.recipe import sections as configs
 from storage.artifact import Artifact
-from storage.atomic import write_bytes, write_json
+from storage.atomic import write_json
 from storage.errors import DamageError, InputError
 
 WEIGHTS = "weights.safetensors"
@@ -110,8 +111,7 @@ def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Mod
     kind = next(name for name, (network_type, _) in KINDS.items() if isinstance(network, network_type))
     modules: list[tuple[str | None, nn.Module]] = [(None, network), *(averages or {}).items()]
     for name, module in modules:
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
-        write_bytes(folder / _file(name), save(tensors))
+        write_tensors(folder / _file(name), module.state_dict())
     write_json(folder / ARCHITECTURE, {"kind": kind, **asdict(network.config)})
 
 
@@ -138,7 +138,7 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         shape = json.loads(artifact.path(ARCHITECTURE).read_bytes())
         network_type, shape_type = KINDS[shape.pop("kind")]
         network = network_type(shape_type(**shape))
-        network.load_state_dict(load(artifact.path(_file(average)).read_bytes()))
+        network.load_state_dict(load_file(artifact.path(_file(average))))
     except Exception as error:
         raise DamageError(
             str(artifact.root),

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.couplings import Moments, Standard, Whitening, check_whitening
 from pipeline.data.examples import Examples
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
+from pipeline.outputs.tensorfile import write_tensors
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from storage.artifact import Artifact
-from storage.atomic import write_bytes
 from storage.errors import DamageError
 
 WHITENING = "whitening"
@@ -54,7 +53,7 @@ def fit_whitening(
                     moments.add(encode(some))
                     job.pause_point()
                 part = mean, matrix = moments.whitening()
-            write_bytes(_file(job.out, label), save({"mean": mean, "matrix": matrix}, {"sha256": _digest(part)}))
+            write_tensors(_file(job.out, label), {"mean": mean, "matrix": matrix}, {"sha256": _digest(part)})
         parts[label] = part
         done += used * len(rows) * ranks.world()
         job.progress(min(done, used * count), used * count, "images measured for whitening")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import torch
-from safetensors.torch import save
 
 from pipeline.couplings import Ascent, fit_potentials
 from pipeline.data.examples import Examples
 from pipeline.outputs.images import images_of
 from pipeline.outputs.potentials import POTENTIALS
 from pipeline.outputs.results import PotentialsResult
+from pipeline.outputs.tensorfile import write_tensors
 from pipeline.recipe.sections import Potentials as Config
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from pipeline.training import Clock
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from storage.atomic import write_bytes
 
 WARNING_FACTOR = 1.5  # the check that ends a fit has a standard deviation of a fifth of the tolerance
 
@@ -66,7 +65,7 @@ def run(job: Job[Config]) -> PotentialsResult:
         on_step=on_step,
         state=None if checkpoint is None else checkpoint[0],
     )
-    write_bytes(job.out / POTENTIALS, save(potentials.tensors()))
+    write_tensors(job.out / POTENTIALS, potentials.tensors())
     divergence = float(potentials.divergence.max())
     warning = (
         f"chi^2 of the cells' masses is {divergence:.3g} after at most {config.passes:g} passes, above the tolerance "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
@@ -15,11 +14,12 @@ from pipeline.metrics import Moments, Pixels, features, frechet_distance, load_i
 from pipeline.outputs.images import images_of
 from pipeline.outputs.reference import EXTRACTOR, FEATURE_ROWS, HELD_OUT, REAL
 from pipeline.outputs.results import ReferenceResult
+from pipeline.outputs.tensorfile import write_tensors
 from pipeline.recipe.sections import Reference
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from storage.atomic import sha256_file, write_bytes
+from storage.atomic import sha256_file
 from storage.imageset import ImageSet
 
 # Random halvings that the floor is a mean of. A few thousand images of a few classes need ten, for one alone moves with
@@ -35,7 +35,7 @@ def run(job: Job[Reference]) -> ReferenceResult:
     train, test = (_pixels(Examples.of(images, split)) for split in ("train", "test"))
     with job.timings.measure("extractor", 1):
         network = _extractor(config, images, train, test, job.seed, device)
-    write_bytes(job.out / EXTRACTOR, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
+    write_tensors(job.out / EXTRACTOR, network.state_dict())
     name = f"{config.extractor}-{sha256_file(job.out / EXTRACTOR)[:12]}"
 
     real, held_out = (_measured(network, part, job, what) for part, what in ((train, "train"), (test, "test")))
@@ -78,8 +78,8 @@ def _measured(network: nn.Module, images: Tensor, job: Job, what: str) -> Tensor
 def _written(job: Job, file: str, rows: Tensor, seed: int) -> Moments:
     """The moments of features (N, F), written to `file` with at most `FEATURE_ROWS` of the features themselves."""
     moments = Moments.of(rows)
-    arrays = {key: torch.as_tensor(value).contiguous() for key, value in moments.arrays().items()}
-    write_bytes(job.out / file, save(arrays | {"rows": rows[_chosen(len(rows), seed)]}))
+    arrays = {key: torch.as_tensor(value) for key, value in moments.arrays().items()}
+    write_tensors(job.out / file, arrays | {"rows": rows[_chosen(len(rows), seed)]})
     return moments
 
 

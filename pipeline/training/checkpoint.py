@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from storage.atomic import sha256_file, write_bytes
+from pipeline.outputs.tensorfile import write_tensors
+from storage.atomic import sha256_file
 from storage.checksummed_json import read_checksummed, write_checksummed
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ CHECKPOINTS_KEPT = 2
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Publish a checkpoint, then drop all but the newest `CHECKPOINTS_KEPT`."""
     path = folder / f"step-{step:09d}.safetensors"
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    write_tensors(path, tensors)
     facts = {"step": step, "sha256": sha256_file(path), "state": dict(state)}
     write_checksummed(path.with_suffix(".json"), facts)
     # Later ones are damaged, or training would have resumed from them: they must not push out valid ones.
@@ -50,7 +51,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             tensors = record.with_suffix(".safetensors")
             if sha256_file(tensors) != facts["sha256"]:
                 raise ValueError("SHA-256 differs from the recorded one")
-            return load(tensors.read_bytes()), facts["state"]
+            return load_file(tensors), facts["state"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s): using the one before it", record.stem, error)
     return None

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Generator, Tensor
 
 from pipeline.couplings import Banked
 from pipeline.data.examples import Examples, shuffled
 from pipeline.outputs.results import Truncation
+from pipeline.outputs.tensorfile import write_tensors
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
-from storage.atomic import replacing
 from storage.bank import Bank
 
 RETAINED = "retained.safetensors"
@@ -97,8 +97,7 @@ def without_longest(job: Job, bank: Bank, share: float, images: Images | None = 
     left[np.argsort(-lengths, kind="stable")[: min(round(share * len(lengths)), len(lengths) - 1)]] = False
     retained = np.flatnonzero(np.repeat(left, intervals))
     if ranks.first():
-        with replacing(path) as aside:
-            save_file({"retained": retained}, aside)
+        write_tensors(path, {"retained": torch.from_numpy(retained)})
     return retained
 
 
