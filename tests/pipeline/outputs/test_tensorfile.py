@@ -1,5 +1,6 @@
 """The bytes of the library, without its copies in memory."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -67,7 +68,8 @@ def test_tensors_are_not_copied_into_memory(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.outputs.tensorfile.open", lambda *_: open("/dev/full", "wb"), raising=False)
+    full = functools.partial(open, "/dev/full", "wb")
+    monkeypatch.setattr("pipeline.outputs.tensorfile.open", lambda *_: full(), raising=False)
     with pytest.raises(OSError) as raised:
         write_tensors(tmp_path / "a", {"a": torch.zeros(2**16)})
     assert raised.value.errno == 28 and not os.listdir(tmp_path)
