@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from flows.views import runs as run_rows
 from flows.views import scores as score_rows
 from pipeline.engine.plan import outline
 from pipeline.engine.plan import plan as make_plan
+from pipeline.engine.provenance import COMMAND
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe as Settings
 from storage.artifact import Artifact
@@ -100,7 +102,8 @@ class Recipe:
         with tempfile.TemporaryDirectory(prefix="flowctl-") as folder:
             file = Path(folder, "recipe.yaml")
             file.write_text(yaml.safe_dump(self.settings.model_dump(mode="json"), allow_unicode=True), "utf-8")
-            codes = run_children([Child(self.name, ("run", str(file), *words))], tell=lambda text: None)
+            place = {COMMAND: shlex.join(["flowctl", "run", file.name, *words])}  # the report has that file's content
+            codes = run_children([Child(self.name, ("run", str(file), *words))], lambda text: None, [place])
         if code := max(codes.values()):
             command = " ".join(["flowctl run", self.name, *words])
             raise ChildFailed(f"`{command}` ended with exit code {code}. Finished stages are stored")

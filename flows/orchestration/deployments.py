@@ -13,6 +13,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
+from pydantic_core import to_jsonable_python
 
 from flows.orchestration.pipeline_flow import pipeline, seed_tag
 from flows.session import settings
@@ -77,11 +78,20 @@ def _prepare_pool(client: SyncPrefectClient, name: str) -> None:
 
 def _parameters(recipe: Recipe) -> dict[str, Any]:
     """The whole recipe, to be read and changed in the UI. Paths are absolute: a worker has another directory."""
-    tree = recipe.model_dump(mode="json")
-    for section in (tree["data"], tree["source"]):
-        if section and section["path"]:
-            section["path"] = os.path.abspath(section["path"])
+    tree = to_jsonable_python(_absolute(recipe.model_dump()))
     return {"recipe": tree, "force": None, "until": None}
+
+
+def _absolute(value: Any) -> Any:
+    """The same value, every path in it absolute."""
+    match value:
+        case Path():
+            return Path(os.path.abspath(value))
+        case dict():
+            return {key: _absolute(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_absolute(item) for item in value]
+    return value
 
 
 def _job(home: Path) -> dict[str, Any]:

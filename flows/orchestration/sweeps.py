@@ -33,6 +33,11 @@ class SweepRun:
     def finished(self) -> bool:
         return all(step.action == "reuse" for step in self.steps)
 
+    @property
+    def reused(self) -> bool:
+        """Whether nothing is left to do: no stage to run, and no remote that may lack one."""
+        return self.finished and self.session.remote is None
+
 
 def open_sweep(
     recipes: Sequence[tuple[Recipe, Point]],
@@ -92,9 +97,9 @@ def launch_sweep(
         store,
     )
     for run in runs:
-        if run.finished:
+        if run.reused:
             record_reused(run.session, run.steps)
-    children = [Child(run.name, tuple(words(run))) for run in runs if not run.finished]
+    children = [Child(run.name, tuple(words(run))) for run in runs if not run.reused]
     if not children:
         return []
     at_once = places(runs[0].session.recipe.compute, len(children), jobs)

@@ -83,7 +83,7 @@ STAGES = {
         Stage(
             "report",
             1,
-            ("data", "source", "reference", "teacher", "bank", *CHAIN, "pairs", "onestep", "evaluation"),
+            ("data", "source", "reference", "teacher", "bank", "potentials", *CHAIN, "pairs", "onestep", "evaluation"),
             results.ReportResult,
         ),
     )

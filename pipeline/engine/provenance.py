@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import datetime
@@ -29,13 +31,16 @@ PACKAGES = (
     "diffusers",
 )
 
+#: Names a variable: the command to record for a process whose words a program made up.
+COMMAND = "FLOWCTL_COMMAND"
+
 
 def provenance(created: datetime, seconds: float, compute: Compute, resumed: int) -> Provenance:
     """The provenance of an artifact that took `seconds` of wall time; `resumed` counts its resumptions."""
     return Provenance(
         created=created.isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
-        command=sys.argv,
+        command=shlex.split(os.environ.get(COMMAND, "")) or sys.argv,
         python=platform.python_version(),
         platform=platform.platform(),
         packages=_versions(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,16 +79,17 @@ def script(facts: dict[str, Any], folder: str) -> str:
         "import torch",
         "from models.load import load",
         "",
-        f'sampler = load("{folder}")',
+        f"sampler = load({json.dumps(folder, ensure_ascii=False)})",
         noise,
         f"images = sampler(z{', labels' if facts['classes'] else ''})",
     ]
     if facts["latents"]:
+        autoencoder = f"{folder}/{facts['latents']['autoencoder']}"
         lines += [
             "",
             "from diffusers import AutoencoderKL",
             "",
-            f'vae = AutoencoderKL.from_pretrained("{folder}/{facts["latents"]["autoencoder"]}")',
+            f"vae = AutoencoderKL.from_pretrained({json.dumps(autoencoder, ensure_ascii=False)})",
             'scale, shift = (torch.tensor(sampler.facts["latents"][key]).view(-1, 1, 1) for key in ("scale", "shift"))',
             "images = vae.decode(images / scale + shift).sample.detach()",
         ]

@@ -20,7 +20,10 @@ OURS = {WEIGHTS, NETWORK, SAMPLER, CARD, PICTURE, ONNX, f"{ONNX}.data", AUTOENCO
 
 
 def check_place(out: Path, force: bool) -> None:
-    """Raise UsageError unless `out` is new or empty or, with `force`, holds an earlier export and nothing else."""
+    """Raise UsageError unless `out` is new or empty or, with `force`, holds an earlier export and nothing else. It is
+    replaced as a whole, so it must not be where the user stands."""
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise UsageError("--out must be another directory than the current one", str(out), "Name one below it.")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UsageError("--out must be a directory", str(out), "Choose another.")
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()

@@ -87,7 +87,7 @@ def export(
             checked = write_onnx(network, folder / ONNX)
         kind = json.loads((folder / NETWORK).read_bytes())["kind"]
         writing(CARD)
-        write_text(folder / CARD, card(subject, facts, kind, out.name, checked))
+        write_text(folder / CARD, card(subject, facts, kind, out.absolute().name, checked))
         writing(PICTURE)
         write_bytes(folder / PICTURE, png(grid(_samples(subject, folder, device, batch), 8)))
     return out

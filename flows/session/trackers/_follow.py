@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ from pipeline.engine import rerun
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import ATTEMPTS, Outcome
 from pipeline.outputs.curves import read_curves
+from pipeline.outputs.results import Score
+from pipeline.reporting.scores.table import setting
 from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.errors import Interrupted
@@ -34,6 +37,7 @@ POLL_SECONDS = 5.0
 LAST_SECONDS = 90.0  # that trackers have for what is left when a stage ends
 STATE = "trackers.json"
 SAMPLES, GRID = "samples/images-*.png", "samples.png"
+UNNAMEABLE = re.compile(r"[^\w.\- :/]")  # in the name of a number, by MLflow
 KINDS: dict[str, tuple[type[Tracker], tuple[str, ...]]] = {  # package: class, variables that switch it on
     "mlflow": (MLflow, ("MLFLOW_TRACKING_URI",)),
     "wandb": (WandB, ("WANDB_PROJECT", "WANDB_MODE")),
@@ -203,15 +207,13 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _scores(artifact: Artifact) -> list[Value]:
-    """An evaluation's scores; what the protocol of a sampler has more than others is part of its name."""
-    values: dict[tuple[str, float], Value] = {}
-    for score in artifact.metrics.get("scores", ()) if artifact.stage == "evaluation" else ():
-        protocol = score["protocol"]
-        parts = [score["solver"], *(str(protocol[key]) for key in ("grid", "ema") if protocol.get(key))]
-        if protocol.get("guidance", 1) != 1:
-            parts.append(f"guidance {protocol['guidance']:g}")
-        name = f"{score['metric']}/{score['model']}/{' '.join(parts)}"
-        if (name, score["nfe"]) in values:
-            name += f" {score['digest'] or len(values)}"
-        values[name, score["nfe"]] = Value(name, score["nfe"], score["value"])
-    return list(values.values())
+    """An evaluation's scores, named by metric, model and sampler; what tells samplers apart is part of the name."""
+    if artifact.stage != "evaluation":
+        return []
+    scores = [Score.model_validate(score) for score in artifact.metrics.get("scores", ())]
+    return [
+        Value(
+            UNNAMEABLE.sub("", f"{score.metric}/{score.model}/{setting(score, scores)}"), score.nfe, float(score.value)
+        )
+        for score in scores
+    ]

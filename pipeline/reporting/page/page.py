@@ -65,6 +65,10 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         "warnings": [("data", text) for text in _left_out(inputs["data"])]
         + [("evaluation", text) for text in result.warnings]
         + [("bank", text) for text in (noise.warnings if noise else ())]
+        + [
+            ("potentials", text)
+            for text in (inputs["potentials"].metrics["warnings"] if "potentials" in inputs else ())
+        ]
         + [("student", text) for text in (inputs["student"].metrics.get("quality") or {}).get("warnings", ())],
         "teacher": training.teacher(inputs),
         "noise": noise,

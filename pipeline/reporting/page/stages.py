@@ -70,7 +70,9 @@ def reproduction(inputs: Mapping[str, Artifact]) -> Reproduction:
         ("Git revision", last.git_revision or "unknown"),
         *((name, version) for name, version in last.packages.items()),
     )
-    return Reproduction(shlex.join([PurePath(program).name, *words]), recipe(inputs), facts, tuple(revisions))
+    return Reproduction(
+        shlex.join([PurePath(program).name.removesuffix(".py"), *words]), recipe(inputs), facts, tuple(revisions)
+    )
 
 
 def recipe(inputs: Mapping[str, Artifact]) -> str:

@@ -37,7 +37,7 @@ def setting(score: Score, scores: Sequence[Score]) -> str:
     words = [score.solver]
     if facts.get("grid") and score.solver != ADAPTIVE:
         words.append(f"{facts['grid']} grid")
-    if facts.get("guidance") not in (None, 0, 1):  # 1 leaves a velocity as it is, 0 a teacher
+    if facts.get("guidance") not in (None, 0 if score.model == TEACHER else 1):  # these change no sample
         words.append(f"guidance {plain(facts['guidance'])}")
     if score.temperature != 1:
         words.append(f"temperature {plain(score.temperature)}")

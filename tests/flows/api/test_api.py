@@ -1,6 +1,7 @@
 """`import flowctl`: a recipe with its plan, results, networks and bank; and that it agrees with the commands."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import flowctl
 from flows import api
 from flows.orchestration import children
+from pipeline.engine.provenance import COMMAND
 from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.outputs.networks import load_flow
 from pipeline.recipe.sections import Sweep
@@ -108,9 +110,9 @@ def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch):
     recipe = api.load(tiny, {"student.label_drop": 0.2, "description": "größer 😀"})
     seen = []
 
-    def run_children(started, tell):
-        (one,) = started
-        seen.append(one.words)
+    def run_children(started, tell, places):
+        (one,), (place,) = started, places
+        seen.extend([one.words, shlex.split(place[COMMAND])])
         make_all(api.load(one.words[1], {}).settings)
         return {one: 0}
 
@@ -118,6 +120,7 @@ def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch):
     assert recipe.run(until="bank", force=["teacher"]) is recipe
     assert seen[0][0] == "run" and seen[0][2:] == ("--until", "bank", "--force", "teacher")
     assert not Path(seen[0][1]).exists()  # a temporary file
+    assert seen[1] == ["flowctl", "run", "recipe.yaml", *seen[0][2:]]  # what the report shows above the recipe
     assert {row["action"] for row in recipe.plan()} == {"reuse"}  # the child's recipe is the same
 
 

@@ -100,8 +100,12 @@ def test_a_relative_path_still_leads_there_from_a_worker(served, tiny, tmp_path,
     from flows.orchestration.deployments import _parameters
 
     monkeypatch.chdir(tmp_path)
-    recipe = load(tiny, ["data.source=images", "data.path=photos", "reference.extractor=pixels"])
-    assert _parameters(recipe)["recipe"]["data"]["path"] == str(tmp_path / "photos")
+    files = ["data.source=images", "data.path=photos", "data.autoencoder=vae", "reference.weights=inception.pth"]
+    recipe = load(tiny, [*files, "reference.extractor=inception", f"reference.checksum=sha256:{'0' * 64}"])
+    tree, plain = _parameters(recipe)["recipe"], recipe.model_dump(mode="json")
+    for section, field in (("data", "path"), ("data", "autoencoder"), ("reference", "weights")):
+        plain[section][field] = str(tmp_path / plain[section][field])
+    assert tree == plain
 
 
 # -- a flow run without a session, as a worker starts it -------------------------------------------------------------

@@ -6,16 +6,18 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 import torch
 
-from flows.orchestration import children
+from flows.orchestration import children, sweeps
 from flows.orchestration.children import Child, ChildFailed, places, run_children
 from flows.session.runs import records
 from flows.session.session import Session
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Compute
+from pipeline.recipe.sweep import Point
 from storage.errors import UsageError
 from storage.store import Store
 from tests.flows import sweeping
@@ -209,3 +211,18 @@ def test_without_keep_going_a_failure_is_the_last(monkeypatch):
     good, bad, late = (Child(code, (code,)) for code in ("0", "3", "4"))
     assert run_children([good, bad, late], lambda text: None) == {good: 0, bad: 3}
     assert ChildFailed.retryable
+
+
+def test_runs_that_are_finished_are_still_sent(flowctl, tiny, monkeypatch):
+    """What an upload that failed left behind: the same command sends it."""
+    make_all(load(tiny))
+    make_all(load(tiny, ["student.training.lr=0.2"]))
+    started = []
+    monkeypatch.setattr(sweeps, "run_children", lambda children, *given, **more: started.extend(children) or {})
+    runs = sweeps.open_sweep([(load(tiny, [f"student.training.lr={rate}"]), Point((), {})) for rate in (0.1, 0.2)])
+    for remote, names in ((None, []), (object(), [run.name for run in runs])):
+        for run in runs:
+            run.session.remote = remote
+        with suppress(ChildFailed):  # none of them says how it ended
+            sweeps.launch_sweep(runs, lambda run: ["run", run.name], tell=print)
+        assert [child.name for child in started] == names

@@ -1,5 +1,6 @@
 """A finished recipe exported for real: loaded where the pipeline cannot be imported, it makes the same images."""
 
+import ast
 import json
 import os
 import re
@@ -135,6 +136,30 @@ def test_the_documented_script_is_that_of_the_card(subject, tmp_path):
     assert script in (ROOT / "docs" / "export.md").read_text()
 
 
+def test_the_script_names_any_folder(subject, tmp_path):
+    out = export(subject("onestep"), tmp_path / 'dig"its')
+    (script,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    assert 'dig"its' in {node.value for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Constant)}
+
+
+def test_the_documented_onnx_makes_the_images_of_the_export(subject, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
+    out = export(subject(), tmp_path / "digits", onnx=True)
+    facts = json.loads((out / "sampler.json").read_text())
+    facts["recommended"] = 1
+    facts["ways"][1]["temperature"] = 1.25
+    assert facts["ways"][1]["solver"] == "euler" and facts["ways"][1]["nfe"] == 2
+    (out / "sampler.json").write_text(json.dumps(facts))
+    scripts = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
+    (script,) = [script for script in scripts if "onnxruntime" in script]
+    monkeypatch.chdir(tmp_path)
+    made: dict = {}
+    exec(script, made)
+    z = np.random.default_rng(0).standard_normal((16, *facts["shape"]), dtype=np.float32)
+    expected = load_exported(out)(torch.from_numpy(z), torch.from_numpy(made["labels"]))
+    np.testing.assert_allclose(made["x"], expected.numpy(), rtol=0, atol=1e-4)
+
+
 def test_a_teacher_decodes_and_denoises_as_the_pipeline_does(subject, tmp_path):
     sampler = load_exported(export(subject("teacher"), tmp_path / "teacher"))
     artifact = subject("teacher").artifact
@@ -225,7 +250,7 @@ def test_each_average_has_its_own_weights_and_scores(subject, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_nothing_but_an_export_is_replaced(subject, tmp_path):
+def test_nothing_but_an_export_is_replaced(subject, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     export(subject("onestep"), out)
@@ -241,6 +266,14 @@ def test_nothing_but_an_export_is_replaced(subject, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError):
         export(subject(), tmp_path / "file", force=True)
+    here = tmp_path / "out" / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for place in (Path(), Path(".."), here):
+        with pytest.raises(UsageError):
+            export(subject(), place, force=True)
+    assert Path.cwd() == here
+    here.rmdir()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "out"]
 
 

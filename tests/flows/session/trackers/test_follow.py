@@ -1,12 +1,15 @@
 """What a tracker is given, and that nothing of a tracker reaches the run."""
 
 import logging
+import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from flows.session.trackers import _follow
 from tests.flows.session.trackers.conftest import LAST
+from tests.pipeline.reporting.finished import score
 
 
 class Notes:
@@ -82,14 +85,25 @@ def test_each_stage_that_runs_is_a_run(run, notes):
     assert images_of(student["curves"]) == [10, 20, 30, LAST]
     assert student["pictures"] == [(f"images-{LAST:012d}.png", LAST)] and student["numbers"]["loss"] == 0.5
     assert [(value.name, value.nfe, value.value) for value in runs["evaluation"]["scores"]] == [
-        ("FD-classifier/student/euler uniform", 1, 9.0),
-        ("FD-classifier/student/euler quadratic", 2, 4.5),
+        ("FD-classifier/student/euler uniform grid", 1, 9.0),
+        ("FD-classifier/student/euler quadratic grid", 2, 4.5),
     ]
     assert runs["evaluation"]["pictures"] == [("samples.png", 0)] and runs["report"]["files"] == ["report.html"]
     subjects = {subject.stage: subject for _, subject in notes.started}
     assert subjects["student"].parameters["student.training.lr"] == 0.1 and subjects["student"].name == "tiny student"
     run()
     assert len(notes.started) == len(session.nodes)  # all reused
+
+
+def test_each_sampler_has_a_name_of_its_own_that_trackers_take():
+    best = "best of 10 points by FID of 2,500 samples (heun, 8 calls)"
+    settings = [{"temperature": 1.0}, {"temperature": 1.1}, {"guidance": 2.0}, {"ema": best}, {"grid": "quadratic"}]
+    scores = [score("student", nfe, 1.0, **setting) for setting in settings for nfe in (1, 2)]
+    artifact = SimpleNamespace(stage="evaluation", metrics={"scores": [one.model_dump(mode="json") for one in scores]})
+    values = _follow._scores(artifact)
+    names = list(dict.fromkeys(value.name for value in values))
+    assert [(value.name, value.nfe) for value in values] == [(name, nfe) for name in names for nfe in (1, 2)]
+    assert len(names) == len(settings) and all(re.fullmatch(r"[/\w.\- :]+", name) for name in names)
 
 
 def test_a_resumed_stage_continues_its_run_and_no_point_is_sent_twice(run, notes):

@@ -63,7 +63,7 @@ def test_mlflow_has_a_run_for_each_stage(run, server, monkeypatch):
     files = client.list_artifacts(student.info.run_id, "samples")
     assert [file.path for file in files] == [f"samples/images-{LAST:012d}.png"]
     evaluation = by_stage["evaluation"]
-    (score,) = client.get_metric_history(evaluation.info.run_id, "FD-classifier/student/euler quadratic")
+    (score,) = client.get_metric_history(evaluation.info.run_id, "FD-classifier/student/euler quadratic grid")
     assert (score.step, score.value) == (2, 4.5)
     assert client.list_artifacts(evaluation.info.run_id, "samples")[0].path == "samples/samples.png"
     assert client.list_artifacts(by_stage["report"].info.run_id, "report")[0].path == "report/report.html"

@@ -61,7 +61,7 @@ def test_wandb_has_a_run_for_each_stage(run, home, monkeypatch):
     assert any("samples" in line or "samples._type" in line for line in lines)
     names = {start.display_name: folders[i] for i, start in enumerate(starts)}
     scores = [line for line in history(names["tiny evaluation"]) if "nfe" in line]
-    assert [(line["nfe"], line.get("FD-classifier/student/euler quadratic")) for line in scores] == [
+    assert [(line["nfe"], line.get("FD-classifier/student/euler quadratic grid")) for line in scores] == [
         (1, None),
         (2, 4.5),
     ]

@@ -4,12 +4,14 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from pipeline.engine.dag import build
 from pipeline.recipe.fingerprint import fingerprint_fields
-from pipeline.recipe.load import load, validate
+from pipeline.recipe.load import load, shipped, validate
 from pipeline.reporting.page import memorisation, page, stages, training
 from pipeline.reporting.page.charts import by_calls, drawn
 from pipeline.reporting.page.curves import of_loss
@@ -171,6 +173,17 @@ def test_the_verdict_on_the_noise_is_that_of_its_test(tmp_path, right, verdict):
 def test_the_recipe_on_the_page_is_the_recipe(inputs):
     again = validate(yaml.safe_load(stages.recipe(inputs)), "the page's")
     assert all(again.sections()[role] == load("nfm-digits").sections()[role] for role in inputs)
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name.endswith("digits")])
+def test_the_recipe_of_every_coupling_is_read_again(name):
+    nodes = build(load(name))
+    artifacts = {
+        role: SimpleNamespace(name=name, config=fingerprint_fields(nodes[role].config))
+        for role in nodes["report"].inputs
+    }
+    again = validate(yaml.safe_load(stages.recipe(artifacts)), "the page's")
+    assert build(again)["report"].fingerprint == nodes["report"].fingerprint
 
 
 def test_rounds_on_the_page_are_rounds_of_the_recipe(tmp_path):

@@ -45,6 +45,17 @@ def test_sampler_settings_have_rows_in_a_report():
     assert [cell.best for row in made.rows for cell in row.cells if cell] == [False] * 4 + [True, False]
 
 
+def test_every_guidance_that_changes_samples_is_named():
+    """0 makes a student unconditional and leaves a teacher as it is, 1 the other way round."""
+    made = single([score(model, 2, 3.0, guidance=scale) for model in ("student", "teacher") for scale in (0.0, 1.0)])
+    assert [(row.model, row.setting.rpartition(", ")[2]) for row in made.rows] == [
+        ("student", "guidance 0"),
+        ("student", "uniform grid"),
+        ("teacher", "euler"),
+        ("teacher", "guidance 1"),
+    ]
+
+
 def test_a_table_has_one_protocol():
     with pytest.raises(ProtocolError) as raised:
         single([score("student", 1, 9.0), score("student", 2, 5.0, n_fake=50_000)])
