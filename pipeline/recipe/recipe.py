@@ -68,6 +68,11 @@ class Recipe(Config):
                 f"further on them, not one on {self.student.path.kind!r}: leave reflow, pairs and onestep "
                 "out"
             )
+        quality = [self.student.quality] if self.student.quality else []
+        if self.student.path.kind == "vp":
+            for how in [*self.evaluation.student, *quality]:
+                for nfe in how.nfe if isinstance(how.nfe, tuple) else (how.nfe,):
+                    configs.check_before_end(how.solver, how.guidance, nfe)
         if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
             raise ValueError("evaluation.likelihood needs pixels and a student on the linear path: leave it out")
         for stage, section in self._trained().items():
@@ -112,6 +117,11 @@ class Recipe(Config):
                 "evaluation.noise_cost compares a teacher's noise with N(0, I), and needs student.coupling: nfm. "
                 "Leave it out"
             )
+        if self.evaluation.noise_cost and getattr(self.student.coupling, "soften", 0):
+            raise ValueError(
+                "evaluation.noise_cost starts from the teacher's noise, and a student of a softened coupling never saw "
+                "that: leave it out, or set student.coupling.soften to 0"
+            )
         if self.evaluation.onestep and not self.onestep:
             raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
         if self.evaluation.reflow and not self.reflow:
@@ -154,6 +164,15 @@ class Recipe(Config):
                 "the solver 'jump' needs average velocities, which only a student with objective meanflow has: "
                 "set student.objective or onestep.mode to meanflow, or choose another solver"
             )
+        generated: list[configs.Pairs] = []
+        for number, this in enumerate(self.reflow):
+            generated.append(this.pairs)
+            plain = all((pairs.temperature, pairs.guidance) == (1, 1) for pairs in generated)
+            if this.mix.forward and self.bank and not (plain and self.student.coupling.kind == "nfm"):
+                raise ValueError(
+                    "mix.forward adds the bank's pairs, whose noise is that of generated pairs only at temperature 1, "
+                    f"guidance 1 and with student.coupling nfm: set reflow.{number}.mix.forward to 0, or these"
+                )
         if first and first.solver == "jump" and self.reflow and self.reflow[0].mix.forward and not self.bank:
             raise ValueError(
                 "mix.forward carries images to their noise, and the solver 'jump' only goes from noise to data: "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.data.conditions import TargetImages
 from pipeline.data.labels import like_training
 from pipeline.engine.dag import students_among
-from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.evaluator import STORED_SAMPLES, Evaluator
 from pipeline.evaluation.figures import Figures, stoppable
 from pipeline.evaluation.gallery import ROW_IMAGES, Gallery, rows_in_turn
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
@@ -158,9 +158,11 @@ def _suite(
 
 
 def _rows_shown(held_out: TargetImages | None, labels: Tensor | None, samples: int) -> Tensor:
-    """The sample numbers of the pictures: all classes in turn, or the first test images that samples should equal."""
+    """The sample numbers of the pictures, of those that are stored: all classes in turn, as far as these have them, or
+    the first test images that samples should equal."""
     count = min(ROW_IMAGES, samples)
-    return torch.arange(count) if held_out is not None else rows_in_turn(labels, count)
+    stored = None if labels is None else labels[:STORED_SAMPLES]
+    return torch.arange(count) if held_out is not None else rows_in_turn(stored, count)
 
 
 def _path(

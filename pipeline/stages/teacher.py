@@ -83,7 +83,9 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         return {"held_out_bits": held_out_bits(cast(TarFlow, network), unseen, job, device)}
 
     watch = Watch(quality.points, score) if quality else None
-    fitted = fit(job, flow, batch, nats_per_dimension, config.training, device, watch=watch)
+    levels = config.noise_levels
+    loss = nats_per_dimension if levels is None else partial(nats_per_dimension, mean_level=sum(levels) / 2)
+    fitted = fit(job, flow, batch, loss, config.training, device, watch=watch)
     best = quality and quality.use == "best" and fitted.best
     flow = cast(TarFlow, fitted.best_network() if best else fitted.network)
     bits = [held_out_bits(flow, examples, job, device) for examples in (unseen, Examples.of(images, "train"))]

@@ -11,6 +11,7 @@ import logging
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from pipeline.couplings import Banked, Coupling, Mixed, Online, Semidiscrete, So
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import FEWEST_SAMPLES, NEIGHBOURS, class_leak, gaussianity, velocity_variance
 from pipeline.outputs.results import ProbeResult, VelocityVariance
+from pipeline.runtime.seeds import derive
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.truncated import Truncated
 from storage.required import complete
@@ -90,10 +92,11 @@ def straight_time(path: GaussianPath, t: float) -> tuple[float, float]:
 
 
 def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor | None, bool]:
-    """x and z (n, C, H, W), labels (n,), and whether there is a condition: of the first n pairs from `step` on in
-    one epoch.
+    """x and z (n, C, H, W), labels (n,), and whether there is a condition: of the first pairs from `step` on in one
+    epoch, each image's first.
 
-    A repeated pair would be its own nearest neighbour, and the variance of its velocity 0.
+    A repeated pair would be its own nearest neighbour, and the variance of its velocity 0; another draw of an image
+    would tell the class of the one before.
     """
     stream = copy.copy(batches)
     stream.label_drop, stream.coupling = 0.0, _single_rank(batches.coupling)
@@ -108,7 +111,13 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     window = slice(first - steps.start * stream.batch, first - steps.start * stream.batch + count)
     x, z = (torch.cat([getattr(part, name) for part in drawn])[window].cpu() for name in ("x", "z"))
     labels = complete([part.labels for part in drawn])
-    return x, z, torch.cat(labels)[window].cpu() if labels else None, drawn[0].condition is not None
+    of_pairs = torch.cat(labels)[window].cpu() if labels else None
+    if isinstance(stream.examples, Truncated):  # whose rows are pairs
+        order = derive(stream.seed, "student")
+        rows = torch.cat([stream.examples.rows(order, number, stream.batch) for number in steps])[window]
+        once = torch.from_numpy(np.sort(np.unique(stream.examples.images(rows), return_index=True)[1]))
+        x, z, of_pairs = x[once], z[once], None if of_pairs is None else of_pairs[once]
+    return x, z, of_pairs, drawn[0].condition is not None
 
 
 def _single_rank(coupling: C) -> C:

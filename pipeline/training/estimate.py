@@ -165,16 +165,18 @@ def _velocities(
         batch = FlowBatch(x, x.clone(), torch.empty(len(x)), None, x.clone() if student.condition else None)
         figures = _training(network, FlowMatching(loss=_loss(loss)), batch, training, best)
         if isinstance(objective, configs.MeanFlow):
-            work = required(figures.work, "the counted work") + derivative_work(objective, network, x)
+            work = required(figures.work, "the counted work") + derivative_work(objective, network, x, batch.condition)
             figures = replace(figures, work=work)
         return figures
 
 
-def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor) -> Work:
+def derivative_work(
+    objective: configs.MeanFlow, network: nn.Module, x: Tensor, condition: Tensor | None = None
+) -> Work:
     """What average velocities add to the training on an image: a product in forward mode, twice a forward pass, on the
     share of images with an interval; its dual numbers cannot be counted without memory."""
     with torch.no_grad():
-        forward = counted_here(lambda: network(x, torch.empty(len(x)), None)) * (1 / len(x))
+        forward = counted_here(lambda: network(x, torch.empty(len(x)), None, condition)) * (1 / len(x))
     return forward * (objective.interval_share * (3 if objective.improved else 2))
 
 

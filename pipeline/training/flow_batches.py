@@ -188,9 +188,9 @@ def blocks_ahead(batch: int, block: int, steps: int = 1) -> int:
 
 
 def pixels_of(examples: Examples | Mixture | Truncated, rows: Tensor, read: Tensor | None) -> Tensor:
-    """(B, C, H, W) images of rows (B,), zeros where `read` (B,) bool is False. None reads all."""
+    """(B, C, H, W) float32 images of rows (B,), zeros where `read` (B,) bool is False. None reads all."""
     if read is None:
-        return examples.pixels(rows)
+        return examples.pixels(rows).float()
     x = torch.zeros(len(rows), *examples.shape)
     x[read] = examples.pixels(rows[read]).float()
     return x

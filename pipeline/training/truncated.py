@@ -62,13 +62,17 @@ class Truncated:
         """(batch,) the rows of a training step: see `pipeline.data.examples.shuffled`."""
         return shuffled(len(self), seed, step, batch)
 
+    def images(self, rows: Tensor) -> Tensor:
+        """(B,) the examples of rows (B,)."""
+        return self.retained[rows] % len(self.examples)
+
     def pixels(self, rows: Tensor) -> Tensor:
         """(B, C, H, W) images of rows (B,)."""
-        return self.examples.pixels(self.retained[rows] % len(self.examples))
+        return self.examples.pixels(self.images(rows))
 
     def classes(self, rows: Tensor) -> Tensor | None:
         """(B,) int64 labels of rows, None where there are no classes."""
-        return self.examples.classes(self.retained[rows] % len(self.examples))
+        return self.examples.classes(self.images(rows))
 
     def noise_for(
         self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator, read: Tensor | None = None

@@ -6,6 +6,7 @@ from pipeline.recipe.sections._base import Name as Name
 from pipeline.recipe.sections._base import Seeded as Seeded
 from pipeline.recipe.sections._base import Solver as Solver
 from pipeline.recipe.sections._base import calls_of_a_step as calls_of_a_step
+from pipeline.recipe.sections._base import check_before_end as check_before_end
 from pipeline.recipe.sections._compute import Compute as Compute
 from pipeline.recipe.sections._coupling import NFM as NFM
 from pipeline.recipe.sections._coupling import Coupling as Coupling

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.evaluation.evaluator import SamplerUnderTest
-from pipeline.evaluation.gallery import _most_calls, caption, rows_in_turn, spherical
+from pipeline.evaluation.evaluator import STORED_SAMPLES, SamplerUnderTest
+from pipeline.evaluation.gallery import ROW_IMAGES, _most_calls, caption, rows_in_turn, spherical
+from pipeline.stages import evaluation
 
 
 def test_the_great_circle_in_the_plane_is_known():
@@ -88,3 +89,11 @@ def test_rows_of_one_model_have_different_captions(field, values):
             one = entry("student", nfe, **({} if field == "solver" or value is None else {field: value}))
             rows.append(replace(one, solver=value) if field == "solver" else one)
     assert len({caption(one, rows) for one in rows}) == len(rows)
+
+
+def test_pictures_are_of_samples_that_are_stored():
+    """The second class first appears where none is."""
+    labels = torch.zeros(STORED_SAMPLES + 500, dtype=torch.int64)
+    labels[STORED_SAMPLES + 100 :] = 1
+    rows = evaluation._rows_shown(None, labels, len(labels))
+    assert len(rows) == ROW_IMAGES and rows.max() < STORED_SAMPLES

@@ -1,5 +1,7 @@
 """The objective of a student: which other settings it goes with, and that older recipes stay what they were."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from pipeline.engine.dag import build
@@ -76,3 +78,49 @@ def test_jumps_do_not_go_from_images_to_noise():
 def test_a_student_of_average_velocities_may_be_integrated_too(solver):
     calls = "" if solver == "dopri5" else ", nfe: [4], guidance: 2"
     load("nfm-digits", [MEANFLOW, f"evaluation.student=[{{solver: {solver}{calls}}}]", "student.label_drop=0.1"])
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [
+        ("{solver: euler, nfe: [8]}", True),
+        ("{solver: midpoint, nfe: [8]}", True),
+        ("{solver: heun, nfe: [7, 15]}", True),  # the last step is Euler's
+        ("{solver: heun, nfe: [7, 8]}", False),
+        ("{solver: rk4, nfe: [8]}", False),
+        ("{solver: heun, nfe: [14], guidance: 2}", True),  # seven evaluations
+        ("{solver: heun, nfe: [16], guidance: 2}", False),
+    ],
+)
+def test_on_the_path_vp_nothing_is_evaluated_where_its_velocity_diverges(how, ends):
+    settings = [f"evaluation.student=[{how}]", "student.label_drop=0.1"]
+    load("fm-digits", settings)
+    with nullcontext() if ends else pytest.raises(RecipeError):
+        load("vp-digits", settings)
+
+
+def test_nor_in_the_scores_of_its_training():
+    with pytest.raises(RecipeError):
+        load("vp-digits", ["student.quality={}"])
+    load("vp-digits", ["student.quality={nfe: 7}"])
+
+
+@pytest.mark.parametrize(
+    ("solver", "more"),
+    [
+        ("euler, nfe: 8, temperature: 1.1", []),
+        ("euler, nfe: 8, guidance: 2", ["student.label_drop=0.1"]),
+        ("euler, nfe: 8", ["student.coupling={kind: loom, start: bank}"]),
+    ],
+)
+def test_pairs_of_the_bank_are_mixed_with_generated_ones_of_the_same_noise(solver, more):
+    load("nfm-digits", [ROUND % ("euler, nfe: 8", 0.1)])
+    load("nfm-digits", [*more, ROUND % (solver, 0)])
+    with pytest.raises(RecipeError):
+        load("nfm-digits", [*more, ROUND % (solver, 0.1)])
+
+
+def test_the_cost_of_the_noise_is_that_of_the_students_own():
+    load("nfm-digits", ["evaluation.noise_cost=true"])
+    with pytest.raises(RecipeError):
+        load("nfm-digits", ["evaluation.noise_cost=true", "student.coupling={kind: nfm, soften: 0.5}"])

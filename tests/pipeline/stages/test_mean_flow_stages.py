@@ -91,6 +91,7 @@ def test_average_velocities_are_learned_on_pairs_from_the_students_weights(home,
         f"student.objective={objective}",
         "reference.extractor=pixels",
         "onestep.mode=meanflow",
+        f"pairs.dtype={'float16' if objective == 'meanflow' else 'float32'}",
         "evaluation.onestep=[{solver: jump, nfe: [1, 2, 4]}]",
         "evaluation.student=[{solver: euler, nfe: [2]}]",
     )

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.couplings import Independent, Loom, MinibatchOT, Mixed, Online, SeededNoises, Standard
+from pipeline.couplings import Banked, Independent, Loom, MinibatchOT, Mixed, Online, SeededNoises, Standard
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, VarianceExploding, VariancePreserving
 from pipeline.flow_matching.times import Uniform
 from pipeline.training import coupling_diagnostics
 from pipeline.training.coupling_diagnostics import NEIGHBOURS, TIMES, _variance, diagnose, straight_time
 from pipeline.training.flow_batches import FlowBatches, blocks_ahead
+from pipeline.training.truncated import Truncated
 from tests.pipeline.stages.test_coupling import ALONE
 from tests.pipeline.stages.test_stages import run
 from tests.shared import figures  # noqa: F401 - a fixture
@@ -123,6 +124,17 @@ def test_each_image_once(step, pairs, monkeypatch):
     x, z, labels, told_more = coupling_diagnostics._each_once(stream(Independent(), data), step)
     assert len(x) == len(z) == len(x.flatten(1).unique(dim=0)) == min(pairs, 500)
     assert labels is None and not told_more
+
+
+def test_of_several_draws_of_an_image_one_counts():
+    """Another would tell the class of the first, whatever the noise."""
+    data = examples(60, classes=3)
+    z = np.random.default_rng(1).standard_normal((8, 60, *SHAPE)).astype(np.float32)
+    pairs = Truncated(data, Banked(z), np.delete(np.arange(480), [5, 100]))
+    x, z, labels, _ = coupling_diagnostics._each_once(stream(pairs, pairs), 2)
+    assert len(x) == len(z) == len(labels) == len(x.flatten(1).unique(dim=0)) == 60
+    numbers = [int((data.pixels(torch.arange(60)) == image).flatten(1).all(1).nonzero()) for image in x]
+    assert labels.tolist() == [number % 3 for number in numbers]
 
 
 def test_loom_is_measured_as_training_has_left_it():

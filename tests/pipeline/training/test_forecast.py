@@ -198,3 +198,12 @@ def test_average_velocities_cost_a_product_in_forward_mode(tmp_path):
         for objective in ("flow-matching", "{kind: meanflow, interval_share: 0.5}")
     )
     assert average / plain == pytest.approx(1 + 0.5 * 2 / 3, rel=0.02)
+
+
+def test_average_velocities_under_a_condition_have_a_time(tmp_path):
+    jump = ["student.objective=meanflow", "evaluation.student=[{solver: jump, nfe: [1]}]"]
+    small = ["compute.device=cpu", "student.network.multipliers=[1]", "student.network.attention=[]"]
+    made = load("sr-digits", [*small, *jump])
+    counted = {"train": 300, "test": 60, "channels": 1, "size": 8, "classes": tuple("0123456789")}
+    node = build(made, recorded=lambda stage, config: "digest")["student"]
+    assert Forecast(made.compute, tmp_path, counted, SPEED).of_stage(node).seconds > 0
