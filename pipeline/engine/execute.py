@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
+from pipeline.engine.work import clear, contents, foreign, state
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
@@ -85,8 +87,13 @@ def execute(
             if artifact is not None:
                 return Outcome("fetched", artifact, time.monotonic() - started)
             rerun.start(work)
+            given = contents(inputs)
+            if roles := foreign(work, given):
+                log.warning("%s: %s was made again, of other bytes; saved work is dropped", node.name, ", ".join(roles))
+                clear(work, but=rerun.REQUEST)
             resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
+            state(work, given)
             _remove_leftovers(work)
             attempts = _count_attempt(work)
             for read in inputs.values():
@@ -104,6 +111,7 @@ def execute(
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)
             _check_external(node, store)
+            _check_inputs(node, given, store)
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name,
@@ -130,6 +138,21 @@ def _label(node: Node, store: Store) -> str:
     for directory in store.directories(node.name, node.fingerprint):
         return directory.name[: -PREFIX - 1]
     return node.label
+
+
+def _check_inputs(node: Node, given: Mapping[str, str], store: Store) -> None:
+    """Warn of inputs that another run replaced, by other bytes, while the stage read them."""
+    for role, source in node.inputs.items():
+        with suppress(DamageError):
+            now = store.find(role, source.fingerprint)
+            if now is not None and contents({role: now})[role] != given[role]:
+                log.warning(
+                    "%s: %s was made again, of other bytes, while this stage ran, and it may have read both: run again "
+                    "with --force %s",
+                    node.name,
+                    role,
+                    node.name,
+                )
 
 
 def _warn(node: Node, damage: DamageError) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.engine.dag import Node
+from pipeline.engine.work import clear
 from storage.artifact import MANIFEST, Artifact, NewerFormat
 from storage.atomic import sha256_file, write_json
 from storage.errors import DamageError
-from storage.store import Store, remove_tree
+from storage.store import Store
 
 REQUEST = "rerun.json"
 
@@ -63,15 +64,19 @@ def check_metrics(node: Node, artifact: Artifact, where: str) -> None:
 def request(nodes: Mapping[str, Node], stages: Collection[str], store: Store) -> None:
     """Ask for a rerun of these stages, the keys of `nodes`.
 
-    If a rerun of some of them is pending, an earlier run was interrupted: then only those are rerun, not the stages
-    that the earlier run has finished.
+    If the same request is pending for some of them, an earlier run was interrupted: then only those are rerun, not the
+    stages that the earlier run has finished. What is pending from another request is resumed, not begun again.
     """
-    if any(is_requested(nodes[stage], store) for stage in stages):
+    together = sorted(nodes[stage].fingerprint for stage in stages)
+    works = {stage: store.work(nodes[stage].name, nodes[stage].fingerprint) for stage in stages}
+    pending = {stage: _request(works[stage]) for stage in stages if is_requested(nodes[stage], store)}
+    if any(asked and asked["together"] == together for asked in pending.values()):
         return
-    for stage in stages:
-        work = store.work(nodes[stage].name, nodes[stage].fingerprint)
-        work.mkdir(parents=True, exist_ok=True)
-        write_json(work / REQUEST, {"replaces": _manifest(nodes[stage], store), "begun": False})
+    for stage, work in works.items():
+        if stage not in pending:
+            work.mkdir(parents=True, exist_ok=True)
+            asked = {"replaces": _manifest(nodes[stage], store), "begun": False, "together": together}
+            write_json(work / REQUEST, asked)
 
 
 def is_requested(node: Node, store: Store) -> bool:
@@ -84,9 +89,7 @@ def start(work: Path) -> None:
     """Delete work saved before the request. A second call does nothing. Call under the stage's lock."""
     asked = _request(work)
     if asked is not None and not asked["begun"]:
-        for path in list(work.iterdir()):
-            if path.name != REQUEST:
-                remove_tree(path)
+        clear(work, but=REQUEST)
         write_json(work / REQUEST, {**asked, "begun": True})
 
 
@@ -111,6 +114,6 @@ def _manifest(node: Node, store: Store) -> str | None:
 def _request(work: Path) -> dict | None:
     try:
         asked = json.loads((work / REQUEST).read_bytes())
-        return {"replaces": asked["replaces"], "begun": bool(asked["begun"])}
+        return {"replaces": asked["replaces"], "begun": bool(asked["begun"]), "together": asked["together"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -68,9 +68,10 @@ class Recipe(Config):
                 f"further on them, not one on {self.student.path.kind!r}: leave reflow, pairs and onestep "
                 "out"
             )
-        quality = [self.student.quality] if self.student.quality else []
         if self.student.path.kind == "vp":
-            for how in [*self.evaluation.student, *quality]:
+            quality = [self.student.quality] if self.student.quality else []
+            sampled: list[Any] = [*self.evaluation.student, *quality]
+            for how in sampled:
                 for nfe in how.nfe if isinstance(how.nfe, tuple) else (how.nfe,):
                     configs.check_before_end(how.solver, how.guidance, nfe)
         if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
@@ -117,7 +118,8 @@ class Recipe(Config):
                 "evaluation.noise_cost compares a teacher's noise with N(0, I), and needs student.coupling: nfm. "
                 "Leave it out"
             )
-        if self.evaluation.noise_cost and getattr(self.student.coupling, "soften", 0):
+        coupling = self.student.coupling
+        if self.evaluation.noise_cost and isinstance(coupling, configs.NFM) and coupling.soften:
             raise ValueError(
                 "evaluation.noise_cost starts from the teacher's noise, and a student of a softened coupling never saw "
                 "that: leave it out, or set student.coupling.soften to 0"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from pipeline.data.sources.depth import deeper_than_8
 from pipeline.data.sources.kinds import FORMATS, HEAD, SAME, format_of
 from pipeline.data.sources.members import Members
 from pipeline.data.sources.text import listed, shown
+from pipeline.recipe.sections import usable_cpus
 from storage.errors import DataError, RecipeError
 from storage.required import required
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 1 << 26  # a file of a few kB can claim billions of pixels
-_BATCH = 16  # files given to a thread at a time
+_BATCH, _BATCH_BYTES = 16, 2**22  # files given to a thread at a time, or fewer where these are large
 # Remarks on images; their number and names follow in a note.
 SEVERAL = "first images of files with several"
 ENLARGED = "images smaller than data.size, which are enlarged"
@@ -103,10 +102,23 @@ def decode_all(members: Members, names: list[str], size: int | None, behind: tup
     return decoded
 
 
+def _batches(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    held = 0
+    for name, data in files:
+        batch.append((name, data))
+        held += len(data)
+        if len(batch) == _BATCH or held >= _BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
 def _decoded(files: Iterable[tuple[str, bytes]], size: int | None, behind: tuple[int, int, int]) -> Iterator[_File]:
     """Decode in threads (Pillow lets go of the interpreter's lock), in order, with few files in memory at a time."""
-    files = iter(files)
-    workers = os.cpu_count() or 1
+    batches = _batches(files)
+    workers = usable_cpus()[0]
 
     def decode_batch(batch: list[tuple[str, bytes]]) -> list[_File]:
         return [decode(name, data, size, behind) for name, data in batch]
@@ -115,7 +127,7 @@ def _decoded(files: Iterable[tuple[str, bytes]], size: int | None, behind: tuple
         waiting: deque = deque()
         try:
             while True:
-                while len(waiting) < 2 * workers and (batch := list(islice(files, _BATCH))):
+                while len(waiting) < 2 * workers and (batch := next(batches, None)):
                     waiting.append(pool.submit(decode_batch, batch))
                 if not waiting:
                     return

@@ -29,10 +29,10 @@ def open_members(path: Path, encoding: str | None = None) -> Members:
         raise DataError("data.path must be an existing folder or archive", shown(str(path)), "Check the path.")
     else:
         with refusing(path):
-            if zipfile.is_zipfile(path):
-                members = open_zip(path, encoding)
-            elif tarfile.is_tarfile(path):
+            if tarfile.is_tarfile(path):  # asked first: a tar may end with a zip, which is sought at the end of a file
                 members = open_tar(path, encoding)
+            elif zipfile.is_zipfile(path):
+                members = open_zip(path, encoding)
             else:
                 raise DataError("An archive must be a whole zip or tar", shown(str(path)), "Fetch or pack it again.")
     if path.is_file():

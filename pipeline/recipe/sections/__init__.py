@@ -16,6 +16,7 @@ from pipeline.recipe.sections._coupling import Loom as Loom
 from pipeline.recipe.sections._coupling import MinibatchOT as MinibatchOT
 from pipeline.recipe.sections._coupling import Potentials as Potentials
 from pipeline.recipe.sections._coupling import Semidiscrete as Semidiscrete
+from pipeline.recipe.sections._cpus import usable_cpus as usable_cpus
 from pipeline.recipe.sections._data import Data as Data
 from pipeline.recipe.sections._data import Reference as Reference
 from pipeline.recipe.sections._evaluation import FEWEST as FEWEST

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.data import autoencoder as module
+from pipeline.data import latents
 from pipeline.data.autoencoder import Autoencoder
 from pipeline.data.examples import Examples
-from pipeline.data.latents import encode_all
+from pipeline.data.latents import LATENTS, encode_all
 from pipeline.data.sources import load
 from pipeline.outputs.images import decoder
 from pipeline.recipe.sections import Data
@@ -102,6 +105,48 @@ def test_a_stopped_encoding_goes_on_and_ends_with_the_same_bits(tmp_path, folder
     assert encoded == [16, 16, 8]
     whole, again = (ImageSet.open(tmp_path / name / "out" / stage.IMAGES) for name in ("whole", "stopped"))
     assert whole.facts == again.facts
+
+
+@pytest.mark.parametrize("at", [-100, 200, 10])  # in the second piece, in the first, in the heading
+def test_damaged_latents_are_encoded_again(tmp_path, folder, monkeypatch, at):
+    monkeypatch.setattr(module, "BATCH_PIXELS", 16 * 64)
+    stage.run(prepared(tmp_path / "whole", folder))
+    stopped, pieces = prepared(tmp_path / "stopped", folder), []
+
+    def after_two() -> None:
+        pieces.append(1)
+        if len(pieces) == 2:
+            raise Interrupted("stopped")
+
+    monkeypatch.setattr(stopped, "pause_point", after_two)
+    with pytest.raises(Interrupted):
+        stage.run(stopped)
+    file = stopped.work / LATENTS
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+    stage.run(prepared(tmp_path / "stopped", folder))
+    whole, again = (ImageSet.open(tmp_path / name / "out" / stage.IMAGES) for name in ("whole", "stopped"))
+    assert whole.facts == again.facts
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, folder, monkeypatch):
+    def full(path, mode="r"):
+        return open(*(("/dev/full", "wb", 0) if mode == "r+b" else (path, mode)))
+
+    monkeypatch.setattr(latents, "open", full, raising=False)
+    with pytest.raises(OSError) as raised:
+        stage.run(prepared(tmp_path, folder))
+    assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_side_that_does_not_fit_is_found_before_any_image_is_read(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(stage, "load", lambda config: pytest.fail("read"))
+    made = prepared(tmp_path, folder)
+    made.config = Data(source="mnist", autoencoder=folder, size=7)
+    with pytest.raises(DataError):
+        stage.run(made)
 
 
 def test_images_the_autoencoder_does_not_take(tmp_path):

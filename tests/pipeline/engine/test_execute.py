@@ -179,6 +179,65 @@ def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkey
     assert actions(nodes(), store)["data"] == ("run", "forced by --force")
 
 
+def test_another_force_is_not_swallowed_by_one_that_was_interrupted(store, ran, monkeypatch):
+    run_all(nodes(), store)
+    rerun.request(nodes(), ["reference"], store)
+    rerun.request(nodes(), ["data", "reference"], store)  # of another command
+    assert {actions(nodes(), store)[stage] for stage in ("data", "reference")} == {("run", "forced by --force")}
+    assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_work_made_from_other_bytes_of_an_input_is_dropped(store, ran, monkeypatch, caplog, other):
+    """The same settings, on another device or number of threads, give other bytes under the same fingerprint."""
+    working = nodes()["data"].stage.module()
+    there = []
+
+    def reference(job):
+        there.append((job.work / "half").exists())
+        (job.work / "half").touch()
+        job.saved(1, 2, "images")
+        raise Interrupted("stopped")
+
+    def data(job):
+        (job.out / "payload.bin").write_bytes(b"other bytes")
+        return RESULT
+
+    def stage(of_data):
+        run = {"data": of_data, "reference": reference}
+        return types.SimpleNamespace(run=lambda job: run[job.stage](job))
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: stage(working.run))
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run_all(nodes(), store)
+    rerun.request(nodes(), ["data"], store)
+    monkeypatch.setattr(dag.Stage, "module", lambda self: stage(data if other else working.run))
+    with pytest.raises(Interrupted):
+        run_all(nodes(), store)
+    assert there == [False, True, not other]
+    assert ("data was made again" in caplog.text) == other
+
+
+def test_an_input_that_changes_while_it_is_read_is_said(store, ran, monkeypatch, caplog):
+    run_all(nodes(), store)
+    working = nodes()["data"].stage.module()
+
+    def reference(job):
+        rerun.request(nodes(), ["data"], store)
+        payload = {"run": lambda job: (job.out / "payload.bin").write_bytes(b"other") and RESULT}
+        with monkeypatch.context() as patch:
+            patch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(**payload))
+            execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+        return working.run(job)
+
+    rerun.request(nodes(), ["reference"], store)
+    run = {"data": working.run, "reference": reference}
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=lambda job: run[job.stage](job)))
+    run_all(nodes(), store)
+    assert "--force reference" in caplog.text
+
+
 def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
     node = nodes()["data"]
     work = store.work("data", node.fingerprint)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.sources import load, remarks, source_digest
+from pipeline.data.sources import decode, load, remarks, source_digest
 from pipeline.data.sources.kinds import BY_EXTENSION, FORMATS, format_of
 from pipeline.data.sources.members import HIDDEN, STORE
 from pipeline.data.sources.opening import open_members
@@ -299,3 +299,26 @@ def test_each_file_is_an_image_or_listed(tmp_path_factory, names, form):
     assert dict(members.read(set(members.images))) == {name: files[name] for name in members.images}
     for name in members.images:
         assert not any(part.startswith(".") for part in name.split("/"))
+
+
+@pytest.mark.parametrize("last", ["test.zip", "features.npz"])
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path, last):
+    """A zip is sought at the end of a file, a tar at its beginning."""
+    images = {f"{name}/{number}.png": encoded(coloured(number)) for name in ("cat", "dog") for number in range(4)}
+    inner = make_zip(tmp_path / "inner.zip", {"fox/0.png": encoded(coloured(9)), "fox/1.png": encoded(coloured(10))})
+    make_tar(tmp_path / "set.tar", images | {f"zz/{last}": inner.read_bytes()})
+    assert read(tmp_path / "set.tar", tmp_path).classes == ["cat", "dog"]
+
+
+def test_large_files_wait_in_small_batches(monkeypatch):
+    """Reading is faster than decoding: what waits is bounded in bytes too."""
+    limit, read_ahead = 10_000, []
+    monkeypatch.setattr(decode, "_BATCH_BYTES", limit)
+    sizes = [9_000, 4_000] * 4 + [1] * 40
+    batches = list(decode._batches((str(number), bytes(size)) for number, size in enumerate(sizes)))
+    assert [name for batch in batches for name, _ in batch] == [str(number) for number in range(48)]
+    for batch in batches:
+        held = [len(data) for _, data in batch]
+        assert len(batch) <= 16 and sum(held[:-1]) < limit
+        read_ahead.append(sum(held))
+    assert max(read_ahead) < limit + 9_000

@@ -1,0 +1,47 @@
+"""Saved work of a stage, and the bytes of the inputs that it was made from.
+
+A fingerprint says how an input was made. The same settings can give other bytes on another device or number of threads,
+so work that is resumed must be of the very bytes that are read now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from storage.artifact import Artifact
+from storage.atomic import write_json
+from storage.checksummed_json import json_digest
+from storage.store import remove_tree
+
+INPUTS = "inputs.json"
+
+
+def contents(inputs: Mapping[str, Artifact]) -> dict[str, str]:
+    """A digest of the files of each input, by role."""
+    return {
+        role: json_digest(sorted((record.path, record.sha256) for record in artifact.files))
+        for role, artifact in inputs.items()
+    }
+
+
+def foreign(work: Path, given: Mapping[str, str]) -> list[str]:
+    """The inputs of which the saved work was made from other bytes than `given`; none where it does not say."""
+    try:
+        before = dict(json.loads((work / INPUTS).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return []
+    return [role for role, digest in given.items() if before.get(role, digest) != digest]
+
+
+def state(work: Path, given: Mapping[str, str]) -> None:
+    """Write which bytes the work is made from."""
+    write_json(work / INPUTS, dict(given))
+
+
+def clear(work: Path, but: str | None = None) -> None:
+    """Delete all saved work but one file."""
+    for path in list(work.iterdir()) if work.is_dir() else []:
+        if path.name != but:
+            remove_tree(path)
