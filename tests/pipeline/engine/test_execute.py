@@ -1,8 +1,10 @@
 """Plan and execution over stages that need no network: what is reused, resumed and run, and why."""
 
 import errno
+import gc
 import json
 import types
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -236,6 +238,28 @@ def test_an_input_that_changes_while_it_is_read_is_said(store, ran, monkeypatch,
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=lambda job: run[job.stage](job)))
     run_all(nodes(), store)
     assert "--force reference" in caplog.text
+
+
+def test_networks_that_refer_to_themselves_are_freed_before_the_next_stage(store, ran, monkeypatch):
+    class Network:
+        pass
+
+    left = []
+
+    def run(job):
+        network = Network()
+        network.parent = network
+        left.append(weakref.ref(network))
+        (job.out / "payload.bin").touch()
+        return RESULT
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    gc.disable()
+    try:
+        execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+        assert left[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
