@@ -125,7 +125,7 @@ def execute(
                 files=record_files(job.out),
                 provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1),
             )
-            gc.collect()  # networks and optimizers in cycles would lie in memory beside those of the next stage
+            gc.collect()  # networks and optimizers in cycles would stay in memory with those of the next stage
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
     except (OSError, MemoryError, RuntimeError) as error:
