@@ -62,14 +62,7 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         "rounds": rounds.view(result),
         "paths": _paths(evaluation, origin),
         "memorisation": memorisation.view(result, evaluation),
-        "warnings": [("data", text) for text in _left_out(inputs["data"])]
-        + [("evaluation", text) for text in result.warnings]
-        + [("bank", text) for text in (noise.warnings if noise else ())]
-        + [
-            ("potentials", text)
-            for text in (inputs["potentials"].metrics["warnings"] if "potentials" in inputs else ())
-        ]
-        + [("student", text) for text in (inputs["student"].metrics.get("quality") or {}).get("warnings", ())],
+        "warnings": _warnings(inputs, noise),
         "teacher": training.teacher(inputs),
         "noise": noise,
         "noise_cost": noise_cost.view(result),
@@ -203,6 +196,16 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
         source = inputs["source"].metrics
         parts.append(f"generated from {count(source['test'])} held-out source images ({source['name']})")
     return ", ".join(parts)
+
+
+def _warnings(inputs: Mapping[str, Artifact], noise: training.Noise | None) -> list[tuple[str, str]]:
+    """What every stage warns of, by stage, in the order of the DAG. The bank's follow from its figures."""
+    found = [("data", text) for text in _left_out(inputs["data"])]
+    for role, artifact in inputs.items():
+        own = noise.warnings if role == "bank" and noise else artifact.metrics.get("warnings", ())
+        of_scores = (artifact.metrics.get("quality") or {}).get("warnings", ())
+        found += [(role, text) for text in (*own, *of_scores)]
+    return found
 
 
 def _left_out(data: Artifact) -> list[str]:

@@ -208,6 +208,20 @@ def test_damaged_payload_is_named(tmp_path):
         training.students(made)
 
 
+def test_the_warnings_of_every_stage_are_shown(tmp_path):
+    made = finished.rich(tmp_path)
+    for role in ("potentials", "reflow-1", "student", "evaluation"):
+        like = made.get(role, made["student"])
+        made[role] = like.model_copy(update={"metrics": {**like.metrics, "warnings": [f"of {role}"]}})
+    found = dict(page.view(made)["warnings"])
+    assert {role: found[role] for role in ("potentials", "reflow-1", "student", "evaluation")} == {
+        "potentials": "of potentials",
+        "reflow-1": "of reflow-1",
+        "student": "of student",
+        "evaluation": "of evaluation",
+    }
+
+
 def test_files_that_the_data_stage_left_out_are_named(inputs):
     left_out = [{"kind": "txt", "count": 3, "names": ["a.txt", "b.txt"]}]
     metrics = inputs["data"].metrics | {"left_out": left_out, "notes": ["Labels are folder names."]}
