@@ -30,13 +30,9 @@ class SweepRun:
         return self.session.recipe.name
 
     @property
-    def finished(self) -> bool:
-        return all(step.action == "reuse" for step in self.steps)
-
-    @property
     def reused(self) -> bool:
         """Whether nothing is left to do: no stage to run, and no remote that may lack one."""
-        return self.finished and self.session.remote is None
+        return self.session.remote is None and all(step.action == "reuse" for step in self.steps)
 
 
 def open_sweep(

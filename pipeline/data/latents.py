@@ -80,7 +80,7 @@ class _Pieces:
 
     def append(self, latents: np.ndarray) -> None:
         """The next rows, float32."""
-        data = latents.astype("<f4").tobytes()
+        data = latents.astype("<f4", copy=False).tobytes()
         with open(self.path, "r+b") as file:
             file.seek(len(self._header) + self.rows * self._row)
             file.write(data)

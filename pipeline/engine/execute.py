@@ -112,7 +112,7 @@ def execute(
             shared = node.stage.parallel and compute.world > 1
             result = run_in_ranks(job) if shared else node.stage.module().run(job)
             _check_external(node, store)
-            _check_inputs(node, given, store)
+            _check_inputs(node, work, store)
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name,
@@ -142,19 +142,21 @@ def _label(node: Node, store: Store) -> str:
     return node.label
 
 
-def _check_inputs(node: Node, given: Mapping[str, str], store: Store) -> None:
+def _check_inputs(node: Node, work: Path, store: Store) -> None:
     """Warn of inputs that another run replaced, by other bytes, while the stage read them."""
+    now = {}
     for role, source in node.inputs.items():
         with suppress(DamageError):
-            now = store.find(role, source.fingerprint)
-            if now is not None and contents({role: now})[role] != given[role]:
-                log.warning(
-                    "%s: %s was made again, of other bytes, while this stage ran, and it may have read both: run again "
-                    "with --force %s",
-                    node.name,
-                    role,
-                    node.name,
-                )
+            if (found := store.find(role, source.fingerprint)) is not None:
+                now[role] = found
+    if roles := foreign(work, contents(now)):
+        log.warning(
+            "%s: %s was made again, of other bytes, while this stage ran, and it may have read both: run again with "
+            "--force %s",
+            node.name,
+            ", ".join(roles),
+            node.name,
+        )
 
 
 def _warn(node: Node, damage: DamageError) -> None:

@@ -40,8 +40,8 @@ def state(work: Path, given: Mapping[str, str]) -> None:
     write_json(work / INPUTS, dict(given))
 
 
-def clear(work: Path, but: str | None = None) -> None:
+def clear(work: Path, but: str) -> None:
     """Delete all saved work but one file."""
-    for path in list(work.iterdir()) if work.is_dir() else []:
+    for path in list(work.iterdir()):
         if path.name != but:
             remove_tree(path)

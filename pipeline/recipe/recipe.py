@@ -69,11 +69,11 @@ class Recipe(Config):
                 "out"
             )
         if self.student.path.kind == "vp":
-            quality = [self.student.quality] if self.student.quality else []
-            sampled: list[Any] = [*self.evaluation.student, *quality]
-            for how in sampled:
-                for nfe in how.nfe if isinstance(how.nfe, tuple) else (how.nfe,):
-                    configs.check_before_end(how.solver, how.guidance, nfe)
+            for sweep in self.evaluation.student:
+                for nfe in sweep.nfe:
+                    configs.check_before_end(sweep.solver, sweep.guidance, nfe)
+            if quality := self.student.quality:
+                configs.check_before_end(quality.solver, quality.guidance, quality.nfe)
         if self.evaluation.likelihood and (self.student.path.kind != "linear" or self.data.autoencoder):
             raise ValueError("evaluation.likelihood needs pixels and a student on the linear path: leave it out")
         for stage, section in self._trained().items():
@@ -166,10 +166,9 @@ class Recipe(Config):
                 "the solver 'jump' needs average velocities, which only a student with objective meanflow has: "
                 "set student.objective or onestep.mode to meanflow, or choose another solver"
             )
-        generated: list[configs.Pairs] = []
         for number, this in enumerate(self.reflow):
-            generated.append(this.pairs)
-            plain = all((pairs.temperature, pairs.guidance) == (1, 1) for pairs in generated)
+            until_here = self._every_pairs()[: number + 1]
+            plain = all((pairs.temperature, pairs.guidance) == (1, 1) for pairs in until_here)
             if this.mix.forward and self.bank and not (plain and self.student.coupling.kind == "nfm"):
                 raise ValueError(
                     "mix.forward adds the bank's pairs, whose noise is that of generated pairs only at temperature 1, "

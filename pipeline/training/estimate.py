@@ -170,9 +170,7 @@ def _velocities(
         return figures
 
 
-def derivative_work(
-    objective: configs.MeanFlow, network: nn.Module, x: Tensor, condition: Tensor | None = None
-) -> Work:
+def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor, condition: Tensor | None) -> Work:
     """What average velocities add to the training on an image: a product in forward mode, twice a forward pass, on the
     share of images with an interval; its dual numbers cannot be counted without memory."""
     with torch.no_grad():

@@ -53,7 +53,7 @@ def check_before_end(solver: Solver, guidance: float, nfe: int | None) -> None:
     """Raises ValueError for a solver that evaluates the velocity at t = 0, where that of the path vp diverges and
     multiplies the error of the last step: RK4, and Heun with an even number of evaluations, for an odd one ends with
     Euler's step."""
-    if solver == "rk4" or (solver == "heun" and nfe and nfe // (1 if guidance == 1 else 2) % 2 == 0):
+    if solver == "rk4" or (solver == "heun" and nfe and nfe // calls_of_a_step("euler", guidance) % 2 == 0):
         raise ValueError(
             f"on the path vp {solver} with {nfe} calls evaluates the velocity at t = 0, where it diverges: choose "
             "euler or midpoint, or heun with an odd number of evaluations"
