@@ -93,11 +93,11 @@ def diagnose(located: LocatedBank, sample: Sample | None) -> dict[str, Any] | No
     """The statistics of `gaussianity.diagnose` and their warnings: from the artifact, else from the sample."""
     if sample is None:
         return None
-    figures = located.measured.get("gaussianity")
-    if not figures:
-        figures = gaussianity.diagnose(sample.z, None, sample.z if sample.x is None else sample.x)
-        if sample.x is None:
-            del figures["transport_cost"]  # no images: it was computed from z to z
+    if figures := located.measured.get("gaussianity"):
+        return {**figures, "warnings": list(located.measured["warnings"])}
+    figures = gaussianity.diagnose(sample.z, None, sample.z if sample.x is None else sample.x)
+    if sample.x is None:
+        del figures["transport_cost"]  # no images: it was computed from z to z
     return {**figures, "warnings": verdict(figures)}
 
 

@@ -40,7 +40,7 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     result = EvaluationResult.model_validate(evaluation.metrics)
     main, *others = tables(evaluation.name, result)
     leading = [main, *(other for other in others[:1] if main.metric == "PSNR")]
-    origin, noise = _origin(inputs), training.bank(inputs)
+    origin = _origin(inputs)
     return {
         "recipe": evaluation.name,
         "evaluated": evaluation.provenance.created[:10],
@@ -62,9 +62,9 @@ def view(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         "rounds": rounds.view(result),
         "paths": _paths(evaluation, origin),
         "memorisation": memorisation.view(result, evaluation),
-        "warnings": _warnings(inputs, noise),
+        "warnings": _warnings(inputs),
         "teacher": training.teacher(inputs),
-        "noise": noise,
+        "noise": training.bank(inputs),
         "noise_cost": noise_cost.view(result),
         "students": training.students(inputs),
         "protocol": _protocol(main, inputs),
@@ -198,11 +198,11 @@ def _data(inputs: Mapping[str, Artifact]) -> str:
     return ", ".join(parts)
 
 
-def _warnings(inputs: Mapping[str, Artifact], noise: training.Noise | None) -> list[tuple[str, str]]:
-    """What every stage warns of, by stage, in the order of the DAG. The bank's follow from its figures."""
+def _warnings(inputs: Mapping[str, Artifact]) -> list[tuple[str, str]]:
+    """What every stage warns of, by stage, in the order of the DAG."""
     found = [("data", text) for text in _left_out(inputs["data"])]
     for role, artifact in inputs.items():
-        own = noise.warnings if role == "bank" and noise else artifact.metrics.get("warnings", ())
+        own = artifact.metrics.get("warnings", ())
         of_scores = (artifact.metrics.get("quality") or {}).get("warnings", ())
         found += [(role, text) for text in (*own, *of_scores)]
     return found

@@ -186,7 +186,7 @@ def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
             "pixel, on training and held-out images.",
             "Values of z with N(0, 1), and the standard deviation of z at each pixel.",
         ),
-        tuple(noise.verdict(gaussianity)),  # not those of the manifest: they rest on the rules of their time
+        tuple(noise.verdict(gaussianity)),
     )
 
 

@@ -131,14 +131,11 @@ def test_what_the_stage_measured_is_believed(flowctl, tiny, out, monkeypatch, re
         },
         "two_sample": {"accuracy": 0.6, "chance": 0.5, "standard_error": 0.01, "decisions": 2500},
     }
-    changed = fakes.RESULTS["bank"].model_copy(update={"gaussianity": measured})
+    changed = fakes.RESULTS["bank"].model_copy(update={"gaussianity": measured, "warnings": ("too few noises",)})
     monkeypatch.setitem(fakes.RESULTS, "bank", changed)
     request.getfixturevalue("banked")
     found = json.loads(flowctl("bank", "inspect", tiny, "--out", out, "--json").stdout)["diagnostics"]
-    assert {name: found[name] for name in measured} == measured
-    assert [text in warning for text, warning in zip(("60.0%", "mean 0.50"), found["warnings"], strict=True)] == [
-        True
-    ] * 2
+    assert found == measured | {"warnings": ["too few noises"]}
 
 
 def test_a_bank_of_its_own(flowctl, home, out, tmp_path):

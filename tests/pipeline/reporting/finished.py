@@ -219,7 +219,14 @@ def rich(root):
 
 
 def recipe(
-    root, name="nfm-digits", classes=tuple("0123456789"), warnings=(), two_sample=None, without=(), pictures=None
+    root,
+    name="nfm-digits",
+    classes=tuple("0123456789"),
+    warnings=(),
+    bank_warnings=(),
+    two_sample=None,
+    without=(),
+    pictures=None,
 ):
     """All inputs of the report stage by role; `without` leaves out roles, as recipes without a teacher do."""
     settings = load("nfm-digits")
@@ -260,7 +267,7 @@ def recipe(
             draws=8,
             sigma_f=1.02345,
             noise=0.2,
-            warnings=(),
+            warnings=tuple(bank_warnings),
             gaussianity={
                 "dimensions": 64,
                 "train": spread(1437, 1.0, 0.0655),

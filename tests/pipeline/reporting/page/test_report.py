@@ -170,6 +170,11 @@ def test_the_verdict_on_the_noise_is_that_of_its_test(tmp_path, right, verdict):
     assert (f"{right:.1%}" in seen and "2,500" in seen) if right else "No test" in seen
 
 
+def test_every_warning_of_the_bank_leads_the_page(tmp_path):
+    seen = Seen(page.render(finished.recipe(tmp_path, bank_warnings=["Class 3 has 12 noises."])))
+    assert seen.of("aside") and "Class 3 has 12 noises." in seen
+
+
 def test_the_recipe_on_the_page_is_the_recipe(inputs):
     again = validate(yaml.safe_load(stages.recipe(inputs)), "the page's")
     assert all(again.sections()[role] == load("nfm-digits").sections()[role] for role in inputs)
