@@ -162,7 +162,7 @@ class MetricSuite:
 
     def _held_out_of(self, name: str) -> Tensor | None:
         """The held-out features, of a metric that is a distance and has enough of them."""
-        if self.held_out is None or name not in DISTANCES or len(self.held_out) < FEWEST.get(name, 1):
+        if self.held_out is None or name not in DISTANCES or len(self.held_out) < FEWEST[name]:
             return None
         return self.held_out
 

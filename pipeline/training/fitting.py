@@ -66,6 +66,6 @@ def _check_teacher_guidance(config: configs.Teacher, shape: ImageShape) -> None:
 def _check_metrics(config: configs.Evaluation, rows: int) -> None:
     """Two halves of the training images are the yardstick of a metric."""
     for name in config.metrics:
-        if rows < (least := 2 * configs.FEWEST.get(name, 1)):
+        if rows < (least := 2 * configs.FEWEST[name]):
             remedy = "Give more, or leave it out of evaluation.metrics"
             raise InputError(f"{name} needs {least} training images, two halves of {least // 2}", rows, remedy)

@@ -12,8 +12,8 @@ from pipeline.recipe.fingerprint import AddedLater
 from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, Temperature, check_calls
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
-#: Features that a metric needs on either side. What is not here needs one.
-FEWEST: Mapping[str, int] = {"kid": 20, "precision-recall": 6, "sliced-wasserstein": 2}
+#: Features that a metric needs on either side.
+FEWEST: Mapping[str, int] = {"kid": 20, "precision-recall": 6, "inception-score": 1, "sliced-wasserstein": 2}
 
 
 class Sweep(Config):
@@ -102,7 +102,7 @@ class Evaluation(Seeded):
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("evaluation.metrics must name each metric once")
         for metric in self.metrics:
-            if self.samples < FEWEST.get(metric, 1):
+            if self.samples < FEWEST[metric]:
                 raise ValueError(f"{metric} needs {FEWEST[metric]} samples or more: raise evaluation.samples")
         return self
 
