@@ -27,7 +27,7 @@ from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import usable_memory
+from pipeline.recipe.sections import Grid, usable_memory
 from pipeline.reporting.pictures import grid, labelled_rows, png
 from pipeline.runtime.device import prepare
 from pipeline.runtime.seeds import derive
@@ -116,11 +116,17 @@ def _images(
     path = path_of(artifact)
     velocity = student_velocity(network, path, labels, 1.0 if request.guidance is None else request.guidance, condition)
     solver, steps = _plan(request, recipe)
-    sweeps = recipe.evaluation.sweeps_of(request.model)  # the last has the most calls
-    name, temperature = (sweeps[-1].grid, sweeps[-1].temperature) if sweeps else ("uniform", 1.0)
-    if request.model == "onestep":
-        name = "uniform"  # the times of its training
-    return integrate(velocity, path.start(temperature * start(rows)), path.times(time_grid(name, steps)), solver)
+    spacing, temperature = _sampled_in(recipe, request.model)
+    return integrate(velocity, path.start(temperature * start(rows)), path.times(time_grid(spacing, steps)), solver)
+
+
+def _sampled_in(recipe: Recipe, model: str) -> tuple[Grid, float]:
+    """The grid and temperature of the evaluation's sampler with the most steps, not one that chooses its own."""
+    sweeps = [sweep for sweep in recipe.evaluation.sweeps_of(model) if sweep.nfe]
+    if not sweeps:
+        return "uniform", 1.0
+    longest = max(sweeps, key=lambda sweep: max(sweep.nfe))
+    return "uniform" if model == "onestep" else longest.grid, longest.temperature  # the times of its training
 
 
 def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
@@ -181,11 +187,11 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
             )
         return
     if request.solver == "jump" and _solver(request.model, recipe) != "jump":
-        raise UsageError(
-            "The solver jump needs a student of average velocities",
-            request.model,
-            "Train with student.objective=meanflow.",
-        )
+        remedy = {
+            "student": "Train with student.objective=meanflow",
+            "onestep": "Train with onestep.mode=meanflow",
+        }.get(request.model, "Omit --solver")
+        raise UsageError("The solver jump needs a student of average velocities", request.model, remedy)
     onestep = recipe.onestep if request.model == "onestep" else None
     steps = {request.steps, request.nfe} - {None, onestep and onestep.steps}
     if onestep and onestep.mode == "distil" and (steps or request.solver not in (None, "euler")):

@@ -67,7 +67,6 @@ def _teacher(subject: Subject) -> dict[str, Any]:
     if subject.average is not None:  # schedules were chosen with the weights of the first average: be exact instead
         schedules = [Sequential().to_dict() for _ in schedules]
     bank = subject.artifacts.get("bank")
-    clean = config.denoise and config.dequantisation == "gaussian"
     return {
         "schedules": schedules,
         "guidance": config.guidance,
@@ -75,7 +74,7 @@ def _teacher(subject: Subject) -> dict[str, Any]:
         "attention_temperature": config.attention_temperature,
         "temperature": config.temperature,
         "noise": config.noise_std,
-        "denoise": config.noise_std if clean else 0.0,
+        "denoise": config.noise_std if config.denoise else 0.0,
         "sigma_f": None if bank is None else bank.metrics["sigma_f"],
     }
 

@@ -152,7 +152,7 @@ def teacher_samples(
     z = config.temperature * starting_noise(seed, rows, flow.config.shape, device)
     with full_precision(flow):
         y = decode(flow, z, labels, schedules, guidance_of(config), config.attention_temperature)
-    if not config.denoise or config.dequantisation != "gaussian":
+    if not config.denoise:
         return y
     with same_bits(z.device):
         return denoise(flow, y, labels, config.noise_std)

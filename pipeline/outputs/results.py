@@ -69,7 +69,7 @@ class Trained(Result):
 
 
 class TeacherResult(Trained):
-    bits_per_dim: float = Field(description="held-out; a bound where the dequantisation is uniform")
+    bits_per_dim: float = Field(description="held-out")
     bits_per_dim_train: float
     dequantisation: str
     schedule: list[dict[str, Any]] = Field(description="decoding schedule of each block, from calibration")

@@ -53,8 +53,6 @@ class Recipe(Config):
             )
         if bool(self.potentials) != (coupling.kind == "semidiscrete"):
             raise ValueError("the coupling 'semidiscrete' and the section potentials go together: give both or neither")
-        if self.teacher and self.teacher.dequantisation != "gaussian":
-            raise ValueError("couplings need a teacher of Gaussian noise: set teacher.dequantisation to gaussian")
         if bool(self.pairs) != bool(self.onestep):
             raise ValueError("pairs and onestep go together: give both sections or neither")
         if self.student.path.kind in ("vp", "ve") and coupling.kind != "independent":

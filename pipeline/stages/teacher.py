@@ -13,7 +13,7 @@ from models.tarflow import Schedule, Sequential, TarFlow, bits_per_dimension, ca
 from pipeline.data.batches import NoisyImages
 from pipeline.data.examples import Examples, drop_labels
 from pipeline.data.labels import rows_like
-from pipeline.flow_matching.likelihood import bin_width, dequantise
+from pipeline.flow_matching.likelihood import bin_width
 from pipeline.flow_matching.sampling import class_labels, guidance_of, starting_noise, teacher_samples
 from pipeline.outputs import networks
 from pipeline.outputs.images import decoder, images_of
@@ -23,13 +23,11 @@ from pipeline.reporting.pictures import labelled_rows
 from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
-from pipeline.runtime.noise import noise, uniform
+from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import derive, generator
 from pipeline.training import Watch, fit
 from pipeline.training.maximum_likelihood import nats_per_dimension
-from storage.errors import InputError
 from storage.imageset import ImageSet
-from storage.required import required
 
 CALIBRATION_IMAGES = 32
 HELD_OUT_BITS = "bits per dimension of held-out images"
@@ -44,8 +42,8 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         y = x + eta eps,  eps ~ N(0, I)        maximise log p(y | c) = log N(f(y, c); 0, I) + log |det df/dy|
 
     TarFlow, Zhai et al. 2024 (arXiv 2412.06329): the change of variables under a standard normal prior, on images with
-    Gaussian noise; or y is uniform over the bins of x's grey levels, for likelihoods of images. With `noise_levels` eta
-    is drawn from U(low, high) for each image, f is given it, and an image counts by its eta (iTARFlow).
+    Gaussian noise. With `noise_levels` eta is drawn from U(low, high) for each image, f is given it, and an image
+    counts by its eta (iTARFlow).
 
     Leaves: the flow with its averages, history.jsonl, samples.png. The result has bits per dimension of held-out
     and training images, and the decoding schedule of each block. With `quality.use: best` the flow has the weights of
@@ -54,12 +52,6 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     device = prepare(job.compute)
     images = images_of(job)
     config = job.config
-    if images.levels is None and config.dequantisation == "uniform":
-        raise InputError(
-            "teacher.dequantisation must be gaussian on latents, which have no grey levels",
-            "uniform",
-            "Set teacher.dequantisation to gaussian.",
-        )
     decode = decoder(job.inputs["data"], device)
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
     flow = networks.build(networks.teacher_architecture(config, images), derive(job.seed, "teacher", "weights"))
@@ -69,12 +61,12 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
         draws = generator(job.seed, "teacher", step)
         labels = drop_labels(examples.classes(rows), config.label_drop, draws)
         x = examples.pixels(rows)
-        gaussian, even = (partial(draw, x.shape, generator=draws) for draw in (torch.randn, torch.rand))
         eta = None
         if config.noise_levels is not None:
             low, high = config.noise_levels
             eta = low + (high - low) * torch.rand(len(x), generator=draws)
-        return NoisyImages(add_noise(x, config, images.levels, gaussian, even, eta), labels, eta)
+        std = config.noise_std if eta is None else eta[:, None, None, None]
+        return NoisyImages(x + std * torch.randn(x.shape, generator=draws), labels, eta)
 
     unseen = Examples.of(images, "test")
     quality = config.quality
@@ -95,13 +87,12 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     schedules = _schedules(flow, config, job.seed, device)
     _draw(job, flow, images, schedules, decode, device)
     domain = "latents, differential" if images.levels is None else "images"
-    gaussian = f"gaussian, std {config.noise_std} (density of noisy {domain})"
     return TeacherResult(
         images_seen=config.training.images,
         steps=config.training.steps,
         loss=fitted.loss,
         parameters=fitted.parameters,
-        dequantisation="uniform" if config.dequantisation == "uniform" else gaussian,
+        dequantisation=f"gaussian, std {config.noise_std} (density of noisy {domain})",
         bits_per_dim=bits[0],
         bits_per_dim_train=bits[1],
         schedule=[schedule.to_dict() for schedule in schedules],
@@ -109,32 +100,14 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     )
 
 
-def add_noise(
-    x: Tensor,
-    config: Teacher,
-    levels: int | None,
-    gaussian: Callable[[], Tensor],
-    uniform: Callable[[], Tensor],
-    eta: Tensor | None = None,
-) -> Tensor:
-    """x with the teacher's noise: eta eps with eps ~ N(0, I), or U(0, 1) spread over its grey level's bin.
-
-    `eta` is that of each image, (B,); None for the teacher's.
-    """
-    if config.dequantisation == "uniform":
-        return dequantise(x, required(levels, "the number of grey levels"), uniform())
-    return x + (config.noise_std if eta is None else eta[:, None, None, None]) * gaussian()
-
-
 @torch.no_grad()
 def held_out_bits(flow: TarFlow, examples: Examples, job: Job[Teacher], device: torch.device) -> float:
     """Mean bits per dimension over all rows, one draw of the training noise each."""
-    config = job.config
     total = torch.zeros((), dtype=torch.float64)
     for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.inference_batch)):
         x, labels = examples.pixels(rows), examples.classes(rows)
-        address = (derive(job.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
-        y = add_noise(x, config, examples.levels, partial(noise, *address), partial(uniform, *address))
+        eps = noise(derive(job.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), examples.shape)
+        y = x + job.config.noise_std * eps
         with job.timings.measure("likelihood", len(rows) * ranks.world()):
             with full_precision(flow):
                 nats = flow.log_prob(y.to(device), None if labels is None else labels.to(device))

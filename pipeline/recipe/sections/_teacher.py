@@ -44,8 +44,8 @@ class Teacher(Seeded):
         description="train on every eta between these two, drawn for each image, and give the network that eta "
         "(iTARFlow); it encodes and samples at noise_std",
     )
-    dequantisation: Literal["gaussian", "uniform"] = Field(
-        "gaussian", description="noise added to pixels in training; couplings need gaussian"
+    dequantisation: Literal["gaussian"] = Field(
+        "gaussian", description="noise added to pixels in training; couplings need this one"
     )
     label_drop: Fraction = Field(
         0.1, description="probability of training an image without its class, which guidance needs"
@@ -84,8 +84,6 @@ class Teacher(Seeded):
                 f"noise_levels must be [low, high] with 0 < low < high <= 1 and noise_std {self.noise_std:g} between "
                 f"them, got [{low:g}, {high:g}]"
             )
-        if self.dequantisation != "gaussian":
-            raise ValueError("noise_levels are of gaussian noise: set dequantisation to gaussian, or leave them out")
         return self
 
 

@@ -73,8 +73,8 @@ def test_samples_start_at_the_temperature_of_the_evaluation(drawn):
     )
 
 
-def test_grid_and_temperature_are_those_of_one_sampler_of_the_evaluation(drawn):
-    sweeps = "[{grid: quadratic, nfe: [2]}, {grid: uniform, nfe: [2], temperature: 1.3}]"
+def test_grid_and_temperature_are_those_of_the_sampler_with_the_most_steps(drawn):
+    sweeps = "[{grid: quadratic, nfe: [2]}, {grid: uniform, nfe: [1, 4], temperature: 1.3}, {solver: dopri5}]"
     images, _, made = drawn("vp-digits", "evaluation.likelihood=null", f"evaluation.student={sweeps}")
     z = starting_noise(derive(0, "sample"), torch.arange(6), (1, 8, 8))
     assert close(images, expected(made, 1.3 * z, torch.arange(6)))

@@ -11,14 +11,12 @@ import torch
 from models.tarflow import TarFlow, TarFlowConfig
 from pipeline.data.batches import NoisyImages
 from pipeline.data.examples import Examples
-from pipeline.outputs.images import IMAGES
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress
-from pipeline.runtime.noise import noise, uniform
+from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import derive, generator
 from pipeline.stages import teacher
 from pipeline.training import fit
-from storage.imageset import ImageSet
 from tests.models.test_tarflow import random_flow
 from tests.pipeline.jobs import job, training
 from tests.pipeline.stages.test_stages import run
@@ -123,24 +121,10 @@ def test_the_noise_level_of_each_image_is_drawn_between_both_ends(data, tmp_path
     assert noises.std(1).mean().item() == pytest.approx(1, abs=0.03) and noises.std(1).std() < 0.15
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
-def test_the_noise_is_of_the_kind_asked_for(data, tmp_path, monkeypatch, kind):
-    batch, _ = asked(monkeypatch, job_of(data, tmp_path, dequantisation=kind, noise_std=0.3))
-    y = batch(0).y
-    level = (y + 1) * 8  # digits have 17 grey levels: 0 ... 16
-    off = level - level.round()
-    if kind == "uniform":
-        assert -0.5 <= level.min() < -0.45 and 16 < level.max() <= 16.5
-        assert off.std().item() == pytest.approx(12**-0.5, rel=0.05)
-        assert set(ImageSet.open(data.path(IMAGES)).train.images.ravel()) == set(level.round().int().ravel().tolist())
-    else:
-        assert level.min() < -4
-
-
-@pytest.mark.parametrize(("kind", "levels"), [("gaussian", 17), ("uniform", 17), ("gaussian", None)])
-def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_path, kind, levels):
+@pytest.mark.parametrize("levels", [17, None])
+def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_path, levels):
     """Latents, which have no levels, keep their differential entropy."""
-    task = job_of(data, tmp_path, dequantisation=kind, noise_std=0.3)
+    task = job_of(data, tmp_path, noise_std=0.3)
     flow, draws = random_flow(SMALL, dtype=torch.float32), np.random.default_rng(0)
     images = (
         draws.integers(0, 17, (20, 1, 4, 4), dtype=np.uint8)
@@ -151,7 +135,7 @@ def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_p
     rows = torch.arange(20)
     address = (derive(task.config.seed, "teacher", "held-out"), rows, torch.zeros_like(rows), (1, 4, 4))
     x = torch.from_numpy(images / 8 - 1 if levels else images).float()
-    y = x + 0.3 * noise(*address) if kind == "gaussian" else x + (uniform(*address) - 0.5) / 8
+    y = x + 0.3 * noise(*address)
     nats = flow.log_prob(y, examples.classes(rows)) / 16 + (math.log(1 / 8) if levels else 0)
     bits = -nats.mean().item() / math.log(2)
     assert teacher.held_out_bits(flow, examples, task, CPU) == pytest.approx(bits, rel=1e-5)
