@@ -56,6 +56,6 @@ def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store:
     from flows.upkeep.references import is_running
     from storage.errors import BusyError
 
-    busy = [run.process for run in own if is_running(run, store)] + [used[key] for key in sorted(keys & set(used))]
+    busy = [run.process for run in own if is_running(run)] + [used[key] for key in sorted(keys & set(used))]
     if busy:
         raise BusyError(f"It is in use by {busy[0]}. Stop that process first.")

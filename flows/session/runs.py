@@ -39,13 +39,14 @@ class RunRecord:
     ) -> None:
         self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._path = home / "runs" / f"{self.id}.json"
-        self._lock = take(_lock(self._path))  # before the record exists: one without a lock is of an older version
+        self._lock = take(_lock(self._path))  # before the record exists: one without a lock is of a killed run
         self.journal = Journal(self._path.with_suffix(".jsonl"))
         self.facts: dict[str, Any] = {
             "id": self.id,
             "name": recipe["name"],
             "command": command,
-            **_me(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
             "server": server,
             "flow_run": None,
             "began": time.time(),
@@ -109,22 +110,13 @@ def _readable(home: Path) -> Iterator[dict[str, Any]]:
 
 
 def alive(facts: Mapping[str, Any], home: Path) -> bool:
-    """Whether the process of a run in the store at `home` is alive.
-
-    Its lock decides. Without one the id and start time of the process decide, which another container with the same
-    host name cannot see; a process of another host counts as alive.
-    """
-    state = locked(home / "runs" / f"{facts['id']}.json")
-    if state is not None:
-        return state
-    if facts.get("host") != socket.gethostname():
-        return True
-    return facts.get("boot") == _boot() and facts.get("process_start") == _process_start(int(facts.get("pid", 0)))
+    """Whether the process of a run in the store at `home` is alive, on any machine or in any container."""
+    return locked(home / "runs" / f"{facts['id']}.json")
 
 
-def locked(record: Path) -> bool | None:
-    """Whether a living process holds the lock of a record; None if it has no lock, as in older versions."""
-    return held(_lock(record)) if _lock(record).exists() else None
+def locked(record: Path) -> bool:
+    """Whether a living process holds the lock of a record."""
+    return held(_lock(record))
 
 
 def killed(home: Path) -> list[dict[str, Any]]:
@@ -143,36 +135,3 @@ def mark_ended(home: Path, facts: dict[str, Any]) -> None:
 
 def _lock(record: Path) -> Path:
     return record.with_suffix(".lock")
-
-
-def _me() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"pid": pid, "process_start": _process_start(pid), "host": socket.gethostname(), "boot": _boot()}
-
-
-def _boot() -> str | None:
-    """Id of this boot of the machine: process ids start over with each."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-
-
-def _process_start(pid: int) -> int | None:
-    """When a process started, in ticks since boot: its id may have been reused. None if it is gone.
-
-    Without /proc, 0 for any living process.
-    """
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        pass
-    if Path("/proc/self/stat").exists():
-        return None
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return 0  # another user's
-    except OSError:
-        return None
-    return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.session.recipes import given, load
-from flows.session.runs import alive, locked, records
+from flows.session.runs import locked, records
 from pipeline.engine.dag import build
 from pipeline.recipe.load import nearest, shipped
 from pipeline.recipe.recipe import Recipe
@@ -87,26 +86,16 @@ def of_recipe(name: str, all_runs: list[Run], store: Store) -> tuple[list[Run], 
 
 def users(store: Store, all_runs: list[Run]) -> dict[Key, str]:
     """By key, the user of an artifact: a running run, or the holder of its lock."""
-    used = {key: run.process for run in all_runs if is_running(run, store) for key in run.keys}
+    used = {key: run.process for run in all_runs if is_running(run) for key in run.keys}
     for path in sorted((store.home / "locks").glob("*.lock")):
         if held(path):
             used.setdefault((path.stem[: -PREFIX - 1], path.stem[-PREFIX:]), store.holder(path))
     return used
 
 
-def is_running(run: Run, store: Store) -> bool:
-    """Whether a run's process is alive.
-
-    The lock of its record decides, on any machine. For a record without a lock, of an older version, the locks of its
-    stages decide, and on this machine its process too.
-    """
-    if run.facts.get("ended") is not None:
-        return False
-    state = locked(run.path)
-    if state is not None:
-        return state
-    here = run.facts.get("host") == socket.gethostname()
-    return (here and alive(run.facts, store.home)) or any(held(store.lock_path(*key)) for key in run.keys)
+def is_running(run: Run) -> bool:
+    """Whether a run's process is alive, on any machine."""
+    return run.facts.get("ended") is None and locked(run.path)
 
 
 def named(name: str, store: Store, need: str, others: Iterable[str]) -> Path:

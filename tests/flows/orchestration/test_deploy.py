@@ -287,10 +287,9 @@ def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(serve
 # -- dead runs -----------------------------------------------------------------------------------------------------
 
 
-def _dead(home, flow_run, pid_start=1):
+def _dead(home, flow_run):
     record = RunRecord(home, {"name": "tiny"}, [], None)
-    record.facts |= {"process_start": pid_start, "flow_run": str(flow_run)}
-    record._write()
+    record.joined(flow_run)
     return record  # which holds its lock as long as anyone has it
 
 

@@ -206,17 +206,6 @@ def test_rm_refuses_what_is_in_use(flowctl, store, tiny):
     assert flowctl("rm", "tiny", "--yes").exit_code == 0 and stages(store) == []
 
 
-@pytest.mark.parametrize(("locked", "code"), [(True, 1), (False, 0)])
-def test_runs_of_other_hosts_are_known_by_their_locks(flowctl, store, tiny, locked, code):
-    """A container that was killed and started again has another name: its runs must not be in use for ever."""
-    dead = record(load(tiny))  # by a version that made no locks for records
-    dead.facts |= {"host": "elsewhere", "pid": 5, "boot": "another", "ended": None}
-    dead._write()
-    teacher = next(root.name[-12:] for root in store.roots() if root.parent.name == "teacher")
-    with store.lock("teacher", teacher if locked else "ab" * 6, pytest.fail):
-        assert flowctl("rm", "tiny", "--yes").exit_code == code
-
-
 def test_a_run_of_another_host_between_its_stages_is_in_use(flowctl, store, tiny):
     """While it waits for a GPU, or uploads, it holds no stage's lock, and its process is not seen here."""
     living = record(load(tiny), ended=None)

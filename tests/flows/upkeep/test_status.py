@@ -102,7 +102,7 @@ def test_a_running_stage_of_another_container_has_the_recipe_whose_run_holds_its
     work, lock = _work(home, tiny, "teacher")
     write_json(work / "progress.json", {"stage": "teacher", "pid": 12})
     record = RunRecord(home, load(tiny).model_dump(mode="json"), [], None)
-    record.facts |= {"pid": 12, "process_start": 1}  # which here is another process, or none
+    record.facts |= {"pid": 12}  # which here is another process, or none
     record.joined("flow")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as stream:
