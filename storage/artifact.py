@@ -88,7 +88,7 @@ class Artifact(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _as_written(cls, facts: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Refuse a manifest whose checksum does not hold. One without a checksum is accepted."""
+        """Refuse a manifest whose checksum does not hold. An artifact that is being made has none."""
         written = None
         if isinstance(facts, dict):
             facts = dict(facts)

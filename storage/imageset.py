@@ -139,7 +139,6 @@ class ImageSet:
                 raise DamageError(f"image set {path}, zarr.json", "its attributes were changed", _REMEDY)
             if facts["format"] != FORMAT:
                 raise DamageError(f"image set {path}", f"format {facts['format']}, we read {FORMAT}", _REMEDY)
-            facts.setdefault("conditional", True)  # sets written before this was a choice
             for file, (size, digest) in facts["files"].items():
                 _check(path, file, size, digest if file.endswith("zarr.json") else None)
         array = "latents" if "train/latents/zarr.json" in facts["files"] else "images"

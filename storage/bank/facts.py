@@ -83,11 +83,8 @@ class BankFacts(_Model):
 
 
 class FileFact(_Model):
-    """One of the two digests: of the chunks' checksums, or of all bytes, as older banks have it."""
-
     size: int
-    checksums: str | None = None
-    sha256: str | None = None
+    checksums: str  # the SHA-256 of those of its chunks
 
 
 class ShardRecord(_Model):
@@ -104,12 +101,11 @@ class Identity(_Model):
     format: Literal[1] = FORMAT
     facts: BankFacts
     arrays: tuple[str, ...]
-    checksum: str | None = None  # of all else in the file; banks were once written without
+    checksum: str | None = None  # of all else in the file; None until it is written
 
-    def content(self, checked: bool = True, **options: Any) -> dict[str, Any]:
-        """The file's content, dumped with pydantic's `options`: with its checksum, or without, as in older banks."""
-        plain = self.model_dump(mode="json", exclude={"checksum"}, **options)
-        return with_checksum(plain) if checked else plain
+    def content(self, **options: Any) -> dict[str, Any]:
+        """The file's content with its checksum, dumped with pydantic's `options`."""
+        return with_checksum(self.model_dump(mode="json", exclude={"checksum"}, **options))
 
 
 class Index(Identity):
@@ -123,12 +119,12 @@ _Read = TypeVar("_Read", bound=_Model)
 
 
 def read_json(path: Path, model: type[_Read]) -> _Read:
-    """The validated content of one of our JSON files, which has its checksum if it names one. Raises DamageError."""
+    """The validated content of one of our JSON files, held against its checksum if it is to have one. Raises DamageError."""
     try:
         data = path.read_bytes()
         read = model.model_validate_json(data)
         # Of the file's own words, not of ours: a field that a later version adds changes no checksum of before.
-        if isinstance(read, Identity) and read.checksum is not None and not is_intact(json.loads(data)):
+        if isinstance(read, Identity) and not is_intact(json.loads(data)):
             raise ValueError("it does not have its checksum")
         return read
     except (OSError, ValueError) as error:  # of which pydantic's is one

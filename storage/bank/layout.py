@@ -93,15 +93,13 @@ def _create_array(
 class Layout:
     """The content of a zarr.json, and its codecs.
 
-    `row` is the shape of one row; a file holds `shard` rows in chunks of `chunk`. An array that is not `indexed` has no
-    shards in Zarr's sense: its file is one chunk.
+    `row` is the shape of one row; a file holds `shard` rows in chunks of `chunk`.
     """
 
     dtype: np.dtype
     row: tuple[int, ...]
     shard: int
     chunk: int
-    indexed: bool
     fill: float
     compressor: Any  # a numcodecs codec, or None
 
@@ -109,18 +107,17 @@ class Layout:
     def read(cls, array: Path) -> Layout:
         """The layout of the array in the directory `array`. Raises ValueError or KeyError for one that is not ours."""
         facts = json.loads((array / "zarr.json").read_bytes())
-        shard, codecs = facts["chunk_grid"]["configuration"]["chunk_shape"][0], facts["codecs"]
-        chunk, indexed = shard, codecs[0]["name"] == "sharding_indexed"
-        if indexed:
-            inner = codecs[0]["configuration"]
-            chunk, codecs = inner["chunk_shape"][0], inner["codecs"]
+        shard, sharding = facts["chunk_grid"]["configuration"]["chunk_shape"][0], facts["codecs"][0]
+        if sharding["name"] != "sharding_indexed":
+            raise ValueError(f"arrays of a bank are sharded, not {sharding['name']}")
+        chunk, codecs = sharding["configuration"]["chunk_shape"][0], sharding["configuration"]["codecs"]
         names = [codec["name"] for codec in codecs]
         if names[0] != "bytes" or names[-1] != "crc32c" or len(names) > 3:
             raise ValueError(f"chunks of a bank are bytes with a crc32c, not {names}")
         compressor = _compressor(codecs[1]) if len(names) == 3 else None
         fill = -1 if facts["data_type"] == "int64" else math.nan
         dtype = np.dtype(facts["data_type"]).newbyteorder("<")
-        return cls(dtype, tuple(facts["shape"][1:]), shard, chunk, indexed, fill, compressor)
+        return cls(dtype, tuple(facts["shape"][1:]), shard, chunk, fill, compressor)
 
     def encode(self, rows: np.ndarray) -> tuple[np.ndarray | bytes, bytes]:
         """A chunk of contiguous `rows` (n, ...) of our type as its bytes and their checksum; n < `chunk` is padded."""
@@ -132,8 +129,6 @@ class Layout:
 
     def index(self, chunks: list[int]) -> bytes:
         """The end of a file whose encoded chunks, checksums included, have these lengths in bytes."""
-        if not self.indexed:
-            return b""
         index = np.full((self.shard // self.chunk, 2), _ABSENT, "<u8")
         index[: len(chunks), 0] = np.cumsum([0, *chunks[:-1]])
         index[: len(chunks), 1] = chunks
@@ -141,8 +136,6 @@ class Layout:
 
     def read_index(self, file: int, size: int) -> list[tuple[int, int]]:
         """Offset and length of each chunk of a file of `size` bytes, open as descriptor `file`. Raises ValueError."""
-        if not self.indexed:
-            return [(0, size)]
         count = self.shard // self.chunk
         end = os.pread(file, 16 * count + CRC_BYTES, max(size - 16 * count - CRC_BYTES, 0))
         if len(end) != 16 * count + CRC_BYTES or _crc(end[:-CRC_BYTES]) != end[-CRC_BYTES:]:
@@ -190,12 +183,9 @@ def _crc(data: Any) -> bytes:
 
 def _compressor(codec: dict[str, Any]) -> Any:
     """The numcodecs codec that a Zarr codec names."""
-    from numcodecs import blosc, zstd
+    from numcodecs import blosc
 
     name, facts = codec["name"], codec["configuration"]
-    if name == "zstd":
-        return zstd.Zstd(facts["level"], facts.get("checksum", False))
-    if name == "blosc":
-        shuffle = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
-        return blosc.Blosc(facts["cname"], facts["clevel"], shuffle[facts["shuffle"]], facts["blocksize"])
-    raise ValueError(f"chunks of a bank are not compressed by {name}")
+    if (name, facts.get("shuffle")) != ("blosc", "bitshuffle"):
+        raise ValueError(f"chunks of a bank are compressed by blosc with bitshuffle, not {codec}")
+    return blosc.Blosc(facts["cname"], facts["clevel"], blosc.BITSHUFFLE, facts["blocksize"])

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.atomic import fsync_path, sha256_file, write_bytes, write_json
+from storage.atomic import fsync_path, sha256_file, write_bytes
 from storage.bank.facts import (
     COMPLETE,
     FACTS,
@@ -86,8 +86,6 @@ def _restore(path: Path, bank: Identity, lost: Collection[str], digests: dict[st
         return
     with tempfile.TemporaryDirectory() as folder:
         fresh = BankWriter(Path(folder, path.name), bank.facts, bank.arrays).path
-        if bank.checksum is None:  # an older bank, whose bytes must stay the same
-            write_json(fresh / FACTS, Identity(facts=bank.facts, arrays=bank.arrays).content(checked=False))
         for file in sorted(lost):
             if digests.get(file) not in (None, sha256_file(fresh / file)):
                 raise DamageError(f"bank {path}, {file}", "is lost, and would now be written in another way", REMEDY)
@@ -167,11 +165,7 @@ def _file_flaw(file: Path, layout: Layout, fact: FileFact) -> str | None:
     if (size := file.stat().st_size) != fact.size:
         return f"has {size} bytes instead of {fact.size}"
     with suppress(ValueError, RuntimeError):  # a checksum, or a decompressor's error on bad bytes
-        if fact.checksums is None:
-            intact = sha256_file(file) == fact.sha256
-        else:
-            intact = ShardFile(file, layout, fact.size).digest() == fact.checksums
-        if intact:
+        if ShardFile(file, layout, fact.size).digest() == fact.checksums:
             return None
     return "its bytes are not those written"
 

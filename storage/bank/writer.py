@@ -63,7 +63,6 @@ class BankWriter:
             raise InputError(
                 f"The bank {self.path} must be continued with the settings that it was begun with", changed, remedy
             )
-        self._checked = recorded.checksum is not None
         if not begun:
             self._restore_metadata(identity)
 
@@ -122,7 +121,7 @@ class BankWriter:
             fsync_path(self.path / directory)
         metadata = {f.relative_to(self.path).as_posix(): sha256_file(f) for f in sorted(self.path.rglob("zarr.json"))}
         index = Index(facts=self.facts, arrays=self.arrays, metadata=metadata, shards=tuple(r for r in records if r))
-        write_json(self.path / INDEX, index.content(self._checked, exclude_none=True))
+        write_json(self.path / INDEX, index.content(exclude_none=True))
 
     @cached_property
     def _layouts(self) -> dict[str, Layout]:
@@ -187,7 +186,7 @@ class BankWriter:
 
     def _publish(self, path: Path, record: ShardRecord) -> None:
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        aside.write_text(record.model_dump_json(indent=2, exclude_none=True) + "\n")
+        aside.write_text(record.model_dump_json(indent=2) + "\n")
         os.replace(aside, path)
         self._behind = {path}
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from storage.bank import Bank, BankWriter, facts_of
 from storage.errors import DamageError
 from tests.storage.test_bank import ARRAYS, FACTS, content, write
-from tests.storage.test_bank_reopen import as_before
 
 
 @pytest.fixture
@@ -54,13 +51,3 @@ def test_a_flipped_factor_of_a_finished_bank_is_never_read(tmp_path):
     changed(path / "bank.json", '"sigma_f": 1.5', '"sigma_f": 1.1')
     with pytest.raises(DamageError, match=r"bank\.json.*checksum"):
         Bank.open(path)
-
-
-def test_a_bank_that_was_begun_before_there_were_checksums_is_finished_as_one(tmp_path):
-    whole = write(tmp_path / "whole")
-    before = as_before(whole)
-    begun = write(tmp_path / "bank", order=slice(0, 2), finish=False)
-    facts = {key: value for key, value in json.loads((begun / "facts.json").read_bytes()).items() if key != "checksum"}
-    (begun / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
-    assert facts_of(begun) == FACTS
-    assert content(write(begun)) == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from storage.bank import Bank, BankFacts, BankWriter, BatchReader, layout
-from storage.bank.facts import record_path
+from storage.bank import Bank, BankFacts, BankWriter, layout
 from storage.bank.reopen import flaws
 from storage.errors import DamageError, InputError
 
@@ -138,47 +136,15 @@ def test_a_sound_file_in_anothers_place_is_found(tmp_path, monkeypatch):
     ]
 
 
-def test_banks_that_zarr_wrote_with_other_chunks_are_read(tmp_path, monkeypatch):
-    """As older versions did: labels in one compressed chunk, and files known by the SHA-256 of their bytes."""
-    import hashlib
-
-    from zarr.codecs import Crc32cCodec, ZstdCodec
-
-    bank, values = made(tmp_path / "bank", monkeypatch)
-    index = json.loads((bank.path / "bank.json").read_bytes())
-    del index["checksum"]
-    for name, rows in values.items():
-        (bank.path / name / "zarr.json").unlink()
-        labels = name == "labels"
-        zarr.open_group(str(bank.path)).create_array(
-            name, shape=rows.shape, dtype=rows.dtype, shards=None if labels else (60, 3, 4, 4), overwrite=True,
-            chunks=(60,) if labels else (15, 3, 4, 4), filters=None, fill_value=-1 if labels else np.nan,
-            compressors=[ZstdCodec(level=3), Crc32cCodec()] if labels else [Crc32cCodec()],
-            chunk_key_encoding={"name": "default", "separator": "."},
-        )[:] = rows  # fmt: skip
-        for number, shard in enumerate(index["shards"]):
-            data = bank.facts.file(bank.path, name, number).read_bytes()
-            shard["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        metadata = (bank.path / name / "zarr.json").read_bytes()
-        index["metadata"][f"{name}/zarr.json"] = hashlib.sha256(metadata).hexdigest()
-    for number, shard in enumerate(index["shards"]):
-        record_path(bank.path, number).write_text(json.dumps(shard))
-    (bank.path / "bank.json").write_text(json.dumps(index))
-    old = Bank.open(bank.path)
-    assert old.chunk == 15 and flaws(old.path) == []
-    for batch in BatchReader(old, 32, 0, buffer_bytes=2 * 5 * 15 * 400).epoch(0):
-        for name, rows in values.items():
-            np.testing.assert_array_equal(batch[name], rows[batch["index"]])
-    file = bank.path / "labels/c.0"
-    file.write_bytes(bytes(len(file.read_bytes())))
-    assert [p.file for p in flaws(old.path)] == ["labels/c.0"]
-
-
-def test_layouts_that_are_not_ours_are_refused(tmp_path, monkeypatch):
-    bank, _ = made(tmp_path / "bank", monkeypatch)
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("crc32c", "gzip"), ("sharding_indexed", "bytes"), ("bitshuffle", "shuffle")]
+)
+def test_layouts_that_are_not_ours_are_refused(tmp_path, monkeypatch, ours, theirs):
+    bank, _ = made(tmp_path / "bank", monkeypatch, **({"mantissa_bits": 10} if ours == "bitshuffle" else {}))
     file = bank.path / "z/zarr.json"
-    file.write_text(file.read_text().replace('"crc32c"', '"gzip"'))
-    with pytest.raises(ValueError, match="bytes with a crc32c"):
+    assert ours in file.read_text()
+    file.write_text(file.read_text().replace(f'"{ours}"', f'"{theirs}"'))
+    with pytest.raises(ValueError, match=theirs):
         layout.Layout.read(bank.path / "z")
 
 

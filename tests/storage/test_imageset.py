@@ -207,17 +207,3 @@ def test_damaged_latents_are_named(tmp_path):
     assert len(found.test.images) == 10 and len(found.originals.train.images) == 30
     with pytest.raises(DamageError, match="train/latents"):
         _ = found.train
-
-
-def test_sets_of_before_open_as_they_were(tmp_path):
-    """They say nothing of conditions."""
-    import zarr
-
-    from storage.checksummed_json import json_digest
-
-    path = write(tmp_path / "set")
-    group = zarr.open_group(str(path))
-    facts = {key: value for key, value in group.attrs.items() if key not in ("conditional", "digest")}
-    group.attrs.put({**facts, "digest": json_digest(facts)})
-    found = ImageSet.open(path)
-    assert found.classes == ["a", "b"] and found.levels == 17 and len(found.train.labels) == 30
