@@ -49,7 +49,7 @@ def results(
         typer.echo("No results yet. Run a recipe first: flowctl run nfm-digits")
     for protocol in dict.fromkeys(artifact.metrics["protocol"] for artifact in artifacts):
         alike = {artifact.fingerprint: artifact for artifact in artifacts if artifact.metrics["protocol"] == protocol}
-        _print_protocol(next(iter(alike.values())), [score for score in scores if score["evaluation"] in alike])
+        _print_protocol(list(alike.values()), [score for score in scores if score["evaluation"] in alike])
 
 
 def _sorted(scores: list[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def _sorted(scores: list[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
     return sorted(present, key=lambda score: score[key], reverse=reverse) + [s for s in scores if s[key] is None]
 
 
-def _print_protocol(evaluation: Artifact, scores: list[dict[str, Any]]) -> None:
+def _print_protocol(evaluations: list[Artifact], scores: list[dict[str, Any]]) -> None:
     """The scores of evaluations that may be compared, a table for each metric, and the settings that they share."""
     from pipeline.reporting.text.numbers import significant
 
@@ -75,7 +75,7 @@ def _print_protocol(evaluation: Artifact, scores: list[dict[str, Any]]) -> None:
         typer.echo(metric)
         _print_metric([score for score in scores if score["metric"] == metric], by_model)
         typer.echo()
-    first = evaluation.metrics
+    first = evaluations[0].metrics
     floors = {first["scores"][0]["metric"]: first["floor"], **first.get("floors", {})}
     lines = [
         "floor (two halves of the data): "
@@ -84,6 +84,9 @@ def _print_protocol(evaluation: Artifact, scores: list[dict[str, Any]]) -> None:
         f"protocol {first['protocol']}: {_facts(shared)}",
     ]
     lines += [f"{model}: {text}" for model, own in by_model.items() if (text := _facts(own, without=shared))]
+    for evaluation in evaluations:
+        of = f"{evaluation.name}: " * (len(evaluations) > 1)
+        lines += [f"warning: {of}{text}" for text in evaluation.metrics["warnings"]]
     for line in lines:
         typer.echo("\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  ")))
     typer.echo()

@@ -113,6 +113,8 @@ def _print_results(session: Session) -> None:
         print_table(scores.head, scores.rows, WIDTH)
         if scores.others:
             typer.echo(f"In the report: {', '.join(scores.others)}")
+        for warning in scores.warnings:
+            typer.echo(f"warning: {warning}")
     node = session.nodes.get("report")
     artifact = node and session.store.find("report", node.fingerprint)
     if artifact:

@@ -56,13 +56,18 @@ def verify(
     for finding in damaged:
         for path, flaw in finding.flaws.items():
             typer.echo(f"damaged: {finding.root}: {path}: {flaw}")
-    if not damaged:
+    records = runs(store)[1] if name is None else []
+    for record in records:
+        typer.echo(f"damaged: {record}: cannot be read; delete it if you do not need that run")
+    if not damaged and not records:
         files = sum(len(finding.artifact.files) for finding in artifacts if finding.artifact)
         typer.echo(
             f"{len(artifacts)} artifacts, {files} files: all digests match."
             + f" The saved progress of {len(saved)} unfinished stages is intact." * bool(saved)
         )
         return
+    if not damaged:
+        raise FlowctlError(f"{len(records)} run record{'s' * (len(records) > 1)} damaged. Delete what is named above")
     what = f"{len(damaged)} of {len(artifacts) + len(saved)} artifacts" + " and work directories" * bool(saved)
     if not repair:
         raise FlowctlError(f"{what} damaged. Run: flowctl verify --repair")
@@ -70,7 +75,7 @@ def verify(
     repairs.used = users(store, runs(store)[0])
     left = [finding for finding in damaged if not _repaired(finding, repairs, in_work=finding in saved)]
     if left:
-        raise FlowctlError(f"{len(left)} of {what} still damaged")
+        raise FlowctlError(f"{len(left)} of {what} still damaged: the lines above say why")
 
 
 def _verify_remote(name: str | None, repair: bool) -> None:

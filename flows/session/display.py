@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -68,7 +69,10 @@ class Lines(Minutely):
         self.note(f"{stage}: {outcome.action} … {words.duration(outcome.seconds)}")
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:  # the reader of a pipe is gone, or a disk is full: no reason to stop, the run has its own log
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 class Bars(Display):

@@ -7,12 +7,14 @@ was killed: its flow run still says Running.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +103,24 @@ def _readable(home: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((home / "runs").glob("run-*.json")):
         try:
             facts = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            continue  # removed meanwhile
         except (OSError, ValueError):
-            continue  # torn
+            facts = None
         complete = isinstance(facts, dict) and facts.keys() >= _REQUIRED and isinstance(facts["pid"], int)
         complete = complete and isinstance(facts["began"], int | float)
         if complete and facts["id"] == path.stem:  # which names its lock
             yield facts
+        else:
+            _warn(path)
+
+
+@lru_cache
+def _warn(path: Path) -> None:
+    """Once in a process: a name then means an older run, if this was the latest of its recipe."""
+    logging.getLogger("flowctl").warning(
+        "The run record %s cannot be read, and is passed over. Delete it if you do not need that run", path
+    )
 
 
 def alive(facts: Mapping[str, Any], home: Path) -> bool:

@@ -15,13 +15,13 @@ from PIL import Image
 from flows.session.session import Session
 from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
+from pipeline.data.levels import quantise, to_unit
 from pipeline.data.sources.text import normal, shown
 from pipeline.engine.dag import Node
 from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
 from pipeline.flow_matching.solvers import SOLVERS, Solver, calls_per_evaluation, integrate, plan_for_nfe
 from pipeline.flow_matching.times import time_grid
-from pipeline.metrics import quantise, to_unit
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
@@ -176,6 +176,8 @@ def _check_count(number: int, shape: tuple[int, int, int]) -> None:
 
 def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
     """Raises UsageError for an option that the network ignores, or a sampler that it was not trained for."""
+    if request.guidance is not None and not 0 <= request.guidance < math.inf:
+        raise UsageError("--guidance must be a number >= 0", f"{request.guidance:g}", "Correct it.")
     if request.model == "teacher":
         if (request.steps, request.nfe, request.solver) != (None, None, None):
             raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")

@@ -60,6 +60,7 @@ class Summary(NamedTuple):
     head: list[str]
     rows: list[list[str]]
     others: list[str]
+    warnings: tuple[str, ...]
 
 
 def summary(session: Session) -> Summary | None:
@@ -89,6 +90,7 @@ def summary(session: Session) -> Summary | None:
             for (model, calls, setting), texts in cells.items()
         ],
         [table.metric for table in others] + ["bits per dimension"] * (result.likelihood is not None),
+        result.warnings,
     )
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from pipeline.data.levels import as_stored, to_unit
 from pipeline.data.sources.decode import background, decode_all
 from pipeline.data.sources.opening import open_members
+from pipeline.data.sources.remarks import of_files
+from pipeline.data.sources.text import listed
 from pipeline.metrics import Moments, features, frechet_distance, frechet_warnings, load_inception, split_half
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_reference
@@ -27,10 +29,11 @@ BATCH = 512  # images
 
 @dataclass(frozen=True)
 class Images:
-    """Images (N, C, H, W) uint8 of `levels` grey levels."""
+    """Images (N, C, H, W) uint8 of `levels` grey levels, and notes on what was left out or changed."""
 
     pixels: np.ndarray
     levels: int
+    notes: tuple[str, ...] = ()
 
     def unit(self, levels: int, rows: slice, channels: int) -> Tensor:
         """Some of them, float32 in [-1, 1], rounded to `levels` as samples are; grey ones fill `channels`."""
@@ -47,7 +50,7 @@ class ForeignScore:
         floor: the distance between two random halves of the real images.
         held_out: the distance of the data's test images; None where the real images have none.
         protocol: facts that scores must share to be compared.
-        warnings: about the number of images.
+        warnings: about the files of the images, and their number.
     """
 
     value: float
@@ -64,11 +67,14 @@ def read_images(path: Path) -> Images:
     """
     if not path.exists():
         raise DataError("Images must be a folder, an archive or an .npz", str(path), "Check the path.")
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         members = open_members(path, None)
         if not members.images:
             raise DataError(f"{path} must hold images", "none", "Check the path.")
-        return Images(decode_all(members, sorted(members.images), None, background("white")).images, 256)
+        decoded = decode_all(members, sorted(members.images), None, background("white"))
+        others = sorted(set(members.places) - set(members.images))
+        left = [f"{path}: left out, as no images ({len(others)}): {listed(others)}"] if others else []
+        return Images(decoded.images, 256, (*left, *of_files(decoded)))
     try:
         with np.load(path, allow_pickle=False) as arrays:
             key = next((key for key in ("arr_0", "images") if key in arrays.files), None)
@@ -108,7 +114,7 @@ def against_reference(images: Images, data: Artifact, reference: Artifact, devic
         **facts["facts"],
     }
     generated = _moments(network, images, real.grey_levels, real.channels)
-    return _score(generated, moments, facts["split_half"], facts["held_out"], protocol)
+    return _score(generated, moments, facts["split_half"], facts["held_out"], protocol, images.notes)
 
 
 def against_images(images: Images, real: Images, name: str, device: torch.device) -> ForeignScore:
@@ -126,7 +132,8 @@ def against_images(images: Images, real: Images, name: str, device: torch.device
         **network.facts,
     }
     generated = _moments(network, images, images.levels, channels)
-    return _score(generated, Moments.of(rows), split_half(rows), None, protocol)
+    notes = (*images.notes, *(note for note in real.notes if note not in images.notes))
+    return _score(generated, Moments.of(rows), split_half(rows), None, protocol, notes)
 
 
 def _generated(images: Images, levels: int) -> dict[str, Any]:
@@ -157,7 +164,12 @@ def _moments(network: nn.Module, images: Images, levels: int, channels: int) -> 
 
 
 def _score(
-    generated: Moments, real: Moments, floor: float, held_out: float | None, protocol: dict[str, Any]
+    generated: Moments,
+    real: Moments,
+    floor: float,
+    held_out: float | None,
+    protocol: dict[str, Any],
+    notes: tuple[str, ...],
 ) -> ForeignScore:
-    warnings = frechet_warnings(min(generated.count, real.count), len(real.mean))
-    return ForeignScore(frechet_distance(real, generated), floor, held_out, protocol, tuple(warnings))
+    warnings = (*notes, *frechet_warnings(min(generated.count, real.count), len(real.mean)))
+    return ForeignScore(frechet_distance(real, generated), floor, held_out, protocol, warnings)

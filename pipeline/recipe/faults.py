@@ -49,6 +49,9 @@ def _explain(error: dict[str, Any]) -> str:
         return f"{path}: unknown key. {nearest(str(location[-1]), names_at(location[:-1]))}"
     if error["type"] == "union_tag_invalid":
         return f"{path}.kind must be one of {error['ctx']['expected_tags']}, got {error['ctx']['tag']!r}"
+    if error["type"] == "union_tag_not_found":
+        known = [kind for section in sections_at(location) for kind in kinds(section)]
+        return f"{path} must name its kind ({', '.join(known)}): set {path}.kind too"
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{path} must be a section, such as {_example(location)}, got {_short(error['input'])}"
     if error["type"] == "too_short":

@@ -66,10 +66,12 @@ def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Reci
 
     An override with another seed than the tree's also changes the name: `a` at seed 1 is `a@1`.
     """
-    own = tree.get("seed", 0)
+    own, name = tree.get("seed", 0), tree.get("name")
     for text in overrides:
         override(tree, text)
     recipe = validate(tree, source)
+    if recipe.name != name and (base := recipe.name.partition("@")[0]) in shipped():
+        raise RecipeError("The name of a run must not be that of another shipped recipe", base, "Choose another name.")
     if recipe.seed != own:
         recipe = recipe.model_copy(update={"name": f"{recipe.name.partition('@')[0]}@{recipe.seed}"})
     return recipe

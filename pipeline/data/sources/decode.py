@@ -139,7 +139,7 @@ def _decoded(files: Iterable[tuple[str, bytes]], size: int | None, behind: tuple
 
 def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int]) -> _File:
     """One image file, or why it is none."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not data:
         return _File(name, None, None, (), "the file is empty")
@@ -158,7 +158,8 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
         return _File(name, None, None, (), f"more than {MAX_PIXELS} pixels")
     except Exception as error:  # each decoder raises others
         content = format_of(data[:HEAD])
-        problem = f"damaged {content}: {shown(str(error))}" if content else f"no image, it begins with {data[:8]!r}"
+        why = "it cannot be decoded" if isinstance(error, UnidentifiedImageError) else shown(str(error))
+        problem = f"damaged {content}: {why}" if content else f"no image, it begins with {data[:8]!r}"
         return _File(name, None, None, (), problem)
     if upright.mode.startswith(("I", "F")):
         return _File(name, None, actual, (), f"mode {image.mode}, more than 8 bits to a channel")

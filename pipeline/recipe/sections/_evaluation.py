@@ -91,6 +91,22 @@ class Evaluation(Seeded):
         return [one for sweep in sweeps for one in _spelt_out(sweep)] if isinstance(sweeps, Sequence) else sweeps
 
     @model_validator(mode="after")
+    def _each_sampler_once(self) -> Evaluation:
+        for name, sweeps in (("student", self.student), ("onestep", self.onestep), ("reflow", self.reflow)):
+            seen = set()
+            for sweep in sweeps:
+                for nfe in sweep.nfe or (None,):
+                    sampler = (sweep.model_copy(update={"nfe": ()}), nfe)
+                    if sampler in seen:
+                        calls = "" if nfe is None else f" at {nfe} network call{'s' * (nfe > 1)}"
+                        raise ValueError(
+                            f"evaluation.{name} must list each sampler once: {sweep.solver}{calls} is there twice, "
+                            "with all else alike"
+                        )
+                    seen.add(sampler)
+        return self
+
+    @model_validator(mode="after")
     def _calls_that_can_be_made(self) -> Evaluation:
         for sweep in (*self.student, *self.onestep, *self.reflow):
             for nfe in sweep.nfe:

@@ -4,6 +4,8 @@ import json
 
 from pipeline.recipe.load import load
 from storage.errors import MissingError, UsageError
+from tests.flows import fakes
+from tests.flows.conftest import make_all
 from tests.flows.faults import fault
 
 
@@ -34,6 +36,14 @@ def test_results_are_scores_with_their_protocol(flowctl, finished, tiny):
     assert "FD-classifier 1.5" in text and "grid quadratic" in text
     assert [line.split()[6] for line in text.splitlines() if line.startswith("tiny ")] == ["calls", "calls+seconds"]
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_results_and_the_end_of_a_run_say_what_the_evaluation_warns_of(flowctl, home, tiny, monkeypatch):
+    changed = fakes.RESULTS["evaluation"].model_copy(update={"warnings": ("16 images for 192 features",)})
+    monkeypatch.setitem(fakes.RESULTS, "evaluation", changed)
+    make_all(load(tiny))
+    for command in ("run", "results"):  # the run reuses all
+        assert "warning: 16 images for 192 features" in flowctl(command, tiny).stdout
 
 
 def test_results_are_chosen_and_sorted(flowctl, finished, tiny):

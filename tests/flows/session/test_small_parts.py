@@ -155,6 +155,15 @@ def test_lines_end_with_the_outcome(capsys):
     assert capsys.readouterr().err == "teacher: run … 41 s\n"
 
 
+def test_a_run_goes_on_where_nobody_reads_its_lines(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("sys.stderr", os.fdopen(writer, "w"))
+    shown = Lines()
+    for _ in range(2):
+        shown.note("teacher 1 %")
+
+
 def test_bars_take_all_that_a_run_tells(capsys):
     with Bars() as shown:
         shown.begin("teacher")

@@ -37,6 +37,18 @@ def test_layouts_and_files_hold_the_same_images(tmp_path):
         assert images.levels == 256 and np.array_equal(images.pixels, pixels)
 
 
+def test_what_is_left_out_or_changed_is_said(tmp_path):
+    for number, image in enumerate(random(6)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "raw.nef").write_bytes(b"II*\0 raw")
+    (tmp_path / "5.png").rename(tmp_path / "5.jpg")
+    images = read_images(tmp_path)
+    assert len(images.pixels) == 6 and ["raw.nef" in note for note in images.notes] == [True, False]
+    assert "5.jpg" in images.notes[1]
+    found = against_images(images, Images(random(6, seed=1), 256), "real", torch.device("cpu"))
+    assert found.warnings[:2] == images.notes
+
+
 @pytest.mark.parametrize(
     "array",
     [

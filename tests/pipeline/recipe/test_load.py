@@ -56,6 +56,13 @@ def test_every_shipped_recipe_is_valid_and_survives_being_written_out(name, tmp_
         (["student=3"], "student must be a section, such as {coupling: …, network: …}"),
         (["student.coupling={kind: ot, x: 2}"], "student.coupling.x: unknown key"),
         (["student.time={kind: uniform, mean: 3}"], "student.time: mean belongs to kind logit-normal, not to uniform"),
+        (["student.time.mean=0.5"], "student.time must name its kind (logit-normal, uniform"),
+        (
+            ["evaluation.student=[{nfe: [4]}, {nfe: [2, 4]}]"],
+            "evaluation: evaluation.student must list each sampler once",
+        ),
+        (["evaluation.student=[{nfe: [4], temperature: [1, 1]}]"], "evaluation: evaluation.student must list each"),
+        (["evaluation.student=[{solver: dopri5}, {solver: dopri5}]"], "evaluation: evaluation.student must list each"),
         (["data.source=images"], "data"),
         (["student.training.lr=nan"], "student.training.lr must be a finite number"),
         (["student.training.lr=1e400"], "student.training.lr must be a finite number"),
@@ -117,6 +124,13 @@ def test_hostile_yaml_is_refused(tmp_path, text):
     with pytest.raises(RecipeError) as error:
         load(str(path))
     assert not isinstance(error.value, InvalidRecipe)
+
+
+def test_a_run_does_not_take_the_name_of_another_shipped_recipe():
+    for name in ("nfm-cifar10", "fm-digits@3"):
+        with pytest.raises(RecipeError):
+            load("nfm-digits", [f"name={name}"])
+    assert load("nfm-digits", ["name=nfm-digits", "seed=3"]).name == "nfm-digits@3"
 
 
 def test_names_are_listed_once_each():
