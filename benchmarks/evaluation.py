@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from benchmarks.publish import publish
 from benchmarks.timing import Rows, processor
 from models.unet import UNetConfig
+from pipeline.data.levels import as_stored
 from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.metrics import Inception, MetricSuite, Moments, as_stored, build_classifier, features, frechet_distance
+from pipeline.metrics import Inception, MetricSuite, Moments, build_classifier, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Evaluation, Sweep

@@ -6,6 +6,9 @@
 <home>/monitor/<stage>/<readable-name>-<fingerprint prefix>/      a training's curves and samples, for people
 <home>/rates/<digest of the key>.json                             measured rates of this device, for plans
 <home>/locks/<stage>-<fingerprint prefix>.lock                    held by the one process that makes it
+<home>/runs/<id>.json, .jsonl, .lock                              a run's record, its log, and its lock while it runs
+<home>/cache/                                                     downloads, and what plans found out; may be deleted
+<home>/prefect/                                                   the database and settings of the embedded server
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Recipe:
         Raises:
             UsageError: the recipe has no such network.
             MissingError: it is not trained yet.
-            InputError: there is no such average.
+            MissingError: there is no such average.
         """
         from flows.views.samples import check_model
         from pipeline.outputs.networks import load_network

@@ -101,22 +101,17 @@ def _print_noise(diagnostics: dict[str, Any]) -> None:
     """Statistics of the noise next to those of N(0, I), the transport cost, and warnings."""
     from pipeline.reporting.text import noise
 
-    rows = []
-    for key, title in (
-        ("train", "training images" if diagnostics.get("held_out") else "bank"),
-        ("held_out", "held-out images"),
-        ("true", "N(0, I)"),
-    ):
-        part = diagnostics.get(key)
-        if key == "true":
-            part = {
-                "n": diagnostics["train"]["n"],
-                "mean": 0.0,
-                "std": 1.0,
-                "dimension_std": [1.0, 1.0, 1.0],
-                "dimension_kurtosis": [0.0, 0.0, 0.0],
-                "sliced_w2": diagnostics["train"]["floor"],
-            }
+    train, held_out, rows = diagnostics["train"], diagnostics.get("held_out"), []
+    true = {
+        "n": train["n"],
+        "mean": 0.0,
+        "std": 1.0,
+        "dimension_std": [1.0, 1.0, 1.0],
+        "dimension_kurtosis": [0.0, 0.0, 0.0],
+        "sliced_w2": train["floor"],
+    }
+    parts = {"training images" if held_out else "bank": train, "held-out images": held_out, "N(0, I)": true}
+    for title, part in parts.items():
         if part:
             low, _, high = part["dimension_std"]
             rows.append(

@@ -125,6 +125,9 @@ def _inputs(node: Node, session: Session) -> dict[str, Artifact]:
     for role, source in node.inputs.items():
         artifact = session.store.find(role, source.fingerprint)
         if artifact is None:
-            raise StageFailed(f"The artifact of stage {role} vanished from {session.store.home} during the run")
+            raise StageFailed(
+                f"The artifact of stage {role} vanished from {session.store.home} during the run. "
+                "Check what removes files there, and run again"
+            )
         artifacts[role] = artifact
     return artifacts

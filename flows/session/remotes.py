@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flows.session import words
 from flows.session.session import Session
-from pipeline.engine.remote import Moments
+from pipeline.engine.remote import Transfer
 from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
 from storage.errors import FlowctlError, Interrupted, StageFailed
@@ -22,7 +22,7 @@ def send(session: Session, artifact: Artifact, replace: bool) -> None:
     """
     if session.remote is None:
         return
-    moments = Moments(artifact, "sent", _on_display(session, artifact.stage), session.stop)
+    moments = Transfer(artifact, "sent", _on_display(session, artifact.stage), session.stop)
     try:
         sent = session.remote.send(artifact, replace=replace, moment=moments)
     except Interrupted:

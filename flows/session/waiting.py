@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 from flows.session.session import Session
 from pipeline.engine.dag import Node
-from pipeline.runtime.job import PROGRESS, ProgressUpdate
+from pipeline.runtime.job import read_progress
 from storage.errors import Interrupted
 from storage.locks import held
 
@@ -29,13 +27,3 @@ def wait_for(holder: str, node: Node, session: Session) -> None:
             if report is not None:
                 session.display.report(report)
             time.sleep(INTERVAL)
-
-
-def read_progress(work: Path) -> ProgressUpdate | None:
-    """The last progress of the process that works in `work`."""
-    try:
-        facts = json.loads((work / PROGRESS).read_bytes())
-        fields = {name: facts.pop(name) for name in ("stage", "done", "total", "unit", "rate")}
-        return ProgressUpdate(**fields, facts=facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None

@@ -24,7 +24,7 @@ from pipeline.couplings._potentials import Potentials as Potentials
 from pipeline.couplings._potentials import fit_potentials as fit_potentials
 from pipeline.couplings._semidiscrete import Semidiscrete as Semidiscrete
 from pipeline.couplings._source import Source as Source
-from pipeline.couplings._standard import Moments as Moments
+from pipeline.couplings._standard import ClassMoments as ClassMoments
 from pipeline.couplings._standard import Standard as Standard
 from pipeline.couplings._standard import Whitening as Whitening
 from pipeline.couplings._standard import check_whitening as check_whitening

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from storage.errors import InputError
+from storage.errors import RecipeError
 
 LARGEST = 2**30  # numbers of all classes' matrices: 4 GiB
 
@@ -46,7 +46,7 @@ class Standard:
         return z if self.whitening is None else self.whitening(z, labels)
 
 
-class Moments:
+class ClassMoments:
     """Mean and covariance of one class's noises of D numbers, and their whitening.
 
     The sums start with those of D noises of N(0, I), so that the covariance of few noises can be inverted too: none
@@ -73,9 +73,9 @@ class Moments:
 
 
 def check_whitening(classes: int, values: int) -> None:
-    """Raises InputError where all classes' matrices are too large to compute with."""
+    """Raises RecipeError where all classes' matrices are too large to compute with."""
     if classes * values**2 > LARGEST:
-        raise InputError(
+        raise RecipeError(
             f"bank.whiten needs classes x values^2 of at most {LARGEST}",
             f"{classes} x {values}^2",
             "Leave it out, or make the images smaller.",

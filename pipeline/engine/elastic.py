@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.recipe.sections import Compute
-from pipeline.runtime.job import PROGRESS, STOP, Job, ProgressUpdate, StopSignal
+from pipeline.runtime.job import PROGRESS, STOP, Job, StopSignal, read_progress
 from storage import errors
 from storage.atomic import write_json
 from storage.errors import BusyError, FlowctlError, Interrupted, StageFailed
@@ -157,15 +157,12 @@ def _relay_log(path: Path, read: int) -> int:
 
 def _relay_progress(job: Job, seen: float) -> float:
     """Pass the listeners the first rank's progress if it is of later than the time `seen`; the time that it is of."""
-    try:
-        line = json.loads((job.work / PROGRESS).read_bytes())
-    except (OSError, ValueError):
+    report = read_progress(job.work)
+    if report is None or report.facts["time"] <= seen:
         return seen
-    if line["time"] > seen:
-        fields = {key: line.pop(key) for key in ("stage", "done", "total", "unit", "rate")}
-        for listener in job.progress.listeners:
-            listener(ProgressUpdate(facts=line, **fields))
-    return line["time"]
+    for listener in job.progress.listeners:
+        listener(report)
+    return report.facts["time"]
 
 
 def _result(job: Job, code: int) -> dict[str, Any]:

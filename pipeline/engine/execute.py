@@ -181,7 +181,7 @@ def _check_external(node: Node, store: Store) -> None:
     if node.external != external_digest(node.config, store.home / "cache"):
         raise InputsChanged(
             f"Stage {node.name}: files that it reads from outside the store changed during the run. "
-            "No artifact was published"
+            "No artifact was published. Leave them as they are while it runs"
         )
 
 

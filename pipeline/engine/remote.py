@@ -40,11 +40,11 @@ def fetched(
     work = store.work(node.name, node.fingerprint)
     work.mkdir(parents=True, exist_ok=True)
     report = Progress(node.name, work, listeners)
-    remote.fetch(artifact, work / "fetched", Moments(artifact, "fetched", report, stop))
+    remote.fetch(artifact, work / "fetched", Transfer(artifact, "fetched", report, stop))
     return store.publish(artifact, work / "fetched")
 
 
-class Moments:
+class Transfer:
     """Counts bytes as they are transferred: reports megabytes done, in total, and their unit; raises on a stop signal.
 
     `verb` says what happens to the artifact: "fetched" or "sent".

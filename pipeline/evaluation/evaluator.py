@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.levels import as_stored
 from pipeline.evaluation.paired_images import PairedImageMetrics
-from pipeline.metrics import FeatureBuffer, MetricSuite, MetricValue, Moments, as_stored, features, frechet_distance
+from pipeline.metrics import FeatureBuffer, MetricSuite, MetricValue, Moments, features, frechet_distance
+from pipeline.metrics.neighbours import STORED_SAMPLES
 from pipeline.outputs.results import Score
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
-
-STORED_SAMPLES = 1_000  # percentiles of more distances change little, and each is compared with all training images
 
 #: Sample numbers (n,), labels (n,), and the z (n, C, H, W) to start from or None for the numbers' own noise, to the
 #: times of a path from noise to data and x_t (n, C, H, W) at each.

@@ -15,11 +15,11 @@ from torch import Tensor
 from pipeline.data.conditions import TargetImages
 from pipeline.data.examples import Examples
 from pipeline.data.labels import rows_like
+from pipeline.data.levels import as_stored
 from pipeline.evaluation.evaluator import SamplerUnderTest, Walk
 from pipeline.evaluation.samplers import ENLARGED
 from pipeline.evaluation.scored import Scored
 from pipeline.flow_matching.sampling import Start
-from pipeline.metrics import as_stored
 from pipeline.reporting.pictures import labelled_rows
 from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import fixed
@@ -39,7 +39,7 @@ class Gallery:
     Attributes:
         images: the data.
         start: sample numbers to the z they start from.
-        held_out: the test images that samples should equal, if any.
+        targets: the test images that samples should equal, if any.
         source: whether samples start from images and not from noise.
         rows: (n,) sample numbers that are shown; see `rows_in_turn`.
         labels: (n,) their classes, on the networks' device; None where there are no classes.
@@ -49,7 +49,7 @@ class Gallery:
 
     images: ImageSet
     start: Start
-    held_out: TargetImages | None
+    targets: TargetImages | None
     source: bool
     rows: Tensor
     labels: Tensor | None
@@ -59,8 +59,8 @@ class Gallery:
     def grid(self, scored: Sequence[Scored]) -> Image:
         """Real images, then the same noise through each model at each NFE: samples that were scored."""
         rows, labels = self.rows, self.labels
-        if self.held_out is not None:
-            picture = [("data, held out", self.held_out.images(rows))]
+        if self.targets is not None:
+            picture = [("data, held out", self.targets.images(rows))]
         elif self.source:
             picture = [("source", self.start(rows).cpu())]
         else:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.examples import Examples, drawn
-from pipeline.evaluation.evaluator import STORED_SAMPLES
-from pipeline.metrics.neighbours import nearest
+from pipeline.metrics.neighbours import STORED_SAMPLES, nearest
 from storage.imageset import ImageSet
 
 VALUES_IN_MEMORY = 2**24  # of training images, float32: 64 MiB

@@ -27,19 +27,17 @@ ENLARGED = "enlarged"  # small images enlarged without a network: the baseline o
 
 
 def samplers(
-    job: Job[Evaluation], start: Start, held_out: TargetImages | None, device: torch.device
+    job: Job[Evaluation], start: Start, targets: TargetImages | None, device: torch.device
 ) -> Iterator[SamplerUnderTest]:
     """Teacher and baselines first, then student, rounds of reflow and one-step student, in the order of the recipe."""
     config = job.config
     if "teacher" in job.inputs and config.teacher:
         yield _teacher(job, derive(job.seed, "evaluation"), device)
-    if held_out is not None:
+    if targets is not None:
         yield SamplerUnderTest(
-            ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (held_out.conditions(rows, device), 0.0)
+            ENLARGED, "repeated pixels", 0, {}, lambda rows, labels: (targets.conditions(rows, device), 0.0)
         )
-        yield SamplerUnderTest(
-            ENLARGED, "bicubic", 0, {}, lambda rows, labels: (held_out.bicubic(rows).to(device), 0.0)
-        )
+        yield SamplerUnderTest(ENLARGED, "bicubic", 0, {}, lambda rows, labels: (targets.bicubic(rows).to(device), 0.0))
     load = lru_cache(maxsize=None)(lambda model, ema: networks.load_network(job.inputs[model], device, ema))
     for model in sampled_among(job.inputs):
         artifact = job.inputs[model]
@@ -47,7 +45,7 @@ def samplers(
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
             facts |= {} if how.temperature == 1 else {"temperature": how.temperature}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
-                make, walk = sampled(load(model, how.ema), path_of(artifact), how, nfe, start, held_out, device)
+                make, walk = sampled(load(model, how.ema), path_of(artifact), how, nfe, start, targets, device)
                 yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
 
 
@@ -57,13 +55,13 @@ def sampled(
     how: Sweep,
     nfe: int,
     start: Start,
-    held_out: TargetImages | None,
+    targets: TargetImages | None,
     device: torch.device,
 ) -> tuple[Callable, Callable]:
     """`make` and `walk` of a `SamplerUnderTest`."""
 
     def condition(rows: Tensor) -> Tensor | None:
-        return None if held_out is None else held_out.conditions(rows, device)
+        return None if targets is None else targets.conditions(rows, device)
 
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
         return student_samples(network, start(rows), labels, how, nfe, path, condition(rows))

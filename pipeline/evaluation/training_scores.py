@@ -36,7 +36,7 @@ class SampleScores:
     quality: SampleQuality
     evaluator: Evaluator
     start: Start
-    held_out: TargetImages | None
+    targets: TargetImages | None
     path: GaussianPath
 
     @classmethod
@@ -45,10 +45,10 @@ class SampleScores:
         extractor, real = load_reference(reference, images.originals, device)
         seed = derive(job.seed, "student", "quality")
         condition = job.config.condition
-        held_out = TargetImages.of(images, None if condition is None else condition.model_dump())
+        targets = TargetImages.of(images, None if condition is None else condition.model_dump())
         quality = required(job.config.quality, "student.quality")
         samples = quality.samples
-        labels = like_training(images, samples, seed) if held_out is None else held_out.labels(torch.arange(samples))
+        labels = like_training(images, samples, seed) if targets is None else targets.labels(torch.arange(samples))
         evaluator = Evaluator(
             extractor,
             real,
@@ -61,12 +61,12 @@ class SampleScores:
             held_out=load_features(reference, "test").moments,
         )
         start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
-        return cls(job, quality, evaluator, start, held_out, path)
+        return cls(job, quality, evaluator, start, targets, path)
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         how, device = self.quality.sweep, self.evaluator.device
         nfe = how.nfe[0] if how.nfe else 0
-        make, _ = sampled(network, self.path, how, nfe, self.start, self.held_out, device)
+        make, _ = sampled(network, self.path, how, nfe, self.start, self.targets, device)
         sampler = SamplerUnderTest("student", how.solver, nfe, {}, make)
         (score, *_), _ = self.evaluator.score(sampler, self.quality.samples, self.job)
         return {"fd": score.value, "fd_held_out": required(score.value_held_out, "the held-out score")}

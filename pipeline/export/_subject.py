@@ -97,7 +97,7 @@ class Subject:
         """The network in eval mode.
 
         Raises:
-            InputError: no such average.
+            MissingError: no such average.
             UsageError: the network needs more than noise and a class.
             DamageError: its files do not fit each other.
         """

@@ -55,7 +55,7 @@ def export(
 
     Raises:
         UsageError: a directory that must not be replaced, a teacher or a missing package for ONNX.
-        InputError: no such average.
+        MissingError: no such average.
         DamageError: a file of the artifact has changed.
         OnnxError: ONNX differs from the network.
     """

@@ -43,12 +43,12 @@ def class_labels(rows: Tensor, classes: int, device: torch.device | str = "cpu")
 
 
 def conditioning_for(
-    rows: Tensor, images: ImageSet, held_out: TargetImages | None, device: torch.device | str = "cpu"
+    rows: Tensor, images: ImageSet, targets: TargetImages | None, device: torch.device | str = "cpu"
 ) -> tuple[Tensor | None, Tensor | None]:
     """Labels (N,) and conditions (N, C, H, W) of samples in pictures: all classes in turn, or those of test images."""
-    if held_out is None:
+    if targets is None:
         return class_labels(rows, len(images.classes or ()), device), None
-    return held_out.labels(rows, device), held_out.conditions(rows, device)
+    return targets.labels(rows, device), targets.conditions(rows, device)
 
 
 def starting_noise(seed: int, rows: Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:

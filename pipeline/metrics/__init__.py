@@ -1,8 +1,5 @@
 """How good: distances between distributions, straightness of paths, Gaussianity of noise, memorisation."""
 
-from pipeline.data.levels import as_stored as as_stored
-from pipeline.data.levels import quantise as quantise
-from pipeline.data.levels import to_unit as to_unit
 from pipeline.metrics._classifier import Classifier as Classifier
 from pipeline.metrics._classifier import build_classifier as build_classifier
 from pipeline.metrics._classifier import classifier_images as classifier_images

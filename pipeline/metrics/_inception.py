@@ -12,7 +12,7 @@ from models.precision import ieee
 from pipeline.data.fetching import fetch, read_tensors
 from pipeline.data.levels import quantise
 from storage.atomic import sha256_file
-from storage.errors import InputError
+from storage.errors import DataError, InputError
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -86,7 +86,7 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
         cache_dir: directory of downloaded files; by default the user's cache.
 
     Raises:
-        InputError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is
+        DataError: no file or no network; a file of another checksum, format or architecture. Nothing in a .pth is
             executed: it is read as tensors only.
     """
     if path is None:
@@ -94,11 +94,11 @@ def load_inception(path: Path | None = None, checksum: str | None = None, cache_
     path = Path(path)
     expected = checksum or PUBLISHED
     if not path.is_file():
-        raise InputError("Inception's weights must be a file", str(path), f"Check the path, or download it from {URL}.")
+        raise DataError("Inception's weights must be a file", str(path), f"Check the path, or download it from {URL}.")
     checksum = f"sha256:{sha256_file(path)}"
     if checksum != expected:
         remedy = f"It is truncated or another file: fetch it again from {URL}, or state its own checksum."
-        raise InputError(f"{path} must have the checksum {expected}", checksum, remedy)
+        raise DataError(f"{path} must have the checksum {expected}", checksum, remedy)
     extractor = Inception()
     _load(extractor.network, path)
     extractor.digest.copy_(torch.tensor(list(bytes.fromhex(checksum.removeprefix("sha256:")))))
@@ -116,7 +116,7 @@ def _load(network: nn.Module, path: Path) -> None:
     if shapes != own:
         name = min((name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name)), key=str)
         rule = f"{path} must have the tensors of the published Inception v3: {name} {own.get(name, 'is none of them')}"
-        raise InputError(rule, shapes.get(name, "nothing of this name"), remedy)
+        raise DataError(rule, shapes.get(name, "nothing of this name"), remedy)
     network.load_state_dict(given, strict=False)
 
 

@@ -31,6 +31,11 @@ class Memorisation:
     near: float
 
 
+# Images of a sampler that are kept for this and for pictures: percentiles of more distances change little, and each is
+# compared with all training images.
+STORED_SAMPLES = 1_000
+
+
 def nearest(queries: Tensor, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """The nearest training image of each query, among images that come in parts: no more is in memory.
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from pipeline.flow_matching.solvers import Velocity
 from pipeline.flow_matching.times import time_grid
 
+PATHS, PATH_STEPS = 256, 32  # that an evaluation measures at most, and Euler steps of each
+
 
 class PathShape(NamedTuple):
     """Both measures, from one walk.
@@ -39,7 +41,7 @@ def straightness(velocity: Velocity, z: Tensor, steps: int = 32) -> float:
 
 
 @torch.no_grad()
-def path_shape(velocity: Velocity, z: Tensor, steps: int = 32) -> PathShape:
+def path_shape(velocity: Velocity, z: Tensor, steps: int = PATH_STEPS) -> PathShape:
     """Walk once, measure both. Arguments as in `straightness`."""
     grid = time_grid("uniform", steps).tolist()
     x, h = z, 1 / steps

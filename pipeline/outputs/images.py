@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.data.examples import Examples
 from pipeline.data.sources.digest import AUTOENCODER as FILES
 from storage.artifact import Artifact
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, InputError, RecipeError
 from storage.imageset import ImageSet
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 def open_source(source: Artifact, images: ImageSet) -> ImageSet:
-    """The source's images. Raises InputError unless they have the shape of `images`."""
+    """The source's images. Raises RecipeError unless they have the shape of `images`."""
     source_images = ImageSet.open(source.path(IMAGES))
     if source_images.shape != images.shape:
-        raise InputError(
+        raise RecipeError(
             f"Images of the source have the shape (C, H, W) of the data's, {images.shape}",
             source_images.shape,
             "Set source.size and data.size alike, and choose sources of as many channels",
@@ -73,7 +73,7 @@ def source_examples(source: Artifact | None, images: ImageSet, split: Literal["t
     """Rows of one split of the source, with the mirrored copies of its training images if it asks for them; None where
     there is no source.
 
-    Raises InputError as `open_source` does.
+    Raises RecipeError as `open_source` does.
     """
     if source is None:
         return None

@@ -22,7 +22,7 @@ from pipeline.outputs.tensorfile import write_tensors
 from pipeline.recipe import sections as configs
 from storage.artifact import Artifact
 from storage.atomic import write_json
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, MissingError, RecipeError
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "network.json"
@@ -45,7 +45,7 @@ class Shape(Protocol):
 
 
 def teacher_architecture(config: configs.Teacher, images: Shape) -> TarFlowConfig:
-    """The TarFlow for these images. Raises InputError if its numbers do not fit them."""
+    """The TarFlow for these images. Raises RecipeError if its numbers do not fit them."""
     return _shaped(
         "teacher",
         TarFlowConfig,
@@ -65,7 +65,7 @@ def teacher_architecture(config: configs.Teacher, images: Shape) -> TarFlowConfi
 
 
 def student_architecture(config: configs.Student, images: Shape) -> UNetConfig | DiTConfig:
-    """The velocity network for these images. Raises InputError if its numbers do not fit them."""
+    """The velocity network for these images. Raises RecipeError if its numbers do not fit them."""
     kind: type[DiTConfig] | type[UNetConfig] = DiTConfig if isinstance(config.network, configs.DiT) else UNetConfig
     objective, average = config.objective, {}
     if isinstance(objective, configs.MeanFlow):
@@ -86,7 +86,7 @@ def _shaped(section: str, kind: type[C], **fields: Any) -> C:
     try:
         return kind(**fields)
     except ValueError as error:
-        raise InputError(
+        raise RecipeError(
             f"The section {section} must fit the images: {error}", fields["size"], f"Change {section}, or data.size"
         ) from None
 
@@ -123,13 +123,13 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
     """The artifact's network in eval mode, with the weights of its first average or of another one, by name.
 
     Raises:
-        InputError: there is no such average.
+        MissingError: there is no such average.
         DamageError: its files do not fit each other.
     """
     paths = [record.path for record in artifact.files]
     if _file(average) not in paths and average is not None:
         there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]
-        raise InputError(
+        raise MissingError(
             "An average is one that training.averages names, or best where the student has quality",
             average,
             f"There are: {', '.join(there) or 'none but the first'}",

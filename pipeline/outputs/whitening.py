@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pipeline.couplings import Moments, Standard, Whitening, check_whitening
+from pipeline.couplings import ClassMoments, Standard, Whitening, check_whitening
 from pipeline.data.examples import Examples
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.tensorfile import write_tensors
@@ -46,7 +46,7 @@ def fit_whitening(
         rows = (classes == label).nonzero().flatten()
         part = _intact(_file(job.out, label))
         if part is None:
-            moments = Moments(dims)
+            moments = ClassMoments(dims)
             indices = (torch.arange(used)[:, None] * count + rows).flatten()
             with job.timings.measure("whitening", len(indices) * ranks.world()):
                 for some in indices.split(ENCODE_BATCH):

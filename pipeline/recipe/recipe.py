@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     **{name: kind for names in ROUNDS for name, kind in zip(names, ("pairs", "reflow"), strict=True)},
     **{name: name for name in ("pairs", "onestep", "evaluation", "report")},
 }
+PAIRS_OF = {reflow: pairs for pairs, reflow in ROUNDS} | {"onestep": "pairs"}  # what a student of pairs is trained on
 Trained = configs.Teacher | configs.Student | configs.Reflow | configs.OneStep
 
 
@@ -261,17 +262,17 @@ class Recipe(Config):
     def sections(self) -> dict[str, Config]:
         """The settings of each stage of this recipe, by stage name, in the order of the DAG, seeds filled in.
 
-        Round N of reflow has the stages pairs-N and reflow-N. Only this function and `KINDS` know these names.
+        Round N of reflow has the stages pairs-N and reflow-N.
         """
-        rounds: dict[str, Config] = {}
+        rounds: dict[str, Config] = {}  # pairs also have settings that follow from the students trained on them
         for (pairs, reflow), this in zip(ROUNDS, self.reflow, strict=False):
-            rounds[pairs] = _pairs(this.pairs, forward=bool(this.mix.forward and not self.bank))
+            rounds[pairs] = this.pairs.model_copy(update={"forward": bool(this.mix.forward and not self.bank)})
             rounds[reflow] = this.student
         steps = self.onestep.steps if self.onestep else 1
         sections = {
             **{name: getattr(self, name) for name in _BEFORE},
             **rounds,
-            "pairs": self.pairs and _pairs(self.pairs, intervals=steps),
+            "pairs": self.pairs and self.pairs.model_copy(update={"intervals": steps}),
             "onestep": self.onestep,
             "evaluation": self.evaluation,
             "report": Config(),
@@ -286,8 +287,3 @@ class Recipe(Config):
     def _trained(self) -> dict[str, Trained]:
         """The sections of the stages that train a network, by stage."""
         return {stage: section for stage, section in self.sections().items() if isinstance(section, Trained)}
-
-
-def _pairs(pairs: configs.Pairs, **follows: int) -> configs.Pairs:
-    """The pairs' settings with those that follow from the students trained on them."""
-    return pairs.model_copy(update=follows)

@@ -107,6 +107,16 @@ class Progress:
             listener(report)
 
 
+def read_progress(work: Path) -> ProgressUpdate | None:
+    """The last progress of the process that works in `work`."""
+    try:
+        facts = json.loads((work / PROGRESS).read_bytes())
+        fields = {name: facts.pop(name) for name in ("stage", "done", "total", "unit", "rate")}
+        return ProgressUpdate(**fields, facts=facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def memory() -> dict[str, float]:
     """Peak memory of this process, MiB: resident, and of the GPU if one is used."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS

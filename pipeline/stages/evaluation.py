@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.data.conditions import TargetImages
 from pipeline.data.labels import like_training
 from pipeline.engine.dag import students_among
-from pipeline.evaluation.evaluator import STORED_SAMPLES, Evaluator
+from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.figures import Figures, stoppable
 from pipeline.evaluation.gallery import ROW_IMAGES, Gallery, rows_in_turn
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
@@ -30,8 +30,8 @@ from pipeline.evaluation.scored import SCORES, Scored, score_all
 from pipeline.evaluation.student_likelihood import student_bits
 from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
 from pipeline.metrics import MetricSuite, frechet_warnings
-from pipeline.metrics.neighbours import judged
-from pipeline.metrics.straightness import path_shape
+from pipeline.metrics.neighbours import STORED_SAMPLES, judged
+from pipeline.metrics.straightness import PATH_STEPS, PATHS, path_shape
 from pipeline.outputs import networks
 from pipeline.outputs.images import autoencoder_of, decoder, images_of, source_examples
 from pipeline.outputs.networks import path_of
@@ -48,26 +48,31 @@ from storage.atomic import write_json
 from storage.checksummed_json import json_digest
 from storage.imageset import ImageSet
 
-PATHS, PATH_STEPS = 256, 32  # paths at most of straightness and curvature, and Euler steps of each
 PICTURES = ("samples", "trajectories", "interpolations", "neighbours")
 
 
 def run(job: Job[Evaluation]) -> EvaluationResult | None:
+    """Sample every network by every sampler of the recipe, and measure the samples.
+
+    Inputs: `data`, `reference` (extractor, and the features of real images), every network, `bank` for `noise_cost`,
+    and `source` where a second image set takes the place of noise.
+
+    Leaves: scores.json, samples.png, trajectories.png, interpolations.png, neighbours.png. The result has the scores
+    under one protocol, the yardsticks, how straight each student's paths are, memorisation, and warnings.
+    """
     device = prepare(job.compute)
     config = job.config
     images = images_of(job)
     reference = job.inputs["reference"]
     extractor, _ = load_reference(reference, images.originals, device)
-    real, unseen = (load_features(reference, split) for split in ("train", "test"))
+    real, held_out = (load_features(reference, split) for split in ("train", "test"))
     seed = derive(job.seed, "evaluation")
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
-    held_out = TargetImages.of(images, job.inputs["student"].config.get("condition"))
+    targets = TargetImages.of(images, job.inputs["student"].config.get("condition"))
     labels = (
-        like_training(images, config.samples, seed)
-        if held_out is None
-        else held_out.labels(torch.arange(config.samples))
+        like_training(images, config.samples, seed) if targets is None else targets.labels(torch.arange(config.samples))
     )
-    suite = _suite(config, reference, real, unseen, extractor, job.seed, device)
+    suite = _suite(config, reference, real, held_out, extractor, job.seed, device)
     evaluator = Evaluator(
         extractor,
         real.moments,
@@ -75,14 +80,14 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         images.originals.grey_levels,
         job.compute.inference_batch,
         device,
-        _shared_protocol(job, images, held_out),
+        _shared_protocol(job, images, targets),
         decoder(job.inputs["data"], device),
-        None if held_out is None else held_out.images,
+        None if targets is None else targets.images,
         suite,
-        unseen.moments,
+        held_out.moments,
     )
 
-    entries = [(evaluator, sampler) for sampler in samplers(job, start, held_out, device)]
+    entries = [(evaluator, sampler) for sampler in samplers(job, start, targets, device)]
     from_encoded = [*noise_cost_samplers(job, images, evaluator, device)] if config.noise_cost else []
     everything = score_all(job, entries + from_encoded)
     scored, encoded = everything[: len(entries)], everything[len(entries) :]
@@ -93,11 +98,11 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     students = students_among(job.inputs)
     best = _best(scored)
     figures = Figures(job, len(PICTURES) + 1 + len(best) + len(students))
-    rows = _rows_shown(held_out, labels, config.samples)
+    rows = _rows_shown(targets, labels, config.samples)
     gallery = Gallery(
         images,
         start,
-        held_out,
+        targets,
         "source" in job.inputs,
         rows,
         None if labels is None else labels[rows].to(device),
@@ -110,7 +115,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     figures.picture("interpolations.png", partial(gallery.interpolations, ways))
     memorisation = _memorisation(job, best, gallery, figures, device)
     paths = [
-        PathResult(**figures.numbers(f"path-{role}", partial(_path, job, role, images, start, held_out, device)))
+        PathResult(**figures.numbers(f"path-{role}", partial(_path, job, role, images, start, targets, device)))
         for role in students
     ]
     scores = [score for item in scored for score in item.scores]
@@ -157,22 +162,22 @@ def _suite(
     )
 
 
-def _rows_shown(held_out: TargetImages | None, labels: Tensor | None, samples: int) -> Tensor:
+def _rows_shown(targets: TargetImages | None, labels: Tensor | None, samples: int) -> Tensor:
     """The sample numbers of the pictures, of those that are stored: all classes in turn, as far as these have them, or
     the first test images that samples should equal."""
     count = min(ROW_IMAGES, samples)
     stored = None if labels is None else labels[:STORED_SAMPLES]
-    return torch.arange(count) if held_out is not None else rows_in_turn(stored, count)
+    return torch.arange(count) if targets is not None else rows_in_turn(stored, count)
 
 
 def _path(
-    job: Job[Evaluation], role: str, images: ImageSet, start: Start, held_out: TargetImages | None, device: torch.device
+    job: Job[Evaluation], role: str, images: ImageSet, start: Start, targets: TargetImages | None, device: torch.device
 ) -> dict[str, Any]:
     """`PathResult`: how straight a model's paths are, with its first average and without guidance."""
     artifact = job.inputs[role]
     network, path = networks.load_network(artifact, device), path_of(artifact)
     rows = torch.arange(min(PATHS, job.config.samples))
-    labels, condition = conditioning_for(rows, images, held_out, device)
+    labels, condition = conditioning_for(rows, images, targets, device)
     velocity = stoppable(student_velocity(network, path, labels, condition=condition), job)
     shape = path_shape(velocity, path.start(start(rows)), PATH_STEPS)
     return {
@@ -250,7 +255,7 @@ def _different(job: Job[Evaluation], images: ImageSet) -> int:
     return min(samples, job.inputs["source"].metrics["test"] * len(images.classes or " "))
 
 
-def _shared_protocol(job: Job[Evaluation], images: ImageSet, held_out: TargetImages | None) -> dict[str, Any]:
+def _shared_protocol(job: Job[Evaluation], images: ImageSet, targets: TargetImages | None) -> dict[str, Any]:
     """The facts that scores of one table have in common."""
     config = job.config
     reference = job.inputs["reference"]
@@ -266,17 +271,17 @@ def _shared_protocol(job: Job[Evaluation], images: ImageSet, held_out: TargetIma
         "quantised": f"{images.originals.grey_levels} levels, rounded half up",
         "labels": "in the proportions of the training split" if images.classes else "none",
         "seed": job.seed,
-        **_image_to_image(job, held_out),
+        **_image_to_image(job, targets),
         **reference.metrics["facts"],
         **autoencoder_of(job.inputs["data"]),
     }
 
 
-def _image_to_image(job: Job[Evaluation], held_out: TargetImages | None) -> dict[str, Any]:
+def _image_to_image(job: Job[Evaluation], targets: TargetImages | None) -> dict[str, Any]:
     """The condition or the source images of the samples, where there are any."""
-    if held_out is not None:
-        classes = {} if held_out.examples.labels is None else {"labels": "those of the test images"}
-        return {"condition": held_out.words} | classes
+    if targets is not None:
+        classes = {} if targets.examples.labels is None else {"labels": "those of the test images"}
+        return {"condition": targets.words} | classes
     if "source" in job.inputs:
         source = job.inputs["source"]
         return {

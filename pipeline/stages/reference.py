@@ -29,6 +29,13 @@ FEATURE_BATCH = 512  # images between two stop points
 
 
 def run(job: Job[Reference]) -> ReferenceResult:
+    """Train or load the extractor, and measure both splits with it.
+
+    Inputs: `data`, of which the images themselves count, with all their classes.
+
+    Leaves: the extractor, and of each split mean, covariance and some features. The result has the yardsticks: the
+    Frechet distance of two halves of the training images, and that of held-out to training images.
+    """
     device = prepare(job.compute)
     config = job.config
     images = images_of(job).originals

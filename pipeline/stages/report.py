@@ -13,6 +13,10 @@ FACTS = "report.json"
 
 
 def run(job: Job[Config]) -> ReportResult:
+    """Write the page from the results and pictures of all other stages; nothing is computed.
+
+    Inputs: every stage of the recipe that has a place on the page. Leaves: report.html, report.json.
+    """
     write_text(job.out / PAGE, render(job.inputs))
     write_json(job.out / FACTS, facts(job.inputs))
     job.progress(1, 1, "pages")

@@ -9,7 +9,7 @@ from pipeline.engine.dag import Node, sampled_among
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.training.estimate import ImageShape
-from storage.errors import InputError
+from storage.errors import InputError, RecipeError
 
 
 def check_fit(node: Node, shape: ImageShape) -> None:
@@ -30,7 +30,7 @@ def check_fit(node: Node, shape: ImageShape) -> None:
             student_architecture(config, shape)
             if config.condition and shape.size % config.condition.factor:
                 need = f"student.condition.factor must divide the side of images of {shape.size}x{shape.size}"
-                raise InputError(need, config.condition.factor, "Choose a divisor")
+                raise RecipeError(need, config.condition.factor, "Choose a divisor")
             _check_guidance([config.quality.guidance] if config.quality else [], shape)
         case configs.Pairs() as config:
             _check_guidance([config.guidance], shape)
@@ -49,7 +49,7 @@ def _originals(node: Node, shape: ImageShape) -> int:
 
 def _check_guidance(scales: Sequence[float], shape: ImageShape) -> None:
     if not shape.classes and (guided := [scale for scale in scales if scale != 1]):
-        raise InputError("guidance must be 1 on images without classes", guided[0], "Give classes, or leave it at 1")
+        raise RecipeError("guidance must be 1 on images without classes", guided[0], "Give classes, or leave it at 1")
 
 
 def _check_teacher_guidance(config: configs.Teacher, shape: ImageShape) -> None:
@@ -57,10 +57,10 @@ def _check_teacher_guidance(config: configs.Teacher, shape: ImageShape) -> None:
         return
     if shape.classes and config.label_drop == 0:
         need = "teacher.guidance needs a teacher that was also trained without classes"
-        raise InputError(need, "teacher.label_drop of 0", "Set it above 0, or guidance to 0")
+        raise RecipeError(need, "teacher.label_drop of 0", "Set it above 0, or guidance to 0")
     if not shape.classes and config.attention_temperature == 1:
         need = "teacher.guidance must be 0 on images without classes, or have an attention_temperature"
-        raise InputError(need, config.guidance, "Give classes, or leave it at 0")
+        raise RecipeError(need, config.guidance, "Give classes, or leave it at 0")
 
 
 def _check_metrics(config: configs.Evaluation, rows: int) -> None:
@@ -68,4 +68,4 @@ def _check_metrics(config: configs.Evaluation, rows: int) -> None:
     for name in config.metrics:
         if rows < (least := 2 * configs.FEWEST[name]):
             remedy = "Give more, or leave it out of evaluation.metrics"
-            raise InputError(f"{name} needs {least} training images, two halves of {least // 2}", rows, remedy)
+            raise RecipeError(f"{name} needs {least} training images, two halves of {least // 2}", rows, remedy)

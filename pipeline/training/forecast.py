@@ -20,7 +20,7 @@ from pipeline.training.estimate import image_shape
 from pipeline.training.fitting import check_fit
 from pipeline.training.flops import Work
 from pipeline.training.parts import REST, Part, parts
-from pipeline.training.rates import Rate, Rates
+from pipeline.training.rates import Rates
 from storage.checksummed_json import cached, json_digest
 from storage.required import required
 from storage.store import Store
@@ -134,7 +134,7 @@ class Forecast:
         check_fit(node, shape)
         return parts(node, shape, self.compute)
 
-    def rate(self, part: Part) -> Rate | None:
+    def rate(self, part: Part) -> float | None:
         """The measured rate of exactly this work on this device, if there is one."""
         return self.rates.get(self._key(part))
 
@@ -144,7 +144,7 @@ class Forecast:
     def _time(self, part: Part, share: float) -> PartTime:
         rate = self.rate(part)
         if rate is not None:
-            return PartTime(part, share * part.amount / rate.per_second, rate.per_second)
+            return PartTime(part, share * part.amount / rate, rate)
         counted = 0.0
         if part.work is not None and part.amount:
             counted = self.speed.seconds(self._work(part) * part.amount, part.precision)

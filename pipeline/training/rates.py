@@ -1,6 +1,6 @@
 """Measured rates of a store: how fast this device did a kind of work. Plans read them, finished stages write them.
 
-    <home>/rates/<digest of the key>.json      {key, rate, unit, seconds, time}
+    <home>/rates/<digest of the key>.json      {key, per_second, checksum}
 
 A key names everything that the speed depends on: device, threads, processes, network, batch, precision. A rate counts
 for its exact key only; the latest measurement replaces an earlier one.
@@ -8,10 +8,8 @@ for its exact key only; the latest measurement replaces an earlier one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +18,28 @@ from storage.checksummed_json import json_digest, read_checksummed, write_checks
 Key = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Units of work in a second, and the seconds that it was measured over."""
-
-    per_second: float
-    seconds: float
-
-
 class Rates:
     """The measured rates of the store at `home`."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "rates"
 
-    def get(self, key: Key) -> Rate | None:
-        """The rate of exactly this key; None if none was measured, or if its file is damaged."""
+    def get(self, key: Key) -> float | None:
+        """Units of work in a second, of exactly this key; None if none was measured, or if its file is damaged."""
         facts = read_checksummed(self._path(key))
         if facts is None or facts.get("key") != dict(key):
             return None
         try:
-            rate = Rate(float(facts["per_second"]), float(facts["seconds"]))
+            rate = float(facts["per_second"])
         except (KeyError, TypeError, ValueError):
             return None
-        return rate if rate.per_second > 0 else None
+        return rate if rate > 0 else None
 
     def put(self, key: Key, amount: float, seconds: float) -> None:
         """Store that `amount` units of work took `seconds`. A full disk stores nothing: no result depends on it."""
         if amount <= 0 or seconds <= 0:
             return
-        facts = {"key": dict(key), "per_second": amount / seconds, "seconds": seconds, "time": time.time()}
+        facts = {"key": dict(key), "per_second": amount / seconds}
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_checksummed(self._path(key), facts)

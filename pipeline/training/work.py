@@ -10,6 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from models.tarflow import TarFlowConfig
 from pipeline.engine.dag import Node, students_among
 from pipeline.metrics import Inception, build_classifier, classifier_images
+from pipeline.metrics.neighbours import STORED_SAMPLES
+from pipeline.metrics.straightness import PATH_STEPS, PATHS
 from pipeline.outputs.banks import ENCODE_BATCH
 from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
@@ -76,9 +78,9 @@ def pictures_work(node: Node, config: configs.Evaluation, shape: ImageShape) -> 
     work = Work()
     for model in students_among(node.inputs):
         forward = forward_work(student_architecture(first_student(node.inputs[model]), shape))
-        work += forward * (32 * min(256, config.samples))  # `PATH_STEPS`, `PATHS` of the stage
+        work += forward * (PATH_STEPS * min(PATHS, config.samples))
         if config.likelihood and model == "student":
             images = min(config.likelihood.images, shape.test)
             work += forward * (DOPRI5_CALLS * images * (1 + 2 * config.likelihood.probes))
-    compared = (1 + len(students_among(node.inputs))) * min(config.samples, 1000) + shape.test
+    compared = (1 + len(students_among(node.inputs))) * min(config.samples, STORED_SAMPLES) + shape.test
     return work + Work(flops=2.0 * compared * shape.rows * shape.values)

@@ -119,7 +119,7 @@ _Read = TypeVar("_Read", bound=_Model)
 
 
 def read_json(path: Path, model: type[_Read]) -> _Read:
-    """The validated content of one of our JSON files, held against its checksum if it is to have one. Raises DamageError."""
+    """The validated content of one of our JSON files, held against the checksum of an Identity. Raises DamageError."""
     try:
         data = path.read_bytes()
         read = model.model_validate_json(data)

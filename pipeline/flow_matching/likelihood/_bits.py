@@ -44,7 +44,7 @@ def dequantise(x: Tensor, levels: int, u: Tensor) -> Tensor:
     """x + (u - 1/2) bin width: spread evenly over the bins around their levels, as the uniform teacher's data are.
 
     Args:
-        x: (B, C, H, W), grey levels v as 2 v / (levels - 1) - 1, see `pipeline.metrics.to_unit`.
+        x: (B, C, H, W), grey levels v as 2 v / (levels - 1) - 1, see `pipeline.data.levels.to_unit`.
         levels: number of grey levels L.
         u: same shape, uniform on (0, 1), see `pipeline.runtime.noise.uniform`.
 

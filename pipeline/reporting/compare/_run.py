@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.engine.dag import students_among
 from pipeline.outputs.results import BankResult, EvaluationResult, Score, StudentResult, VelocityVariance
+from pipeline.recipe.recipe import PAIRS_OF
 from storage.artifact import Artifact
 from storage.errors import InputError
 from storage.store import PREFIX
@@ -68,7 +69,7 @@ class SeedRun(_Plain):
             rounds = rounds[: rounds.index(model) + 1]
         elif model != "onestep":
             rounds = []
-        stages = [*COUPLING, *STUDENT, *rounds, *(name.replace("reflow", "pairs") for name in rounds)]
+        stages = [*COUPLING, *STUDENT, *rounds, *(PAIRS_OF[name] for name in rounds)]
         return self.took((*stages, *(ONESTEP if model == "onestep" else ()))) or 0.0
 
     @property

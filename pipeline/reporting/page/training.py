@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.dag import students_among
+from pipeline.recipe.recipe import PAIRS_OF
 from pipeline.reporting.page.charts import Chart
 from pipeline.reporting.page.curves import of_errors, of_loss, of_scores
 from pipeline.reporting.page.figures import Picture, history, picture, previews
@@ -86,7 +87,7 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
     for role in (role for role in (*chain, "onestep") if role in inputs):
         artifact = inputs[role]
         result = artifact.metrics
-        read = role.replace("reflow", "pairs") if role != "onestep" else "pairs"  # the pairs it was trained on
+        read = PAIRS_OF.get(role, "")
         written = "pairs" if role == chain[-1] else f"pairs-{chain.index(role) + 1}" if role in chain else ""
         coupling = COUPLINGS.get(result["coupling"], result["coupling"])
         if "source" in inputs and result["coupling"] == "independent":
@@ -108,7 +109,7 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
         straight = paths.get(role) or (inputs[written].metrics if written in inputs else None)
         if straight:
             facts.append(("Straightness of its paths, 0 is straight", significant(straight["straightness"])))
-        if role != "student" and read in inputs:
+        if read in inputs:
             pairs = inputs[read].metrics
             facts.append(("Pairs", f"{count(pairs['count'])}, by {pairs['solver']}"))
         facts += [*_quality(artifact), *_common(artifact)]
@@ -193,35 +194,20 @@ def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
 def _spreads(gaussianity: Mapping[str, Any]) -> list[Spread]:
     """The table of Gaussianity: each figure of `metrics.gaussianity.diagnose`."""
     train, held_out = gaussianity.get("train") or {}, gaussianity.get("held_out") or {}
-    ideal = {
-        "mean": "0",
-        "std": "1",
-        "dimension_mean": "0",
-        "dimension_std": "1",
-        "dimension_kurtosis": "0",
-        "dimensions_off": "0",
-        "sliced_w2": _figure(train.get("floor")),
-    }
-    names = {
-        "n": "images",
-        "mean": "mean of all values",
-        "std": "standard deviation of all values",
-        "dimension_mean": "mean of a dimension",
-        "dimension_std": "standard deviation of a dimension",
-        "dimension_kurtosis": "excess kurtosis of a dimension",
-        "dimensions_off": "dimensions whose deviation is far from 1",
-        "sliced_w2": "sliced Wasserstein distance to N(0, I)",
-        "floor": "",
+    known = {  # name, and the value of Gaussian noise
+        "n": ("images", ""),
+        "mean": ("mean of all values", "0"),
+        "std": ("standard deviation of all values", "1"),
+        "dimension_mean": ("mean of a dimension", "0"),
+        "dimension_std": ("standard deviation of a dimension", "1"),
+        "dimension_kurtosis": ("excess kurtosis of a dimension", "0"),
+        "dimensions_off": ("dimensions whose deviation is far from 1", "0"),
+        "sliced_w2": ("sliced Wasserstein distance to N(0, I)", _figure(train.get("floor"))),
     }
     return [
-        Spread(
-            names.get(key, key.replace("_", " ")),
-            _figure(train[key], key),
-            _figure(held_out.get(key), key),
-            ideal.get(key, ""),
-        )
-        for key in train
-        if key != "floor"
+        Spread(name, _figure(train[key], key), _figure(held_out.get(key), key), ideal)
+        for key, (name, ideal) in known.items()
+        if key in train
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pipeline.metrics import quantise, to_unit
+from pipeline.data.levels import quantise, to_unit
 from storage.errors import InputError
 
 _TILE = 48  # pixels: smaller images are enlarged by a whole factor to at least this

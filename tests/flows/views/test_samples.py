@@ -7,8 +7,8 @@ import torch
 from flows.views.samples import SampleRequest, draw
 from pipeline.data.conditions import low_resolution
 from pipeline.data.examples import drawn as mixed
+from pipeline.data.levels import quantise
 from pipeline.flow_matching.sampling import starting_images, starting_noise, student_samples
-from pipeline.metrics import quantise
 from pipeline.outputs import networks
 from pipeline.outputs.images import source_examples
 from pipeline.outputs.networks import path_of

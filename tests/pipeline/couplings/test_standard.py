@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.couplings import Moments, Standard, Whitening, check_whitening
+from pipeline.couplings import ClassMoments, Standard, Whitening, check_whitening
 from storage.errors import InputError
 
 D = 12
@@ -25,7 +25,7 @@ def noises(covariance, mean, count, seed=0):
 
 def test_the_matrix_is_the_symmetric_inverse_root_of_the_covariance():
     covariance, mean = random_covariance(1), torch.linspace(-0.5, 0.5, D, dtype=torch.float64)
-    moments = Moments(D)
+    moments = ClassMoments(D)
     for part in noises(covariance, mean, 200_000).split(1000):
         moments.add(part)
     m, matrix = moments.whitening()
@@ -37,9 +37,9 @@ def test_the_matrix_is_the_symmetric_inverse_root_of_the_covariance():
 
 
 def test_no_noise_gives_the_identity_and_few_noises_something_near_it():
-    mean, matrix = Moments(D).whitening()
+    mean, matrix = ClassMoments(D).whitening()
     assert not mean.any() and torch.allclose(matrix, torch.eye(D))
-    moments = Moments(D)
+    moments = ClassMoments(D)
     moments.add(torch.full((1, 1, 3, 4), 2.0))
     mean, matrix = moments.whitening()
     # One noise of weight 1 / (1 + D): variance D / (1 + D) where it does not point, and its own square where it does.

@@ -7,9 +7,9 @@ import torch
 from pipeline.couplings import Independent
 from pipeline.data.conditions import TargetImages, condition_of, low_resolution
 from pipeline.data.examples import Examples
+from pipeline.data.levels import to_unit
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import Uniform
-from pipeline.metrics import to_unit
 from pipeline.training.flow_batches import FlowBatches
 from storage.errors import DataError
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics import quantise, to_unit
+from pipeline.data.levels import quantise, to_unit
 from storage.errors import InputError
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from pipeline.data.conditions import low_resolution
+from pipeline.data.levels import quantise, to_unit
 from pipeline.data.sources import load
-from pipeline.metrics import quantise, to_unit
 from storage.errors import RecipeError
 from tests.pipeline.data.sources.formats import data_config
 

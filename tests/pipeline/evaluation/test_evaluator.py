@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from pipeline.data.levels import as_stored
 from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
-from pipeline.metrics import Moments, Pixels, as_stored, frechet_distance
+from pipeline.metrics import Moments, Pixels, frechet_distance
 from tests.pipeline.jobs import job
 
 

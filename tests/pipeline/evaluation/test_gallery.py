@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.evaluation.evaluator import STORED_SAMPLES, SamplerUnderTest
+from pipeline.evaluation.evaluator import SamplerUnderTest
 from pipeline.evaluation.gallery import ROW_IMAGES, _most_calls, caption, rows_in_turn, spherical
+from pipeline.metrics.neighbours import STORED_SAMPLES
 from pipeline.stages import evaluation
 
 

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.data.fetching import read_tensors
-from pipeline.metrics import Confidence, Inception, features, load_inception, to_unit
+from pipeline.data.levels import to_unit
+from pipeline.metrics import Confidence, Inception, features, load_inception
 from pipeline.metrics import _inception as module
 from storage.errors import DownloadError, InputError
 from tests.models.inception_weights import random_weights

@@ -9,9 +9,10 @@ from torch import nn
 
 from pipeline.data.conditions import low_resolution
 from pipeline.data.examples import Examples, drawn
+from pipeline.data.levels import as_stored
 from pipeline.engine.dag import build
 from pipeline.flow_matching.sampling import starting_images, student_samples
-from pipeline.metrics import Moments, as_stored, features, frechet_distance, psnr, ssim
+from pipeline.metrics import Moments, features, frechet_distance, psnr, ssim
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_reference

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from pipeline.data.labels import like_training
+from pipeline.data.levels import quantise, to_unit
 from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.metrics import Moments, features, frechet_distance, quantise, to_unit
+from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.images import AUTOENCODER, IMAGES, decoder
 from pipeline.outputs.reference import REAL, load_reference

@@ -7,8 +7,9 @@ import torch
 
 from pipeline.data.examples import Examples
 from pipeline.data.labels import like_training
+from pipeline.data.levels import as_stored
 from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.metrics import Moments, as_stored, features, frechet_distance
+from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
 from pipeline.outputs.reference import load_features, load_reference

@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 from flows.session.session import needed_for
 from flows.views.samples import SampleRequest, draw
 from pipeline.data.examples import Examples
+from pipeline.data.levels import quantise
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
 from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.flow_matching.solvers import Euler, Guided, integrate
 from pipeline.flow_matching.times import time_grid
-from pipeline.metrics import quantise
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, FORWARD, PAIRS
 from pipeline.outputs.images import IMAGES

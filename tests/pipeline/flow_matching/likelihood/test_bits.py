@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.levels import quantise, to_unit
 from pipeline.flow_matching.likelihood import bin_width, bits_per_dimension, dequantise, log_density
-from pipeline.metrics import quantise, to_unit
 from pipeline.runtime.noise import uniform
 from storage.errors import InputError
 from tests.pipeline.flow_matching.likelihood.fields import gaussians, log_normal, normal
