@@ -189,10 +189,12 @@ def digests_with_a_killed_rank(store, compute, *overrides):
 
 
 @pytest.mark.slow  # the next test kills a rank, too
-def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store):
-    longer = ("student.training.images=3200", "student.training.batch=64")
-    quick = TWO.model_copy(update={"checkpoint_seconds": 0.05})
-    undisturbed = digests(make(store, "student", TWO, *longer).artifact)
+@pytest.mark.parametrize("ranks", [2, 3])  # three add up in an order that two cannot have
+def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store, ranks):
+    longer = (f"student.training.images={ranks * 1600}", f"student.training.batch={ranks * 32}")
+    several = TWO.model_copy(update={"nproc": ranks})
+    quick = several.model_copy(update={"checkpoint_seconds": 0.05})
+    undisturbed = digests(make(store, "student", several, *longer).artifact)
     assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
@@ -308,6 +310,9 @@ def test_errors_travel_with_their_words():
         assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
     full = elastic.error_from(elastic.outcome_of(OSError(28, "No space left on device", "x.bin")))
     assert (full.errno, full.filename) == (28, "x.bin")
+    for error in (MemoryError("16 GB"), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")):
+        back = elastic.error_from(elastic.outcome_of(error))  # a rank that starts again would need as much
+        assert type(back) is MemoryError and str(back) == str(error)
     assert elastic.outcome_of(RuntimeError("CUDA error")) is None  # a restart may cure it
 
 

@@ -44,14 +44,13 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
 
 
 def _check_device(session: Session, steps: list[Step]) -> None:
-    """Before the images are read, which takes a while. Raises RecipeError for a device that this machine lacks."""
-    device = session.recipe.compute.device
-    if device.startswith("cuda") and any(
-        step.action in forecasts.AHEAD and step.node.name not in IMAGES for step in steps
-    ):
+    """Before the images are read, which takes a while. Raises RecipeError for devices that this machine lacks."""
+    compute = session.recipe.compute
+    asked = compute.device.startswith("cuda") or (compute.device == "auto" and compute.nproc > 1)
+    if asked and any(step.action in forecasts.AHEAD and step.node.name not in IMAGES for step in steps):
         from pipeline.runtime.device import check_present
 
-        check_present(device)
+        check_present(compute.device, compute.nproc)
 
 
 def _connect(session: Session, steps: list[Step], debug: bool) -> None:

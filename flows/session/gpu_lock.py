@@ -42,8 +42,8 @@ def with_gpu_lock(
     reused or `fetched` needs no GPU.
     """
     while True:
-        needed = node.stage.parallel and not fetched and reusable(node, session.store) is None
-        gpus = devices(session.recipe.compute) if needed else {}
+        needed = _computes(node) and not fetched and reusable(node, session.store) is None
+        gpus = devices(session.recipe.compute, node.stage.parallel) if needed else {}
         if not gpus:
             return work(lambda holder: wait_for(holder, node, session))
         try:
@@ -54,18 +54,23 @@ def with_gpu_lock(
         wait_for(holder, node, session)
 
 
+def _computes(node: Node) -> bool:
+    """Whether the stage uses the device: images are read without it, unless they are encoded."""
+    return node.stage.parallel or node.stage.alone or getattr(node.config, "autoencoder", None) is not None
+
+
 def _refuse(holder: str) -> None:
     raise _Busy(holder)
 
 
-def devices(compute: Compute) -> dict[str, str]:
+def devices(compute: Compute, parallel: bool = True) -> dict[str, str]:
     """The GPUs of this machine that a stage uses, as {UUID: readable name}; empty on a CPU."""
     import torch
 
     if compute.device == "cpu" or not torch.cuda.is_available():
         return {}
     first = int(compute.device.partition(":")[2] or 0)
-    used = [first] if compute.nproc == 1 else range(compute.nproc)
+    used = range(compute.nproc) if parallel and compute.nproc > 1 else [first]
     return {str(torch.cuda.get_device_properties(index).uuid): f"GPU {index}" for index in used}
 
 

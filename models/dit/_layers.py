@@ -1,7 +1,8 @@
 """Layers of a DiT, each modulated by time and class: adaLN-Zero (arXiv 2212.09748, sec. 3.2)."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from models.attention import attend
 
 
 class ModulatedNorm(nn.Module):
@@ -30,7 +31,7 @@ class Attention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         qkv = self.qkv(h).unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, D)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import attention
+
 FEWEST = 512  # pixels in a batch from which summing the weights first is faster
 
 
@@ -23,7 +25,7 @@ def pointwise(x: Tensor, layer: nn.Linear) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v for each image and head: (B, heads, T, D) three times -> (B, heads, T, D)."""
     if q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q, k, v)
+        return attention.attend(q, k, v)
     # The fused operator computes in float32 whatever it is given. Products of bfloat16 take a third of its time.
     heads, scale = q.shape[1], q.shape[3] ** -0.5
     q, k, v = (part.flatten(0, 1) for part in (q * scale, k, v))  # (B heads, T, D)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
+from models.attention import attend
 from models.unet import _cpu
 from models.velocity import zeroed
 
@@ -72,11 +73,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         pointwise = _cpu.pointwise if x.is_cpu else _pointwise
-        attend = _cpu.attend if x.is_cpu else F.scaled_dot_product_attention
         qkv = pointwise(self.norm(x), self.qkv).permute(0, 2, 3, 1)  # (B, H, W, 3 C)
         qkv = qkv.reshape(b, h * w, 3, -1, self.head_channels)  # (B, T, 3, heads, D), no copy if channels-last
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D)
-        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h, w, c)
+        mixed = (_cpu.attend if x.is_cpu else attend)(q, k, v).transpose(1, 2).reshape(b, h, w, c)
         return pointwise(mixed.permute(0, 3, 1, 2), self.project).add_(x)
 
 

@@ -7,6 +7,7 @@ from pipeline.couplings._banked import Banked as Banked
 from pipeline.couplings._banked import Stored as Stored
 from pipeline.couplings._banked import part as part
 from pipeline.couplings._base import Coupling as Coupling
+from pipeline.couplings._cells import class_order as class_order
 from pipeline.couplings._entropic import Entropic as Entropic
 from pipeline.couplings._independent import Independent as Independent
 from pipeline.couplings._loom import Loom as Loom

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from storage.errors import InputError
 
 SCORES_IN_MEMORY = 2**24  # 64 MiB
+
+
+def class_order(labels: Tensor) -> Tensor:
+    """(N,) int64: the places of all points, class after class."""
+    return labels.argsort(stable=True)
+
+
+def _finite(points: Tensor) -> bool:
+    """In parts: a flag for each of many values is a quarter of their memory."""
+    parts = points.split(max(1, SCORES_IN_MEMORY // math.prod(points.shape[1:])))
+    return all(bool(part.isfinite().all()) for part in parts)
 
 
 class Cells:
@@ -19,13 +32,15 @@ class Cells:
     Args:
         points: (N, ...) float32, flattened to (N, D). Kept in the order of the classes, so with classes this is a copy.
         labels: (N,) int64, or None for one class of all, named 0.
+        by_class: the points are in `class_order` already, and no copy is made. The labels are not: a point's number is
+            its place among them.
 
     Raises:
         InputError: no points, points that are not finite float32, or labels that are not one class, 0 or more, each.
     """
 
-    def __init__(self, points: Tensor, labels: Tensor | None) -> None:
-        if points.ndim < 2 or 0 in points.shape or points.dtype != torch.float32 or not points.isfinite().all():
+    def __init__(self, points: Tensor, labels: Tensor | None, by_class: bool = False) -> None:
+        if points.ndim < 2 or 0 in points.shape or points.dtype != torch.float32 or not _finite(points):
             raise InputError(
                 "The points of semidiscrete transport must be (N, D), finite float32",
                 (tuple(points.shape), str(points.dtype)),
@@ -42,9 +57,9 @@ class Cells:
             )
         self.classes, sizes = labels.unique(return_counts=True)  # (C,) ascending
         self.sizes = sizes.tolist()
-        self.order = labels.argsort(stable=True)  # (N,): row of each point in the order of the classes
+        self.order = class_order(labels)
         flat = points.flatten(1)
-        self._points = flat if len(self.classes) == 1 else flat[self.order.to(flat.device)]
+        self._points = flat if by_class or len(self.classes) == 1 else flat[self.order.to(flat.device)]
         self._first = [0, *sizes.cumsum(0).tolist()]
 
     @property

@@ -76,6 +76,7 @@ def fit_potentials(
     tolerance: float = 0.05,
     on_step: Callable[[Ascent], None] | None = None,
     state: Mapping[str, Tensor] | None = None,
+    by_class: bool = False,
 ) -> Potentials:
     """Fit the potentials g that give all points of a class equal shares of N(0, I) at least squared distance.
 
@@ -109,7 +110,7 @@ def fit_potentials(
     Cost: 2 N D flops a noise. CIFAR-10 at once and 30 passes are 5e14; within its ten classes a tenth of that.
 
     Args:
-        points: (N, ...) float32, on the device to compute on. It and, with labels, a copy by class stay there.
+        points: (N, ...) float32, on the device to compute on. It stays there, and a copy unless it is `by_class`.
         labels: (N,) int64 classes, 0 or more, or None.
         seed: 64 bits, of the noise, which is addressed by (seed, step, class) and so is the same after a resume.
         batch: noises a step, 1 or more.
@@ -117,11 +118,12 @@ def fit_potentials(
         tolerance: chi^2 to end at, above 0.
         on_step: called after each step with the state; may save `state.tensors()`, and may raise in order to stop.
         state: tensors of a state saved with the same other arguments, to resume from to the same bits.
+        by_class: as of `Cells`.
 
     Raises:
         InputError: points or labels as `Cells` says, or a state of other points.
     """
-    cells = Cells(points, labels)
+    cells = Cells(points, labels, by_class)
     ascent = _begin(cells) if state is None else _resume(cells, state)
     values, divergence = ascent.potentials.clone(), ascent.divergence.clone()
     for index in range(len(cells.sizes)):

@@ -28,13 +28,14 @@ class Semidiscrete:
             copies are points too.
         labels: (N,) int64 or None, as for the fit; None couples across classes.
         potentials: from `fit_potentials`.
+        by_class: as of `Cells`.
 
     Raises:
         InputError: points or labels as `Cells` says, or potentials of other ones.
     """
 
-    def __init__(self, points: Tensor, labels: Tensor | None, potentials: Potentials) -> None:
-        self.cells = Cells(points, labels)
+    def __init__(self, points: Tensor, labels: Tensor | None, potentials: Potentials, by_class: bool = False) -> None:
+        self.cells = Cells(points, labels, by_class)
         self.shape = tuple(points.shape[1:])
         fitted = (len(potentials.values), potentials.classes.tolist())
         if fitted != (len(points), self.cells.classes.tolist()):

@@ -16,6 +16,8 @@ from storage.bank import Streamed
 from storage.imageset import ImageSet
 from storage.required import required
 
+AT_ONCE = 2**14  # rows that `pixels_on` holds on the host
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -59,6 +61,13 @@ class Examples:
         images = torch.from_numpy(chosen)
         mirrored = (rows >= count).view(-1, 1, 1, 1)
         return torch.where(mirrored, images.flip(-1), images) if self._mirrors else images
+
+    def pixels_on(self, device: torch.device, rows: Tensor) -> Tensor:
+        """As `pixels`, on a device, for so many rows that the host need not have them all in float32."""
+        made = torch.empty((len(rows), *self.shape), device=device)
+        for at in torch.arange(len(rows)).split(AT_ONCE):
+            made[at[0] : at[-1] + 1] = self.pixels(rows[at])
+        return made
 
     def classes(self, rows: Tensor) -> Tensor | None:
         """(B,) int64 labels of rows, None where there are no classes."""

@@ -31,8 +31,8 @@ class Stage:
 
     `version` is raised when its meaning changes. `inputs` names the kinds of stages that it reads, as far as a recipe
     has them; with `newest`, only the last student and the last pairs before it. `parallel` says whether several
-    processes can share it (see `pipeline.runtime.ranks`); `code` is its module in pipeline.stages if that has another
-    name.
+    processes can share it (see `pipeline.runtime.ranks`), `alone` that it computes on the device in one; `code` is its
+    module in pipeline.stages if that has another name.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Stage:
     inputs: tuple[str, ...]
     result: type[results.Result]
     parallel: bool = False
+    alone: bool = False
     newest: bool = False
     code: str | None = None
 
@@ -59,10 +60,10 @@ STAGES = {
     for stage in (
         Stage("data", 1, (), results.DataResult),
         Stage("source", 1, (), results.DataResult, code="data"),
-        Stage("reference", 3, ("data",), results.ReferenceResult),
+        Stage("reference", 3, ("data",), results.ReferenceResult, alone=True),
         Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
         Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
-        Stage("potentials", 1, ("data",), results.PotentialsResult),
+        Stage("potentials", 1, ("data",), results.PotentialsResult, alone=True),
         Stage(
             "student",
             2,

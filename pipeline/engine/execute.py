@@ -6,6 +6,7 @@ import errno
 import gc
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Literal
 
 from pipeline.engine import rerun
 from pipeline.engine.dag import Node, external_digest
-from pipeline.engine.elastic import await_orphans, run_in_ranks
+from pipeline.engine.elastic import await_orphans, out_of_memory, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
 from pipeline.engine.work import clear, contents, foreign, state
@@ -125,7 +126,6 @@ def execute(
                 files=record_files(job.out),
                 provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1),
             )
-            gc.collect()  # networks and optimizers in cycles would stay in memory with those of the next stage
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
     except (OSError, MemoryError, RuntimeError) as error:
@@ -133,6 +133,17 @@ def execute(
         if explained is None:
             raise
         raise explained from error
+    finally:
+        free_memory()
+
+
+def free_memory() -> None:
+    """Give back what a stage leaves behind: networks and optimizers in cycles, and a GPU's blocks, which torch keeps
+    for its own process: ranks and other runs on that GPU would not get them."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _label(node: Node, store: Store) -> str:
@@ -226,13 +237,11 @@ def _disk_error(error: OSError, node: Node, store: Store) -> DiskError | None:
 
 def _memory_error(error: MemoryError | RuntimeError, node: Node) -> OutOfMemory | None:
     """A lack of memory, of the machine or of a GPU, as an error for the user; None for any other error."""
-    text = str(error)
-    out = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if not out and "can't allocate memory" not in text and "not enough memory" not in text:  # torch's own, on a CPU
+    if not out_of_memory(error):
         return None
     training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
     return OutOfMemory(
-        f"Stage {node.name} ran out of memory ({text.partition(chr(10))[0] or type(error).__name__}). "
+        f"Stage {node.name} ran out of memory ({str(error).partition(chr(10))[0] or type(error).__name__}). "
         f"Saved work stays. Lower compute.inference_batch{training}"
     )
 

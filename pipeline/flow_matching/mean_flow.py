@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.data.batches import FlowBatch
 
@@ -101,12 +100,12 @@ def time_derivative(
 ) -> Tensor:
     """d/dt u(x_t, r, t) with dx/dt = `tangent` (B, C, H, W), r fixed: one product in forward mode, without a graph.
 
-    The network computes in float32 and without dropout. Fused attention has no forward mode, so the plain one is used.
+    The network computes in float32 and without dropout.
     """
     training = network.training
     network.eval()
     try:
-        with torch.autocast(x_t.device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast(x_t.device.type, enabled=False):
             if improved:
                 tangent = network(x_t, t, labels, condition, t)
             with forward_ad.dual_level():

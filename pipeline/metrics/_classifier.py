@@ -43,7 +43,7 @@ class Classifier(nn.Module):
             nn.SiLU(),
             *_halve(_WIDTH, 2 * _WIDTH),
             *_halve(2 * _WIDTH, 2 * _WIDTH),
-            nn.AdaptiveAvgPool2d(2),  # images of any size end as 2x2
+            _Quarters(),
             nn.Flatten(),
             nn.Linear(8 * _WIDTH, _FEATURES),
         )
@@ -66,6 +66,25 @@ class Classifier(nn.Module):
         """(n, F) features, on any device, to (n, classes) logits on the CPU: those of `forward` for the same images."""
         raw = features.to(self.centre.device) * self.spread + self.centre
         return self.classify(F.silu(raw)).cpu()
+
+
+class _Quarters(nn.Module):
+    """Means of four parts, which overlap by a row where the side is odd: (B, C, H, W) -> (B, C, 2, 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cpu:
+            return F.adaptive_avg_pool2d(x, 2)
+        # Its backward pass adds atomically on a GPU, in any order. Products with matrices do not.
+        rows, columns = (_halves(side, x) for side in x.shape[2:])
+        return rows @ x @ columns.T
+
+
+def _halves(side: int, like: Tensor) -> Tensor:
+    """(2, side): means of the first and of the second half, the middle in both."""
+    half = (side + 1) // 2
+    weights = torch.zeros(2, side, dtype=like.dtype, device=like.device)
+    weights[0, :half] = weights[1, side - half :] = 1 / half
+    return weights
 
 
 def build_classifier(channels: int, size: int, classes: int) -> Classifier:

@@ -27,16 +27,28 @@ def prepare(compute: Compute) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     check_present(name)
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # which memory figures and waits without a device mean
+    return device
 
 
-def check_present(name: str) -> None:
-    """Raises RecipeError for a device that this machine does not have."""
-    if name.startswith("cuda") and not torch.cuda.is_available():
+def check_present(name: str, nproc: int = 1) -> None:
+    """Raises RecipeError for a device, or for a number of processes with one each, that this machine does not have."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not count):
+        return
+    if not count:
         raise RecipeError(
             "compute.device must be a device of this machine that torch can use",
             name,
             "Set compute.device=cpu, or install a torch with CUDA",
+        )
+    if int(name.partition(":")[2] or 0) >= count:
+        raise RecipeError(f"compute.device must be one of this machine's {count} GPUs", name, "They count from cuda:0")
+    if nproc > count:
+        raise RecipeError(
+            f"compute.nproc must be at most this machine's {count} GPUs, one for each process", nproc, "Lower it"
         )
 
 

@@ -23,6 +23,7 @@ from pipeline.couplings import (
     SeededNoises,
     Semidiscrete,
     Softened,
+    class_order,
     refine_to_convergence,
 )
 from pipeline.data.examples import Examples
@@ -158,7 +159,8 @@ def semidiscrete(job: Job, examples: Examples, device: torch.device) -> Semidisc
         log.warning("potentials: %s", warning)
     rows = torch.arange(len(examples))
     labels = examples.classes(rows) if potentials.config.get("within_classes", True) else None
-    return Semidiscrete(examples.pixels(rows).to(device), labels, load_potentials(potentials))
+    points = examples.pixels_on(device, rows if labels is None else class_order(labels))
+    return Semidiscrete(points, labels, load_potentials(potentials), by_class=True)
 
 
 _COUPLINGS: dict[type[configs.Config], Callable[[Job, Examples, torch.device], Coupling | Semidiscrete]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.couplings import Ascent, fit_potentials
+from pipeline.couplings import Ascent, class_order, fit_potentials
 from pipeline.data.examples import Examples
 from pipeline.outputs.images import images_of
 from pipeline.outputs.potentials import POTENTIALS
@@ -39,8 +39,8 @@ def run(job: Job[Config]) -> PotentialsResult:
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
     rows = torch.arange(len(examples))
-    points = examples.pixels(rows).to(device)
     labels = examples.classes(rows) if config.within_classes else None
+    points = examples.pixels_on(device, rows if labels is None else class_order(labels))
     folder, saving = job.work / "checkpoints", Clock(job.compute.checkpoint_seconds)
     checkpoint = load_checkpoint(folder)
     classes = 1 if labels is None else len(labels.unique())
@@ -64,6 +64,7 @@ def run(job: Job[Config]) -> PotentialsResult:
         tolerance=config.tolerance,
         on_step=on_step,
         state=None if checkpoint is None else checkpoint[0],
+        by_class=True,
     )
     write_tensors(job.out / POTENTIALS, potentials.tensors())
     divergence = float(potentials.divergence.max())

@@ -58,6 +58,7 @@ class Loop:
             if ranks.world() == 1
             else nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
         )
+        self.unsettled = self.ddp is not network  # see `_settle`
         self.compiled = cast(nn.Module, torch.compile(self.ddp)) if job.compute.compile else self.ddp
         self.optimizer = _OPTIMIZERS[training.optimizer](
             network.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
@@ -104,10 +105,12 @@ class Loop:
         Raises:
             StageFailed: loss or gradient is not finite.
         """
-        torch.manual_seed(derive(self.job.seed, self.job.stage, "step", step, *self._rank_seed()))  # for dropout
+        parts = batch.parts(self.training.accumulate)
         self.network.train()
+        self._settle(parts)
+        torch.manual_seed(derive(self.job.seed, self.job.stage, "step", step, *self._rank_seed()))  # for dropout
         self.optimizer.zero_grad(set_to_none=True)
-        loss, errors = self._gradient(batch.parts(self.training.accumulate))
+        loss, errors = self._gradient(parts)
         stop, save = requests[0], requests[1] and ranks.first()
         loss, stopping, saving, *added = ranks.total(
             [loss / ranks.world(), stop, save, *sums.values(), *(value for pair in errors.values() for value in pair)]
@@ -134,6 +137,16 @@ class Loop:
         self.step = step + 1
         self._record(loss, errors, norm, images)
         return stopping > 0, saving > 0
+
+    def _settle(self, parts: list[Any]) -> None:
+        """A gradient that is thrown away, so that the first step after a start adds up as all others do.
+
+        After its first backward pass DDP groups the gradients anew, by the order in which they come, and three ranks or
+        more add the numbers of a group in an order that depends on their place in it.
+        """
+        if self.unsettled:
+            self._gradient(parts[:1])
+            self.unsettled = False
 
     def _clipped(self) -> float:
         """Shorten the gradient to `clip` where it is longer; its norm before that."""

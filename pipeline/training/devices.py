@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.recipe.sections import Compute
+from pipeline.runtime.device import check_present
 from pipeline.training.flops import Work
 from storage.checksummed_json import cached, json_digest
 
@@ -73,6 +74,7 @@ _UNKNOWN_GPU = (15.0, 60.0, 0.5)  # a GPU that the table lacks counts as a small
 def device_name(compute: Compute) -> str:
     """The name of the device that a stage would run on: of the GPU, or of the CPU."""
     if compute.device != "cpu" and torch.cuda.is_available():
+        check_present(compute.device)
         return torch.cuda.get_device_name(None if compute.device in ("auto", "cuda") else compute.device)
     return cpu_name()
 

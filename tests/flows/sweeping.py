@@ -50,7 +50,7 @@ def install() -> None:
 
     dag.Stage.module = with_students
     home = os.environ["FLOWCTL_HOME"].replace("/", "-")
-    gpu_lock.devices = lambda compute: {
+    gpu_lock.devices = lambda compute, parallel: {
         f"{home}-{gpu}": f"GPU {gpu}" for gpu in [os.environ.get("CUDA_VISIBLE_DEVICES")] if gpu is not None
     }
 

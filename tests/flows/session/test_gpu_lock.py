@@ -48,7 +48,7 @@ def machine(home, tmp_path, monkeypatch):
     """A machine with two GPUs and no locks."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(gpu_lock, "devices", lambda compute: GPUS)
+    monkeypatch.setattr(gpu_lock, "devices", lambda compute, parallel: GPUS if parallel else {"uuid-a": "GPU 0"})
     monkeypatch.setattr(gpu_lock, "POLL", 0.02)
 
 
@@ -92,12 +92,12 @@ def free(*uuids):
     return [uuid for uuid, lock in locks.items() if lock]
 
 
-def work(session, then=lambda: None):
+def work(session, then=lambda: None, stage="teacher"):
     def done(waiting):
         then()
         return Outcome("run", None, 0.0)
 
-    return gpu_lock.with_gpu_lock(session.nodes["teacher"], session, done)
+    return gpu_lock.with_gpu_lock(session.nodes[stage], session, done)
 
 
 def test_a_stage_holds_all_its_gpus_and_frees_them_however_it_ends(session):
@@ -111,6 +111,13 @@ def test_a_stage_holds_all_its_gpus_and_frees_them_however_it_ends(session):
     with pytest.raises(TimeoutError):
         work(session, fails)
     assert free() == list(GPUS)
+
+
+@pytest.mark.parametrize(("stage", "left"), [("data", list(GPUS)), ("reference", ["uuid-b"]), ("evaluation", [])])
+def test_a_stage_holds_the_gpus_that_it_computes_on(session, stage, left):
+    seen = []
+    work(session, lambda: seen.extend(free()), stage)
+    assert seen == left
 
 
 def test_a_gpu_is_free_as_soon_as_its_holder_is_killed_and_all_see_who_waits(session, hold, flowctl, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from pipeline.couplings import Ascent, MinibatchOT, Potentials, Semidiscrete, _cells, fit_potentials
+from pipeline.couplings import Ascent, MinibatchOT, Potentials, Semidiscrete, _cells, class_order, fit_potentials
 from pipeline.couplings._cells import Cells
 from pipeline.couplings._potentials import _CHECK, _Problem
 from storage.errors import InputError
@@ -167,6 +167,11 @@ def test_draws_the_best_match_of_each_noise_within_its_class():
     score = torch.cdist(z.flatten(1), x.flatten(1)).square().double() - potentials.values  # (200, 120)
     score[labels[rows][:, None] != labels] = torch.inf
     assert torch.equal(rows, score.argmin(1)) and set(labels[rows].tolist()) == {0, 5, 10, 15}
+    order = class_order(labels)
+    fitted = fit_potentials(x[order], labels, seed=0, batch=64, passes=30, by_class=True)
+    assert torch.equal(fitted.values, potentials.values)
+    sorted_rows, sorted_z = Semidiscrete(x[order], labels, fitted, by_class=True).draw(200, generator())
+    assert torch.equal(sorted_rows, rows) and torch.equal(sorted_z, z)
     again = coupling.draw(200, generator())
     assert torch.equal(again[0], rows) and torch.equal(again[1], z)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data import examples as module
 from pipeline.data.examples import Examples, drawn, drop_labels
 from pipeline.runtime.seeds import generator
 
@@ -56,6 +57,13 @@ def test_mirrored_rows_are_mirrored_and_keep_their_label():
     straight, mirrored = both.pixels(torch.tensor([3])), both.pixels(torch.tensor([13]))
     assert torch.equal(straight.flip(-1), mirrored)
     assert torch.equal(both.classes(torch.tensor([3])), both.classes(torch.tensor([13])))
+
+
+def test_on_a_device_they_are_filled_in_parts(monkeypatch):
+    monkeypatch.setattr(module, "AT_ONCE", 5)
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, 4, 4), dtype=np.uint8)
+    examples, rows = Examples(images, None, flips=True), torch.tensor([13, 2, 2, 0, 9, 6, 11])
+    assert torch.equal(examples.pixels_on(torch.device("cpu"), rows), examples.pixels(rows))
 
 
 def test_float_images_are_taken_as_they_are():

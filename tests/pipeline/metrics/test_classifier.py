@@ -14,7 +14,7 @@ from pipeline.metrics import (
     split_half,
     train_classifier,
 )
-from pipeline.metrics._classifier import _shifted
+from pipeline.metrics._classifier import _halves, _shifted
 from storage.errors import InputError
 
 
@@ -81,6 +81,13 @@ def test_weights_can_be_loaded_again(network, digits):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 11), (3, 32, 32)])
 def test_any_size(shape):
     assert features(build_classifier(shape[0], 8, 5), torch.zeros(3, *shape)).shape == (3, 64)
+
+
+@pytest.mark.parametrize("side", [2, 3, 7, 8])
+def test_products_with_matrices_are_the_means_of_four_parts(side):
+    x = torch.randn(2, 3, side, side + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = _halves(side, x) @ x @ _halves(side + 1, x).T
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, 2))
 
 
 def test_shifts_keep_the_image_but_for_its_edges():

@@ -1,5 +1,7 @@
 """The choice of kernels: repeatable by default, the fastest where the recipe allows it."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.utils import deterministic
@@ -7,7 +9,8 @@ from torch.utils import deterministic
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Compute
-from pipeline.runtime.device import prepare, same_bits
+from pipeline.runtime.device import check_present, prepare, same_bits
+from storage.errors import RecipeError
 
 GPU = torch.device("cuda")  # as a name only: nothing is put there
 
@@ -54,3 +57,22 @@ def test_the_choice_is_not_part_of_a_result():
     assert {name: node.fingerprint for name, node in fast.items()} == {
         name: node.fingerprint for name, node in build(load("nfm-digits")).items()
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "gpus", "fits"),
+    [
+        ("cpu", 8, 0, True),
+        ("auto", 8, 0, True),  # ranks on the CPU
+        ("cuda", 1, 0, False),
+        ("cuda:3", 1, 4, True),
+        ("cuda:4", 1, 4, False),
+        ("auto", 4, 4, True),
+        ("auto", 8, 4, False),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(monkeypatch, name, processes, gpus, fits):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with nullcontext() if fits else pytest.raises(RecipeError):
+        check_present(name, processes)
