@@ -30,6 +30,8 @@ class Context:
     def of(cls, device: str, quick: bool, seconds: float, data: Path | None = None) -> Context:
         """Raises RuntimeError where torch has no such device."""
         torch.empty(1, device=device)
+        if torch.device(device).index is not None:
+            torch.cuda.set_device(device)  # which is the one that clocks and memory figures are of
         return cls(torch.device(device), quick, time.monotonic() + seconds, data)
 
     @property
