@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from benchmarks.timing import Bench, Rows
 from models.tarflow import DecodingWork, Jacobi, Schedule, Sequential, TarFlow, TarFlowConfig, calibrate, decode
 from pipeline.metrics import Moments, Pixels, frechet_distance
+from pipeline.stages.teacher import CALIBRATION_CALL
 
 TEACHER = TarFlowConfig(channels=1, size=32, patch=2, width=64, blocks=4, layers=2, head_dim=32)
 TEACHER_NOISE = 0.1
@@ -74,7 +75,7 @@ def jacobi(bench: Bench, quick: bool) -> Rows:
     for batch in [1, 4] if quick else [1, 16]:
         trial = z[:batch]
         for tolerance in (0.03, 0.1):
-            calibrated = calibrate(flow, torch.randn_like(trial), tolerance=tolerance)
+            calibrated = calibrate(flow, torch.randn_like(trial), tolerance=tolerance, call_cost=CALIBRATION_CALL)
             for what, schedule in (("Jacobi", Jacobi(tolerance)), ("calibrated", calibrated)):
                 fast, calls = decode_all(flow, z, batch, schedule)
                 sequential_s, fast_s = bench.medians(

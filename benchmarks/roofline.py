@@ -31,7 +31,7 @@ from models.tarflow import TarFlow, TarFlowConfig
 from models.tarflow._decoding import ROWS_AT_ONCE, Inverse
 from models.tarflow._token import TokenReader, reads_tokens
 from models.unet import UNet
-from pipeline.training.flops import counted_here
+from pipeline.training.flops import counted
 
 Work = Callable[[], object]
 MIDDLE = 128  # keys and values read by the token in the middle of 256: its time is the mean over tokens
@@ -69,7 +69,7 @@ def convolutions(network: nn.Module, x: Tensor, t: Tensor) -> tuple[Work, float]
         for layer, inputs in calls:
             layer(inputs)
 
-    return work, counted_here(work).flops
+    return work, counted(work).flops
 
 
 def token(ours: TarFlow, rows: int) -> Work:
@@ -132,7 +132,7 @@ def measure(rounds: int) -> dict[str, Any]:
     x, t = torch.randn(UNET_BATCH, *NETWORKS["cifar10"].shape), torch.full((UNET_BATCH,), 0.5)
     unet = UNet(NETWORKS["cifar10"]).eval().to(memory_format=torch.channels_last)
     works["convolutions"], convolved = convolutions(unet, x, t)
-    counts = counted_here(lambda: unet(x, t))
+    counts = counted(lambda: unet(x, t))
     job = f"U-Net call, {UNET_BATCH} rows"
     needs[job] = counts.flops, counts.traffic
     works[f"ours: {job}"] = lambda: unet(x, t)
@@ -144,7 +144,7 @@ def measure(rounds: int) -> dict[str, Any]:
             ours, plain = (side.eval() for side in random_pair(config, torch.device("cpu")))
             job = f"token, {name} width, {rows} rows"
             one = token(ours, rows)
-            needs[job] = counted_here(one).flops, token_bytes(config, rows)
+            needs[job] = counted(one).flops, token_bytes(config, rows)
             works[f"ours: {job}"], works[f"plain: {job}"] = repeated(one), repeated(plain_token(plain, rows))
     load = os.getloadavg()[0]
     seconds = {

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Bench
-from pipeline.training.flops import counted_here
+from pipeline.training.flops import counted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Row = dict[str, Any]
@@ -63,7 +63,7 @@ def matmul_flops(context: Context, precision: str) -> float:
 
 def flops(work: Callable[[], object]) -> int:
     """Floating-point operations of matrix products, convolutions and attention in a piece of work, which also runs."""
-    return int(counted_here(work).flops)
+    return int(counted(work).flops)
 
 
 def autocast(context: Context, precision: str) -> torch.autocast:

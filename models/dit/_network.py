@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from models.dit._config import DiTConfig
 from models.dit._layers import Block, Leave
-from models.dit._tokens import patchify, positions, unpatchify
+from models.dit._tokens import positions
+from models.patches import patchify, unpatchify
 from models.velocity import VelocityNetwork, zeroed
 
 _TIME_FEATURES = 256  # whatever the width, as in the authors' code

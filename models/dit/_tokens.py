@@ -1,29 +1,7 @@
-"""Images as sequences of tokens: patches, where they are, and back."""
-
-import math
+"""Where the tokens of a square image are."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-
-def patchify(image: Tensor, patch: int) -> Tensor:
-    """Cut images into patches, row by row; inside a patch the channel varies slowest.
-
-    Args:
-        image: (B, C, H, W), with H and W multiples of ``patch``.
-        patch: side of a patch in pixels, p.
-
-    Returns:
-        (B, T, D), with T = (H/p)(W/p) and D = C p^2.
-    """
-    return F.pixel_unshuffle(image, patch).flatten(2).transpose(1, 2)
-
-
-def unpatchify(tokens: Tensor, patch: int) -> Tensor:
-    """Put the patches of square images back together: (B, T, C p^2) -> (B, C, H, W). The inverse of `patchify`."""
-    side = math.isqrt(tokens.shape[1])
-    return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (side, side)), patch)
 
 
 def positions(side: int, width: int) -> Tensor:

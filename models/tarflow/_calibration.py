@@ -1,8 +1,5 @@
 """Choosing, for each block of a trained flow, the cheapest schedule that decodes it well."""
 
-import time
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -27,7 +24,7 @@ def calibrate(
     tolerance: float = 1e-2,
     guidance: Guidance | None = None,
     attention_temperature: float = 1.0,
-    call_cost: float | None = None,
+    call_cost: float,
 ) -> tuple[Schedule, ...]:
     """Find a schedule for each block on a small batch, as GS-Jacobi does (arXiv 2505.12849): by trying.
 
@@ -38,8 +35,7 @@ def calibrate(
         flow: the trained flow.
         z, labels, guidance, attention_temperature: as for `decode`; z ~ N(0, I), and about as many rows as in use.
         tolerance: that of the candidates, see `Jacobi`.
-        call_cost: fixed cost of a network call in units of one token's. None measures it by the clock, on this machine;
-            give a number for a choice that does not depend on the machine.
+        call_cost: fixed cost of a network call in units of one token's.
 
     Returns:
         A schedule for each block in the order of ``flow.blocks``, fit for `decode`.
@@ -60,8 +56,6 @@ def calibrate(
     with evaluating(flow):
         inverse = Inverse(flow, labels, len(z), guidance, attention_temperature)
         tokens = inverse.tokens_of(z)  # (B, T, D)
-        if call_cost is None:
-            call_cost = _measured_call_cost(inverse, tokens)
         for index in reversed(range(config.blocks)):
             tokens = flow.in_order(tokens, index)
             exact, work = inverse.of_block(index, tokens, SEQUENTIAL)
@@ -77,27 +71,3 @@ def calibrate(
 
 def _cost(work: BlockWork, call_cost: float) -> float:
     return work.tokens + call_cost * work.calls
-
-
-def _measured_call_cost(inverse: Inverse, tokens: Tensor) -> float:
-    """Fixed cost c of a call, in tokens, such that n tokens take (c + n) units of time; from n = 1 and n = T - 1."""
-    block, n = inverse.flow.block(0), tokens.shape[1] - 1
-    condition = block.condition(inverse.labels)
-
-    def seconds(tokens: Tensor) -> float:
-        return _fastest(lambda: inverse.predict(block, tokens, condition, 0), tokens.is_cuda)
-
-    one, all_ = seconds(tokens[:, :1]), seconds(tokens[:, :-1])
-    per_token = max(all_ - one, 1e-9) / max(n - 1, 1)
-    return max(one / per_token - 1, 0.0)
-
-
-def _fastest(work: Callable[[], object], on_gpu: bool, repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        if on_gpu:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return min(times)

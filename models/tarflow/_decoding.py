@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from models.patches import patchify, unpatchify
 from models.tarflow._block import Block
 from models.tarflow._cache import KVCache
 from models.tarflow._checks import check_images, check_labels, first_bad_row
 from models.tarflow._flow import TarFlow
 from models.tarflow._guidance import Guidance
-from models.tarflow._patches import patchify, unpatchify
 from models.tarflow._precision import evaluating
 from models.tarflow._schedules import Schedule, Sequential
 from models.tarflow._token import TokenReader, reads_tokens
@@ -156,7 +156,7 @@ class Inverse:
                     f"decoded values must be finite, got row {first_row + row} overflowing in block {index}; "
                     "use a lower guidance scale or prior temperature, or Sequential() for this block"
                 )
-        return unpatchify(tokens, flow.config.channels, flow.config.patch), works
+        return unpatchify(tokens, flow.config.patch), works
 
     def tokens_of(self, z: Tensor) -> Tensor:
         """Output of the last block, (B, T, D), for latents (B, C, H, W)."""

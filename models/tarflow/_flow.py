@@ -6,10 +6,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from models.patches import patchify, unpatchify
 from models.tarflow._block import Block
 from models.tarflow._checks import check_images, check_labels, first_bad_row
 from models.tarflow._config import TarFlowConfig
-from models.tarflow._patches import patchify, unpatchify
 from models.tarflow._precision import full_precision
 
 # On a CPU this number of tokens keeps the activations in the cache, which halves the time of encoding a large batch.
@@ -70,7 +70,7 @@ class TarFlow(nn.Module):
             tokens = self.in_order(tokens, index)
             if block_logdet is not None:
                 logdet = logdet + block_logdet
-        z = unpatchify(tokens, self.config.channels, self.config.patch)
+        z = unpatchify(tokens, self.config.patch)
         if self.prior_log_variance is not None:
             z = z * torch.exp(-0.5 * self.prior_log_variance)
             logdet = logdet - 0.5 * self.prior_log_variance.sum()

@@ -22,7 +22,7 @@ from pipeline.flow_matching.objective import FlowMatching
 from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
-from pipeline.training.flops import Work, counted_here
+from pipeline.training.flops import Work, counted
 from storage.required import required
 
 # (rows, held-out rows, channels, size, classes) of sources, before they are read. A folder of images is measured by the
@@ -174,7 +174,7 @@ def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor, 
     """What average velocities add to the training on an image: a product in forward mode, twice a forward pass, on the
     share of images with an interval; its dual numbers cannot be counted without memory."""
     with torch.no_grad():
-        forward = counted_here(lambda: network(x, torch.empty(len(x)), None, condition)) * (1 / len(x))
+        forward = counted(lambda: network(x, torch.empty(len(x)), None, condition)) * (1 / len(x))
     return forward * (objective.interval_share * (3 if objective.improved else 2))
 
 
@@ -211,7 +211,7 @@ def _training(
             value = loss(network, part)
         value.backward()
 
-    work = counted_here(step) * (training.accumulate / training.batch)
+    work = counted(step) * (training.accumulate / training.batch)
     work += Work(traffic=4 * UPDATES * parameters, kernels=UPDATES) * (1 / training.batch)
     activations = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
     # float32 weights, gradients, two moments, the averages. On disk: two checkpoints without the gradients.

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -36,17 +35,10 @@ class Work:
 
 
 def counted(call: Callable[[], Any]) -> Work:
-    """The work of `call`. It may create its network and tensors itself: in the call tensors have shapes and no memory.
+    """The work of `call`, which runs; under `FakeTensorMode`, with shapes alone.
 
-    What the creation of a network takes is counted too; create it outside of `call`, under `FakeTensorMode`, to leave
-    it out.
+    What the creation of a network takes is counted too: create it outside of `call` to leave it out.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        return counted_here(call)
-
-
-def counted_here(call: Callable[[], Any]) -> Work:
-    """`counted` in the caller's mode: with tensors that have memory, the call also runs."""
     with FlopCounterMode(display=False, custom_mapping=_cpu_formulas()) as flops, _Traffic() as traffic:
         call()
     return Work(float(flops.get_total_flops()), float(traffic.bytes), float(traffic.kernels))

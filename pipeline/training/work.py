@@ -16,7 +16,7 @@ from pipeline.outputs.banks import ENCODE_BATCH
 from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.training.estimate import ImageShape, estimate_of, first_student, teacher_of
-from pipeline.training.flops import Work, counted_here
+from pipeline.training.flops import Work, counted
 
 DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
 
@@ -32,7 +32,7 @@ def forward_work(architecture: NetworkConfig, images: int = ENCODE_BATCH) -> Wor
         if getattr(architecture, "interval", False):
             options["r"] = torch.empty(images)
         arguments = (x, None) if isinstance(architecture, TarFlowConfig) else (x, torch.empty(images), None)
-        return counted_here(lambda: network(*arguments, **options)) * (1 / images)
+        return counted(lambda: network(*arguments, **options)) * (1 / images)
 
 
 def step_work(node: Node, shape: ImageShape) -> Work:
@@ -62,9 +62,9 @@ def extractor_work(extractor: str, shape: ImageShape) -> Work:
     with FakeTensorMode(), torch.no_grad():
         if extractor == "inception":
             images = torch.empty(8, 3, shape.size, shape.size, dtype=torch.uint8)
-            return counted_here(partial(Inception().network, images)) * (1 / 8)
+            return counted(partial(Inception().network, images)) * (1 / 8)
         network = build_classifier(shape.channels, shape.size, max(2, len(shape.classes)))
-        return counted_here(partial(network, torch.empty(128, shape.channels, shape.size, shape.size))) * (1 / 128)
+        return counted(partial(network, torch.empty(128, shape.channels, shape.size, shape.size))) * (1 / 128)
 
 
 def potentials_work(config: configs.Potentials, shape: ImageShape) -> Work:

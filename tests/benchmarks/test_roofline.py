@@ -6,7 +6,7 @@ import torch
 from benchmarks.roofline import MIDDLE, token, token_bytes
 from benchmarks.teacher import random_pair
 from models.tarflow import TarFlowConfig
-from pipeline.training.flops import counted_here
+from pipeline.training.flops import counted
 
 CONFIG = TarFlowConfig(channels=1, size=32, patch=2, width=32, blocks=1, layers=2, head_dim=16, log_scale_bound=None)
 
@@ -20,4 +20,4 @@ def test_a_token_is_counted_in_full(monkeypatch, rows, slices, by_token):
     products = sum(m.weight.numel() for m in ours.modules() if isinstance(m, torch.nn.Linear))
     cache = 2 * CONFIG.layers * rows * MIDDLE * CONFIG.width
     assert token_bytes(CONFIG, rows) == 4 * (slices * products + cache)
-    assert counted_here(token(ours.eval(), rows)).flops == 2 * rows * products + 2 * cache
+    assert counted(token(ours.eval(), rows)).flops == 2 * rows * products + 2 * cache

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from models.dit import CONFIGS, DiT, DiTConfig
 from models.dit._layers import Block
-from models.dit._tokens import patchify, positions, unpatchify
+from models.dit._tokens import positions
+from models.patches import patchify, unpatchify
 
 TINY = DiTConfig(channels=2, size=8, patch=2, width=16, depth=2, heads=2, classes=3)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.patches import patchify
 from models.tarflow import (
     DecodingWork,
     GaussSeidelJacobi,
@@ -16,7 +17,6 @@ from models.tarflow import (
     decode,
     schedule_from_dict,
 )
-from models.tarflow._patches import patchify
 from models.tarflow._token import reads_tokens
 from tests.models.test_tarflow import LABELS, SMALL, images, random_flow
 
@@ -195,7 +195,6 @@ def test_calibration_weighs_calls_against_tokens():
     flow, z = random_flow(std=0.05), torch.randn(4, 2, 8, 8, dtype=torch.float64)
     assert calibrate(flow, z, tolerance=0, call_cost=0) == (Sequential(),) * 4
     assert all(isinstance(s, Jacobi) for s in calibrate(flow, z, tolerance=1e-2, call_cost=1e6))
-    assert len(calibrate(flow, z)) == 4  # by the clock
 
 
 # --- surroundings and errors
@@ -214,7 +213,7 @@ def test_decoding_does_not_mutate_its_input():
     before = z.clone()
     for schedule in (Sequential(), Jacobi(1e-3), GaussSeidelJacobi(2)):
         decode(flow, z, LABELS, schedule, Guidance(1.0))
-        calibrate(flow, z, LABELS, call_cost=1)
+    calibrate(flow, z, LABELS, call_cost=1)
     assert torch.equal(z, before)
 
 
