@@ -111,7 +111,10 @@ def execute(
                 store.monitor(node.name, node.fingerprint, node.label),
             )
             shared = node.stage.parallel and compute.world > 1
-            result = run_in_ranks(job) if shared else node.stage.module().run(job)
+            try:
+                result = run_in_ranks(job) if shared else node.stage.module().run(job)
+            finally:
+                _free_memory()
             _check_external(node, store)
             _check_inputs(node, work, store)
             seconds = time.monotonic() - started
@@ -133,11 +136,9 @@ def execute(
         if explained is None:
             raise
         raise explained from error
-    finally:
-        free_memory()
 
 
-def free_memory() -> None:
+def _free_memory() -> None:
     """Give back what a stage leaves behind: networks and optimizers in cycles, and a GPU's blocks, which torch keeps
     for its own process: ranks and other runs on that GPU would not get them."""
     gc.collect()
