@@ -63,7 +63,7 @@ class Examples:
         return torch.where(mirrored, images.flip(-1), images) if self._mirrors else images
 
     def pixels_on(self, device: torch.device, rows: Tensor) -> Tensor:
-        """As `pixels`, on a device, for so many rows that the host need not have them all in float32."""
+        """As `pixels`, on a device, in parts: the host never has all of them in float32."""
         made = torch.empty((len(rows), *self.shape), device=device)
         for at in torch.arange(len(rows)).split(AT_ONCE):
             made[at[0] : at[-1] + 1] = self.pixels(rows[at])

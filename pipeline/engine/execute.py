@@ -139,8 +139,8 @@ def execute(
 
 
 def _free_memory() -> None:
-    """Give back what a stage leaves behind: networks and optimizers in cycles, and a GPU's blocks, which torch keeps
-    for its own process: ranks and other runs on that GPU would not get them."""
+    """Give back what a stage leaves behind: networks and optimizers in cycles, and a GPU's blocks, which torch keeps in
+    this process: ranks and other runs on that GPU would not get them."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

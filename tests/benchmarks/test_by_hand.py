@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import by_hand, plain_nfm
-from pipeline.couplings import Moments
+from pipeline.couplings import ClassMoments
 from pipeline.outputs import networks
 from pipeline.recipe.load import load
 
@@ -43,7 +43,7 @@ def test_both_sides_whiten_alike():
     bank = torch.randn(plain_nfm.DRAWS, 60, 1, 8, 8) * torch.linspace(0.5, 2, 8) + labels[:, None, None, None] / 10
     ours = torch.empty_like(bank)
     for label in range(plain_nfm.CLASSES):
-        own, moments = bank[:, labels == label], Moments(64)
+        own, moments = bank[:, labels == label], ClassMoments(64)
         moments.add(own.flatten(0, 1))
         mean, matrix = moments.whitening()
         ours[:, labels == label] = ((own.flatten(2) - mean) @ matrix).view_as(own)
