@@ -141,8 +141,8 @@ class Loop:
     def _settle(self, parts: list[Any]) -> None:
         """A gradient that is thrown away, so that the first step after a start adds up as all others do.
 
-        After its first backward pass DDP groups the gradients again, by the order in which they come, and three ranks or
-        more add the numbers of a group in an order that depends on their place in it.
+        After its first backward pass DDP groups the gradients again, by the order in which they come, and three or more
+        ranks add the numbers of a group in an order that depends on their place in it.
         """
         if self.unsettled:
             self._gradient(parts[:1])
