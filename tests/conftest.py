@@ -90,6 +90,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_not_collected() -> None:
+    """Nor at what the modules of before imported: a stage ends with a collection, and most tests of one are short."""
+    gc.collect()
+    gc.freeze()
+
+
 def _room(item: pytest.Item) -> str:
     """The folder of its file; for a file of the uppermost folder, the file."""
     path = Path(item.location[0])
