@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F
+
+from models.forward_mode import in_forward_mode
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -11,7 +12,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Fused kernels have no forward mode, which MeanFlow's target needs; there it is torch's plain form, to the same bits.
     """
-    if torch.compiler.is_compiling() or forward_ad.unpack_dual(q).tangent is None:
+    if not in_forward_mode(q):
         return F.scaled_dot_product_attention(q, k, v)
     root = q.shape[-1] ** -0.25  # on both sides, so that neither product overflows
     return torch.softmax((q * root) @ (k.mT * root), -1) @ v

@@ -22,9 +22,9 @@ def send(session: Session, artifact: Artifact, replace: bool) -> None:
     """
     if session.remote is None:
         return
-    moments = Transfer(artifact, "sent", _on_display(session, artifact.stage), session.stop)
+    transfer = Transfer(artifact, "sent", _on_display(session, artifact.stage), session.stop)
     try:
-        sent = session.remote.send(artifact, replace=replace, moment=moments)
+        sent = session.remote.send(artifact, replace=replace, moment=transfer)
     except Interrupted:
         raise
     except (FlowctlError, OSError) as error:

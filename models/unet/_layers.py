@@ -4,10 +4,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from models.attention import attend
+from models import attention
+from models.forward_mode import in_forward_mode
 from models.unet import _cpu
 from models.velocity import zeroed
 
@@ -25,7 +25,7 @@ class GroupNorm(nn.GroupNorm):
         # In float32, the precision of its weights, also under autocast; but all that follows must not be widened. (On
         # CPUs autocast leaves it in bfloat16, whose backward pass takes four times as long with the channels last.)
         x32 = x.to(self.weight.dtype)
-        if not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None:
+        if in_forward_mode(x):
             x32 = x32.contiguous()  # torch's forward mode takes no other layout here
         return super().forward(x32).to(x.dtype)
 
@@ -73,10 +73,11 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         pointwise = _cpu.pointwise if x.is_cpu else _pointwise
+        attend = _cpu.attend if x.is_cpu else attention.attend
         qkv = pointwise(self.norm(x), self.qkv).permute(0, 2, 3, 1)  # (B, H, W, 3 C)
         qkv = qkv.reshape(b, h * w, 3, -1, self.head_channels)  # (B, T, 3, heads, D), no copy if channels-last
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D)
-        mixed = (_cpu.attend if x.is_cpu else attend)(q, k, v).transpose(1, 2).reshape(b, h, w, c)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h, w, c)
         return pointwise(mixed.permute(0, 3, 1, 2), self.project).add_(x)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.data.levels import as_stored, to_unit
 from pipeline.data.sources.decode import background, decode_all
+from pipeline.data.sources.images import files_left_out
 from pipeline.data.sources.opening import open_members
 from pipeline.data.sources.remarks import of_files
 from pipeline.data.sources.text import listed
@@ -72,8 +73,8 @@ def read_images(path: Path) -> Images:
         if not members.images:
             raise DataError(f"{path} must hold images", "none", "Check the path.")
         decoded = decode_all(members, sorted(members.images), None, background("white"))
-        others = sorted(set(members.places) - set(members.images))
-        left = [f"{path}: left out, as no images ({len(others)}): {listed(others)}"] if others else []
+        others = files_left_out(members).items()
+        left = [f"{path}: left out, as no images: {kind} ({len(names)}): {listed(names)}" for kind, names in others]
         return Images(decoded.images, 256, (*left, *of_files(decoded)))
     try:
         with np.load(path, allow_pickle=False) as arrays:

@@ -26,7 +26,7 @@ class PathShape(NamedTuple):
     curvature: float
 
 
-def straightness(velocity: Velocity, z: Tensor, steps: int = 32) -> float:
+def straightness(velocity: Velocity, z: Tensor, steps: int = PATH_STEPS) -> float:
     """S = integral over t of E |(z - x) - v(x_t, t)|^2 / D, with x the data end of the path that starts at z.
 
     Rectified flow's measure (Liu et al. 2023, arXiv 2209.03003), here per dimension. 0 means that one Euler

@@ -157,10 +157,16 @@ def semidiscrete(job: Job, examples: Examples, device: torch.device) -> Semidisc
     potentials = job.inputs["potentials"]
     for warning in potentials.metrics["warnings"]:
         log.warning("potentials: %s", warning)
-    rows = torch.arange(len(examples))
-    labels = examples.classes(rows) if potentials.config.get("within_classes", True) else None
-    points = examples.pixels_on(device, rows if labels is None else class_order(labels))
+    points, labels = points_by_class(examples, potentials.config.get("within_classes", True), device)
     return Semidiscrete(points, labels, load_potentials(potentials), by_class=True)
+
+
+def points_by_class(examples: Examples, within_classes: bool, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """All images (N, C, H, W) on the device in `class_order`, once; and in the order of the rows the classes (N,) that
+    transport stays within, None where it does not."""
+    rows = torch.arange(len(examples))
+    labels = examples.classes(rows) if within_classes else None
+    return examples.pixels_on(device, rows if labels is None else class_order(labels)), labels
 
 
 _COUPLINGS: dict[type[configs.Config], Callable[[Job, Examples, torch.device], Coupling | Semidiscrete]] = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from pipeline.couplings import Ascent, class_order, fit_potentials
+from pipeline.couplings import Ascent, fit_potentials
 from pipeline.data.examples import Examples
 from pipeline.outputs.images import images_of
 from pipeline.outputs.potentials import POTENTIALS
@@ -14,6 +12,7 @@ from pipeline.recipe.sections import Potentials as Config
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
+from pipeline.stages._coupling import points_by_class
 from pipeline.training import Clock
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -38,9 +37,7 @@ def run(job: Job[Config]) -> PotentialsResult:
     data = job.inputs["data"]
     images = images_of(job)
     examples = Examples.of(images, flips=data.config["flips"])
-    rows = torch.arange(len(examples))
-    labels = examples.classes(rows) if config.within_classes else None
-    points = examples.pixels_on(device, rows if labels is None else class_order(labels))
+    points, labels = points_by_class(examples, config.within_classes, device)
     folder, saving = job.work / "checkpoints", Clock(job.compute.checkpoint_seconds)
     checkpoint = load_checkpoint(folder)
     classes = 1 if labels is None else len(labels.unique())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,8 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
         raise DataError(f"{shown(str(path))} must have the checksum {config.checksum}", digest, remedy)
     open_source = open_samples if config.layout == "webdataset" else open_members
     members = open_source(path, config.names_encoding)
-    left_out = _left_out(members, config)
+    samples = config.layout == "webdataset"
+    left_out = files_left_out(members, lambda name: name == config.test_list or (samples and name.endswith(CLASS)))
     if not members.images:
         value = "; ".join(f"{kind}: {listed(names)}" for kind, names in left_out.items()) or "no files"
         raise DataError(f"{source} must hold images", value, "Convert them to PNG or JPEG, or check data.path.")
@@ -99,13 +101,12 @@ def _arranged(members: Members, source: str, config: Data) -> Arrangement:
     return arrange(source, members.images, config.layout)
 
 
-def _left_out(members: Members, config: Data) -> dict[str, list[str]]:
-    """Names of the files that are neither images nor name their classes, by kind, the largest kind first."""
-    samples = config.layout == "webdataset"
+def files_left_out(members: Members, used: Callable[[str], bool] = lambda name: False) -> dict[str, list[str]]:
+    """Names of the files that are neither images nor `used` otherwise, by kind, the largest kind first."""
     kinds = {kind: list(names) for kind, names in members.ignored.items()}
     images = set(members.images)
     for name in sorted(members.places):
-        if name not in images and name != config.test_list and not (samples and name.endswith(CLASS)):
+        if name not in images and not used(name):
             kinds.setdefault(extension_of(name) or "no extension", []).append(name)
     counts = Counter({kind: len(names) for kind, names in kinds.items()})
     return {kind: kinds[kind] for kind, _ in counts.most_common()}
