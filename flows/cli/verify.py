@@ -66,16 +66,16 @@ def verify(
             + f" The saved progress of {len(saved)} unfinished stages is intact." * bool(saved)
         )
         return
-    if not damaged:
-        raise FlowctlError(f"{len(records)} run record{'s' * (len(records) > 1)} damaged. Delete what is named above")
     what = f"{len(damaged)} of {len(artifacts) + len(saved)} artifacts" + " and work directories" * bool(saved)
-    if not repair:
+    if damaged and not repair:
         raise FlowctlError(f"{what} damaged. Run: flowctl verify --repair")
     repairs.recipes = [*([recipe] if recipe else []), *recipes(store)]
     repairs.used = users(store, runs(store)[0])
     left = [finding for finding in damaged if not _repaired(finding, repairs, in_work=finding in saved)]
     if left:
         raise FlowctlError(f"{len(left)} of {what} still damaged: the lines above say why")
+    if records:
+        raise FlowctlError(f"{len(records)} run record{'s' * (len(records) > 1)} damaged. Delete what is named above")
 
 
 def _verify_remote(name: str | None, repair: bool) -> None:

@@ -206,10 +206,13 @@ def test_without_a_known_recipe_it_says_what_to_do(flowctl, store, ran, tiny):
 
 
 def test_a_run_record_that_cannot_be_read_is_named(flowctl, store, ran):
-    (record,) = (store.home / "runs").glob("run-*.json")
-    record.write_bytes(record.read_bytes()[:100])
+    (whole,) = (store.home / "runs").glob("run-*.json")
+    record = whole.with_name("run-0.json")
+    record.write_bytes(whole.read_bytes()[:100])
     result = flowctl("verify")
     assert result.exit_code == 1 and f"damaged: {record}" in result.stdout and "still damaged" not in result.stderr
+    flip(root(store, "teacher") / "payload.txt")  # what can be repaired is, and the record is still damaged
+    assert flowctl("verify", "--repair").exit_code == 1 and ran == ["teacher"]
 
 
 def test_what_is_in_use_is_left_alone(flowctl, store, ran, tiny, monkeypatch):
