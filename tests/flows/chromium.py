@@ -20,14 +20,16 @@ from websockets.sync.client import connect
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIZE = (1200, 800)
 
-# The innermost visible element whose text is this one, clicked as a person does it.
+# The innermost visible element whose text is this one, clicked as a person does it: not while it is still faded in.
 CLICK = """
 (words => {
+  const moving = document.getAnimations().map(animation => animation.effect.target);
   const shown = element => element.getClientRects().length > 0;
   const found = [...document.querySelectorAll("button, a, summary, [role=menuitem], [role=tab], li, span, div")]
     .filter(element => element.textContent.trim() === words && shown(element)).pop();
-  if (found) found.click();
-  return Boolean(found);
+  if (!found || moving.some(other => other.contains(found))) return false;
+  found.click();
+  return true;
 })(%s)
 """
 

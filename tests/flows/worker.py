@@ -139,10 +139,9 @@ class Workshop:
         return "\n".join(line["message"] for line in self.api("logs/filter", wanted))
 
     def artifacts(self, run: str) -> dict[str, Any]:
-        return {
-            found["key"]: found
-            for found in self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
-        }
+        """By key; of a run that was retried, those of its last attempt."""
+        found = self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+        return {artifact["key"]: artifact for artifact in sorted(found, key=lambda artifact: artifact["created"])}
 
     # -- the store -------------------------------------------------------------------------------------------------
 
