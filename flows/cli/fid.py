@@ -66,7 +66,8 @@ def fid(
     typer.echo(f"{score.protocol['metric']}: {significant(score.value, 4)}")
     typer.echo(f"floor (two halves of the real images): {significant(score.floor, 4)}")
     if score.held_out is not None:
-        typer.echo(f"held-out images of the data: {significant(score.held_out, 4)}")
+        few = score.protocol["n_held_out"]
+        typer.echo(f"held-out images of the data, {few}: {significant(score.held_out, 4)}")
     typer.echo("protocol: " + ", ".join(f"{key} {value}" for key, value in score.protocol.items()))
     for warning in score.warnings:
         typer.echo(f"warning: {warning}")

@@ -54,6 +54,7 @@ class Evaluator:
     Attributes:
         extractor: images in [-1, 1] to features.
         real: moments of the real training images in those features.
+        samples: of each sampler.
         labels: (samples,) int64, the class of each sample; None where there are no classes.
         levels: grey levels that samples are rounded to.
         batch: samples at a time.
@@ -67,6 +68,7 @@ class Evaluator:
 
     extractor: nn.Module
     real: Moments
+    samples: int
     labels: Tensor | None
     levels: int
     batch: int
@@ -77,24 +79,31 @@ class Evaluator:
     suite: MetricSuite | None = None
     held_out: Moments | None = None
 
+    @property
+    def width(self) -> int:
+        """Features of an image."""
+        return len(self.real.mean)
+
     def images(self, sampler: SamplerUnderTest, rows: Tensor) -> tuple[Tensor, float]:
         """Samples number `rows` (n,) at grey levels, (n, C, H, W) float32 in [-1, 1], and network calls."""
         x, calls = sampler.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
         return as_stored(self.decode(x), self.levels), calls
 
-    def score(self, sampler: SamplerUnderTest, samples: int, job: Job) -> tuple[tuple[Score, ...], Tensor]:
+    def score(self, sampler: SamplerUnderTest, job: Job) -> tuple[tuple[Score, ...], Tensor]:
         """Generate, quantise and measure in one pass; each rank takes its share of the batches.
 
-        The Frechet distance comes first, from means and covariances in float64; then the suite's metrics; then PSNR and
-        SSIM where there are targets. NFE is the mean over batches, as counted; seconds are the sum over ranks.
+        The Frechet distance comes first, from means and covariances in float64, also of as many samples as there are
+        held-out images: with fewer images it is larger. Then the suite's metrics, and PSNR and SSIM where there are
+        targets. NFE is the mean over batches, as counted; seconds are the sum over ranks.
 
         Returns:
             The scores, and on the first rank the first samples by number, (n, C, H, W) float32 in [-1, 1].
         """
-        moments, paired = Moments(len(self.real.mean)), PairedImageMetrics(self.levels)
+        like_held_out, rest, paired = Moments(self.width), Moments(self.width), PairedImageMetrics(self.levels)
+        equal_count = self.held_out.count if self.held_out else 0
         buffer = self.suite.collect() if self.suite else FeatureBuffer()
         calls, seconds, first = [], 0.0, []
-        batches = torch.arange(samples).split(self.batch)
+        batches = torch.arange(self.samples).split(self.batch)
         for number, rows in enumerate(ranks.mine(batches)):
             began = time.monotonic()
             images, count = self.images(sampler, rows)
@@ -104,7 +113,8 @@ class Evaluator:
             job.timings.add(f"sampling {sampler.model}", everywhere * (count or 1.0), took)
             with job.timings.measure("features", everywhere):
                 batch_features = features(self.extractor, images.to(self.device))
-                moments.update(batch_features)
+                like_held_out.update(batch_features[rows < equal_count])
+                rest.update(batch_features[rows >= equal_count])
                 if self.suite is not None:
                     self.suite.update(buffer, rows, batch_features)
             if self.targets is not None:
@@ -112,20 +122,26 @@ class Evaluator:
             calls.append(count)
             if int(rows[0]) < STORED_SAMPLES:
                 first.append((int(rows[0]), images[: STORED_SAMPLES - int(rows[0])]))
-            job.progress(min(samples, self.batch * ranks.world() * (number + 1)), samples, "samples")
+            done = min(self.samples, self.batch * ranks.world() * (number + 1))
+            job.progress(done, self.samples, "samples")
             job.pause_point()
-        gathered = ranks.gathered((moments, paired, buffer, calls, seconds, first))
+        gathered = ranks.gathered((like_held_out, rest, paired, buffer, calls, seconds, first))
         scores = ranks.agreed(self._scores(sampler, gathered) if ranks.first() else ())
         parts = sorted((part for *_, images in gathered for part in images), key=lambda part: part[0])
         return scores, torch.cat([images for _, images in parts])
 
     def _scores(self, sampler: SamplerUnderTest, gathered: list[tuple[Any, ...]]) -> tuple[Score, ...]:
         """From what all ranks collected; one rank computes, because it may take minutes."""
-        moments, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
+        some, others, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
         calls = [count for part in some_calls for count in part]
-        generated = reduce(Moments.merge, moments)
+        like_held_out, rest = reduce(Moments.merge, some), reduce(Moments.merge, others)
+        at_equal_count = frechet_distance(self.real, like_held_out) if self.held_out and rest.count else None
+        generated = like_held_out.merge(rest)  # in place
         distance = frechet_distance(self.real, generated)
-        to_held_out = frechet_distance(self.held_out, generated) if self.held_out else None
+        to_held_out = None
+        if self.held_out:
+            to_held_out = frechet_distance(self.held_out, generated)
+            at_equal_count = distance if at_equal_count is None else at_equal_count
         values = [MetricValue(self.protocol["metric"], distance, None, {}, to_held_out)]
         if self.suite is not None:
             values += self.suite.measured(reduce(FeatureBuffer.merge, buffers))
@@ -143,8 +159,9 @@ class Evaluator:
                 error=item.error,
                 value_held_out=item.value_held_out,
                 error_held_out=item.error_held_out,
+                value_at_equal_count=at_equal_count if number == 0 else None,
                 seconds=sum(spent),
                 protocol=self.protocol | sampler.facts | {"metric": item.metric} | item.facts,
             )
-            for item in values
+            for number, item in enumerate(values)
         )

@@ -111,6 +111,7 @@ def against_reference(images: Images, data: Artifact, reference: Artifact, devic
         "data": real.name,
         "split": "train",
         "n_real": facts["images"],
+        "n_held_out": data.metrics["test"],
         **_generated(images, real.grey_levels),
         **facts["facts"],
     }

@@ -1,8 +1,9 @@
 """Cost of the noise: the student from the teacher's noise of held-out images, against the same student from N(0, I).
 
-Encoded noise carries its image, so these samples are no generator's. Their distance to the held-out images bounds the
+Encoded noise carries its image, so these samples are no generator's. Their distance to held-out images bounds the
 student's own error; the rest of the student's distance comes from N(0, I) not being the law of z (NFM, arXiv
-2603.09014).
+2603.09014). Samples that carry the very images they are held against would be nearer to them than any generator's:
+one half of the held-out images is encoded, and both kinds of samples are held against the other, in equal numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 from pipeline.data.examples import Examples, drawn
 from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.evaluation.samplers import samplers
+from pipeline.flow_matching.sampling import Start
+from pipeline.metrics import Moments, features
 from pipeline.outputs import networks
 from pipeline.outputs.banks import encoder
 from pipeline.outputs.whitening import standard_of
@@ -26,32 +29,43 @@ from storage.imageset import ImageSet
 
 
 def noise_cost_samplers(
-    job: Job[Evaluation], images: ImageSet, evaluator: Evaluator, device: torch.device
+    job: Job[Evaluation], images: ImageSet, evaluator: Evaluator, gaussian: Start, device: torch.device
 ) -> Iterator[tuple[Evaluator, SamplerUnderTest]]:
-    """The student's samplers, each started from z = f(x + eta eps, c) / sigma_f of the held-out images x in turn,
-    whitened as the bank is.
+    """The student's samplers from N(0, I), and then from z = f(x + eta eps, c) / sigma_f of held-out images x, whitened
+    as the bank is.
 
-    Sample number i starts from held-out image i mod N, in a random order, with its class and fresh eps.
+    Sample number i has the class of image i of a random half of the held-out images, and starts from its noise.
     """
-    teacher = job.inputs["teacher"]
     test = Examples.of(images, "test")
     order = drawn(len(test), len(test))
-    seed = derive(job.seed, "noise cost")
+    half = len(test) // 2
+    encoded, others = order[: min(half, job.config.samples)], order[half:]
+    held_out = Moments(evaluator.width)
+    originals = Examples.of(images.originals, "test")
+    for rows in others.split(evaluator.batch):
+        held_out.update(features(evaluator.extractor, originals.pixels(rows).to(device)))
+        job.pause_point()
+
+    facts = {"n_fake": len(encoded), "n_held_out": len(others), "labels": "those of held-out images"}
+    fair = replace(
+        evaluator,
+        samples=len(encoded),
+        labels=test.classes(encoded),
+        held_out=held_out,
+        protocol=evaluator.protocol | facts,
+        suite=None,
+    )
+    z_of = replace(fair, protocol=fair.protocol | {"start": f"z of {len(encoded)} held-out images"})
+    teacher = job.inputs["teacher"]
     flow, standard = networks.load_flow(teacher, device), standard_of(job.inputs["bank"], device)
-    encode = encoder(flow, test, teacher.config["noise_std"], seed, device, standard)
+    encode = encoder(flow, test, teacher.config["noise_std"], derive(job.seed, "noise cost"), device, standard)
 
     def start(rows: Tensor) -> Tensor:
         """Sample numbers (n,) to z (n, C, H, W)."""
-        images, draws = order[rows % len(test)], rows // len(test)
-        return encode(draws * len(test) + images).to(device)
+        return encode(encoded[rows]).to(device)
 
-    encoded = replace(
-        evaluator,
-        labels=test.classes(order[torch.arange(job.config.samples) % len(test)]),
-        protocol=evaluator.protocol | {"start": f"z of {len(test)} held-out images in turn", "labels": "theirs"},
-        suite=None,
-    )
-    once = job.config.model_copy(update={"student": job.config.from_encoded})
-    for sampler in samplers(replace(job, config=once), start, None, device):
-        if sampler.model == "student":
-            yield encoded, sampler
+    once = replace(job, config=job.config.model_copy(update={"student": job.config.from_encoded}))
+    for way, judge, noise in ((job, fair, gaussian), (once, z_of, start)):
+        for sampler in samplers(way, noise, None, device):
+            if sampler.model == "student":
+                yield judge, sampler

@@ -53,7 +53,7 @@ def score_all(job: Job[Evaluation], samplers: Sequence[tuple[Evaluator, SamplerU
     records = ranks.agreed(_finished(job))
     for number, (evaluator, sampler) in enumerate(samplers):
         if number >= len(records):
-            scores, images = evaluator.score(sampler, job.config.samples, job)
+            scores, images = evaluator.score(sampler, job)
             digest = _write_samples(_path(job, number), images, evaluator.levels) if ranks.first() else ""
             records.append((scores, digest))
             if ranks.first():

@@ -52,6 +52,7 @@ class SampleScores:
         evaluator = Evaluator(
             extractor,
             real,
+            samples,
             labels,
             images.originals.grey_levels,
             job.compute.inference_batch,
@@ -68,7 +69,7 @@ class SampleScores:
         nfe = how.nfe[0] if how.nfe else 0
         make, _ = sampled(network, self.path, how, nfe, self.start, self.targets, device)
         sampler = SamplerUnderTest("student", how.solver, nfe, {}, make)
-        (score, *_), _ = self.evaluator.score(sampler, self.quality.samples, self.job)
+        (score, *_), _ = self.evaluator.score(sampler, self.job)
         return {"fd": score.value, "fd_held_out": required(score.value_held_out, "the held-out score")}
 
     def result(self, fitted: Fitted) -> QualityResult | None:

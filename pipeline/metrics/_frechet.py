@@ -148,18 +148,22 @@ def split_half(features: Tensor | np.ndarray, seed: int = 0, splits: int = 1) ->
     return float(np.mean(distances))
 
 
-def frechet_warnings(n: int, dimension: int) -> list[str]:
-    """Warnings for a distance of F features whose smaller side, generated or real, has n images."""
-    warnings = []
-    if n <= dimension:
+def frechet_warnings(n: int, dimension: int, held_out: int | None = None) -> list[str]:
+    """Warnings for a distance of F features whose smaller side, generated or real, has n images, and for that to
+    `held_out` images, where these are fewer still."""
+    sides = {"the smaller side, generated or real,": n}
+    if held_out is not None and held_out < n:
+        sides["the held-out side"] = held_out
+    warnings = [
+        f"{side.capitalize()} has {count} images for {dimension} features: its covariance is singular, so the distance "
+        f"means little. Use more than {dimension} images."
+        for side, count in sides.items()
+        if count <= dimension
+    ]
+    if few := [f"{side} has {count} images" for side, count in sides.items() if count < 10_000]:
         warnings.append(
-            f"The smaller side, generated or real, has {n} images for {dimension} features: its covariance is "
-            f"singular, so the distance means little. Use more than {dimension} images."
-        )
-    if n < 10_000:
-        warnings.append(
-            f"The smaller side, generated or real, has {n} images: the distance is biased upwards below 10,000. "
-            "Compare it only with distances of the same numbers of images."
+            f"{few[0].capitalize()}{', ' * len(few[1:])}{', '.join(few[1:])}: the distance is biased upwards below "
+            "10,000. Compare it only with distances of the same numbers of images."
         )
     return warnings
 

@@ -166,6 +166,11 @@ class Score(Result):
         None, description="the same samples' distance to the held-out images, for metrics that are distances"
     )
     error_held_out: float | None = Field(None, description="its standard error, for metrics that have one")
+    value_at_equal_count: float | None = Field(
+        None,
+        description="of a Frechet distance: against the training images, of as many of the samples as there are "
+        "held-out images; of all where these are more. The one to hold against theirs",
+    )
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -236,7 +241,7 @@ class EvaluationResult(Result):
     paths: tuple[PathResult, ...] = Field((), description="of the student and of each round of reflow, in their order")
     memorisation: tuple[MemorisationResult, ...] = Field((), description="of each model's best samples")
     noise_cost: tuple[Score, ...] = Field(
-        (), description="scores of the student from encoded held-out images in the place of N(0, I)"
+        (), description="scores of the student from N(0, I) and from encoded held-out images; those state their start"
     )
     warnings: tuple[str, ...]
 

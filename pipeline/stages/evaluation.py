@@ -76,6 +76,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     evaluator = Evaluator(
         extractor,
         real.moments,
+        config.samples,
         labels,
         images.originals.grey_levels,
         job.compute.inference_batch,
@@ -88,9 +89,9 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     )
 
     entries = [(evaluator, sampler) for sampler in samplers(job, start, targets, device)]
-    from_encoded = [*noise_cost_samplers(job, images, evaluator, device)] if config.noise_cost else []
-    everything = score_all(job, entries + from_encoded)
-    scored, encoded = everything[: len(entries)], everything[len(entries) :]
+    both_starts = [*noise_cost_samplers(job, images, evaluator, start, device)] if config.noise_cost else []
+    everything = score_all(job, entries + both_starts)
+    scored, of_noise = everything[: len(entries)], everything[len(entries) :]
     likelihood = _likelihood(job, images, device)
     if not ranks.first():
         return None
@@ -120,7 +121,8 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     ]
     scores = [score for item in scored for score in item.scores]
     write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in scores])
-    warnings = frechet_warnings(min(_different(job, images), real.moments.count), len(real.moments.mean))
+    fewest = min(_different(job, images), real.moments.count)
+    warnings = frechet_warnings(fewest, evaluator.width, held_out.moments.count)
     warnings += [round.verdict for round in rounds(students, scores, paths) if round.verdict]
     return EvaluationResult(
         protocol=json_digest(evaluator.protocol)[:16],
@@ -133,7 +135,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         held_out={reference.metrics["metric"]: reference.metrics["held_out"]}
         | (suite.held_out_distances() if suite else {}),
         memorisation=tuple(memorisation),
-        noise_cost=tuple(score for item in encoded for score in item.scores),
+        noise_cost=tuple(score for item in of_noise for score in item.scores),
         warnings=tuple(warnings),
     )
 

@@ -38,6 +38,9 @@ def check_fit(node: Node, shape: ImageShape) -> None:
             sweeps = [sweep for model in sampled_among(node.inputs) for sweep in config.sweeps_of(model)]
             _check_guidance([sweep.guidance for sweep in sweeps], shape)
             _check_metrics(config, _originals(node, shape))
+            if config.noise_cost and shape.test < 4:
+                need = "evaluation.noise_cost needs 4 test images: two are encoded, and two compared with"
+                raise RecipeError(need, shape.test, "Give more, or leave it out")
 
 
 def _originals(node: Node, shape: ImageShape) -> int:

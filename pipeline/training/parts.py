@@ -201,21 +201,24 @@ def _reference(config: configs.Reference, shape: ImageShape) -> list[Part]:
 
 
 def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compute: Compute) -> list[Part]:
-    batch, own, samplers = compute.inference_batch, [], 0
+    batch, own, images = compute.inference_batch, [], 0
     if config.teacher and "teacher" in node.inputs:
         own.append(_decoded(teacher_of(node), config.samples, shape, batch))
-        samplers += 1
+        images += config.samples
     for model in sampled_among(node.inputs):
         calls = network_calls(config.sweeps_of(model))
-        if model == "student" and config.noise_cost:  # once more, from encoded noise
-            calls += network_calls(config.from_encoded)
-        samplers += len(calls)
+        samples = [config.samples] * len(calls)
+        if model == "student" and config.noise_cost:  # once more from either start
+            again = calls + network_calls(config.from_encoded)
+            samples += [min(config.samples, shape.test // 2)] * len(again)
+            calls = calls + again
+        images += sum(samples)
         network = student_architecture(first_student(node.inputs[model]), shape)
         facts = {"work": "sampling", "network": network_digest(network), "batch": batch}
         own.append(
             Part(
                 f"sampling {model}",
-                config.samples * sum(calls),
+                sum(count * each for count, each in zip(samples, calls, strict=True)),
                 "network calls",
                 facts,
                 partial(forward_work, network, batch),
@@ -232,7 +235,7 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
         "metrics": list(config.metrics),
     }
     work = partial(extractor_work, reference.extractor, shape)
-    return [*own, Part("features", config.samples * samplers, "images", facts, work)]
+    return [*own, Part("features", images, "images", facts, work)]
 
 
 def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from pipeline.outputs.results import EvaluationResult, Score
 from pipeline.reporting.scores.cells import Cell, Column, Spread
 from pipeline.reporting.scores.protocol import OF_A_ROW
 from pipeline.reporting.scores.table import ADAPTIVE, column_of, order, settings
-from pipeline.reporting.text.numbers import digits_for, fixed
+from pipeline.reporting.text.numbers import digits_for
 from storage.required import required
 
 
@@ -28,18 +27,19 @@ class StartRow:
 
 @dataclass(frozen=True)
 class NoiseCost:
-    """The section of the page: for each sampler setting a row from N(0, I) and one from encoded noise.
-
-    A setting without samples from N(0, I) has a row for each temperature in their place.
+    """The section of the page: for each sampler setting a row from N(0, I), at each temperature, and one from encoded
+    noise.
 
     Attributes:
-        yardstick: distance between the training and the held-out images; None where it was not measured.
+        samples: of each sampler.
+        held_out: images that these are held against.
     """
 
     metric: str
     columns: tuple[Column, ...]
     rows: tuple[StartRow, ...]
-    yardstick: str | None
+    samples: int
+    held_out: int
 
     @property
     def tempered(self) -> bool:
@@ -48,33 +48,27 @@ class NoiseCost:
 
 
 def view(result: EvaluationResult) -> NoiseCost | None:
-    """None where it was not measured. The first metric counts, since the others were not measured from encoded noise.
+    """None where it was not measured. The first metric counts.
 
     Scores are paired by solver, network calls and all fields of a row but the temperature, which encoded noise lacks.
     """
     if not result.noise_cost:
         return None
     metric = result.noise_cost[0].metric
-    encoded = [score for score in result.noise_cost if score.metric == metric]
-    gaussian = [score for score in result.scores if (score.model, score.metric) == (encoded[0].model, metric)]
+    scores = [score for score in result.noise_cost if score.metric == metric]
+    encoded = [score for score in scores if "start" in score.protocol]
+    gaussian = [score for score in scores if "start" not in score.protocol]
     lines: dict[tuple[str, float | None], dict[Column, Score]] = {}
     for _, setting, group in settings(encoded):
-        twins = [twin for score in group for twin in _from_gaussian(score, gaussian)]
+        twins = [twin for score in group for twin in gaussian if _sampler(twin) == _sampler(score)]
         for twin in sorted(twins, key=lambda score: score.temperature):
             lines.setdefault((setting, twin.temperature), {})[column_of(twin)] = twin
         lines[setting, None] = {column_of(score): score for score in group}
     columns = tuple(sorted({column_of(score) for score in encoded}, key=order))
-    yardstick = result.held_out.get(metric)
-    shown = [_distance(score) for cells in lines.values() for score in cells.values()]
-    digits = digits_for([*shown, *([] if yardstick is None else [yardstick])])
+    digits = digits_for([_distance(score) for cells in lines.values() for score in cells.values()])
     rows = [StartRow(*key, tuple(_text(cells.get(one), digits) for one in columns)) for key, cells in lines.items()]
-    return NoiseCost(metric, columns, tuple(rows), None if yardstick is None else fixed(yardstick, digits))
-
-
-def _from_gaussian(encoded: Score, scores: Sequence[Score]) -> list[Score]:
-    """The same sampler from N(0, I); where it was not sampled, from noise of each temperature."""
-    twins = [score for score in scores if _sampler(score) == _sampler(encoded)]
-    return [score for score in twins if score.temperature == 1] or twins
+    facts = encoded[0].protocol
+    return NoiseCost(metric, columns, tuple(rows), facts["n_fake"], facts["n_held_out"])
 
 
 def _sampler(score: Score) -> tuple[Any, ...]:

@@ -47,6 +47,7 @@ class Cell:
     Attributes:
         nfe: network calls, the mean where the solver chooses them.
         seconds: that one image takes, the mean; None where it is not known.
+        at_equal_count: the score of as many samples as there are held-out images, the mean; None where it is not known.
         chosen: whether the solver chose the number of calls.
         other_grid: its time grid is not the one that most cells of the table have.
         best: the best mean of its column, equal ones after rounding included.
@@ -58,6 +59,7 @@ class Cell:
     digits: int
     nfe: float
     seconds: float | None = None
+    at_equal_count: float | None = None
     chosen: bool = False
     other_grid: bool = False
     best: bool = False
@@ -168,6 +170,11 @@ class Table:
         kind = self.yardstick and self.yardstick.model
         if kind == HELD_OUT:
             notes.append("Held-out images: their distance to the training images, the yardstick.")
+            if any(cell.at_equal_count not in (None, cell.value) for _, cell in self.measured):
+                notes.append(
+                    f"They are {count(self.protocol['n_held_out'])}; with fewer images a distance is larger, so theirs "
+                    "compares with that of as many samples."
+                )
         if kind == HALVES and is_frechet(self.metric):
             notes.append("Two halves hold half as many images each, so their distance is no floor.")
         if len(self.grids) > 1:

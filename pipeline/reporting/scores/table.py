@@ -172,12 +172,14 @@ def _cell(
     if not values:
         return None
     seconds = complete([score.seconds_per_image for score in scores])
+    equal = complete([score.value_at_equal_count for score in scores])
     other = len(grids) > 1 and any(_grid(score) not in (None, grids[0]) for score in scores)
     return Cell(
         Spread(tuple(values), _error(scores[0], held_out) if len(scores) == 1 else None),
         digits,
         statistics.fmean(score.nfe for score in scores),
         statistics.fmean(seconds) if seconds else None,
+        statistics.fmean(equal) if equal and not held_out else None,
         column == ADAPTIVE,
         other,
     )

@@ -73,6 +73,10 @@ def test_warnings_carry_their_numbers():
     assert frechet_warnings(50_000, 2048) == []
     assert len(frechet_warnings(5_000, 2048)) == 1 and "5000" in frechet_warnings(5_000, 2048)[0]
     assert len(frechet_warnings(64, 64)) == 2 and "64 features" in frechet_warnings(64, 64)[0]
+    assert frechet_warnings(50_000, 2048, held_out=10_000) == []
+    singular, few = frechet_warnings(50_000, 2048, held_out=400)
+    assert "400" in singular and "400" in few and "50000" not in singular + few
+    assert frechet_warnings(300, 64, held_out=400) == frechet_warnings(300, 64)
 
 
 def test_bad_input():

@@ -247,6 +247,17 @@ def test_the_headline_holds_samples_against_held_out_images():
     assert "held-out images are at 5.3" in said({1: 55.0}, (HELD_OUT, 5.3)) and ";" not in said({1: 55.0}, None)
 
 
+def test_the_headline_compares_with_held_out_images_at_equal_numbers():
+    """A distance of fewer images is larger: that of all samples may lie below theirs and reach nothing."""
+    few = {1: 5.4, 2: 5.2, 4: 5.1}  # of as many samples as held-out images
+    scores = [
+        finished.score("student", nfe, value).model_copy(update={"value_at_equal_count": few[nfe]})
+        for nfe, value in {1: 3.0, 2: 2.5, 4: 2.4}.items()
+    ]
+    said = headline(table({"r": [scores]}, "FD-classifier", (HELD_OUT, 5.3)))
+    assert said.startswith("2 network calls reach") and "2.5" in said and "5.3" in said and "5.2" in said
+
+
 def test_the_headline_gives_the_distance_to_the_held_out_images_too():
     values = {1: (9.0, 12.0), 2: (4.0, 7.5), 4: (4.5, 7.0)}
     scores = [
