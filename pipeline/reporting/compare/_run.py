@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.engine.dag import students_among
+from pipeline.engine.dag import sampled_among, students_among
 from pipeline.outputs.results import BankResult, EvaluationResult, Score, StudentResult, VelocityVariance
 from pipeline.recipe.recipe import PAIRS_OF
+from pipeline.reporting.text.numbers import plain
 from storage.artifact import Artifact
+from storage.checksummed_json import json_digest
 from storage.errors import InputError
 from storage.store import PREFIX
 
 # Whose seconds are added up for what: the teacher and its bank, or the potentials, come before any student.
+OF_PROTOCOLS = ("images", "ema", "averages")  # settings of a training that scores state themselves
 COUPLING, STUDENT, ONESTEP = ("teacher", "bank", "potentials"), ("student",), ("pairs", "onestep")
 
 
@@ -56,6 +60,7 @@ class SeedRun(_Plain):
     resumed: tuple[str, ...] = Field(description="stages whose seconds are those of their last attempt alone")
     machine: str
     fingerprints: dict[str, str]
+    trained: dict[str, dict[str, str]] = Field({}, description="network and settings of each student's training")
 
     def took(self, stages: tuple[str, ...]) -> float | None:
         """Seconds of those of the stages that the run has; None where it has none of them."""
@@ -105,22 +110,35 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
         curvature=result.curvature,
         transport_cost=student.transport_cost,
         velocity_variance=student.velocity_variance,
-        noise=_noise(student, artifacts.get("bank")),
+        noise=_noise(student, artifacts["student"].config["coupling"], artifacts.get("bank")),
         teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
         seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},
         resumed=tuple(stage for stage, artifact in artifacts.items() if artifact.provenance.resumed),
         machine=f"{provenance.device}, {provenance.threads} thread{'s' if provenance.threads > 1 else ''}, "
         f"torch {provenance.packages.get('torch', 'unknown')}",
         fingerprints={stage: artifact.fingerprint[:PREFIX] for stage, artifact in artifacts.items()},
+        trained={stage: _trained(artifacts[stage]) for stage in sampled_among(artifacts)},
     )
 
 
-def _noise(student: StudentResult, bank: Artifact | None) -> Noise | None:
+def _trained(artifact: Artifact) -> dict[str, str]:
+    """What a fair comparison holds equal and no protocol states: the network, and how it was trained."""
+    config = artifact.config
+    words = {"network": f"{plain(artifact.metrics['parameters'])} parameters"}
+    if "network" in config:
+        words["network"] += f", settings {json_digest(config['network'])[:8]}"
+    training = {f"training.{name}": value for name, value in config["training"].items() if name not in OF_PROTOCOLS}
+    return words | {name: plain(value) for name, value in training.items()}
+
+
+def _noise(student: StudentResult, coupling: Mapping[str, Any], bank: Artifact | None) -> Noise | None:
     """The student's own noise where it was measured, else its bank's; held-out images only a teacher can encode."""
     measured = {} if bank is None else BankResult.model_validate(bank.metrics).gaussianity
     train, unseen = student.noise_gaussianity or measured.get("train"), measured.get("held_out")
     if not train:
         return None
+    if coupling.get("soften") or coupling.get("independent"):
+        unseen = None  # it is as encoded, and the student's is not
     return Noise(
         sliced_w2=train["sliced_w2"],
         floor=train["floor"],

@@ -72,6 +72,12 @@ def unequal(runs: Sequence[SeedRun]) -> list[str]:
                 return {plain(s.protocol[field]) for s in run.scores if s.model == model and field in s.protocol}
 
             lines += _differ(f"{names.model(model)}: {names.field(field)} differ", runs, values)
+    for stage, field in dict.fromkeys((s, f) for run in runs for s, words in run.trained.items() for f in words):
+
+        def setting(run: SeedRun, stage: str = stage, field: str = field) -> set[str]:
+            return {run.trained[stage][field]} if field in run.trained.get(stage, {}) else set()
+
+        lines += _differ(f"{names.model(stage)}: {field} differs", runs, setting)
     lines += _differ(
         "Var(v | x_t, t) was estimated differently",
         runs,

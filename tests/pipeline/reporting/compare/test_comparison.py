@@ -100,6 +100,7 @@ def test_a_run_of_artifacts(tmp_path):
     assert (found.noise.sliced_w2, found.noise.held_out) == (0.0655, 0.0891)  # the bank's, as the student has none
     assert (found.teacher_bits.train, found.teacher_bits.held_out) == (2.6925, 2.8145)
     assert found.fingerprints["teacher"] == made["teacher"].fingerprint[:12]
+    assert found.trained["student"]["training.batch"] == "128" and "training.images" not in found.trained["student"]
     assert len(found.scores) == len(made["evaluation"].metrics["scores"])
 
 
@@ -112,6 +113,8 @@ def test_what_the_student_measured_comes_before_what_its_bank_did(tmp_path):
     found = run_of("nfm-digits", 0, made)
     assert (found.noise.sliced_w2, found.noise.held_out) == (0.0444, 0.0891)
     assert found.velocity_variance.mean == 0.25
+    made["student"].config["coupling"]["soften"] = 0.4  # held-out noise is not softened
+    assert run_of("nfm-digits", 0, made).noise.held_out is None
 
 
 def test_a_run_without_a_teacher_or_without_what_it_needs(tmp_path):

@@ -64,6 +64,15 @@ def test_paths_may_differ():
     assert compare([straight, diffusion]).unequal == []
 
 
+def test_other_networks_and_trainings_are_said():
+    equal, other = (
+        {"student": {"network": size, "training.batch": "128"}} for size in ("9 parameters", "5 parameters")
+    )
+    assert compare([run("fm-digits", trained=equal), run("ot-digits", trained=equal)]).unequal == []
+    (line,) = compare([run("fm-digits", trained=equal), run("ot-digits", trained=other)]).unequal
+    assert "network" in line and "fm-digits 9 parameters" in line and "ot-digits 5 parameters" in line
+
+
 def test_unequal_terms_are_said():
     assert compare(three()).unequal == [] == compare(seeds(1.0, 1.2)).unequal
     nfm, fm, _ = three()
