@@ -173,5 +173,6 @@ def _score(
     protocol: dict[str, Any],
     notes: tuple[str, ...],
 ) -> ForeignScore:
-    warnings = (*notes, *frechet_warnings(min(generated.count, real.count), len(real.mean)))
+    fewest = min(generated.count, real.count)
+    warnings = (*notes, *frechet_warnings(fewest, len(real.mean), protocol.get("n_held_out")))
     return ForeignScore(frechet_distance(real, generated), floor, held_out, protocol, warnings)
