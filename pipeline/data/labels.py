@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.examples import Examples
@@ -17,6 +18,18 @@ def like_training(images: ImageSet, count: int, seed: int) -> Tensor | None:
     labels = torch.from_numpy(images.train.labels)
     order = torch.randperm(len(labels), generator=generator(seed, "labels"))
     return labels[order.repeat(-(-count // len(labels)))[:count]]
+
+
+def like_held_out(images: ImageSet, labels: Tensor | None, count: int) -> Tensor:
+    """(count,) bool: the first as many of `count` samples with these labels as there are held-out images, and of each
+    class as many as of theirs. A mix of classes that is a little off moves a Frechet distance more than bad samples."""
+    if labels is None or images.originals.test.labels is None:
+        return torch.arange(count) < len(images.originals.test.images)
+    held_out = torch.from_numpy(images.originals.test.labels).long()
+    wanted = torch.bincount(held_out, minlength=int(labels.max()) + 1)
+    of_class = F.one_hot(labels.long(), len(wanted))
+    place = (of_class.cumsum(0) * of_class).sum(1)  # (count,) from 1: how many of its class there are up to here
+    return place <= wanted[labels.long()]
 
 
 def rows_like(examples: Examples, rows: Tensor, labels: Tensor | None) -> Tensor:

@@ -64,6 +64,7 @@ class Evaluator:
         targets: sample numbers to the images that samples should equal; None where there are none.
         suite: further metrics.
         held_out: moments of the held-out images, for a second distance of the same samples.
+        like_held_out: (samples,) bool, which of them to compare as held-out images do: `pipeline.data.labels`.
     """
 
     extractor: nn.Module
@@ -78,6 +79,7 @@ class Evaluator:
     targets: Callable[[Tensor], Tensor] | None = None
     suite: MetricSuite | None = None
     held_out: Moments | None = None
+    like_held_out: Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -99,8 +101,7 @@ class Evaluator:
         Returns:
             The scores, and on the first rank the first samples by number, (n, C, H, W) float32 in [-1, 1].
         """
-        like_held_out, rest, paired = Moments(self.width), Moments(self.width), PairedImageMetrics(self.levels)
-        equal_count = self.held_out.count if self.held_out else 0
+        some, rest, paired = Moments(self.width), Moments(self.width), PairedImageMetrics(self.levels)
         buffer = self.suite.collect() if self.suite else FeatureBuffer()
         calls, seconds, first = [], 0.0, []
         batches = torch.arange(self.samples).split(self.batch)
@@ -113,8 +114,11 @@ class Evaluator:
             job.timings.add(f"sampling {sampler.model}", everywhere * (count or 1.0), took)
             with job.timings.measure("features", everywhere):
                 batch_features = features(self.extractor, images.to(self.device))
-                like_held_out.update(batch_features[rows < equal_count])
-                rest.update(batch_features[rows >= equal_count])
+                chosen = torch.zeros(len(rows), dtype=torch.bool)
+                if self.like_held_out is not None:
+                    chosen = self.like_held_out[rows]
+                some.update(batch_features[chosen])
+                rest.update(batch_features[~chosen])
                 if self.suite is not None:
                     self.suite.update(buffer, rows, batch_features)
             if self.targets is not None:
@@ -125,23 +129,20 @@ class Evaluator:
             done = min(self.samples, self.batch * ranks.world() * (number + 1))
             job.progress(done, self.samples, "samples")
             job.pause_point()
-        gathered = ranks.gathered((like_held_out, rest, paired, buffer, calls, seconds, first))
+        gathered = ranks.gathered((some, rest, paired, buffer, calls, seconds, first))
         scores = ranks.agreed(self._scores(sampler, gathered) if ranks.first() else ())
         parts = sorted((part for *_, images in gathered for part in images), key=lambda part: part[0])
         return scores, torch.cat([images for _, images in parts])
 
     def _scores(self, sampler: SamplerUnderTest, gathered: list[tuple[Any, ...]]) -> tuple[Score, ...]:
         """From what all ranks collected; one rank computes, because it may take minutes."""
-        some, others, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
+        some, rest, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
         calls = [count for part in some_calls for count in part]
-        like_held_out, rest = reduce(Moments.merge, some), reduce(Moments.merge, others)
-        at_equal_count = frechet_distance(self.real, like_held_out) if self.held_out and rest.count else None
-        generated = like_held_out.merge(rest)  # in place
+        generated = reduce(Moments.merge, some)
+        at_equal_count = frechet_distance(self.real, generated) if generated.count > 1 else None
+        generated = reduce(Moments.merge, rest, generated)
         distance = frechet_distance(self.real, generated)
-        to_held_out = None
-        if self.held_out:
-            to_held_out = frechet_distance(self.held_out, generated)
-            at_equal_count = distance if at_equal_count is None else at_equal_count
+        to_held_out = frechet_distance(self.held_out, generated) if self.held_out else None
         values = [MetricValue(self.protocol["metric"], distance, None, {}, to_held_out)]
         if self.suite is not None:
             values += self.suite.measured(reduce(FeatureBuffer.merge, buffers))

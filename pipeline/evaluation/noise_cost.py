@@ -52,6 +52,7 @@ def noise_cost_samplers(
         samples=len(encoded),
         labels=test.classes(encoded),
         held_out=held_out,
+        like_held_out=None,
         protocol=evaluator.protocol | facts,
         suite=None,
     )

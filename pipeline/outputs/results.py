@@ -168,8 +168,8 @@ class Score(Result):
     error_held_out: float | None = Field(None, description="its standard error, for metrics that have one")
     value_at_equal_count: float | None = Field(
         None,
-        description="of a Frechet distance: against the training images, of as many of the samples as there are "
-        "held-out images; of all where these are more. The one to hold against theirs",
+        description="of a Frechet distance: against the training images, of as many samples of each class as there are "
+        "held-out images, if there are. The one to hold against theirs",
     )
 
     @property

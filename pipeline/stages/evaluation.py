@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.conditions import TargetImages
-from pipeline.data.labels import like_training
+from pipeline.data.labels import like_held_out, like_training
 from pipeline.engine.dag import students_among
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.figures import Figures, stoppable
@@ -86,6 +86,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         None if targets is None else targets.images,
         suite,
         held_out.moments,
+        like_held_out(images, labels, config.samples),
     )
 
     entries = [(evaluator, sampler) for sampler in samplers(job, start, targets, device)]

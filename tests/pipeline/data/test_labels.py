@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.data.examples import Examples
-from pipeline.data.labels import like_training, rows_like
+from pipeline.data.labels import like_held_out, like_training, rows_like
 
 
 def images(labels):
@@ -31,3 +31,16 @@ def test_rows_have_the_labels_asked_for_and_none_comes_twice_while_there_are_oth
     examples = Examples(np.zeros((6, 1, 2, 2), np.uint8), np.array([0, 1, 0, 1, 2, 0]))
     assert rows_like(examples, torch.arange(6), torch.tensor([0, 0, 2, 1, 0, 0, 2])).tolist() == [0, 2, 4, 1, 5, 0, 4]
     assert rows_like(examples, torch.tensor([3, 1]), None).tolist() == [3, 1]
+
+
+def test_as_many_of_each_class_as_of_the_held_out_images():
+    def held_out(labels):
+        images = SimpleNamespace(test=SimpleNamespace(images=np.zeros((4, 1, 2, 2), np.uint8), labels=labels))
+        images.originals = images
+        return images
+
+    labels = torch.tensor([1, 0, 1, 1, 2, 0, 0, 1])
+    chosen = like_held_out(held_out(np.array([0, 1, 1, 3], np.uint8)), labels, 8)
+    assert chosen.nonzero().flatten().tolist() == [0, 1, 2]  # one of class 0, two of class 1; there is none of 3
+    assert like_held_out(held_out(None), labels, 8).tolist() == 4 * [True] + 4 * [False]
+    assert like_held_out(held_out(None), None, 3).tolist() == 3 * [True]
