@@ -14,6 +14,7 @@ from flows.session.interrupts import graceful_shutdown
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from pipeline.engine.plan import plan
+from pipeline.engine.work import contents, read_by, state
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import SAVED
 from storage.artifact import MANIFEST, Artifact, NewerFormat
@@ -49,6 +50,7 @@ class Repairs:
     def __init__(self, store: Store, recipes: Sequence[Recipe], used: dict[Key, str], display: Display) -> None:
         self.store, self.recipes, self.used, self.display = store, recipes, used, display
         self.inspected: dict[Key, Finding] = {}
+        self._same_bytes: dict[Key, Artifact] = {}  # of what was repaired to the bytes that it had: its old manifest
 
     def inspect(self, root: Path) -> Finding:
         """Read an artifact and remember the finding."""
@@ -72,13 +74,15 @@ class Repairs:
         session = self._session(finding)
         self._repair_inputs(session)
         with self.store.lock(*finding.key, self._refuse):
-            done, aside = self._make_room(finding) if finding.stands() else ("repaired by another process", [])
+            done, aside = self._make_room(finding, session) if finding.stands() else ("repaired by another process", [])
         artifact = self._run(session, finding.key[0])
         for root in aside:
             remove_tree(root)
         again = self.inspect(artifact.root)
         if again.flaws:
             raise DamageError(str(artifact.root), "corrupt immediately after writing", "Check the disk")
+        if finding.artifact is not None and finding.artifact.files == artifact.files:
+            self._same_bytes.setdefault(finding.key, finding.artifact)
         return f"{done}, {_comparison(finding.artifact, artifact)}"
 
     def repair_work(self, finding: Finding) -> str:
@@ -157,19 +161,19 @@ class Repairs:
 
     # -- the repair ----------------------------------------------------------------------------------------------
 
-    def _make_room(self, finding: Finding) -> tuple[str, list[Path]]:
+    def _make_room(self, finding: Finding, session: Session) -> tuple[str, list[Path]]:
         """Move the artifact out of the way, the valid shards of banks into its work directory; the remaining work, in
         words, and the paths that were set aside."""
-        banks = banks_in(finding.root) if LINK not in finding.flaws.values() else []
+        inputs = self._inputs_read(finding, session)
+        banks = banks_in(finding.root) if inputs is not None and LINK not in finding.flaws.values() else []
         try:
             dropped = {bank: reopen(bank, set(below(bank, finding))) for bank in banks}
         except DamageError:
             banks = []
-        if not banks:
+        if not banks or inputs is None:
             return "run again", [self.store.set_aside(finding.root)]
-        (finding.root / MANIFEST).unlink(missing_ok=True)
         for path in finding.root.iterdir():
-            if path not in dropped:
+            if path not in dropped and path.name != MANIFEST:  # which says what was read, should this be interrupted
                 remove_tree(path)
         work = self.store.work(*finding.key)
         if work.exists():
@@ -178,10 +182,24 @@ class Repairs:
         total = sum(len(read_json(bank / FACTS, Identity).facts.shards) for bank in banks)
         bad = sum(map(len, dropped.values()))
         write_json(work / SAVED, {"done": total - bad, "total": total, "unit": "shards"})
+        state(work, contents(inputs))
         os.rename(finding.root, work / "out")
         fsync_path(work)
         fsync_path(finding.root.parent)
         return f"{bad} of {total} shards encoded again", []
+
+    def _inputs_read(self, finding: Finding, session: Session) -> dict[str, Artifact] | None:
+        """The inputs that the artifact was made from; None where one was made again since, or its manifest is lost:
+        shards that are kept would be of the old bytes, and those encoded now of the new ones."""
+        inputs, known = {}, []
+        for role, node in session.nodes[finding.key[0]].inputs.items():
+            artifact = self.store.find(role, node.fingerprint)
+            if artifact is None:
+                return None
+            before = self._same_bytes.get((role, artifact.fingerprint[:PREFIX]), artifact)
+            inputs[role] = artifact
+            known.append(before if before.files == artifact.files else artifact)
+        return inputs if finding.artifact is not None and read_by(finding.artifact, known) else None
 
     def _run(self, session: Session, stage: str) -> Artifact:
         """Run the stage and all stages before it, as `flowctl run` does, without Prefect and on this machine alone."""

@@ -117,6 +117,7 @@ def execute(
                 _free_memory()
             _check_external(node, store)
             _check_inputs(node, work, store)
+            files = record_files(job.out)
             seconds = time.monotonic() - started
             artifact = Artifact(
                 stage=node.name,
@@ -126,7 +127,7 @@ def execute(
                 config=fingerprint_fields(node.config),
                 inputs={role: n.fingerprint for role, n in node.inputs.items()},
                 metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
-                files=record_files(job.out),
+                files=files,
                 provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1),
             )
             published = store.publish(artifact, job.out)

@@ -38,7 +38,7 @@ COMMAND = "FLOWCTL_COMMAND"
 def provenance(created: datetime, seconds: float, compute: Compute, resumed: int) -> Provenance:
     """The provenance of an artifact that took `seconds` of wall time; `resumed` counts its resumptions."""
     return Provenance(
-        created=created.isoformat(timespec="seconds"),
+        created=created.isoformat(timespec="microseconds"),
         wall_seconds=round(seconds, 3),
         command=shlex.split(os.environ.get(COMMAND, "")) or sys.argv,
         python=platform.python_version(),

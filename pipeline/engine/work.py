@@ -7,7 +7,8 @@ so work that is resumed must be of the very bytes that are read now.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from storage.artifact import Artifact
@@ -33,6 +34,14 @@ def foreign(work: Path, given: Mapping[str, str]) -> list[str]:
     except (OSError, ValueError, TypeError):
         return []
     return [role for role, digest in given.items() if before.get(role, digest) != digest]
+
+
+def read_by(artifact: Artifact, inputs: Iterable[Artifact]) -> bool:
+    """Whether the stage of `artifact` read these inputs: all were there when it began, give or take a second, and none
+    was made again since."""
+    made = artifact.provenance
+    latest = datetime.fromisoformat(made.created) - timedelta(seconds=max(made.wall_seconds - 1, 0))
+    return all(datetime.fromisoformat(source.provenance.created) <= latest for source in inputs)
 
 
 def state(work: Path, given: Mapping[str, str]) -> None:

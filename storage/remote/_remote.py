@@ -218,7 +218,7 @@ def _later(one: Artifact, other: Artifact) -> bool:
     An upload may fail or be killed, and a run or a repair may have no remote: only the manifests show that this
     machine has created the artifact since. Two machines therefore never replace each other's forever.
     """
-    return one.provenance.created > other.provenance.created  # ISO 8601 in UTC, all of one form
+    return one.provenance.created > other.provenance.created  # ISO 8601 in UTC, which sorts by time
 
 
 def _payload(artifact: Artifact) -> str:

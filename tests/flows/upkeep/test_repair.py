@@ -1,0 +1,83 @@
+"""`verify --repair`: it keeps no shard that was made from other inputs, and disturbs no run that begins meanwhile."""
+
+import types
+
+import pytest
+
+from flows.session.session import Session
+from pipeline.engine import dag, rerun
+from pipeline.recipe.load import load
+from tests.flows import fakes
+from tests.flows.conftest import make_all
+from tests.flows.upkeep.test_verify import SHARDS, content, ran, root, store  # noqa: F401 - fixtures
+from tests.storage.test_bank_reopen import flip
+
+SHARD = "bank.zarr/z/c.3.0.0.0"
+
+
+def force(tiny: str, *stages: str) -> None:
+    """`flowctl run tiny --force STAGES`."""
+    session = Session.open(load(tiny))
+    rerun.request(session.nodes, stages, session.store)
+    make_all(load(tiny))
+
+
+@pytest.fixture
+def another_teacher(tiny, monkeypatch):
+    """Makes the teacher again, to other bytes, as on another device."""
+
+    def make():
+        working = dag.Stage.module
+
+        def other(job):
+            result = fakes.run(job, {})
+            (job.out / "payload.txt").write_text("other bytes")
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                dag.Stage,
+                "module",
+                lambda stage: types.SimpleNamespace(run=other) if stage.name == "teacher" else working(stage),
+            )
+            force(tiny, "teacher")
+
+    return make
+
+
+def test_a_bank_of_an_earlier_teacher_is_encoded_whole(flowctl, store, tiny, ran, another_teacher):  # noqa: F811
+    """Shards that are kept would be of the earlier one, those that are encoded of the other."""
+    bank = root(store, "bank")
+    another_teacher()
+    assert ran == []
+    flip(bank / SHARD)
+    result = flowctl("verify", "--repair")
+    assert result.exit_code == 0 and ran == ["bank", *range(SHARDS)], result.output
+    repaired = content(bank)
+    flip(bank / SHARD)
+    ran.clear()
+    assert flowctl("verify", "--repair").exit_code == 0 and ran == ["bank", 3]  # it is of this teacher now
+    force(tiny, "bank")
+    assert content(bank) == repaired
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_shards_of_a_stopped_repair_stay_for_the_same_teacher_alone(
+    flowctl,
+    store,  # noqa: F811
+    tiny,
+    ran,  # noqa: F811
+    another_teacher,
+    monkeypatch,
+    other,
+):
+    bank = root(store, "bank")
+    flip(bank / SHARD)
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.upkeep.repair.run_stages", lambda session: 1 / 0)
+        assert flowctl("verify", "--repair").exit_code == 1 and not bank.exists()
+    another_teacher() if other else make_all(load(tiny))
+    assert ran == ["bank", *(range(SHARDS) if other else [3])]
+    repaired = content(bank)
+    force(tiny, "bank")
+    assert content(bank) == repaired
