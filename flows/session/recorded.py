@@ -18,20 +18,23 @@ from storage.store import Store
 
 
 def finished_nodes(recipe: Recipe, store: Store) -> dict[str, Node]:
-    """The recipe's nodes as its latest run identified them. Raises InputError where no run did and a source is lost."""
-    return build(recipe, store.home / "cache", _recorded(store))
+    """The recipe's nodes as its latest run identified them; where it has none, as a run of another recipe did.
+
+    Raises InputError where no run did and a source is lost.
+    """
+    return build(recipe, store.home / "cache", _recorded(recipe.name, store))
 
 
-def _recorded(store: Store) -> Recorded:
+def _recorded(recipe: str, store: Store) -> Recorded:
     sources = [
         (step["stage"], step["source"])
-        for facts in records(store.home)
+        for facts in sorted(records(store.home), key=lambda facts: facts["name"] == recipe)
         for step in facts.get("plan", [])
         if isinstance(step, dict) and "source" in step
     ]
 
     def digest(stage: str, config: Config) -> str | None:
-        """The digest in the latest record of this stage with these settings."""
+        """The digest in the latest record of this stage with these settings; the recipe's own come last, and count."""
         for name, source in reversed(sources):
             with suppress(ValidationError, KeyError, TypeError):  # of another version
                 if name == stage and type(config).model_validate(source["settings"]) == config:

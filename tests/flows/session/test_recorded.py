@@ -120,6 +120,23 @@ def test_a_copied_store_answers_without_the_sources(images, tmp_path, flowctl, m
     assert flowctl("plan", "tiny").exit_code == 2
 
 
+def test_the_recipes_own_run_comes_before_a_later_one_of_another(images, tmp_path):
+    """Its results are those of its own images, whatever another recipe has read from the same folder since."""
+    recipe, store = load(str(images)), Store()
+    store.prepare()
+    first = build(recipe)
+    record(recipe, store)
+    fill(tmp_path / "photos", range(1, 200, 25))
+    other = recipe.model_copy(update={"name": "other"})
+    second = build(other)
+    record(other, store)
+    shutil.rmtree(tmp_path / "photos")
+    assert fingerprints(finished_nodes(recipe, store)) == fingerprints(first)
+    for name in ("other", "third"):  # which no run has recorded, with settings that two have
+        nodes = finished_nodes(recipe.model_copy(update={"name": name}), store)
+        assert fingerprints(nodes) == fingerprints(second) != fingerprints(first)
+
+
 def test_the_latest_run_of_the_same_settings_counts(images, tmp_path):
     recipe, store = load(str(images)), Store()
     store.prepare()
