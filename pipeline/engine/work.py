@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from storage.artifact import Artifact
-from storage.atomic import write_json
+from storage.atomic import fsync_path, write_json
 from storage.checksummed_json import json_digest
 from storage.store import remove_tree
 
@@ -50,7 +50,9 @@ def state(work: Path, given: Mapping[str, str]) -> None:
 
 
 def clear(work: Path, but: str) -> None:
-    """Delete all saved work but one file."""
+    """Delete all saved work but one file. INPUTS goes last: what a crash leaves still says what it was made from."""
     for path in list(work.iterdir()):
-        if path.name != but:
+        if path.name not in (but, INPUTS):
             remove_tree(path)
+    fsync_path(work)
+    (work / INPUTS).unlink(missing_ok=True)

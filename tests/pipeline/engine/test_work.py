@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.engine.work import read_by
-from storage.store import Store
+from pipeline.engine import work as module
+from pipeline.engine.work import INPUTS, clear, foreign, read_by, state
+from storage.store import Store, remove_tree
 from tests.storage.test_store import manifest
 
 
@@ -25,3 +26,30 @@ def test_nothing_is_of_an_input_that_came_after_it(tmp_path):
     out.mkdir(parents=True)
     made = manifest(out, created="2026-01-31T10:00:00.200000+00:00", wall_seconds=0.1)
     assert not read_by(made, [manifest(out, created="2026-01-31T10:00:00.300000+00:00")])
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_crash_while_work_is_cleared_leaves_none_that_does_not_say_what_it_is_of(tmp_path, monkeypatch, step):
+    """Work without that would be resumed, whatever its inputs are now."""
+    steps = iter(range(5))
+
+    def killed(call):
+        def made(*words, **options):
+            if next(steps) == step:
+                raise KeyboardInterrupt
+            call(*words, **options)
+
+        return made
+
+    state(tmp_path, {"teacher": "a"})
+    for name in ("saved.json", "request.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "remove_tree", killed(remove_tree))
+        patch.setattr(module, "fsync_path", killed(module.fsync_path))
+        patch.setattr(module.Path, "unlink", killed(module.Path.unlink))
+        clear(tmp_path, but="request.json")
+    assert foreign(tmp_path, {"teacher": "b"}) == ["teacher"]
+    clear(tmp_path, but="request.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["request.json"] and not (tmp_path / INPUTS).exists()
