@@ -87,7 +87,9 @@ def _item(stage: str, fingerprint: str, state: str, recipe: str | None, pid: int
 
 def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[Key, str]) -> dict[str, Any] | None:
     stage, fingerprint = work.parent.name, work.name
-    progress, saved = _read(work / PROGRESS), read_saved(work)
+    progress, saved, saved_at = _read(work / PROGRESS), read_saved(work), _written(work / SAVED)
+    if saved_at is None:
+        saved = None
     running = held(store.lock_path(stage, fingerprint))
     done = _published(store, stage, fingerprint) and not (work / REQUEST).is_file()
     if not running and (saved is None or done):
@@ -103,13 +105,20 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
         item |= {"done": saved.done, "total": saved.total, "unit": saved.unit, "rate": None, "seconds_left": None}
     item["facts"] = progress
     if saved is not None:
-        saved_at = (work / SAVED).stat().st_mtime
         item["saved"] = {"done": saved.done, "total": saved.total, "unit": saved.unit, "time": saved_at}
     return item
 
 
 def _published(store: Store, stage: str, fingerprint: str) -> bool:
     return any((store.home / "artifacts" / stage).glob(f"*-{fingerprint}"))
+
+
+def _written(path: Path) -> float | None:
+    """When a file was written; None where its stage has just ended and taken it away."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 import fcntl
 import json
+import shutil
+
+import pytest
 
 from flows.session.runs import RunRecord
 from flows.session.session import Session
+from flows.upkeep import status
 from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
+from pipeline.runtime.job import read_saved
 from storage.atomic import write_json
 
 
@@ -76,6 +81,25 @@ def test_a_stopped_stage_is_what_it_saved(flowctl, home, tiny):
     (work / "progress.json").write_text('{"torn": ')
     (item,) = json.loads(flowctl("status", "--json").stdout)
     assert (item["state"], item["done"], item["pid"], item["rate"]) == ("stopped", 3, None, None)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_stage_that_ends_while_it_is_looked_at_is_no_error(flowctl, home, tiny, monkeypatch, running):
+    work, lock = _work(home, tiny, "student")
+    write_json(work / "saved.json", {"done": 3, "total": 8, "unit": "images"})
+
+    def then_it_ends(work):
+        saved = read_saved(work)
+        shutil.rmtree(work)
+        return saved
+
+    monkeypatch.setattr(status, "read_saved", then_it_ends)
+    lock.parent.mkdir(parents=True)
+    with open(lock, "w") as stream:
+        if running:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        result = flowctl("status", "--json")
+    assert result.exit_code == 0 and [item["saved"] for item in json.loads(result.stdout)] == [None] * running
 
 
 def test_whose_it_is_stands_in_the_records_and_equal_stages_are_told_apart(flowctl, home, tiny):
