@@ -41,7 +41,8 @@ def check_place(out: Path, force: bool) -> None:
 
 @contextmanager
 def published(out: Path) -> Iterator[Path]:
-    """A directory next to `out` to write to: renamed to `out` if the block succeeds, else removed."""
+    """A directory next to `out` to write to: renamed to `out` if the block succeeds, else removed. An interruption
+    leaves at `out` the new export or the earlier one."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
@@ -55,5 +56,7 @@ def published(out: Path) -> Iterator[Path]:
         os.rename(aside, out)
         fsync_path(out.parent)
     finally:
+        if old.exists() and not out.exists():
+            os.rename(old, out)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
