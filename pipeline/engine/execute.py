@@ -223,7 +223,7 @@ def _disk_error(error: OSError, node: Node, store: Store) -> DiskError | None:
         errno.EROFS: "Make the store writable",
         errno.EACCES: "Make the store writable",
     }
-    ours = str(error.filename or store.home).startswith(str(store.home))
+    ours = Path(str(error.filename or store.home)).is_relative_to(store.home)
     if error.errno in remedies and (ours or error.errno != errno.EACCES):  # EACCES elsewhere: the user's images
         return DiskError(
             f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "

@@ -338,6 +338,20 @@ def test_a_full_disk_is_one_message_with_its_remedy(store, ran, monkeypatch):
         execute(nodes()["data"], {}, store, load("nfm-digits").compute)
 
 
+@pytest.mark.parametrize("kind", [errno.EACCES, errno.ENOENT])
+def test_a_file_in_a_folder_next_to_the_store_is_none_of_its_own(store, ran, monkeypatch, kind):
+    def fails(job):
+        raise OSError(kind, "no", str(where))
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=fails))
+    where = store.home / "work" / "weights"
+    with pytest.raises(DiskError):
+        execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+    where = store.home.with_name(f"{store.home.name}-images") / "one.png"
+    with pytest.raises(OSError, match="no"):
+        execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+
+
 def test_a_second_process_waits_for_the_first(store, ran):
     node = nodes()["data"]
     told = []
