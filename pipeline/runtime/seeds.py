@@ -14,5 +14,8 @@ def derive(*words: int | str) -> int:
 
 
 def generator(*words: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derive`: any draw can be repeated without those before it."""
+    """A CPU generator seeded by `derive`: any draw can be repeated without those before it.
+
+    Torch's generator on the CPU takes the low 32 bits of a seed: of 100,000 steps, some two probably draw the same.
+    """
     return torch.Generator().manual_seed(derive(*words))
