@@ -40,7 +40,7 @@ def verify(
         _verify_remote(name, repair)
         return
     from flows.session.display import display
-    from flows.upkeep.references import recipes, runs, users
+    from flows.upkeep.references import recipes, runs
     from flows.upkeep.repair import Repairs
     from storage.errors import FlowctlError
     from storage.inspection import inspect_work
@@ -49,7 +49,7 @@ def verify(
 
     store = Store()
     recipe, roots, works = _targets(name, store)
-    repairs = Repairs(store, [], {}, display())
+    repairs = Repairs(store, [], display())
     artifacts = [repairs.inspect(root) for root in _with_progress(roots)]
     saved = [inspect_work(work) for work in works if not held(store.lock_path(work.parent.name, work.name))]
     damaged = [finding for finding in (*saved, *artifacts) if finding.flaws]
@@ -70,7 +70,6 @@ def verify(
     if damaged and not repair:
         raise FlowctlError(f"{what} damaged. Run: flowctl verify --repair")
     repairs.recipes = [*([recipe] if recipe else []), *recipes(store)]
-    repairs.used = users(store, runs(store)[0])
     left = [finding for finding in damaged if not _repaired(finding, repairs, in_work=finding in saved)]
     if left:
         raise FlowctlError(f"{len(left)} of {what} still damaged: the lines above say why")

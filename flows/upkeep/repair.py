@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from itertools import product
@@ -13,6 +14,7 @@ from flows.session.display import Display
 from flows.session.interrupts import graceful_shutdown
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
+from flows.upkeep.references import is_running, runs
 from pipeline.engine.plan import plan
 from pipeline.engine.work import contents, read_by, state
 from pipeline.recipe.recipe import Recipe
@@ -43,12 +45,12 @@ class RepairStopped(Interrupted):
 class Repairs:
     """One `flowctl verify --repair`.
 
-    `recipes` may produce the damaged artifacts, most likely first; `used` names the users of artifacts that must not
-    change; `inspected` holds the finding of each artifact that was read.
+    `recipes` may produce the damaged artifacts, most likely first; `inspected` holds the finding of each artifact that
+    was read.
     """
 
-    def __init__(self, store: Store, recipes: Sequence[Recipe], used: dict[Key, str], display: Display) -> None:
-        self.store, self.recipes, self.used, self.display = store, recipes, used, display
+    def __init__(self, store: Store, recipes: Sequence[Recipe], display: Display) -> None:
+        self.store, self.recipes, self.display = store, recipes, display
         self.inspected: dict[Key, Finding] = {}
         self._same_bytes: dict[Key, Artifact] = {}  # of what was repaired to the bytes that it had: its old manifest
 
@@ -67,13 +69,14 @@ class Repairs:
         self._check_unused(finding.key)
         self._check_version(finding)
         if set(finding.flaws.values()) == {FOREIGN}:
-            for path in finding.flaws:
-                (finding.root / path).unlink()
+            with self._unused(finding.key):
+                for path in finding.flaws:
+                    (finding.root / path).unlink(missing_ok=True)
             self.inspect(finding.root)
             return "foreign files removed"
         session = self._session(finding)
         self._repair_inputs(session)
-        with self.store.lock(*finding.key, self._refuse):
+        with self._unused(finding.key):
             done, aside = self._make_room(finding, session) if finding.stands() else ("repaired by another process", [])
         artifact = self._run(session, finding.key[0])
         for root in aside:
@@ -87,8 +90,7 @@ class Repairs:
 
     def repair_work(self, finding: Finding) -> str:
         """Drop the damaged part of a stage's saved work: the stage resumes from the rest."""
-        self._check_unused(finding.key)
-        with self.store.lock(*finding.key, self._refuse):
+        with self._unused(finding.key):
             if not finding.stands():
                 return "repaired by another process"
             for path in finding.flaws:
@@ -104,9 +106,18 @@ class Repairs:
 
     # -- which recipe produces it, and who uses it -----------------------------------------------------------------
 
+    @contextmanager
+    def _unused(self, key: Key) -> Iterator[None]:
+        """Hold the lock of an artifact that no run needs. A run is recorded before it looks for artifacts, and does
+        that under their locks: either its record is seen here, or it sees what was done under this lock."""
+        with self.store.lock(*key, self._refuse):
+            self._check_unused(key)
+            yield
+
     def _check_unused(self, key: Key) -> None:
-        if key in self.used:
-            self._refuse(self.used[key])
+        for run in runs(self.store)[0]:
+            if key in run.keys and is_running(run):
+                self._refuse(run.process)
 
     @staticmethod
     def _check_version(finding: Finding) -> None:

@@ -4,8 +4,11 @@ import types
 
 import pytest
 
+from flows.session.runs import RunRecord
 from flows.session.session import Session
+from flows.upkeep.repair import Repairs
 from pipeline.engine import dag, rerun
+from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from tests.flows import fakes
 from tests.flows.conftest import make_all
@@ -81,3 +84,26 @@ def test_shards_of_a_stopped_repair_stay_for_the_same_teacher_alone(
     repaired = content(bank)
     force(tiny, "bank")
     assert content(bank) == repaired
+
+
+@pytest.mark.parametrize(("stage", "file"), [("bank", SHARD), ("student", "Thumbs.db")])
+def test_what_a_run_needs_that_began_during_a_repair_is_left_alone(flowctl, store, tiny, monkeypatch, stage, file):  # noqa: F811
+    """Of the data, which comes first in both cases: as an input of the bank, or as the first that is damaged."""
+    flip(root(store, "data") / "payload.txt")
+    (root(store, stage) / file).write_bytes(b"damaged")
+    before, repair, began = content(root(store, stage)), Repairs.repair, []
+
+    def then_a_run_begins(self, finding):
+        done = repair(self, finding)
+        session = Session.open(load(tiny))
+        steps = outline(plan(session.nodes, store))
+        began.append(RunRecord(store.home, session.recipe.model_dump(mode="json"), steps, None))
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repairs, "repair", then_a_run_begins)
+        result = flowctl("verify", "--repair")
+    assert result.exit_code == 1 and f"not repaired: {stage}/" in result.stdout and len(began) == 1
+    assert content(root(store, stage)) == before
+    began[0].end("7 run")
+    assert flowctl("verify", "--repair").exit_code == 0 and flowctl("verify").exit_code == 0

@@ -314,7 +314,7 @@ def test_what_another_process_has_repaired_meanwhile_is_not_run_twice(store, ran
     from flows.upkeep.repair import Repairs
 
     flip(root(store, stage) / file)
-    first, second = (Repairs(store, [load(tiny)], {}, Display()) for _ in range(2))
+    first, second = (Repairs(store, [load(tiny)], Display()) for _ in range(2))
     findings = [repairs.inspect(root(store, stage)) for repairs in (first, second)]
     assert "every byte as recorded" in first.repair(findings[0])
     assert second.repair(findings[1]) == "repaired by another process, every byte as recorded"
