@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,13 +30,25 @@ class Finding:
 
     root: Path
     key: Key
-    changed: int
+    changed: int | None
     artifact: Artifact | None = None
     flaws: dict[str, str] = field(default_factory=dict)
 
     def stands(self) -> bool:
         """Whether the directory is still the one inspected."""
-        return self.root.is_dir() and _changed(self.root) == self.changed
+        return self.changed is not None and _changed(self.root) == self.changed
+
+
+def unchanged(root: Path, inspect: Callable[[Path], Finding]) -> Finding | None:
+    """What `inspect` finds in a directory; None if it is gone, or was replaced or changed by others meanwhile."""
+    before = _changed(root)
+    try:
+        finding = inspect(root)
+    except FileNotFoundError:
+        if before is not None and _changed(root) == before:
+            raise
+        return None
+    return finding if finding.stands() else None
 
 
 def inspect_artifact(root: Path) -> Finding:
@@ -105,8 +117,12 @@ def _is_link(file: Path, root: Path) -> bool:
     return file.is_symlink() or not file.parent.resolve().is_relative_to(root.resolve())
 
 
-def _changed(folder: Path) -> int:
-    return folder.stat().st_ctime_ns
+def _changed(folder: Path) -> int | None:
+    """None if it is gone."""
+    try:
+        return folder.stat().st_ctime_ns
+    except FileNotFoundError:
+        return None
 
 
 def banks_in(root: Path) -> list[Path]:

@@ -43,15 +43,13 @@ def verify(
     from flows.upkeep.references import recipes, runs
     from flows.upkeep.repair import Repairs
     from storage.errors import FlowctlError
-    from storage.inspection import inspect_work
-    from storage.locks import held
     from storage.store import Store
 
     store = Store()
     recipe, roots, works = _targets(name, store)
     repairs = Repairs(store, [], display())
-    artifacts = [repairs.inspect(root) for root in _with_progress(roots)]
-    saved = [inspect_work(work) for work in works if not held(store.lock_path(work.parent.name, work.name))]
+    artifacts = [found for root in _with_progress(roots) if (found := repairs.inspect(root)) is not None]
+    saved = [found for work in works if (found := _saved(work, store)) is not None]
     damaged = [finding for finding in (*saved, *artifacts) if finding.flaws]
     for finding in damaged:
         for path, flaw in finding.flaws.items():
@@ -75,6 +73,18 @@ def verify(
         raise FlowctlError(f"{len(left)} of {what} still damaged: the lines above say why")
     if records:
         raise FlowctlError(f"{len(records)} run record{'s' * (len(records) > 1)} damaged. Delete what is named above")
+
+
+def _saved(work: Path, store: Store) -> Finding | None:
+    """What is found in a stage's saved work; None where a process is at work, or was meanwhile."""
+    from storage.inspection import inspect_work, unchanged
+    from storage.locks import held
+
+    lock = store.lock_path(work.parent.name, work.name)
+    if held(lock):
+        return None
+    finding = unchanged(work, inspect_work)
+    return None if held(lock) else finding
 
 
 def _verify_remote(name: str | None, repair: bool) -> None:

@@ -24,7 +24,7 @@ from storage.atomic import fsync_path, write_json
 from storage.bank.facts import FACTS, Identity, read_json
 from storage.bank.reopen import reopen
 from storage.errors import BusyError, DamageError, FlowctlError, Interrupted
-from storage.inspection import CHECKPOINTS, FOREIGN, LINK, SCORES, Finding, banks_in, below, inspect_artifact
+from storage.inspection import CHECKPOINTS, FOREIGN, LINK, SCORES, Finding, banks_in, below, inspect_artifact, unchanged
 from storage.store import PREFIX, Key, Store, remove_tree
 
 
@@ -54,11 +54,13 @@ class Repairs:
         self.inspected: dict[Key, Finding] = {}
         self._same_bytes: dict[Key, Artifact] = {}  # of what was repaired to the bytes that it had: its old manifest
 
-    def inspect(self, root: Path) -> Finding:
-        """Read an artifact and remember the finding."""
-        finding = inspect_artifact(root)
-        self.inspected[finding.key] = finding
-        return finding
+    def inspect(self, root: Path) -> Finding | None:
+        """Read an artifact, again if it was replaced meanwhile, and remember the finding; None if it is gone."""
+        while root.is_dir():
+            if (finding := unchanged(root, inspect_artifact)) is not None:
+                self.inspected[finding.key] = finding
+                return finding
+        return None
 
     def repair(self, finding: Finding) -> str:
         """Repair an artifact and, first, its inputs. Returns the action in words.
@@ -70,7 +72,7 @@ class Repairs:
         self._check_version(finding)
         if set(finding.flaws.values()) == {FOREIGN}:
             with self._unused(finding.key):
-                for path in finding.flaws:
+                for path in finding.flaws if finding.stands() else ():
                     (finding.root / path).unlink(missing_ok=True)
             self.inspect(finding.root)
             return "foreign files removed"
@@ -82,7 +84,7 @@ class Repairs:
         for root in aside:
             remove_tree(root)
         again = self.inspect(artifact.root)
-        if again.flaws:
+        if again is not None and again.flaws:
             raise DamageError(str(artifact.root), "corrupt immediately after writing", "Check the disk")
         if finding.artifact is not None and finding.artifact.files == artifact.files:
             self._same_bytes.setdefault(finding.key, finding.artifact)
@@ -167,7 +169,7 @@ class Repairs:
         for node in inputs:
             for root in self.store.directories(node.name, node.fingerprint):
                 finding = self.inspected.get((node.name, root.name[-PREFIX:])) or self.inspect(root)
-                if finding.flaws:
+                if finding is not None and finding.flaws:
                     self.repair(finding)
 
     # -- the repair ----------------------------------------------------------------------------------------------

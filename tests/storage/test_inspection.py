@@ -1,11 +1,13 @@
 """Every kind of file in the store, damaged in every way: named, by file."""
 
+import shutil
+
 import pytest
 
-from storage.artifact import MANIFEST
+from storage.artifact import MANIFEST, Artifact
 from storage.atomic import sha256_file
 from storage.checksummed_json import write_checksummed
-from storage.inspection import FOREIGN, LINK, inspect_artifact, inspect_work
+from storage.inspection import FOREIGN, LINK, inspect_artifact, inspect_work, unchanged
 from storage.store import Store
 from tests.storage.test_bank import write
 from tests.storage.test_bank_reopen import DAMAGE, flip
@@ -99,6 +101,41 @@ def test_a_bit_that_flipped_before_the_manifest_was_written(tmp_path):
     flip(out / "bank.zarr/z/c.1.0.0.0")
     artifact = publish(store)
     assert inspect_artifact(artifact.root).flaws == {"bank.zarr/z/c.1.0.0.0": "its bytes are not those written"}
+
+
+@pytest.mark.parametrize("fate", ["removed", "removed before", "replaced"])
+def test_what_others_change_while_it_is_read_is_not_found_damaged(artifact, tmp_path, monkeypatch, fate):
+    def meanwhile(*_):
+        artifact.root.rename(tmp_path / "aside")
+        if fate == "replaced":
+            publish(Store(tmp_path), b"other")
+
+    if fate == "removed before":
+        meanwhile()
+    else:
+        read = Artifact.read
+        monkeypatch.setattr(Artifact, "read", lambda root: (read(root), monkeypatch.undo(), meanwhile())[0])
+    assert unchanged(artifact.root, inspect_artifact) is None
+    if fate == "replaced":
+        assert unchanged(artifact.root, inspect_artifact).flaws == {}
+
+
+def test_saved_work_that_ends_while_it_is_read_is_not_found_damaged(work):
+    assert unchanged(work, inspect_work).flaws == {}
+
+    def ending(work):
+        shutil.rmtree(work)
+        return inspect_work(work)
+
+    assert unchanged(work, ending) is None
+
+
+def test_an_error_about_a_directory_that_nothing_has_changed_is_raised(work):
+    def fails(work):
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        unchanged(work, fails)
 
 
 @pytest.fixture

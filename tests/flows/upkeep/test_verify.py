@@ -14,6 +14,7 @@ from flows.session.runs import RunRecord
 from pipeline.engine import dag
 from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
+from storage import inspection
 from storage.bank import BankFacts, BankWriter
 from storage.store import Store
 from tests.flows import fakes
@@ -319,6 +320,27 @@ def test_what_another_process_has_repaired_meanwhile_is_not_run_twice(store, ran
     assert "every byte as recorded" in first.repair(findings[0])
     assert second.repair(findings[1]) == "repaired by another process, every byte as recorded"
     assert ran == made
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_artifacts_that_others_remove_or_replace_meanwhile_hide_no_damage(flowctl, store, tiny, monkeypatch, again):
+    """`rm` or `--force` of the teacher, while it is read."""
+    bank = root(store, "bank")
+    flip(bank / "payload.txt")
+    read, teacher = inspection.sha256_file, root(store, "teacher")
+
+    def meanwhile(file):
+        if file.parent == teacher and file.exists() and not done:
+            done.append(store.discard(teacher))
+            if again:
+                make_all(load(tiny))
+        return read(file)
+
+    done = []
+    monkeypatch.setattr(inspection, "sha256_file", meanwhile)
+    result = flowctl("verify")
+    assert result.exit_code == 1 and done and f"damaged: {bank}: payload.txt" in result.stdout
+    assert result.stdout.count("damaged: ") == 1 and f"1 of {7 if again else 6} artifacts damaged" in result.stderr
 
 
 def test_a_recipe_means_all_runs_of_its_name_and_itself(flowctl, store, tiny):
