@@ -170,10 +170,14 @@ class Store:
 
         A crash at any time leaves it either as it was or gone from where it was believed.
         """
+        aside = self._rename_aside(path)
+        fsync_path(path.parent)
+        return aside
+
+    def _rename_aside(self, path: Path) -> Path:
         aside = self.home / "work" / f"{DISCARDED}{uuid.uuid4().hex[:8]}-{path.name}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, aside)
-        fsync_path(path.parent)
         return aside
 
     def discard(self, path: Path) -> None:
@@ -183,13 +187,14 @@ class Store:
     def publish(self, artifact: Artifact, payload: Path) -> Artifact:
         """Make `payload` (a directory inside the work directory) the artifact, manifest last, in one rename.
 
-        Whatever stood under the same fingerprint, a damaged one, is set aside and removed after.
+        Whatever stood under the same fingerprint is set aside right before, and removed after. One fsync covers both
+        renames, which are of one directory: readers find no artifact for a moment, and not for as long as a disk takes.
         """
         write_json(payload / MANIFEST, artifact.model_dump(mode="json"))
         fsync_tree(payload)
         final = self.home / "artifacts" / artifact.stage / f"{artifact.name}-{artifact.fingerprint[:PREFIX]}"
         final.parent.mkdir(parents=True, exist_ok=True)
-        aside = [self.set_aside(old) for old in self.directories(artifact.stage, artifact.fingerprint)]
+        aside = [self._rename_aside(old) for old in self.directories(artifact.stage, artifact.fingerprint)]
         os.rename(payload, final)
         fsync_path(final.parent)
         for old in (*aside, self.work(artifact.stage, artifact.fingerprint)):

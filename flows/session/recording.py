@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,8 @@ from pipeline.engine.execute import Outcome, execute, failure
 from pipeline.engine.plan import Step, outline
 from pipeline.runtime.job import Listener
 from storage.artifact import Artifact
-from storage.errors import Interrupted, StageFailed
+from storage.errors import DamageError, Interrupted, StageFailed
+from storage.store import Store
 
 
 @contextmanager
@@ -121,13 +123,20 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
 
 def _inputs(node: Node, session: Session) -> dict[str, Artifact]:
     """The artifacts that the node reads. They are in the store, because their stages have just ended."""
-    artifacts = {}
-    for role, source in node.inputs.items():
-        artifact = session.store.find(role, source.fingerprint)
-        if artifact is None:
-            raise StageFailed(
-                f"The artifact of stage {role} vanished from {session.store.home} during the run. "
-                "Check what removes files there, and run again"
-            )
-        artifacts[role] = artifact
-    return artifacts
+    return {role: _input(role, source, session.store) for role, source in node.inputs.items()}
+
+
+def _input(role: str, source: Node, store: Store) -> Artifact:
+    """Looked for twice: a process that replaces it (--force) takes the old one away a moment before."""
+    for wait in (0.1, 0.0):
+        try:
+            if (artifact := store.find(role, source.fingerprint)) is not None:
+                return artifact
+        except DamageError:
+            if not wait:
+                raise
+        time.sleep(wait)
+    raise StageFailed(
+        f"The artifact of stage {role} vanished from {store.home} during the run. "
+        "Check what removes files there, and run again"
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from storage.artifact import MANIFEST, Artifact, NewerFormat, Provenance, record_files
-from storage.atomic import replacing, write_bytes, write_json
+from storage.atomic import fsync_path, replacing, write_bytes, write_json
 from storage.errors import DamageError, InputError, UsageError
 from storage.inspection import inspect_artifact
 from storage.store import Store
@@ -74,6 +74,21 @@ def test_publishing_again_replaces_what_was_damaged(tmp_path):
         store.find("teacher", FINGERPRINT)
     assert publish(store, b"new").path("w.bin").read_bytes() == b"new"
     assert not list((tmp_path / "work").glob(".discarded*"))
+
+
+def test_a_replacement_waits_for_no_disk_between_its_two_renames(tmp_path, monkeypatch):
+    """Readers find no artifact in between."""
+    store, found = Store(tmp_path), []
+    publish(store)
+
+    def fsync(path):
+        found.append(store.find("teacher", FINGERPRINT) is not None)
+        fsync_path(path)
+
+    for module in ("storage.store", "storage.atomic"):
+        monkeypatch.setattr(f"{module}.fsync_path", fsync)
+    publish(store, b"new")
+    assert len(found) > 1 and all(found)
 
 
 @pytest.mark.parametrize(
