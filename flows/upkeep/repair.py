@@ -1,4 +1,5 @@
-"""Repair damaged artifacts: of a bank the bad shards alone, anything else by its stage, as in `flowctl run`."""
+"""Repair damaged artifacts: of a bank whose inputs are still the same the bad shards alone, anything else by its stage,
+as in `flowctl run`."""
 
 from __future__ import annotations
 
