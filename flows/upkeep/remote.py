@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.artifact import MANIFEST
+from storage.artifact import MANIFEST, NewerFormat
 from storage.errors import DamageError, MissingError, UsageError
 from storage.remote import Remote, default_remote
 from storage.store import PREFIX, Store
@@ -53,9 +53,14 @@ def selected(remote: Remote, name: str | None) -> list[tuple[str, str]]:
 
 
 def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
-    """Read every byte of an artifact; None if all are as recorded, or if it does not exist."""
+    """Read every byte of an artifact; None if all are as recorded, or if it does not exist.
+
+    Raises NewerFormat if only a newer version can read it: that is no damage, and a repair would lose it.
+    """
     try:
         artifact = remote.manifest(stage, fingerprint)
+    except NewerFormat:
+        raise
     except DamageError as damage:
         return Damaged(stage, fingerprint, {damage.what: str(damage.flaw)})
     if artifact is None:

@@ -10,11 +10,12 @@ import pytest
 from flows import api
 from flows.session.recording import recording, run_stages
 from pipeline.engine.plan import plan
-from storage.artifact import Artifact
+from storage.artifact import MANIFEST, SCHEMA, Artifact, NewerFormat
 from storage.errors import Interrupted
 from storage.remote import Remote
 from storage.store import Store
 from tests.flows.conftest import finished, flowctl, home, program, tiny  # noqa: F401 - fixtures
+from tests.flows.faults import fault
 from tests.storage.test_remote import contents
 from tests.storage.test_remote_errors import read_only, serving
 
@@ -171,6 +172,20 @@ def test_verify_reads_every_byte_and_repair_sends_it_again(sent, flowctl):  # no
     repaired = flowctl("verify", f"teacher/tiny-{artifact.fingerprint[:12]}", "--remote", "--repair")
     assert repaired.exit_code == 0 and "sent again from" in repaired.stdout
     assert flowctl("verify", "--remote").exit_code == 0
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_what_a_newer_version_wrote_is_neither_replaced_nor_removed(sent, home, flowctl, here):  # noqa: F811
+    stage, fingerprint = next(key for key in sent.keys() if key[0] == "teacher")  # noqa: SIM118
+    key = f"artifacts/{stage}/{fingerprint}/{MANIFEST}"
+    facts = json.loads(obstore.get(sent._store, key).bytes().to_bytes())
+    newer = json.dumps(facts | {"schema_version": SCHEMA + 1, "checksum": None}).encode()
+    obstore.put(sent._store, key, newer)
+    if not here:
+        shutil.rmtree(home / "artifacts" / "teacher")
+    for words in ((), ("--repair",)):
+        assert type(fault(flowctl("verify", "--remote", *words))) is NewerFormat
+        assert obstore.get(sent._store, key).bytes().to_bytes() == newer
 
 
 def test_repair_takes_out_what_this_store_does_not_have(sent, home, flowctl, tiny):  # noqa: F811
