@@ -85,8 +85,8 @@ def _orchestrate(session: Session, server: str | None) -> None:
         ) from error
     if state.is_completed():
         return
-    if session.unsent:
+    if session.error is not None:
+        raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
+    if session.unsent and session.outcomes.keys() == session.nodes.keys():
         raise Unsent(session)
-    if session.error is None:
-        raise StageFailed(state.message)
-    raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
+    raise StageFailed(state.message)

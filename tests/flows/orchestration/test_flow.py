@@ -10,9 +10,13 @@ import types
 
 import pytest
 
+from flows.session.remotes import Unsent
 from flows.session.runs import RunRecord, records
+from flows.session.session import Session
 from pipeline.engine import dag
-from storage.errors import StageFailed
+from pipeline.recipe.load import load
+from storage.errors import FlowctlError, StageFailed
+from storage.remote import RemoteError
 from tests.flows import fakes
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -109,13 +113,40 @@ def test_scores_and_samples_are_shown_by_the_seed(run, client, home):
     assert "tiny-seed-2-report-page" not in shown  # nothing serves it
 
 
+class Refusing:
+    """A remote that has nothing and takes nothing."""
+
+    url = "s3://bucket"
+
+    def find(self, stage, fingerprint):
+        return None
+
+    def send(self, artifact, replace, moment):
+        raise RemoteError(self.url, "access is refused", "Check the keys.")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error"),
+    [({"fail": "StageFailed"}, StageFailed), ({"fail": "FlowctlError"}, FlowctlError), ({}, Unsent)],
+)
+def test_a_failure_is_not_hidden_by_what_could_not_be_sent(run, tiny, monkeypatch, behaviour, error):
+    from flows.orchestration.launch import launch
+
+    _behave(monkeypatch, teacher=behaviour)
+    session = Session.open(load(tiny), until="teacher")
+    session.remote = Refusing()
+    with pytest.raises(FlowctlError) as raised:
+        launch(session)
+    assert type(raised.value) is error and "data" in session.unsent
+    assert session.record.facts["outcome"] == f"failed: {raised.value}" or error is Unsent
+
+
 def test_the_flow_follows_its_parameters_and_not_its_caller(client, home, tiny):
     """Inside the session of one recipe, the flow of another runs the other."""
     from flows.orchestration.pipeline_flow import pipeline
     from flows.session.recording import recording
-    from flows.session.session import Session, current
+    from flows.session.session import current
     from pipeline.engine.plan import plan
-    from pipeline.recipe.load import load
 
     session = Session.open(load(tiny))
     session.store.prepare()
@@ -298,9 +329,7 @@ def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
 def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server, tiny):
     from flows.orchestration import ui_artifacts
     from flows.session.recording import recording
-    from flows.session.session import Session
     from pipeline.engine.plan import plan
-    from pipeline.recipe.load import load
     from pipeline.runtime.job import ProgressUpdate
 
     calls = []
