@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from flows.orchestration.children import Child, ChildFailed, run_children
 from flows.session import recipes
@@ -20,7 +15,6 @@ from flows.views import runs as run_rows
 from flows.views import scores as score_rows
 from pipeline.engine.plan import outline
 from pipeline.engine.plan import plan as make_plan
-from pipeline.engine.provenance import COMMAND
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe as Settings
 from storage.artifact import Artifact
@@ -95,15 +89,12 @@ class Recipe:
             ChildFailed: a stage failed or was stopped; stderr says why.
         """
         Session.open(self.settings, force, until)
-        words = [
-            *([] if until is None else ["--until", until]),
+        words = (
+            *(() if until is None else ("--until", until)),
             *(word for stage in force for word in ("--force", stage)),
-        ]
-        with tempfile.TemporaryDirectory(prefix="flowctl-") as folder:
-            file = Path(folder, "recipe.yaml")
-            file.write_text(yaml.safe_dump(self.settings.model_dump(mode="json"), allow_unicode=True), "utf-8")
-            place = {COMMAND: shlex.join(["flowctl", "run", file.name, *words])}  # the report has that file's content
-            codes = run_children([Child(self.name, ("run", str(file), *words))], lambda text: None, [place])
+        )
+        child = Child(self.settings, "recipe.yaml", options=words)  # the report has the content of such a file
+        codes = run_children([child], lambda text: None)
         if code := max(codes.values()):
             command = " ".join(["flowctl run", self.name, *words])
             raise ChildFailed(f"`{command}` ended with exit code {code}. Finished stages are stored")

@@ -85,18 +85,14 @@ def _sweep(
     """Run the recipes of a sweep in child processes, and print them as `flowctl runs` does."""
     from flows.cli.runs import print_runs
     from flows.orchestration.children import ChildFailed
-    from flows.orchestration.sweeps import SweepRun, launch_sweep, open_sweep
+    from flows.orchestration.sweeps import launch_sweep, open_sweep
     from flows.views.runs import runs, runs_of
     from storage.remote import default_remote
 
     opened = open_sweep(recipes, force, until, default_remote(remote))
     options = [*(["--until", until] if until else []), *(["--remote", remote] if remote else [])]
-
-    def words(run: SweepRun) -> list[str]:
-        changes = [word for change in run.point.overrides for word in ("--set", change)]
-        return ["--debug"] * OPTIONS.debug + ["run", name, *changes, *options]
-
-    failed = launch_sweep(opened, words, lambda text: typer.echo(text, err=True), jobs)
+    options += ["--debug"] * OPTIONS.debug
+    failed = launch_sweep(opened, name, options, lambda text: typer.echo(text, err=True), jobs)
     print_runs(runs_of(runs(opened[0].session.store), [resolved for resolved, _ in recipes]))
     if failed:
         raise ChildFailed(

@@ -1,7 +1,7 @@
 """Several `flowctl run` in child processes: Prefect can be configured only once per process.
 
 They run one after another, or one on each GPU. The locks of the store let the first of them run a shared stage, for
-which the others wait.
+which the others wait. Each gets its recipe in a file, so that all run what was planned, even if the user edits theirs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
+import yaml
+
 import flowctl
+from flows.session.commands import as_typed
+from pipeline.engine.provenance import COMMAND
+from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Compute
 from storage.errors import StageFailed
 
@@ -34,14 +41,28 @@ class ChildFailed(StageFailed):
 
 @dataclass(frozen=True)
 class Child:
-    """A run in a process: its name in messages, and its words of the command line after `flowctl`."""
+    """A run of a recipe in a process. The user gets it by `source`, its name or file, after `changes`."""
 
-    name: str
-    words: tuple[str, ...]
+    recipe: Recipe = field(compare=False)
+    source: str
+    changes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
 
     @property
     def command(self) -> str:
-        return shlex.join(["flowctl", *self.words])
+        """The command that the user would type."""
+        return f"flowctl run {as_typed(self.source, self.changes)} {shlex.join(self.options)}".rstrip()
+
+    def words(self, file: Path) -> list[str]:
+        """The words of the command line after `flowctl`, with the recipe in `file`."""
+        file.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), allow_unicode=True), "utf-8")
+        # The child takes its GPUs from Slurm, as the parent does, and a change comes before that.
+        compute = [word for change in self.changes if change.startswith("compute") for word in ("--set", change)]
+        return ["run", str(file), *compute, *self.options]
 
 
 def places(compute: Compute, children: int, jobs: int | None = None) -> list[Environment]:
@@ -89,6 +110,7 @@ def run_children(
     # Python hears signals in the main thread alone.
     heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, pass_on) for number in heard}
+    folder = tempfile.TemporaryDirectory(prefix="flowctl-")  # of the recipes
     try:
         while running or ahead:
             for place, (child, process) in list(running.items()):
@@ -100,8 +122,10 @@ def run_children(
             for place in range(len(places)):
                 if ahead and place not in running and not stopped:
                     child = ahead.pop(0)
-                    tell(f"[{len(children) - len(ahead)} of {len(children)}] {child.command}")
-                    process = _start(child, places[place], alone=len(places) == 1)
+                    number = len(children) - len(ahead)
+                    tell(f"[{number} of {len(children)}] {child.command}")
+                    file = Path(folder.name, f"recipe-{number}.yaml")
+                    process = _start(child, file, places[place], alone=len(places) == 1)
                     running[place] = child, process
                     if stopped:  # by a signal that came while the child was started
                         process.send_signal(signal.SIGTERM)
@@ -109,12 +133,13 @@ def run_children(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        folder.cleanup()
     return codes
 
 
-def _start(child: Child, place: Environment, alone: bool) -> subprocess.Popen:
+def _start(child: Child, file: Path, place: Environment, alone: bool) -> subprocess.Popen:
     """Start a child. Where several run, each line of their output begins with the child's name."""
-    command, environment = [*PROGRAM, *child.words], {**os.environ, **place}
+    command, environment = [*PROGRAM, *child.words(file)], {**os.environ, **place, COMMAND: child.command}
     if alone:
         return subprocess.Popen(command, stdout=2, env=environment)
     process = subprocess.Popen(

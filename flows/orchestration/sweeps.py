@@ -75,12 +75,9 @@ def shared_steps(runs: Sequence[SweepRun]) -> Iterator[tuple[Step, list[SweepRun
 
 
 def launch_sweep(
-    runs: Sequence[SweepRun],
-    words: Callable[[SweepRun], Sequence[str]],
-    tell: Callable[[str], None],
-    jobs: int | None = None,
+    runs: Sequence[SweepRun], source: str, options: Sequence[str], tell: Callable[[str], None], jobs: int | None = None
 ) -> list[Child]:
-    """Run what is missing, `words` being the command line of a run; the children that failed.
+    """Run what is missing of the sweep of the recipe `source` with these options; the children that failed.
 
     Raises ChildFailed if a signal stopped the sweep. A failed run does not stop the others. A stage that is to be rerun
     is rerun once for all.
@@ -95,7 +92,9 @@ def launch_sweep(
     for run in runs:
         if run.reused:
             record_reused(run.session, run.steps)
-    children = [Child(run.name, tuple(words(run))) for run in runs if not run.reused]
+    children = [
+        Child(run.session.recipe, source, run.point.overrides, tuple(options)) for run in runs if not run.reused
+    ]
     if not children:
         return []
     at_once = places(runs[0].session.recipe.compute, len(children), jobs)

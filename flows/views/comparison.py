@@ -18,19 +18,18 @@ from storage.store import Store
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A recipe at one seed, and the command that runs it."""
+    """A recipe at one seed, and the child that runs it."""
 
-    recipe: Recipe
+    child: Child
     label: str  # of its row in the comparison: with seeds, the name that all of them share
-    words: tuple[str, ...]  # of the command line after `flowctl`
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.child.recipe
 
     @property
     def command(self) -> str:
         return self.child.command
-
-    @property
-    def child(self) -> Child:
-        return Child(str(self), self.words)
 
     def __str__(self) -> str:
         return f"{self.label} at seed {self.recipe.seed}"
@@ -46,9 +45,8 @@ def requests(recipes: Sequence[str], seeds: Sequence[int] = (), overrides: Seque
     for name in recipes:
         for recipe, point in sweep(name, overrides):
             for own in [[f"seed={seed}"] for seed in seeds] or [[]]:
-                changes = [*point.overrides, *own]
-                words = [word for change in changes for word in ("--set", change)]
-                items.append(RunRequest(load(name, changes), recipe.name, ("run", name, *words)))
+                changes = (*point.overrides, *own)
+                items.append(RunRequest(Child(load(name, changes), name, changes), recipe.name))
     names = [str(item) for item in items]
     duplicates = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if duplicates:

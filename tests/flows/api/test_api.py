@@ -4,7 +4,6 @@ import json
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -14,7 +13,6 @@ import torch
 import flowctl
 from flows import api
 from flows.orchestration import children
-from pipeline.engine.provenance import COMMAND
 from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.outputs.networks import load_flow
 from pipeline.recipe.sections import Sweep
@@ -106,20 +104,20 @@ def test_frames_of_nothing(home):
     assert api.runs() == [] and api.runs().frame().empty
 
 
-def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch):
+def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch, tmp_path):
     recipe = api.load(tiny, {"student.label_drop": 0.2, "description": "größer 😀"})
     seen = []
 
-    def run_children(started, tell, places):
-        (one,), (place,) = started, places
-        seen.extend([one.words, shlex.split(place[COMMAND])])
-        make_all(api.load(one.words[1], {}).settings)
+    def run_children(started, tell):
+        (one,) = started
+        words = one.words(tmp_path / "child.yaml")
+        seen.extend([words, shlex.split(one.command)])
+        make_all(api.load(words[1], {}).settings)
         return {one: 0}
 
     monkeypatch.setattr(api, "run_children", run_children)
     assert recipe.run(until="bank", force=["teacher"]) is recipe
-    assert seen[0][0] == "run" and seen[0][2:] == ("--until", "bank", "--force", "teacher")
-    assert not Path(seen[0][1]).exists()  # a temporary file
+    assert seen[0] == ["run", str(tmp_path / "child.yaml"), "--until", "bank", "--force", "teacher"]
     assert seen[1] == ["flowctl", "run", "recipe.yaml", *seen[0][2:]]  # what the report shows above the recipe
     assert {row["action"] for row in recipe.plan()} == {"reuse"}  # the child's recipe is the same
 

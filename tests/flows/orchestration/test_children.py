@@ -1,20 +1,58 @@
 """`flowctl` in a child process: from any thread, and with our packages."""
 
 import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from flows.orchestration import children
 from flows.orchestration.children import Child, run_children
+from flows.session.recipes import sweep
+from pipeline.recipe.load import load
 from tests.environment.test_packages import write_foreign
 
 
 def test_any_thread_may_start_a_child(monkeypatch):
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
-    child = Child("a", ())
+    child = Child(load("nfm-digits"), "nfm-digits")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run_children, [child], print).result() == {child: 3}
+
+
+EDITOR = """
+import os, shutil, sys
+shutil.copy(sys.argv[2], os.environ["SEEN"])
+print(os.environ["FLOWCTL_COMMAND"])
+open(os.environ["EDITED"], "a").write("bank: {draws_per_image: 5}\\n")
+"""
+
+
+@pytest.mark.parametrize("words", [("run",), ("compare", "--run", "--json")])
+def test_all_run_what_was_planned_whatever_becomes_of_the_file(flowctl, tiny, monkeypatch, tmp_path, capfd, words):
+    rates = "student.training.lr=0.1,0.2"
+    planned = [(recipe.model_dump(), point.overrides) for recipe, point in sweep(tiny, [rates])]
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", EDITOR))
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    monkeypatch.setenv("SEEN", str(seen))
+    monkeypatch.setenv("EDITED", tiny)
+    flowctl(*words, tiny, "--set", rates)
+    assert [load(str(file)).model_dump() for file in sorted(seen.iterdir())] == [recipe for recipe, _ in planned]
+    recorded = [shlex.split(line) for line in capfd.readouterr().err.splitlines()]
+    assert recorded == [
+        ["flowctl", "run", tiny, *(word for change in changes for word in ("--set", change))] for _, changes in planned
+    ]
+
+
+def test_a_change_of_the_machine_comes_before_what_slurm_says(tmp_path):
+    changes = ("compute.nproc=1", "student.training.lr=0.1")
+    child = Child(load("nfm-digits", changes), "nfm-digits", changes, ("--until", "data"))
+    file = tmp_path / "recipe.yaml"
+    assert child.words(file) == ["run", str(file), "--set", "compute.nproc=1", "--until", "data"]
+    assert load(str(file)) == child.recipe
 
 
 def test_the_child_is_our_program_wherever_it_is_started(tmp_path):

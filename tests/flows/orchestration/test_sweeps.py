@@ -201,14 +201,14 @@ time.sleep(60)
 def test_sigterm_is_passed_on_and_ctrl_c_is_left_to_the_terminal(monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", SLEEPER))
-    first, second = Child("a", ()), Child("b", ("x",))
+    first, second = (Child(load("nfm-digits"), name) for name in ("a", "b"))
     assert run_children([first, second], lambda text: None, keep_going=True) == {first: 7}
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_without_keep_going_a_failure_is_the_last(monkeypatch):
-    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(int(sys.argv[1]))"))
-    good, bad, late = (Child(code, (code,)) for code in ("0", "3", "4"))
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(int(sys.argv[-1]))"))
+    good, bad, late = (Child(load("nfm-digits"), "a", options=(code,)) for code in ("0", "3", "4"))
     assert run_children([good, bad, late], lambda text: None) == {good: 0, bad: 3}
     assert ChildFailed.retryable
 
@@ -224,5 +224,5 @@ def test_runs_that_are_finished_are_still_sent(flowctl, tiny, monkeypatch):
         for run in runs:
             run.session.remote = remote
         with suppress(ChildFailed):  # none of them says how it ended
-            sweeps.launch_sweep(runs, lambda run: ["run", run.name], tell=print)
+            sweeps.launch_sweep(runs, tiny, (), tell=print)
         assert [child.name for child in started] == names
