@@ -38,6 +38,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Compare Fréchet distance against NFE for recipes of one protocol: table, plot, costs, diagnostics."""
+    from flows.session.display import say
     from flows.views import comparison
     from pipeline.reporting.compare import compare as compare_runs
     from storage.errors import UsageError
@@ -53,7 +54,7 @@ def compare(
         if out is not None:
             check_out(out)
     requests = comparison.requests(recipes, _numbers(seeds), set_ or ())
-    table = compare_runs(comparison.collect(requests, Store(), run, lambda text: typer.echo(text, err=True)))
+    table = compare_runs(comparison.collect(requests, Store(), run, say))
     if json_:
         print_json(table.to_json())
     else:

@@ -86,13 +86,14 @@ def _sweep(
     from flows.cli.runs import print_runs
     from flows.orchestration.children import ChildFailed
     from flows.orchestration.sweeps import launch_sweep, open_sweep
+    from flows.session.display import say
     from flows.views.runs import runs, runs_of
     from storage.remote import default_remote
 
     opened = open_sweep(recipes, force, until, default_remote(remote))
     options = [*(["--until", until] if until else []), *(["--remote", remote] if remote else [])]
     options += ["--debug"] * OPTIONS.debug
-    failed = launch_sweep(opened, name, options, lambda text: typer.echo(text, err=True), jobs)
+    failed = launch_sweep(opened, name, options, say, jobs)
     print_runs(runs_of(runs(opened[0].session.store), [resolved for resolved, _ in recipes]))
     if failed:
         raise ChildFailed(

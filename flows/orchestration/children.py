@@ -23,6 +23,8 @@ import yaml
 
 import flowctl
 from flows.session.commands import as_typed
+from flows.session.display import say
+from flows.session.interrupts import asking_to_stop
 from pipeline.engine.provenance import COMMAND
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Compute
@@ -93,7 +95,7 @@ def run_children(
     """Run all, as many at once as there are places; the exit codes of those that were started. After a signal, and
     without `keep_going` after a failure, no further one is started.
 
-    The terminal sends Ctrl-C to the children too; SIGTERM is forwarded. In both cases this process waits until all
+    The terminal sends Ctrl-C to the children too; SIGTERM and SIGHUP are forwarded. This process then waits until all
     children have saved. What they print goes to stderr, because stdout is for the result of all of them.
     """
     running: dict[int, tuple[Child, subprocess.Popen]] = {}  # by place
@@ -103,12 +105,12 @@ def run_children(
     def pass_on(number: int, frame: object) -> None:
         nonlocal stopped
         stopped = True
-        if number == signal.SIGTERM:
+        if number != signal.SIGINT:
             for _, process in list(running.values()):
                 process.send_signal(number)
 
     # Python hears signals in the main thread alone.
-    heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    heard = asking_to_stop() if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, pass_on) for number in heard}
     folder = tempfile.TemporaryDirectory(prefix="flowctl-")  # of the recipes
     try:
@@ -152,4 +154,4 @@ def _start(child: Child, file: Path, place: Environment, alone: bool) -> subproc
 def _relay(stream: IO[str], name: str) -> None:
     with stream:
         for line in stream:
-            print(f"{name}: {line}", end="", file=sys.stderr, flush=True)
+            say(f"{name}: {line.rstrip()}")

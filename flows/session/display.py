@@ -62,6 +62,14 @@ class Logged(Minutely):
         logging.getLogger("flowctl").info(text)
 
 
+def say(text: str) -> None:
+    """A line on stderr, if that can be written to."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # the reader of a pipe is gone, or a disk is full: no reason to stop, the run has its own log
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 class Lines(Minutely):
     """For logs and pipes: also a line when a stage ends."""
 
@@ -69,10 +77,7 @@ class Lines(Minutely):
         self.note(f"{stage}: {outcome.action} … {words.duration(outcome.seconds)}")
 
     def note(self, text: str) -> None:
-        try:
-            print(text, file=sys.stderr, flush=True)
-        except OSError:  # the reader of a pipe is gone, or a disk is full: no reason to stop, the run has its own log
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        say(text)
 
 
 class Bars(Display):

@@ -19,9 +19,8 @@ REASONS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "S
 def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: bool = True) -> Iterator[None]:
     """Handle the signals inside the block, and restore their handlers after it.
 
-    SIGHUP stays ignored where it is, as under `nohup`. Enter the block inside the flow, because Prefect installs a
-    SIGTERM handler around it. A worker may send SIGTERM twice for one cancellation; with `insistent` false, further
-    signals have no effect.
+    Enter the block inside the flow, because Prefect installs a SIGTERM handler around it. A worker may send SIGTERM
+    twice for one cancellation; with `insistent` false, further signals have no effect.
     """
     stopping = False
 
@@ -44,16 +43,17 @@ def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: 
     if threading.current_thread() is not threading.main_thread():  # a worker's thread gets no signals
         yield
         return
-    before = {
-        number: signal.signal(number, handle)
-        for number in REASONS
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-    }
+    before = {number: signal.signal(number, handle) for number in asking_to_stop()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def asking_to_stop() -> list[signal.Signals]:
+    """The signals to handle. SIGHUP stays ignored where it is, as under `nohup`."""
+    return [number for number in REASONS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _leave_terminal() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.session.display import Display, display
 from flows.session.forecasts import counted
+from flows.session.interrupts import asking_to_stop
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from pipeline.engine.execute import Outcome
@@ -64,7 +65,7 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
     forecast = Forecast(recipe.compute, store.home, counted(full))
     whole = prepare(recipe.compute).type == "cuda" or _steps_seconds(full, forecast) < LONGEST
     reduced = smoke_test.reduced(recipe, whole, MEASURED_STEPS if whole else 1)
-    with _stopped_by_sigterm(), tempfile.TemporaryDirectory(prefix="flowctl-smoke-test-") as home:
+    with _stopped_at_once(), tempfile.TemporaryDirectory(prefix="flowctl-smoke-test-") as home:
         peaks = _Peaks(display())
         session = Session.open(reduced, (), until, Path(home), peaks)
         session.rates = store.home if whole else Path(home)
@@ -124,15 +125,18 @@ class _Peaks(Display):
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block at once, as Ctrl-C does: nothing is worth saving, and the store must be removed."""
+def _stopped_at_once() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does: nothing is worth saving, and the store must be removed."""
+    numbers = [number for number in asking_to_stop() if number != signal.SIGINT]
 
     def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

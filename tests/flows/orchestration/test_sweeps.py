@@ -13,6 +13,7 @@ import torch
 
 from flows.orchestration import children, sweeps
 from flows.orchestration.children import Child, ChildFailed, places, run_children
+from flows.session.display import say
 from flows.session.runs import records
 from flows.session.session import Session
 from pipeline.recipe.load import load
@@ -189,21 +190,37 @@ def test_sigterm_saves_every_run(sweep, home, tiny):
 
 SLEEPER = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+number = int(sys.argv[-1])
+signal.signal(number, lambda *_: sys.exit(7))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(9))
 os.kill(os.getppid(), signal.SIGINT)  # of this process alone: a terminal's would reach the child too
 time.sleep(0.3)
-os.kill(os.getppid(), signal.SIGTERM)
+os.kill(os.getppid(), number)
 time.sleep(60)
 """
 
 
-def test_sigterm_is_passed_on_and_ctrl_c_is_left_to_the_terminal(monkeypatch):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+@pytest.mark.usefixtures("not_under_nohup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_passed_on_and_ctrl_c_is_left_to_the_terminal(monkeypatch, number):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", SLEEPER))
-    first, second = (Child(load("nfm-digits"), name) for name in ("a", "b"))
+    first, second = (Child(load("nfm-digits"), name, options=(str(int(number)),)) for name in ("a", "b"))
     assert run_children([first, second], lambda text: None, keep_going=True) == {first: 7}
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_reader_of_stderr_that_is_gone_stops_nothing(monkeypatch, tmp_path, places):
+    """As in `flowctl run … 2>&1 | head`; the output of children at the same time goes through this process."""
+    program = "import sys\nfor _ in range(20000): print('a line of a child')\nsys.exit(3)"
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", program))
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stderr", open(writer, "w"))  # noqa: SIM115
+    both = [Child(load("nfm-digits"), name) for name in ("a", "b")]
+    assert run_children(both, say, [{}] * places, keep_going=True) == dict.fromkeys(both, 3)
 
 
 def test_without_keep_going_a_failure_is_the_last(monkeypatch):

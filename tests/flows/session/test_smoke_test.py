@@ -1,13 +1,19 @@
 """The smoke test's store is temporary, also when the test is ended from outside."""
 
 import json
+import os
 import signal
 import time
 
 import pytest
 
+from flows.session.smoke_test import _stopped_at_once
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP)]
+
+
+@pytest.mark.usefixtures("not_under_nohup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, *SLOW])
 def test_a_smoke_test_that_is_ended_removes_its_store(program, home, tiny, tmp_path, number):
     slow = json.dumps({"teacher": {"steps": 600, "seconds": 0.1}})
     process = program("run", tiny, "--smoke-test", FAKES=slow, TMPDIR=str(tmp_path))
@@ -18,3 +24,11 @@ def test_a_smoke_test_that_is_ended_removes_its_store(program, home, tiny, tmp_p
     process.send_signal(number)
     assert process.wait(60) == 1
     assert not list(tmp_path.glob("flowctl-smoke-test-*")) and not home.exists()
+
+
+def test_a_closed_terminal_ends_it_unless_hangups_are_ignored(not_under_nohup):
+    with pytest.raises(KeyboardInterrupt), _stopped_at_once():
+        os.kill(os.getpid(), signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with _stopped_at_once():
+        os.kill(os.getpid(), signal.SIGHUP)
