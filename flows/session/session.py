@@ -17,7 +17,7 @@ from pipeline.engine.execute import Outcome
 from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import StopSignal
-from storage.errors import MissingError
+from storage.errors import MissingError, UsageError
 from storage.remote import Remote
 from storage.required import required
 from storage.store import Store
@@ -65,7 +65,8 @@ class Session:
     ) -> Session:
         """A session to run stages in; `recorded` as `finished`, for stages that do not read the sources.
 
-        Raises MissingError for a stage that does not exist, is not in the recipe, or is not needed for `until`."""
+        Raises MissingError for a stage that does not exist, is not in the recipe, or is not needed for `until`;
+        UsageError for `force` on several machines."""
         store = Store(home)
         nodes = finished_nodes(recipe, store) if recorded else build(recipe, store.home / "cache")
         if until is not None:
@@ -73,6 +74,12 @@ class Session:
             nodes = needed_for(until, nodes)
         for stage in force:
             _check("--force", stage, nodes, f"recipe {recipe.name}" + (f" up to {until}" if until else ""))
+        if force and recipe.compute.nnodes > 1:  # another machine may look first, find all stages finished and leave
+            raise UsageError(
+                "--force must run on one machine",
+                f"nnodes={recipe.compute.nnodes}",
+                "Run it on one machine first, or remove the artifact with `flowctl rm`.",
+            )
         return cls(recipe, store, nodes, force, until, display or Display())
 
     @property

@@ -10,6 +10,8 @@ from flows.session import joining
 from flows.session.session import Session
 from pipeline.recipe.load import load
 from pipeline.runtime.job import STOP
+from storage.errors import UsageError
+from tests.flows.faults import fault
 
 RANK = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)\ntime.sleep(0.2)"
 
@@ -27,6 +29,13 @@ def stopped(finished, tiny, monkeypatch):
     yield session, work, ranks
     ranks.kill()
     ranks.wait()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_force_is_refused_on_every_machine_before_anything_starts(flowctl, home, tiny, rank):
+    machines = f"compute={{nnodes: 2, node_rank: {rank}, rendezvous: 'first:29400'}}"
+    assert type(fault(flowctl("run", tiny, "--set", machines, "--force", "student"))) is UsageError
+    assert not home.exists()
 
 
 def test_ranks_that_are_asked_by_the_first_machine_are_waited_for(stopped):
