@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from flows.orchestration.children import Child, ChildFailed, run_children
-from flows.session import recipes
+from flows.session import recipes, reruns
 from flows.session.session import Session
 from flows.views import runs as run_rows
 from flows.views import scores as score_rows
@@ -73,7 +73,7 @@ class Recipe:
             DataError: images or weights that the recipe names cannot be read.
         """
         session = Session.open(self.settings, force, until)
-        return Rows(outline(make_plan(session.nodes, session.store, session.force, default_remote())))
+        return Rows(outline(make_plan(session.nodes, session.store, reruns.left([session]), default_remote())))
 
     def run(self, until: str | None = None, force: Sequence[str] = ()) -> Recipe:
         """Run every stage that has no result yet, and return this recipe. Call it again to resume.

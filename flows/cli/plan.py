@@ -29,7 +29,7 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate cost and time."""
-    from flows.session import forecasts
+    from flows.session import forecasts, reruns
     from flows.session.recipes import sweep
     from flows.session.session import Session
     from pipeline.engine.plan import outline
@@ -41,7 +41,7 @@ def plan(
         _sweep(recipes, force or (), until, default_remote(remote), dag, json_)
         return
     session = Session.open(recipes[0][0], force or (), until)
-    steps = make_plan(session.nodes, session.store, session.force, default_remote(remote))
+    steps = make_plan(session.nodes, session.store, reruns.left([session]), default_remote(remote))
     if json_:
         print_json(forecasts.with_times(outline(steps), forecasts.stage_times(session, steps)))
     elif dag:

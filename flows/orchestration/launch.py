@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
-from flows.session import forecasts, settings
+from flows.session import forecasts, reruns, settings
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
 from flows.session.recording import record_reused, recording, run_stages
 from flows.session.remotes import Unsent
 from flows.session.session import Session, current
-from pipeline.engine import rerun
 from pipeline.engine.dag import IMAGES
 from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
@@ -23,11 +22,12 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     """
     session.store.prepare()
     first = session.recipe.compute.node_rank == 0  # the machine that plans, records and sends
-    if first:
-        rerun.request(session.nodes, session.force, session.store)
-    else:
+    if not first:
         join(session)
-    steps = plan(session.nodes, session.store, remote=session.remote)
+    steps = plan(session.nodes, session.store, reruns.left([session]), session.remote)
+    for step in steps:
+        if step.node.name in session.force and step.action == "reuse":
+            session.display.note(f"{step.node.name}: rerun already by this command, which was interrupted later")
     server, actions = settings.server_url(), {step.action for step in steps}
     if server is None and actions <= {"reuse", "fetch"}:
         if "fetch" in actions or (session.remote is not None and first):
@@ -36,14 +36,15 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
         elif first:
             record_reused(session, steps)
         return steps
-    _check_device(session, steps)
+    check_device(session, steps)
     _connect(session, steps, debug)
+    reruns.request([session])
     with recording(session, steps, server):
         _orchestrate(session, server)
     return steps
 
 
-def _check_device(session: Session, steps: list[Step]) -> None:
+def check_device(session: Session, steps: list[Step]) -> None:
     """Before the images are read, which takes a while. Raises RecipeError for devices that this machine lacks."""
     compute = session.recipe.compute
     asked = compute.device.startswith("cuda") or (compute.device == "auto" and compute.nproc > 1)

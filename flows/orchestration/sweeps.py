@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.orchestration.children import Child, ChildFailed, places, run_children
+from flows.orchestration.launch import check_device
+from flows.session import reruns
 from flows.session.recording import record_reused
 from flows.session.session import Session
-from pipeline.engine import rerun
 from pipeline.engine.dag import NAMES
 from pipeline.engine.plan import Step, plan
 from pipeline.recipe.recipe import Recipe
@@ -43,15 +44,20 @@ def open_sweep(
 ) -> list[SweepRun]:
     """The runs of a sweep with their plans. Raises UsageError where two of them would have the same result, or where
     several machines share a run; MissingError as `Session.open`."""
-    runs = []
-    for recipe, point in recipes:
+    sessions = []
+    for recipe, _ in recipes:
         if recipe.compute.nnodes > 1:
             raise UsageError(
                 "A sweep must run on one machine", f"nnodes={recipe.compute.nnodes}", "Run its recipes one by one."
             )
         session = Session.open(recipe, force, until)
         session.remote = remote
-        runs.append(SweepRun(session, point, plan(session.nodes, session.store, force, remote)))
+        sessions.append(session)
+    ahead = reruns.left(sessions)
+    runs = [
+        SweepRun(session, point, plan(session.nodes, session.store, ahead, remote))
+        for session, (_, point) in zip(sessions, recipes, strict=True)
+    ]
     first: dict[tuple[str, ...], str] = {}
     for run in runs:
         results = tuple(node.fingerprint for node in run.session.nodes.values())
@@ -82,13 +88,10 @@ def launch_sweep(
     Raises ChildFailed if a signal stopped the sweep. A failed run does not stop the others. A stage that is to be rerun
     is rerun once for all.
     """
-    store = runs[0].session.store
-    store.prepare()
-    rerun.request(
-        {node.fingerprint: node for run in runs for node in run.session.nodes.values()},
-        dict.fromkeys(run.session.nodes[stage].fingerprint for run in runs for stage in run.session.force),
-        store,
-    )
+    runs[0].session.store.prepare()
+    for run in runs:
+        check_device(run.session, run.steps)
+    reruns.request([run.session for run in runs])
     for run in runs:
         if run.reused:
             record_reused(run.session, run.steps)

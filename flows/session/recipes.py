@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from flows.session.runs import records
+from flows.session.runs import latest
 from pipeline.recipe.load import changed, nearest, read, shipped
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sweep import Point, points
@@ -83,11 +83,5 @@ def _parts(name: str) -> tuple[str, list[str]]:
 
 
 def recorded(store: Store) -> dict[str, dict[str, Any]]:
-    """By name, the whole recipe of the latest `flowctl run`. A repair of an older artifact does not change a name."""
-    return {
-        facts["name"]: facts["recipe"]
-        for facts in records(store.home)
-        if isinstance(facts["name"], str)
-        and isinstance(facts.get("recipe"), dict)
-        and facts.get("command", "run") == "run"
-    }
+    """By name, the whole recipe of the latest run."""
+    return {name: facts["recipe"] for name, facts in latest(store.home).items()}

@@ -11,14 +11,14 @@ from flows.session import forecasts
 from flows.session.display import Display
 from flows.session.gpu_lock import with_gpu_lock
 from flows.session.logs import forward_logs
-from flows.session.recipes import recorded
 from flows.session.remotes import Unsent, send
-from flows.session.runs import RunRecord
+from flows.session.runs import RunRecord, ended_well, latest
 from flows.session.session import Session
 from flows.session.trackers import following
 from pipeline.engine.dag import Node
 from pipeline.engine.execute import Outcome, execute, failure
 from pipeline.engine.plan import Step, outline
+from pipeline.engine.rerun import pending
 from pipeline.runtime.job import Listener
 from storage.artifact import Artifact
 from storage.errors import DamageError, Interrupted, StageFailed
@@ -33,7 +33,8 @@ def recording(
     recipe = session.recipe.model_dump(mode="json")
     times = {} if session.rates else forecasts.stage_times_if_known(session, steps)
     entries = forecasts.with_times(outline(list(steps)), times)
-    session.record = record = RunRecord(session.store.home, recipe, entries, server, command)
+    reruns = pending(session.nodes.values(), session.store)
+    session.record = record = RunRecord(session.store.home, recipe, entries, server, command, reruns)
     ending = "stopped at once"
     try:
         with session.display, forward_logs(None if session.deployed else session.display, record.journal):
@@ -47,9 +48,10 @@ def recording(
 
 
 def record_reused(session: Session, steps: Sequence[Step]) -> None:
-    """Record a run whose results other runs have created, so that its name is that of a run; not a second time."""
+    """Record a run that has nothing to do, so that its name is that of a run; not if its latest one ended well."""
     recipe = session.recipe.model_dump(mode="json")
-    if recorded(session.store).get(session.recipe.name) != recipe:
+    last = latest(session.store.home).get(session.recipe.name)
+    if last is None or last["recipe"] != recipe or not ended_well(last):
         quiet = replace(session, display=Display())
         with recording(quiet, steps):
             run_stages(quiet)

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,12 +23,13 @@ from storage.atomic import write_json
 from storage.locks import held, take
 
 _REQUIRED = {"id", "name", "pid", "host", "server", "flow_run", "began"}  # fields that readers of a record rely on
+BAD_ENDS = ("killed", "stopped", "failed")  # how outcomes begin, of runs that did not reach their end
 
 
 class RunRecord:
     """One run of this process. Its `id` is also a tag of its flow run in Prefect, if this process creates that.
 
-    `command` is the purpose of the run: "run", "repair" or "smoke test".
+    `command` is the purpose of the run: "run", "repair" or "smoke test". `reruns` are requests that were pending.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class RunRecord:
         plan: list[dict[str, Any]],
         server: str | None,
         command: str = "run",
+        reruns: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.id = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._path = home / "runs" / f"{self.id}.json"
@@ -57,6 +59,7 @@ class RunRecord:
             "waiting": None,
             "plan": plan,
             "recipe": recipe,
+            "reruns": list(reruns),
         }
         self._write()
 
@@ -99,6 +102,17 @@ def records(home: Path) -> Iterator[dict[str, Any]]:
     yield from sorted(_readable(home), key=lambda facts: facts["began"])
 
 
+def latest(home: Path) -> dict[str, dict[str, Any]]:
+    """By name, the record of the latest `flowctl run`. A repair of an older artifact does not change a name."""
+    return {
+        facts["name"]: facts
+        for facts in records(home)
+        if isinstance(facts["name"], str)
+        and isinstance(facts.get("recipe"), dict)
+        and facts.get("command", "run") == "run"
+    }
+
+
 def _readable(home: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((home / "runs").glob("run-*.json")):
         try:
@@ -121,6 +135,11 @@ def _warn(path: Path) -> None:
     logging.getLogger("flowctl").warning(
         "The run record %s cannot be read, and is passed over. Delete it if you do not need that run", path
     )
+
+
+def ended_well(facts: Mapping[str, Any]) -> bool:
+    """Whether the run of a record is over, and every stage that it was to run has its result."""
+    return facts.get("ended") is not None and not str(facts.get("outcome") or "").startswith(BAD_ENDS)
 
 
 def alive(facts: Mapping[str, Any], home: Path) -> bool:

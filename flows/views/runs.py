@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from flows.session.runs import alive, records
+from flows.session.runs import BAD_ENDS, alive, records
 from pipeline.recipe.changes import ABSENT, changes
 from pipeline.recipe.load import load, nearest, shipped
 from pipeline.recipe.recipe import Recipe
@@ -138,7 +138,7 @@ def _state(facts: dict[str, Any], store: Store) -> str:
     outcome = str(facts.get("outcome") or "")
     if facts.get("ended") is None:
         return "running" if alive(facts, store.home) else "killed"
-    for state in ("killed", "stopped", "failed"):
+    for state in BAD_ENDS:
         if outcome.startswith(state):
             return "stopped" if "Stopped" in outcome else state
     return "done"

@@ -31,13 +31,14 @@ class Step:
 def plan(
     nodes: Mapping[str, Node], store: Store, force: Collection[str] = (), remote: Remote | None = None
 ) -> list[Step]:
-    """A step for each node, in the order of the DAG. Artifacts missing from the store are looked up on `remote`.
+    """A step for each node, in the order of the DAG. Artifacts missing from the store are looked up on `remote`;
+    `force` has the fingerprints of stages that are to be rerun.
 
     Raises RemoteError if the remote does not answer, DamageError that names the flaw of an artifact there, and
     NewerFormat for an artifact of a newer version.
     """
     published = [artifact for artifact in store.artifacts() if isinstance(artifact, Artifact)]
-    return [_step(node, store, published, node.name in force, remote) for node in nodes.values()]
+    return [_step(node, store, published, node.fingerprint in force, remote) for node in nodes.values()]
 
 
 def outline(steps: list[Step]) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ run resumes the rerun, whichever command or process resumes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 from pydantic import ValidationError
 
@@ -20,6 +22,14 @@ from storage.errors import DamageError
 from storage.store import Store
 
 REQUEST = "rerun.json"
+
+
+class Request(TypedDict):
+    """What one command asked for: when, in seconds, and by the fingerprints of its stages the manifest of the artifact
+    that is to be replaced."""
+
+    asked: float
+    replaces: dict[str, str | None]
 
 
 def reusable(
@@ -61,42 +71,64 @@ def check_metrics(node: Node, artifact: Artifact, where: str) -> None:
         ) from None
 
 
-def request(nodes: Mapping[str, Node], stages: Collection[str], store: Store) -> None:
-    """Ask for a rerun of these stages, the keys of `nodes`.
+def left(
+    nodes: Mapping[str, Node], stages: Collection[str], store: Store, interrupted: Request | None = None
+) -> list[str]:
+    """Which of these stages, the keys of `nodes`, are to be rerun: all, but if the same request is pending for some of
+    them, or is the `interrupted` one, only those that it has not rerun yet."""
+    replaces = _to_make(nodes, stages, store, interrupted)["replaces"]
+    return [stage for stage in stages if replaces[nodes[stage].fingerprint] == _manifest(nodes[stage], store)]
 
-    If the same request is pending for some of them, an earlier run was interrupted: then only those are rerun, not the
-    stages that the earlier run has finished. What is pending from another request is resumed, not begun again.
-    """
-    together = sorted(nodes[stage].fingerprint for stage in stages)
-    works = {stage: store.work(nodes[stage].name, nodes[stage].fingerprint) for stage in stages}
-    pending = {stage: _request(works[stage]) for stage in stages if is_requested(nodes[stage], store)}
-    if any(asked and asked["together"] == together for asked in pending.values()):
-        return
-    for stage, work in works.items():
-        if stage not in pending:
-            work.mkdir(parents=True, exist_ok=True)
-            asked = {"replaces": _manifest(nodes[stage], store), "begun": False, "together": together}
-            write_json(work / REQUEST, asked)
+
+def request(
+    nodes: Mapping[str, Node], stages: Collection[str], store: Store, interrupted: Request | None = None
+) -> None:
+    """Ask for a rerun of the stages that are `left`. What another request has pending is resumed, not begun again."""
+    asked = _to_make(nodes, stages, store, interrupted)
+    for stage in left(nodes, stages, store, asked):
+        if not is_requested(nodes[stage], store):
+            _write(store.work(nodes[stage].name, nodes[stage].fingerprint), asked, begun=False)
+
+
+def pending(nodes: Iterable[Node], store: Store) -> list[Request]:
+    """The requests that are pending for these nodes, each once."""
+    found = [asked for node in nodes if (asked := _pending(node, store)) is not None]
+    return list({asked["asked"]: asked for asked in found}.values())
 
 
 def is_requested(node: Node, store: Store) -> bool:
     """Whether a rerun is pending: requested, and the artifact is still the one that it replaces."""
-    asked = _request(store.work(node.name, node.fingerprint))
-    return asked is not None and asked["replaces"] == _manifest(node, store)
+    return _pending(node, store) is not None
 
 
 def start(work: Path) -> None:
     """Delete work saved before the request. A second call does nothing. Call under the stage's lock."""
-    asked = _request(work)
-    if asked is not None and not asked["begun"]:
+    asked, begun = _read(work)
+    if asked is not None and not begun:
         clear(work, but=REQUEST)
-        write_json(work / REQUEST, {**asked, "begun": True})
+        _write(work, asked, begun=True)
 
 
 def started(node: Node, store: Store) -> bool:
     """Whether the saved work belongs to the requested rerun."""
-    asked = _request(store.work(node.name, node.fingerprint))
-    return asked is not None and asked["begun"]
+    _, begun = _read(store.work(node.name, node.fingerprint))
+    return begun
+
+
+def _to_make(nodes: Mapping[str, Node], stages: Collection[str], store: Store, interrupted: Request | None) -> Request:
+    """The request for these stages: the same one that is pending or was interrupted, else a new one."""
+    replaces = {nodes[stage].fingerprint: _manifest(nodes[stage], store) for stage in stages}
+    for asked in (*pending([nodes[stage] for stage in stages], store), interrupted):
+        if asked is not None and asked["replaces"].keys() == replaces.keys():
+            return asked
+    return Request(asked=time.time(), replaces=replaces)
+
+
+def _pending(node: Node, store: Store) -> Request | None:
+    asked, _ = _read(store.work(node.name, node.fingerprint))
+    if asked is None or node.fingerprint not in asked["replaces"]:
+        return None
+    return asked if asked["replaces"][node.fingerprint] == _manifest(node, store) else None
 
 
 def _manifest(node: Node, store: Store) -> str | None:
@@ -111,9 +143,15 @@ def _manifest(node: Node, store: Store) -> str | None:
     return None
 
 
-def _request(work: Path) -> dict | None:
+def _read(work: Path) -> tuple[Request | None, bool]:
+    """The request in a work directory, and whether its rerun has begun."""
     try:
-        asked = json.loads((work / REQUEST).read_bytes())
-        return {"replaces": asked["replaces"], "begun": bool(asked["begun"]), "together": asked["together"]}
+        facts = json.loads((work / REQUEST).read_bytes())
+        return Request(asked=float(facts["asked"]), replaces=dict(facts["replaces"])), bool(facts["begun"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return None, False
+
+
+def _write(work: Path, asked: Request, begun: bool) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    write_json(work / REQUEST, {**asked, "begun": begun})

@@ -56,7 +56,9 @@ def remote(bucket: str, made: Store) -> Remote:
 
 def actions(store: Store, remote: Remote | None, force: tuple[str, ...] = ()) -> dict[str, str]:
     nodes = {name: NODES[name] for name in (*STAGES, "student")}
-    return {step.node.name: step.action for step in plan(nodes, store, force, remote)}
+    return {
+        step.node.name: step.action for step in plan(nodes, store, [NODES[name].fingerprint for name in force], remote)
+    }
 
 
 def test_a_second_machine_fetches_what_the_first_has_made(remote, made, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.engine.plan import plan
 from storage.errors import RecipeError, StageFailed, UsageError
 from tests.flows.faults import fault
 
@@ -31,3 +32,11 @@ def test_an_absent_device_is_refused_before_the_images_are_read(flowctl, home, t
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = flowctl("run", tiny, "--set", "compute.device=cuda")
     assert isinstance(fault(result), RecipeError) and not list(home.glob("artifacts/*"))
+
+
+@pytest.mark.parametrize("words", [(), ("--set", "seed=0,1")])
+def test_a_force_that_is_refused_is_not_remembered(flowctl, finished, tiny, monkeypatch, words):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = flowctl("run", tiny, "--set", "compute.device=cuda", *words, "--force", "teacher")
+    assert isinstance(fault(result), RecipeError)
+    assert {step.action for step in plan(finished.nodes, finished.store)} == {"reuse"}

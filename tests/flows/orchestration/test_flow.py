@@ -208,6 +208,16 @@ def test_a_stage_that_refuses_its_input_ends_with_2(run, monkeypatch):
     assert result.stderr == "error: All images have one size, got '8x9'. Crop them.\n"
 
 
+def test_a_forced_stage_is_not_rerun_by_the_command_that_resumes(run, monkeypatch):
+    forced = (*UNTIL, "--force", "teacher")
+    _behave(monkeypatch, bank={"fail": "StageFailed"})
+    assert "teacher: run" in run(*forced).stderr
+    _behave(monkeypatch)
+    result = run(*forced)
+    assert result.exit_code == 0 and "teacher: reused" in result.stderr
+    assert "teacher: run" in run(*forced).stderr
+
+
 def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run, flowctl, tiny, monkeypatch):
     assert run(*SHORT).exit_code == 0
     _behave(monkeypatch, teacher={"steps": 4, "fail": "timeout", "times": 1})
