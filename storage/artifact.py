@@ -62,6 +62,11 @@ class Provenance(BaseModel):
     threads: int
     resumed: int = Field(0, ge=0, description="how often the stage was resumed before it ended")
 
+    @property
+    def minute(self) -> str:
+        """When it was created, in UTC: 2026-11-30 00:24."""
+        return self.created[:16].replace("T", " ")
+
 
 class Artifact(BaseModel):
     """The validated manifest of a published directory. `root` is that directory."""

@@ -65,8 +65,8 @@ def _list_remote() -> None:
             rows.append((title(stage, fingerprint), "", "", "incomplete: its upload is running or was stopped"))
             continue
         size = sum(record.size for record in artifact.files)
-        created = artifact.provenance.created[:16].replace("T", " ")
-        rows.append((title(stage, fingerprint, artifact.name), words.size(size), created, place.address(artifact)))
+        created, name = artifact.provenance.minute, title(stage, fingerprint, artifact.name)
+        rows.append((name, words.size(size), created, place.address(artifact)))
         total += size
     if rows:
         print_table(("ARTIFACT", "SIZE", "CREATED", "AT"), rows)
@@ -87,7 +87,7 @@ def _artifacts(store: Store) -> list[tuple[str, int, str, str]]:
     for root in store.roots():
         try:
             facts = Artifact.read(root).provenance
-            rest = facts.created[:16].replace("T", " "), words.duration(facts.wall_seconds)
+            rest = facts.minute, words.duration(facts.wall_seconds)
         except DamageError as damage:
             rest = "", f"damaged: {damage.what}: {damage.flaw}"
         rows.append((title(root), room(root).size, *rest))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from flows.session.runs import ended_well, records
+from flows.session.runs import ended_well, of_runs
 from flows.session.session import Session
 from pipeline.engine import rerun
 from pipeline.engine.dag import Node
@@ -38,7 +38,7 @@ def _interrupted(sessions: Sequence[Session], stages: Collection[str], store: St
     if not stages:
         return None
     names = [session.recipe.name for session in sessions]
-    past = [facts for facts in records(store.home) if facts.get("command", "run") == "run" and facts["name"] in names]
+    past = [facts for facts in of_runs(store.home) if facts["name"] in names]
     same = [asked for facts in past for asked in facts.get("reruns", ()) if asked["replaces"].keys() == set(stages)]
     if not same:
         return None

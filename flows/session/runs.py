@@ -102,14 +102,17 @@ def records(home: Path) -> Iterator[dict[str, Any]]:
     yield from sorted(_readable(home), key=lambda facts: facts["began"])
 
 
+def of_runs(home: Path) -> Iterator[dict[str, Any]]:
+    """The records of `flowctl run` among all: none of a repair or a smoke test."""
+    return (facts for facts in records(home) if facts.get("command", "run") == "run")
+
+
 def latest(home: Path) -> dict[str, dict[str, Any]]:
     """By name, the record of the latest `flowctl run`. A repair of an older artifact does not change a name."""
     return {
         facts["name"]: facts
-        for facts in records(home)
-        if isinstance(facts["name"], str)
-        and isinstance(facts.get("recipe"), dict)
-        and facts.get("command", "run") == "run"
+        for facts in of_runs(home)
+        if isinstance(facts["name"], str) and isinstance(facts.get("recipe"), dict)
     }
 
 

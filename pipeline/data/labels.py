@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.examples import Examples
@@ -25,11 +24,14 @@ def like_held_out(images: ImageSet, labels: Tensor | None, count: int) -> Tensor
     class as many as of theirs. A mix of classes that is a little off moves a Frechet distance more than bad samples."""
     if labels is None or images.originals.test.labels is None:
         return torch.arange(count) < len(images.originals.test.images)
-    held_out = torch.from_numpy(images.originals.test.labels).long()
+    labels, held_out = labels.long(), torch.from_numpy(images.originals.test.labels).long()
     wanted = torch.bincount(held_out, minlength=int(labels.max()) + 1)
-    of_class = F.one_hot(labels.long(), len(wanted))
-    place = (of_class.cumsum(0) * of_class).sum(1)  # (count,) from 1: how many of its class there are up to here
-    return place <= wanted[labels.long()]
+    first = torch.bincount(labels, minlength=len(wanted)).cumsum(0).roll(1)  # where each class begins in `order`
+    first[0] = 0
+    order = labels.argsort(stable=True)
+    place = torch.empty_like(order)  # (count,) how many of its class come before
+    place[order] = torch.arange(count) - first[labels[order]]
+    return place < wanted[labels]
 
 
 def rows_like(examples: Examples, rows: Tensor, labels: Tensor | None) -> Tensor:

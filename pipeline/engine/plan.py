@@ -78,7 +78,7 @@ def _saved(saved: Saved) -> str:
 
 
 def _created(artifact: Artifact) -> str:
-    return f"created {artifact.provenance.created[:16].replace('T', ' ')}"
+    return f"created {artifact.provenance.minute}"
 
 
 def _why_new(node: Node, published: list[Artifact]) -> str:

@@ -8,7 +8,7 @@ one half of the held-out images is encoded, and both kinds of samples are held a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from pipeline.data.examples import Examples, drawn
 from pipeline.evaluation.evaluator import Evaluator, SamplerUnderTest
 from pipeline.evaluation.samplers import samplers
-from pipeline.flow_matching.sampling import Start
 from pipeline.metrics import Moments, features
 from pipeline.outputs import networks
 from pipeline.outputs.banks import encoder
@@ -29,17 +28,20 @@ from storage.imageset import ImageSet
 
 
 def noise_cost_samplers(
-    job: Job[Evaluation], images: ImageSet, evaluator: Evaluator, gaussian: Start, device: torch.device
+    job: Job[Evaluation],
+    images: ImageSet,
+    evaluator: Evaluator,
+    gaussian: Iterable[SamplerUnderTest],
+    device: torch.device,
 ) -> Iterator[tuple[Evaluator, SamplerUnderTest]]:
-    """The student's samplers from N(0, I), and then from z = f(x + eta eps, c) / sigma_f of held-out images x, whitened
-    as the bank is.
+    """The student's among the `gaussian` samplers, from N(0, I), and then the same from z = f(x + eta eps, c) / sigma_f
+    of held-out images x, whitened as the bank is.
 
     Sample number i has the class of image i of a random half of the held-out images, and starts from its noise.
     """
     test = Examples.of(images, "test")
     order = drawn(len(test), len(test))
-    half = len(test) // 2
-    encoded, others = order[: min(half, job.config.samples)], order[half:]
+    encoded, others = order[: job.config.of_noise(len(test))], order[len(test) // 2 :]
     held_out = Moments(evaluator.width)
     originals = Examples.of(images.originals, "test")
     for rows in others.split(evaluator.batch):
@@ -66,7 +68,7 @@ def noise_cost_samplers(
         return encode(encoded[rows]).to(device)
 
     once = replace(job, config=job.config.model_copy(update={"student": job.config.from_encoded}))
-    for way, judge, noise in ((job, fair, gaussian), (once, z_of, start)):
-        for sampler in samplers(way, noise, None, device):
+    for judge, ways in ((fair, gaussian), (z_of, samplers(once, start, None, device))):
+        for sampler in ways:
             if sampler.model == "student":
                 yield judge, sampler

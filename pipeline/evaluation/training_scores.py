@@ -78,7 +78,7 @@ class SampleScores:
         how = quality.solver + (f", {quality.nfe} calls" if quality.nfe else "")
         how += f", {quality.grid} grid" if quality.grid != "uniform" else ""
         how += f", guidance {quality.guidance:g}" if quality.guidance != 1 else ""
-        count, features = min(quality.samples, self.evaluator.real.count), len(self.evaluator.real.mean)
+        count, features = min(quality.samples, self.evaluator.real.count), self.evaluator.width
         return fitted.quality(
             reference["metric"],
             f"{reference['metric']} of {quality.samples:,} samples ({how}) against training images",

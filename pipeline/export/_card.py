@@ -268,7 +268,7 @@ def _provenance(subject: Subject) -> str:
     lines = [
         ("artifact", f"`{subject.artifact.stage}/{subject.artifact.root.name}`"),
         ("fingerprint", f"`{subject.artifact.fingerprint}`"),
-        ("created", own.created[:16].replace("T", " ") + " UTC"),
+        ("created", f"{own.minute} UTC"),
         ("git revision", own.git_revision or "unknown"),
         *([("git revisions of earlier stages", ", ".join(revisions))] if revisions else []),
         ("Python", own.python),

@@ -162,8 +162,8 @@ def frechet_warnings(n: int, dimension: int, held_out: int | None = None) -> lis
     ]
     if few := [f"{side} has {count} images" for side, count in sides.items() if count < 10_000]:
         warnings.append(
-            f"{few[0].capitalize()}{', ' * len(few[1:])}{', '.join(few[1:])}: the distance is biased upwards below "
-            "10,000. Compare it only with distances of the same numbers of images."
+            f"{', '.join(few).capitalize()}: the distance is biased upwards below 10,000. "
+            "Compare it only with distances of the same numbers of images."
         )
     return warnings
 

@@ -89,8 +89,9 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         like_held_out(images, labels, config.samples),
     )
 
-    entries = [(evaluator, sampler) for sampler in samplers(job, start, targets, device)]
-    both_starts = [*noise_cost_samplers(job, images, evaluator, start, device)] if config.noise_cost else []
+    ways = [*samplers(job, start, targets, device)]
+    entries = [(evaluator, way) for way in ways]
+    both_starts = [*noise_cost_samplers(job, images, evaluator, ways, device)] if config.noise_cost else []
     everything = score_all(job, entries + both_starts)
     scored, of_noise = everything[: len(entries)], everything[len(entries) :]
     likelihood = _likelihood(job, images, device)
@@ -111,7 +112,6 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         evaluator.decode,
         job.pause_point,
     )
-    ways = [item.sampler for item in scored]
     figures.picture("samples.png", partial(gallery.grid, scored))
     figures.picture("trajectories.png", partial(gallery.trajectories, ways))
     figures.picture("interpolations.png", partial(gallery.interpolations, ways))

@@ -210,7 +210,7 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
         samples = [config.samples] * len(calls)
         if model == "student" and config.noise_cost:  # once more from either start
             again = calls + network_calls(config.from_encoded)
-            samples += [min(config.samples, shape.test // 2)] * len(again)
+            samples += [config.of_noise(shape.test)] * len(again)
             calls = calls + again
         images += sum(samples)
         network = student_architecture(first_student(node.inputs[model]), shape)

@@ -84,6 +84,11 @@ class Evaluation(Seeded):
         """The student's samplers from encoded noise, which is what it is: each once, whatever its temperatures."""
         return tuple(dict.fromkeys(sweep.model_copy(update={"temperature": 1.0}) for sweep in self.student))
 
+    def of_noise(self, held_out: int) -> int:
+        """How many samples `noise_cost` takes from either start: one half of the held-out images is encoded, and the
+        other compared with."""
+        return min(self.samples, held_out // 2)
+
     @field_validator("student", "onestep", "reflow", mode="before")
     @classmethod
     def _products(cls, sweeps: Any) -> Any:

@@ -16,8 +16,8 @@ from storage.checksummed_json import json_digest
 from storage.errors import InputError
 from storage.store import PREFIX
 
-# Whose seconds are added up for what: the teacher and its bank, or the potentials, come before any student.
 OF_PROTOCOLS = ("images", "ema", "averages")  # settings of a training that scores state themselves
+# Whose seconds are added up for what: the teacher and its bank, or the potentials, come before any student.
 COUPLING, STUDENT, ONESTEP = ("teacher", "bank", "potentials"), ("student",), ("pairs", "onestep")
 
 

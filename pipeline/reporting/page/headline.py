@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.reporting.scores.cells import Cell, Level, Row, Table
+from pipeline.reporting.scores.cells import Cell, Row, Table
 from pipeline.reporting.scores.metrics import HELD_OUT
 from pipeline.reporting.text.names import model
 from pipeline.reporting.text.numbers import calls, fixed
@@ -13,13 +13,15 @@ def headline(table: Table) -> str:
     else the best of the sweep."""
     level = table.yardstick
     real = f"; {model(level.model)} {'are at' if level.model == HELD_OUT else 'score'} {level.text}" if level else ""
-    measured = sorted(table.measured, key=lambda item: (item[1].nfe, _worth(table, item[1])))
+    measured = sorted(table.measured, key=lambda item: (item[1].nfe, _worth(table, item[1].value)))
     if not measured:
         return f"No sample was measured{real}."
-    reached = [item for item in measured if level and _worth(table, item[1], fairly=True) <= _worth(table, level)]
+    reached = [
+        item for item in measured if level and _worth(table, item[1].against_held_out) <= _worth(table, level.value)
+    ]
     row, cell = reached[0] if reached else _best(table, measured)
-    if level and cell.at_equal_count not in (None, cell.value):
-        real += f", as many samples at {fixed(cell.at_equal_count, cell.digits)}"
+    if level and cell.against_held_out != cell.value:
+        real += f", as many samples at {fixed(cell.against_held_out, cell.digits)}"
     held_out = table.to_held_out(row, cell)
     both = f" to the training and {held_out.rounded} to the held-out images," if held_out else ""
     return (
@@ -43,12 +45,10 @@ def figures(table: Table) -> list[tuple[str, str]]:
     return [*shown.values(), *((level.text, model(level.model)) for level in levels)]
 
 
-def _worth(table: Table, item: Cell | Level, fairly: bool = False) -> float:
-    """Less is better; `fairly` as against the yardstick, whose images may be fewer."""
-    equal = item.at_equal_count if fairly and isinstance(item, Cell) else None
-    value = item.value if equal is None else equal
+def _worth(table: Table, value: float) -> float:
+    """Less is better."""
     return value if table.lower_is_better else -value
 
 
 def _best(table: Table, measured: list[tuple[Row, Cell]]) -> tuple[Row, Cell]:
-    return min(measured, key=lambda item: _worth(table, item[1]))
+    return min(measured, key=lambda item: _worth(table, item[1].value))

@@ -51,7 +51,7 @@ def ran(inputs: Mapping[str, Artifact]) -> list[StageRow]:
             outcome=_outcome(artifact.provenance.resumed),
             time=duration(artifact.provenance.wall_seconds),
             share=fixed(100 * artifact.provenance.wall_seconds / total, 1),
-            created=artifact.provenance.created[:16].replace("T", " ") + " UTC",
+            created=f"{artifact.provenance.minute} UTC",
             device=f"{artifact.provenance.device}, {artifact.provenance.threads} threads",
             config=_yaml(artifact.config),
         )

@@ -71,6 +71,11 @@ class Cell:
         return self.spread.mean
 
     @property
+    def against_held_out(self) -> float:
+        """The value to hold against that of held-out images: of as many samples, where they are fewer."""
+        return self.value if self.at_equal_count is None else self.at_equal_count
+
+    @property
     def rounded(self) -> str:
         return fixed(self.value, self.digits)
 
@@ -170,7 +175,7 @@ class Table:
         kind = self.yardstick and self.yardstick.model
         if kind == HELD_OUT:
             notes.append("Held-out images: their distance to the training images, the yardstick.")
-            if any(cell.at_equal_count not in (None, cell.value) for _, cell in self.measured):
+            if any(cell.against_held_out != cell.value for _, cell in self.measured):
                 notes.append(
                     f"They are {count(self.protocol['n_held_out'])}; with fewer images a distance is larger, so theirs "
                     "compares with that of as many samples."

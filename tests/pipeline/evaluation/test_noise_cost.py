@@ -54,7 +54,8 @@ def noise_cost_of(tmp_path, monkeypatch, samples):
     monkeypatch.setattr(noise_cost.networks, "load_network", lambda artifact, device: Affine())
     real = Moments.of(0.25 * torch.randn(500, 16, generator=torch.Generator().manual_seed(6)))
     evaluator = Evaluator(Pixels(), real, samples, None, 256, 64, CPU, {"metric": "FD-pixels"}, lambda x: x)
-    return job, to_unit(levels, 256), [*noise_cost.noise_cost_samplers(job, images, evaluator, gaussian, CPU)]
+    ways = samplers(job, gaussian, None, CPU)
+    return job, to_unit(levels, 256), [*noise_cost.noise_cost_samplers(job, images, evaluator, ways, CPU)]
 
 
 def test_half_of_the_held_out_images_are_encoded_with_their_classes(tmp_path, monkeypatch):
