@@ -4,7 +4,7 @@
     python -m benchmarks.floor --seeds 0,1,2 --only baseline,soften-0.4
     python -m benchmarks.floor --set data.size=14 --base nfm-fashion      # the same on Fashion-MNIST, hours on a CPU
 
-The student is trained on z of its images and sampled from N(0, I). Where the two laws differ, no number of calls helps.
+The student is trained on z of its images and sampled from N(0, I), at temperature 1. Where the two laws differ, no number of calls helps.
 Each knob changes the teacher, or how much of its coupling the student is trained on; student, images seen and
 evaluation stay the same. Writes benchmarks/results/floor-BASE.{json,md} once every knob is there at its seeds.
 """
@@ -42,10 +42,14 @@ KNOBS: dict[str, list[str]] = {
 }
 
 
+CALLS = "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2, 4, 8, 16, 31], temperature: 1}]"
+
+
 def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
-    """What a knob changes in the base recipe, from plain noise on."""
+    """What a knob changes in the base recipe, from plain noise and samples of N(0, I) on."""
     return [
         "bank.whiten=false",
+        CALLS,
         *STUDENT_ONLY,
         *overrides,
         *KNOBS[knob],
