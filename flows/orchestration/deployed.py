@@ -16,13 +16,12 @@ from prefect.states import AwaitingRetry, Cancelled, Suspended
 
 from flows.orchestration.server_watch import stop_reason
 from flows.orchestration.stale_runs import close_dead_runs
+from flows.session import reruns, settings
 from flows.session import session as sessions
-from flows.session import settings
 from flows.session.display import Logged
 from flows.session.recording import recording
 from flows.session.runs import records
 from flows.session.session import Session
-from pipeline.engine import rerun
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import validate
 from storage.remote import default_remote
@@ -54,7 +53,7 @@ def session_of(
     session.deployed, session.remote = True, default_remote()
     session.store.prepare()
     if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else it is a retry
-        rerun.request(session.nodes, session.force, session.store)
+        reruns.request([session], resumes=False)
     server = settings.server_url()
     close_dead_runs(session.store.home, server)
     with recording(session, plan(session.nodes, session.store, remote=session.remote), server) as record:

@@ -5,7 +5,7 @@ The same command resumes: if a stage after the forced ones fails or is stopped, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flows.session.runs import ended_well, of_runs
 from flows.session.session import Session
@@ -16,33 +16,32 @@ from storage.store import Store
 
 def left(sessions: Sequence[Session]) -> list[str]:
     """The fingerprints of the stages that --force is to rerun."""
-    nodes, stages, store = _asked(sessions)
-    return rerun.left(nodes, stages, store, _interrupted(sessions, stages, store))
+    asked, nodes, store = _asked(sessions)
+    return [node.fingerprint for node in rerun.left(asked, nodes, store)]
 
 
-def request(sessions: Sequence[Session]) -> None:
-    """Ask for these reruns. They last until they are done, so call this once nothing more can be refused."""
-    nodes, stages, store = _asked(sessions)
-    rerun.request(nodes, stages, store, _interrupted(sessions, stages, store))
+def request(sessions: Sequence[Session], resumes: bool = True) -> None:
+    """Ask for these reruns. They last until they are done, so call this once nothing more can be refused. `resumes` is
+    of a command: a flow run that a schedule starts, after one that failed, reruns."""
+    rerun.request(*_asked(sessions, resumes))
 
 
-def _asked(sessions: Sequence[Session]) -> tuple[Mapping[str, Node], list[str], Store]:
-    """All nodes by fingerprint, and the fingerprints that --force names, each once."""
-    nodes = {node.fingerprint: node for session in sessions for node in session.nodes.values()}
-    stages = dict.fromkeys(session.nodes[stage].fingerprint for session in sessions for stage in session.force)
-    return nodes, list(stages), sessions[0].store
+def _asked(sessions: Sequence[Session], resumes: bool = True) -> tuple[rerun.Request, list[Node], Store]:
+    """The request of these sessions, and the nodes that --force names, each once."""
+    nodes = {session.nodes[stage].fingerprint: session.nodes[stage] for session in sessions for stage in session.force}
+    runs = {session.recipe.name: list(session.nodes.values())[-1].fingerprint for session in sessions}
+    store = sessions[0].store
+    past = _interrupted(runs, store) if nodes and resumes else ()
+    return rerun.wanted(nodes.values(), runs, store, past), list(nodes.values()), store
 
 
-def _interrupted(sessions: Sequence[Session], stages: Collection[str], store: Store) -> rerun.Request | None:
-    """The latest request of these runs for the same stages, if one of them has not ended well since."""
-    if not stages:
-        return None
-    names = [session.recipe.name for session in sessions]
-    past = [facts for facts in of_runs(store.home) if facts["name"] in names]
-    same = [asked for facts in past for asked in facts.get("reruns", ()) if asked["replaces"].keys() == set(stages)]
-    if not same:
-        return None
-    latest: rerun.Request = max(same, key=lambda asked: asked["asked"])
-    since = [facts for facts in past if facts["began"] >= latest["asked"]]
-    over = {facts["name"] for facts in since if ended_well(facts)}
-    return latest if {facts["name"] for facts in since} - over else None
+def _interrupted(runs: Mapping[str, str], store: Store) -> Iterator[rerun.Request]:
+    """The requests of these runs, latest first, that one of them has not ended well since. A run of another command, up
+    to an earlier stage say, ends none."""
+    past = [facts for facts in of_runs(store.home) if facts["name"] in runs]
+    made = [asked for facts in past for asked in facts.get("reruns", ()) if asked.get("runs") == runs]
+    for asked in sorted(made, key=lambda asked: asked["asked"], reverse=True):
+        since = [facts for facts in past if facts["began"] >= asked["asked"] and ended_well(facts)]
+        done = {(facts["name"], step["fingerprint"]) for facts in since for step in facts.get("plan", ())}
+        if not runs.items() <= done:
+            yield asked

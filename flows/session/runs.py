@@ -23,6 +23,7 @@ from storage.atomic import write_json
 from storage.locks import held, take
 
 _REQUIRED = {"id", "name", "pid", "host", "server", "flow_run", "began"}  # fields that readers of a record rely on
+DAY = 86_400.0  # seconds; clocks of machines that share a store differ by less
 BAD_ENDS = ("killed", "stopped", "failed")  # how outcomes begin, of runs that did not reach their end
 
 
@@ -98,8 +99,10 @@ class RunRecord:
 
 
 def records(home: Path) -> Iterator[dict[str, Any]]:
-    """All readable records, oldest first by their time: ids have local time, and containers other time zones."""
-    yield from sorted(_readable(home), key=lambda facts: facts["began"])
+    """All readable records, oldest first by their time: ids have local time, and containers other time zones. One of
+    the future is of a clock that ran ahead, and comes first: else its name would mean that run until then."""
+    latest = time.time() + DAY
+    yield from sorted(_readable(home), key=lambda facts: facts["began"] if facts["began"] <= latest else 0.0)
 
 
 def of_runs(home: Path) -> Iterator[dict[str, Any]]:

@@ -25,11 +25,12 @@ REQUEST = "rerun.json"
 
 
 class Request(TypedDict):
-    """What one command asked for: when, in seconds, and by the fingerprints of its stages the manifest of the artifact
-    that is to be replaced."""
+    """What one command asked for: when, in seconds; by the fingerprints of its stages the manifest of the artifact that
+    is to be replaced; and by the names of its runs the fingerprint of the stage that they end with."""
 
     asked: float
     replaces: dict[str, str | None]
+    runs: dict[str, str]
 
 
 def reusable(
@@ -71,23 +72,30 @@ def check_metrics(node: Node, artifact: Artifact, where: str) -> None:
         ) from None
 
 
-def left(
-    nodes: Mapping[str, Node], stages: Collection[str], store: Store, interrupted: Request | None = None
-) -> list[str]:
-    """Which of these stages, the keys of `nodes`, are to be rerun: all, but if the same request is pending for some of
-    them, or is the `interrupted` one, only those that it has not rerun yet."""
-    replaces = _to_make(nodes, stages, store, interrupted)["replaces"]
-    return [stage for stage in stages if replaces[nodes[stage].fingerprint] == _manifest(nodes[stage], store)]
+def wanted(
+    nodes: Collection[Node], runs: Mapping[str, str], store: Store, interrupted: Iterable[Request] = ()
+) -> Request:
+    """The request of these runs for a rerun of these nodes: the same one if it is pending or among the `interrupted`,
+    else a new one."""
+    new = Request(
+        asked=time.time(), replaces={node.fingerprint: _manifest(node, store) for node in nodes}, runs=dict(runs)
+    )
+    for asked in (*pending(nodes, store), *interrupted):
+        if asked["replaces"].keys() == new["replaces"].keys() and asked["runs"] == new["runs"]:
+            return asked
+    return new
 
 
-def request(
-    nodes: Mapping[str, Node], stages: Collection[str], store: Store, interrupted: Request | None = None
-) -> None:
-    """Ask for a rerun of the stages that are `left`. What another request has pending is resumed, not begun again."""
-    asked = _to_make(nodes, stages, store, interrupted)
-    for stage in left(nodes, stages, store, asked):
-        if not is_requested(nodes[stage], store):
-            _write(store.work(nodes[stage].name, nodes[stage].fingerprint), asked, begun=False)
+def left(asked: Request, nodes: Collection[Node], store: Store) -> list[Node]:
+    """Which of these nodes the request has not rerun yet."""
+    return [node for node in nodes if asked["replaces"][node.fingerprint] == _manifest(node, store)]
+
+
+def request(asked: Request, nodes: Collection[Node], store: Store) -> None:
+    """Ask for a rerun of the nodes that are `left`. What another request has pending is resumed, not begun again."""
+    for node in left(asked, nodes, store):
+        work = store.work(node.name, node.fingerprint)
+        _write(work, asked, begun=is_requested(node, store) and _read(work)[1])
 
 
 def pending(nodes: Iterable[Node], store: Store) -> list[Request]:
@@ -115,15 +123,6 @@ def started(node: Node, store: Store) -> bool:
     return begun
 
 
-def _to_make(nodes: Mapping[str, Node], stages: Collection[str], store: Store, interrupted: Request | None) -> Request:
-    """The request for these stages: the same one that is pending or was interrupted, else a new one."""
-    replaces = {nodes[stage].fingerprint: _manifest(nodes[stage], store) for stage in stages}
-    for asked in (*pending([nodes[stage] for stage in stages], store), interrupted):
-        if asked is not None and asked["replaces"].keys() == replaces.keys():
-            return asked
-    return Request(asked=time.time(), replaces=replaces)
-
-
 def _pending(node: Node, store: Store) -> Request | None:
     asked, _ = _read(store.work(node.name, node.fingerprint))
     if asked is None or node.fingerprint not in asked["replaces"]:
@@ -147,7 +146,8 @@ def _read(work: Path) -> tuple[Request | None, bool]:
     """The request in a work directory, and whether its rerun has begun."""
     try:
         facts = json.loads((work / REQUEST).read_bytes())
-        return Request(asked=float(facts["asked"]), replaces=dict(facts["replaces"])), bool(facts["begun"])
+        asked = Request(asked=float(facts["asked"]), replaces=dict(facts["replaces"]), runs=dict(facts["runs"]))
+        return asked, bool(facts["begun"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, False
 

@@ -6,14 +6,14 @@ import subprocess
 import sys
 import types
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from flows.session import gpu_lock
+from flows.session import gpu_lock, reruns
 from flows.session.display import Display
 from flows.session.recording import recording
 from flows.session.session import Session
-from pipeline.engine import rerun
 from pipeline.engine.execute import Outcome
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
@@ -191,7 +191,7 @@ def test_no_gpu_is_held_for_what_is_reused_fetched_or_never_on_one(tiny):
         gpu_lock.with_gpu_lock(session.nodes[stage], session, done, **options)
 
     call("teacher")
-    rerun.request(session.nodes, ["teacher", "data"], session.store)
+    reruns.request([replace(session, force=["teacher", "data"])])
     call("teacher"), call("teacher", fetched=True), call("data")
     assert seen == [list(GPUS), [], list(GPUS), list(GPUS)]
 

@@ -100,3 +100,22 @@ def test_a_sweep_resumes_too(run, tiny):
     assert actions == [["reuse", "reuse", "reuse", "resume"], ["reuse"] * 4]
     run(changes=[rates[0], "name=tiny0"])
     assert [one.steps[1].action for one in open_sweep(recipes, ["teacher"], "student")] == ["run", "run"]
+
+
+def test_a_sweep_that_was_stopped_between_two_children_resumes(run, tiny):
+    rates = [f"student.training.lr={rate}" for rate in (0.1, 0.2)]
+    recipes = [(load(tiny, [rate, f"name=tiny{number}"]), Point((), {})) for number, rate in enumerate(rates)]
+    runs = open_sweep(recipes, ["teacher"], "student")
+    runs[0].session.store.prepare()
+    reruns.request([one.session for one in runs])
+    run(changes=[rates[0], "name=tiny0"])  # the second child was never started
+    assert [one.steps[1].action for one in open_sweep(recipes, ["teacher"], "student")] == ["reuse", "reuse"]
+    assert run("teacher", changes=[rates[0], "name=tiny0"])["teacher"] == "run"  # one of them is another command
+    assert [one.steps[1].action for one in open_sweep(recipes, ["teacher"], "student")] == ["reuse", "reuse"]
+
+
+def test_a_run_up_to_an_earlier_stage_ends_no_request(run, tiny):
+    assert run("teacher", fails="bank")["teacher"] == "run"
+    session = Session.open(load(tiny), (), "teacher")
+    record_reused(session, plan(session.nodes, session.store))
+    assert run("teacher") == DONE | {"bank": "resumed", "student": "run"}

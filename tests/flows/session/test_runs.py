@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
 from flows.session import runs
-from flows.session.runs import RunRecord, alive, killed, mark_ended, records
+from flows.session.runs import RunRecord, alive, killed, latest, mark_ended, records
 from tests.flows.conftest import ROOT
 
 # A run in another container, whose processes are not seen here: one in truth, one that says so.
@@ -86,6 +87,14 @@ def test_an_unreadable_record_is_passed_over(record, tmp_path):
     (tmp_path / "runs" / "run-0.json").write_text("{torn")
     (tmp_path / "runs" / "run-1.json").write_text(json.dumps(record.facts | {"id": "x" * 300}))
     assert len(list(records(tmp_path))) == 1
+
+
+def test_a_run_of_a_clock_that_ran_ahead_is_not_the_latest(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: datetime(2100, 1, 1).timestamp())
+        RunRecord(tmp_path, {"name": "tiny", "seed": 1}, [], None).end("7 run")
+    RunRecord(tmp_path, {"name": "tiny", "seed": 2}, [], None).end("7 run")
+    assert latest(tmp_path)["tiny"]["recipe"]["seed"] == 2
 
 
 def test_the_end_of_a_run_is_told_even_if_the_disk_is_full(record, tmp_path, monkeypatch):

@@ -53,6 +53,26 @@ def test_a_step_says_where_its_machines_are():
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLURM_STEP_NUM_NODES", "abc"),
+        ("SLURM_STEP_NUM_TASKS", ""),
+        ("SLURM_JOB_ID", None),
+        ("SLURM_NODEID", "-1"),
+        ("SLURM_NODEID", "2"),
+        ("SLURM_STEP_NODELIST", ""),
+        ("SLURM_STEP_NODELIST", "[1-2"),
+        ("SLURM_STEP_NODELIST", "a b"),
+    ],
+)
+def test_a_variable_that_is_missing_or_odd_is_named(name, value):
+    variables = STEP | {name: value}
+    with pytest.raises(UsageError) as raised:
+        machines({key: text for key, text in variables.items() if text is not None})
+    assert raised.value.rule.startswith(name) and "--rdzv-endpoint" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         ((), (4, 2, 1, "gpu007:24567")),

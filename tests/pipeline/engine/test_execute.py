@@ -145,16 +145,23 @@ def test_what_a_failed_stage_saved_is_resumed(store, ran, monkeypatch):
     assert outcome.artifact.provenance.resumed == 1
 
 
+def force(store, *stages):
+    """`--force` of these stages by a run that ends with the reference."""
+    forced = [nodes()[stage] for stage in stages]
+    asked = rerun.wanted(forced, {"run": nodes()["reference"].fingerprint}, store)
+    rerun.request(asked, forced, store)
+
+
 def test_force_runs_again_and_once(store, ran):
     run_all(nodes(), store)
-    rerun.request(nodes(), ["data", "reference"], store)
+    force(store, "data", "reference")
     assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
     assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"} and len(ran) == 4
 
 
 def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkeypatch):
     run_all(nodes(), store)
-    rerun.request(nodes(), ["data", "reference"], store)
+    force(store, "data", "reference")
     working = nodes()["data"].stage.module()
     seen = []
 
@@ -171,20 +178,20 @@ def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkey
         with pytest.raises(Interrupted):
             run_all(nodes(), store)
         assert seen[-1].exists()
-        rerun.request(nodes(), ["data", "reference"], store)  # the same command again
+        force(store, "data", "reference")  # the same command again
         assert actions(nodes(), store)["data"][0] == "reuse"
         assert actions(nodes(), store)["reference"] == ("resume", "forced by --force, saved at 3 of 10 images")
     monkeypatch.setattr(dag.Stage, "module", lambda self: working)
     assert run_all(nodes(), store) == {"data": "reused", "reference": "resumed"}
     assert actions(nodes(), store)["reference"][0] == "reuse"
-    rerun.request(nodes(), ["data"], store)  # a new request
+    force(store, "data")  # a new request
     assert actions(nodes(), store)["data"] == ("run", "forced by --force")
 
 
 def test_another_force_is_not_swallowed_by_one_that_was_interrupted(store, ran, monkeypatch):
     run_all(nodes(), store)
-    rerun.request(nodes(), ["reference"], store)
-    rerun.request(nodes(), ["data", "reference"], store)  # of another command
+    force(store, "reference")
+    force(store, "data", "reference")  # of another command
     assert {actions(nodes(), store)[stage] for stage in ("data", "reference")} == {("run", "forced by --force")}
     assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
 
@@ -213,7 +220,7 @@ def test_work_made_from_other_bytes_of_an_input_is_dropped(store, ran, monkeypat
     for _ in range(2):
         with pytest.raises(Interrupted):
             run_all(nodes(), store)
-    rerun.request(nodes(), ["data"], store)
+    force(store, "data")
     monkeypatch.setattr(dag.Stage, "module", lambda self: stage(data if other else working.run))
     with pytest.raises(Interrupted):
         run_all(nodes(), store)
@@ -226,14 +233,14 @@ def test_an_input_that_changes_while_it_is_read_is_said(store, ran, monkeypatch,
     working = nodes()["data"].stage.module()
 
     def reference(job):
-        rerun.request(nodes(), ["data"], store)
+        force(store, "data")
         payload = {"run": lambda job: (job.out / "payload.bin").write_bytes(b"other") and RESULT}
         with monkeypatch.context() as patch:
             patch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(**payload))
             execute(nodes()["data"], {}, store, load("nfm-digits").compute)
         return working.run(job)
 
-    rerun.request(nodes(), ["reference"], store)
+    force(store, "reference")
     run = {"data": working.run, "reference": reference}
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=lambda job: run[job.stage](job)))
     run_all(nodes(), store)
@@ -268,7 +275,7 @@ def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
     work.mkdir(parents=True)
     (work / "checkpoint").touch()
     write_json(work / "saved.json", {"done": 3, "total": 10, "unit": "images"})
-    rerun.request(nodes(), ["data"], store)
+    force(store, "data")
     assert actions(nodes(), store)["data"] == ("run", "forced by --force")
     there = []
     monkeypatch.setattr(
@@ -281,7 +288,7 @@ def test_a_force_drops_what_was_saved_before_it(store, ran, monkeypatch):
 
 def test_a_request_is_met_by_the_artifact_of_a_process_that_died_after_publishing_it(store, ran):
     run_all(nodes(), store)
-    rerun.request(nodes(), ["data"], store)
+    force(store, "data")
     work = store.work("data", nodes()["data"].fingerprint)
     request = (work / rerun.REQUEST).read_bytes()
     run_all(nodes(), store)

@@ -5,10 +5,10 @@ import contextlib
 import pytest
 from PIL import Image
 
+from flows.session import reruns
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from flows.session.trackers import _follow
-from pipeline.engine import rerun
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
 from pipeline.training._monitor import Monitor
@@ -36,7 +36,7 @@ def run(home, tiny, monkeypatch):
         monkeypatch.setattr(fakes, "run", training)
         session = Session.open(load(tiny), **given)
         session.store.prepare()
-        rerun.request(session.nodes, session.force, session.store)
+        reruns.request([session])
         with contextlib.suppress(FlowctlError), recording(session, plan(session.nodes, session.store)):
             run_stages(session)
         return session
