@@ -90,22 +90,30 @@ def _saved(work: Path, store: Store) -> Finding | None:
 def _verify_remote(name: str | None, repair: bool) -> None:
     """Check the artifacts of the remote, byte by byte over the network."""
     from flows.upkeep.remote import damaged, named, restore, selected
+    from storage.artifact import NewerFormat
     from storage.errors import FlowctlError
     from storage.store import Store
 
     place = named()
     keys = selected(place, name)
-    items = [item for item in (damaged(place, *key) for key in keys) if item is not None]
+    items, newer = [], []
+    for key in keys:
+        try:
+            if (item := damaged(place, *key)) is not None:
+                items.append(item)
+        except NewerFormat as error:
+            newer.append(error)
     for item in items:
         for where, flaw in item.flaws.items():
             typer.echo(f"damaged: {where}: {flaw}")
+    if items and not repair:
+        raise FlowctlError(f"{len(items)} of {len(keys)} artifacts damaged. Run: flowctl verify --remote --repair")
+    for item in items:
+        typer.echo(f"repaired: {restore(place, item, Store())}")
+    if newer:
+        raise newer[0]
     if not items:
         typer.echo(f"{len(keys)} artifacts in {place.url}: all digests match.")
-    elif not repair:
-        raise FlowctlError(f"{len(items)} of {len(keys)} artifacts damaged. Run: flowctl verify --remote --repair")
-    else:
-        for item in items:
-            typer.echo(f"repaired: {restore(place, item, Store())}")
 
 
 def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:

@@ -56,6 +56,8 @@ def runs(store: Store) -> tuple[list[Run], list[Path]]:
             facts = json.loads(path.read_bytes())
             keys = frozenset((step["stage"], step["fingerprint"][:PREFIX]) for step in facts["plan"])
             readable.append(Run(path, str(facts["name"]), keys, facts))
+        except FileNotFoundError:
+            continue  # removed meanwhile
         except (OSError, ValueError, KeyError, TypeError):
             torn.append(path)
     return readable, torn

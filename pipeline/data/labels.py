@@ -19,15 +19,19 @@ def like_training(images: ImageSet, count: int, seed: int) -> Tensor | None:
     return labels[order.repeat(-(-count // len(labels)))[:count]]
 
 
-def like_held_out(images: ImageSet, labels: Tensor | None, count: int) -> Tensor:
+def like_held_out(images: ImageSet, labels: Tensor | None, count: int) -> Tensor | None:
     """(count,) bool: the first as many of `count` samples with these labels as there are held-out images, and of each
-    class as many as of theirs. A mix of classes that is a little off moves a Frechet distance more than bad samples."""
+    class as many as of theirs; None where there are too few samples, of one class even. A mix of classes that is a
+    little off moves a Frechet distance more than bad samples."""
     if labels is None or images.originals.test.labels is None:
-        return torch.arange(count) < len(images.originals.test.images)
+        there = len(images.originals.test.images)
+        return torch.arange(count) < there if count >= there else None
     labels, held_out = labels.long(), torch.from_numpy(images.originals.test.labels).long()
     wanted = torch.bincount(held_out, minlength=int(labels.max()) + 1)
-    first = torch.bincount(labels, minlength=len(wanted)).cumsum(0).roll(1)  # where each class begins in `order`
-    first[0] = 0
+    made = torch.bincount(labels, minlength=len(wanted))
+    if (made < wanted).any():
+        return None
+    first = made.cumsum(0) - made  # where each class begins in `order`
     order = labels.argsort(stable=True)
     place = torch.empty_like(order)  # (count,) how many of its class come before
     place[order] = torch.arange(count) - first[labels[order]]

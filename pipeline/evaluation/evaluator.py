@@ -64,7 +64,8 @@ class Evaluator:
         targets: sample numbers to the images that samples should equal; None where there are none.
         suite: further metrics.
         held_out: moments of the held-out images, for a second distance of the same samples.
-        like_held_out: (samples,) bool, which of them to compare as held-out images do: `pipeline.data.labels`.
+        like_held_out: (samples,) bool, which of them to compare as held-out images do: `pipeline.data.labels`. None
+            where there are too few.
     """
 
     extractor: nn.Module

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,14 +49,15 @@ def noise_cost_samplers(
         held_out.update(features(evaluator.extractor, originals.pixels(rows).to(device)))
         job.pause_point()
 
-    facts = {"n_fake": len(encoded), "n_held_out": len(others), "labels": "those of held-out images"}
+    labels = test.classes(encoded)
+    facts: dict[str, Any] = {"n_fake": len(encoded), "n_held_out": len(others)}
     fair = replace(
         evaluator,
         samples=len(encoded),
-        labels=test.classes(encoded),
+        labels=labels,
         held_out=held_out,
         like_held_out=None,
-        protocol=evaluator.protocol | facts,
+        protocol=evaluator.protocol | facts | ({} if labels is None else {"labels": "those of held-out images"}),
         suite=None,
     )
     z_of = replace(fair, protocol=fair.protocol | {"start": f"z of {len(encoded)} held-out images"})

@@ -169,7 +169,7 @@ class Score(Result):
     value_at_equal_count: float | None = Field(
         None,
         description="of a Frechet distance: against the training images, of as many samples of each class as there are "
-        "held-out images, if there are. The one to hold against theirs",
+        "held-out images; null where there are too few. The one to hold against theirs",
     )
 
     @property

@@ -124,6 +124,9 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in scores])
     fewest = min(_different(job, images), real.moments.count)
     warnings = frechet_warnings(fewest, evaluator.width, held_out.moments.count)
+    if both_starts:
+        few = frechet_warnings(both_starts[0][0].samples, evaluator.width)
+        warnings += [f"Cost of the noise: {text}" for text in few]
     warnings += [round.verdict for round in rounds(students, scores, paths) if round.verdict]
     return EvaluationResult(
         protocol=json_digest(evaluator.protocol)[:16],

@@ -188,6 +188,17 @@ def test_what_a_newer_version_wrote_is_neither_replaced_nor_removed(sent, home, 
         assert obstore.get(sent._store, key).bytes().to_bytes() == newer
 
 
+def test_damage_beside_what_a_newer_version_wrote_is_found_and_repaired(sent, flowctl):  # noqa: F811
+    key = next("/".join(("artifacts", *key, MANIFEST)) for key in sent.keys() if key[0] == "bank")  # noqa: SIM118
+    facts = json.loads(obstore.get(sent._store, key).bytes().to_bytes())
+    obstore.put(sent._store, key, json.dumps(facts | {"schema_version": SCHEMA + 1, "checksum": None}).encode())
+    artifact = damage(sent)
+    for words in ((), ("--repair",)):
+        result = flowctl("verify", "--remote", *words)
+        assert result.exit_code == 1 and "damaged: " in result.stdout
+    assert not sent.flaws(sent.manifest("teacher", artifact.fingerprint))
+
+
 def test_repair_takes_out_what_this_store_does_not_have(sent, home, flowctl, tiny):  # noqa: F811
     artifact = damage(sent)
     shutil.rmtree(home / "artifacts" / "teacher")

@@ -82,7 +82,11 @@ class Evaluation(Seeded):
     @property
     def from_encoded(self) -> tuple[Sweep, ...]:
         """The student's samplers from encoded noise, which is what it is: each once, whatever its temperatures."""
-        return tuple(dict.fromkeys(sweep.model_copy(update={"temperature": 1.0}) for sweep in self.student))
+        sweeps: dict[Sweep, dict[int, None]] = {}
+        for sweep in self.student:
+            plain = sweep.model_copy(update={"temperature": 1.0, "nfe": ()})
+            sweeps.setdefault(plain, {}).update(dict.fromkeys(sweep.nfe))
+        return tuple(plain.model_copy(update={"nfe": tuple(calls)}) for plain, calls in sweeps.items())
 
     def of_noise(self, held_out: int) -> int:
         """How many samples `noise_cost` takes from either start: one half of the held-out images is encoded, and the
@@ -101,7 +105,9 @@ class Evaluation(Seeded):
             seen = set()
             for sweep in sweeps:
                 for nfe in sweep.nfe or (None,):
-                    sampler = (sweep.model_copy(update={"nfe": ()}), nfe)
+                    # dopri5 chooses its steps, whatever the grid.
+                    grid = "uniform" if sweep.solver == "dopri5" else sweep.grid
+                    sampler = (sweep.model_copy(update={"nfe": (), "grid": grid}), nfe)
                     if sampler in seen:
                         calls = "" if nfe is None else f" at {nfe} network call{'s' * (nfe > 1)}"
                         raise ValueError(

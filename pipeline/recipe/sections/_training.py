@@ -70,9 +70,9 @@ class Training(Config):
             )
         if self.schedule == "cosine" and self.final_lr > self.lr:
             raise ValueError(f"final_lr ({self.final_lr:g}) must be at most lr ({self.lr:g}), where the cosine begins")
-        names = [average.name for average in self.averages]
+        names = [average.name for average in (HalfLife(images=self.ema), *self.averages)]
         if len(set(names)) < len(names):
-            raise ValueError(f"averages must differ from each other, got {', '.join(names)}")
+            raise ValueError(f"averages must differ from each other and from that of ema, got {', '.join(names)}")
         return self
 
     @property

@@ -2,11 +2,12 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
 import storage.garbage
-from flows.upkeep.references import NewRuns, recipes
+from flows.upkeep.references import NewRuns, recipes, runs
 from pipeline.recipe.load import load
 from storage.errors import BusyError
 from storage.store import Store
@@ -17,6 +18,20 @@ from tests.flows.upkeep.test_gc import STAGES, record, stages, store  # noqa: F4
 def forget(store: Store) -> None:  # noqa: F811
     for path in (store.home / "runs").iterdir():
         path.unlink()
+
+
+def test_a_record_that_is_removed_meanwhile_is_passed_over(store, tiny, monkeypatch):  # noqa: F811
+    record(load(tiny), "7 reused")
+    before, working = len(runs(store)[0]), Path.read_bytes
+    gone = next((store.home / "runs").glob("run-*.json"))
+
+    def read(path):
+        gone.unlink(missing_ok=True)
+        return working(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    left, torn = runs(store)
+    assert (len(left), torn) == (before - 1, [])
 
 
 @pytest.mark.parametrize("ended", [None, "7 reused"])

@@ -4,10 +4,11 @@ import types
 
 import pytest
 
+from flows.session import reruns
 from flows.session.runs import RunRecord
 from flows.session.session import Session
 from flows.upkeep.repair import Repairs
-from pipeline.engine import dag, rerun
+from pipeline.engine import dag
 from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from tests.flows import fakes
@@ -20,8 +21,7 @@ SHARD = "bank.zarr/z/c.3.0.0.0"
 
 def force(tiny: str, *stages: str) -> None:
     """`flowctl run tiny --force STAGES`."""
-    session = Session.open(load(tiny))
-    rerun.request(session.nodes, stages, session.store)
+    reruns.request([Session.open(load(tiny), stages)])
     make_all(load(tiny))
 
 

@@ -40,7 +40,10 @@ def test_as_many_of_each_class_as_of_the_held_out_images():
         return images
 
     labels = torch.tensor([1, 0, 1, 1, 2, 0, 0, 1])
-    chosen = like_held_out(held_out(np.array([0, 1, 1, 3], np.uint8)), labels, 8)
-    assert chosen.nonzero().flatten().tolist() == [0, 1, 2]  # one of class 0, two of class 1; there is none of 3
+    chosen = like_held_out(held_out(np.array([0, 1, 1, 2], np.uint8)), labels, 8)
+    assert chosen.nonzero().flatten().tolist() == [0, 1, 2, 4]
     assert like_held_out(held_out(None), labels, 8).tolist() == 4 * [True] + 4 * [False]
-    assert like_held_out(held_out(None), None, 3).tolist() == 3 * [True]
+    assert like_held_out(held_out(None), None, 4).tolist() == 4 * [True]
+    for too_many in ([0, 1, 1, 3], [0, 1, 2, 2]):  # none of class 3, one of class 2
+        assert like_held_out(held_out(np.array(too_many, np.uint8)), labels, 8) is None
+    assert like_held_out(held_out(None), None, 3) is None

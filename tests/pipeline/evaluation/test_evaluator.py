@@ -45,3 +45,14 @@ def test_calls_are_their_mean_over_batches_and_every_sample_counts_once(tmp_path
     assert score.value_at_equal_count == pytest.approx(frechet_distance(real, as_many), rel=1e-6)
     assert torch.equal(stored, as_stored(z, 256))
     assert score.protocol == {"metric": "FD-pixels", "guidance": 1.0}
+
+
+def test_one_sample_that_is_like_a_held_out_image_has_no_distance(tmp_path):
+    z, real = torch.zeros(4, 1, 2, 2), Moments.of(torch.randn(50, 4))
+    evaluator = Evaluator(
+        Pixels(), real, 4, None, 256, 4, torch.device("cpu"), {"metric": "FD-pixels"}, lambda samples: samples,
+        like_held_out=torch.arange(4) == 0,
+    )  # fmt: skip
+    sampler = SamplerUnderTest("student", "euler", 1, {}, lambda rows, labels: (z[rows], 1.0))
+    [score], _ = evaluator.score(sampler, job(tmp_path, "evaluation"))
+    assert score.value_at_equal_count is None

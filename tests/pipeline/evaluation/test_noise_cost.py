@@ -1,5 +1,6 @@
 """Samples from encoded held-out images: an affine teacher and a student that is its inverse give the noisy images."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,14 +22,14 @@ class Affine:
     """z = SIGMA * (y / 0.25 + class), so that z / SIGMA of images of deviation 0.25 is N(class, 1)."""
 
     def encode(self, y, labels):
-        return SIGMA * (y / 0.25 + labels[:, None, None, None])
+        return SIGMA * (y / 0.25 + (0 if labels is None else labels[:, None, None, None]))
 
 
-def noise_cost_of(tmp_path, monkeypatch, samples):
+def noise_cost_of(tmp_path, monkeypatch, samples, classes=LABELS):
     """Pixels of the held-out images, and the entries of an evaluation of this many samples."""
     y = 0.25 * np.random.default_rng(0).standard_normal((IMAGES, 1, 4, 4))
     levels = np.clip(np.round((y + 1) / 2 * 255), 0, 255).astype(np.uint8)
-    images = SimpleNamespace(test=SimpleNamespace(images=levels, labels=LABELS), levels=256)
+    images = SimpleNamespace(test=SimpleNamespace(images=levels, labels=classes), levels=256)
     images.originals = images
     inputs = {
         "teacher": SimpleNamespace(config={"noise_std": ETA}),
@@ -42,10 +43,11 @@ def noise_cost_of(tmp_path, monkeypatch, samples):
         for sweep in job.config.student:
 
             def inverse(rows, labels, sweep=sweep):
-                classes = 0 if start is gaussian else labels[:, None, None, None]
+                classes = 0 if start is gaussian or labels is None else labels[:, None, None, None]
                 return 0.25 * (sweep.temperature * start(rows) - classes), 1.0
 
-            yield SamplerUnderTest("student", "euler", sweep.nfe[0], {}, inverse)
+            for nfe in sweep.nfe:
+                yield SamplerUnderTest("student", "euler", nfe, {}, inverse)
 
     def gaussian(rows):
         return torch.randn(IMAGES, 1, 4, 4, generator=torch.Generator().manual_seed(5))[rows]
@@ -54,6 +56,7 @@ def noise_cost_of(tmp_path, monkeypatch, samples):
     monkeypatch.setattr(noise_cost.networks, "load_network", lambda artifact, device: Affine())
     real = Moments.of(0.25 * torch.randn(500, 16, generator=torch.Generator().manual_seed(6)))
     evaluator = Evaluator(Pixels(), real, samples, None, 256, 64, CPU, {"metric": "FD-pixels"}, lambda x: x)
+    evaluator = replace(evaluator, like_held_out=torch.ones(samples, dtype=torch.bool), suite=object())
     ways = samplers(job, gaussian, None, CPU)
     return job, to_unit(levels, 256), [*noise_cost.noise_cost_samplers(job, images, evaluator, ways, CPU)]
 
@@ -67,6 +70,8 @@ def test_half_of_the_held_out_images_are_encoded_with_their_classes(tmp_path, mo
     ]
     judge, sampler = entries[3]
     assert judge.samples == 64 == judge.protocol["n_fake"]
+    # As many as the other half already, and no further metric: that would be against the training images.
+    assert judge.like_held_out is None and judge.suite is None and judge.protocol["labels"]
     rows = torch.arange(64)
     x, _ = sampler.make(rows, judge.labels)
     clean = torch.from_numpy(pixels)
@@ -75,6 +80,11 @@ def test_half_of_the_held_out_images_are_encoded_with_their_classes(tmp_path, mo
     eps = (x - clean[nearest]) / ETA
     assert abs(float(eps.std()) - 1) < 0.1  # 1,024 values: 4 sigma
     assert torch.equal(sampler.make(rows[7:9], judge.labels[7:9])[0], x[7:9])
+
+
+def test_images_without_classes_have_no_labels_in_the_protocol(tmp_path, monkeypatch):
+    _, _, entries = noise_cost_of(tmp_path, monkeypatch, samples=64, classes=None)
+    assert all(judge.labels is None and "labels" not in judge.protocol for judge, _ in entries)
 
 
 def test_samples_are_held_against_images_that_they_do_not_carry(tmp_path, monkeypatch):

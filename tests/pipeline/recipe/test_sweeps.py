@@ -7,7 +7,7 @@ from pipeline.engine.dag import build
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Evaluation, Sweep
-from storage.errors import InputError
+from storage.errors import InputError, RecipeError
 
 
 def evaluation(**fields):
@@ -46,6 +46,31 @@ def test_a_product_is_the_sweeps_written_out():
 def test_calls_that_cannot_be_made_are_refused_before_anything_is(sweep):
     with pytest.raises(ValidationError):
         evaluation(student=[sweep])
+
+
+@pytest.mark.parametrize(
+    "sweeps",
+    [
+        [{"nfe": [1, 2]}, {"nfe": [2]}],
+        [{"solver": "dopri5"}, {"solver": "dopri5", "grid": "quadratic"}],  # whose steps are its own
+    ],
+)
+def test_a_sampler_that_is_listed_twice_is_refused(sweeps):
+    """A cell of a table holds one number."""
+    with pytest.raises(ValidationError):
+        evaluation(student=sweeps)
+
+
+def test_an_average_by_a_second_name_is_refused():
+    averages = "student.training.averages=[{images: 2000}]"
+    with pytest.raises(RecipeError):
+        load("nfm-digits", ["student.training.ema=2000", averages])
+    assert load("nfm-digits", ["student.training.ema=4000", averages])
+
+
+def test_encoded_noise_has_each_sampler_once_whatever_its_temperatures():
+    sweeps = [{"nfe": [1, 2]}, {"nfe": [2, 4], "temperature": 0.9}, {"solver": "dopri5", "temperature": [1.1, 1.2]}]
+    assert evaluation(student=sweeps).from_encoded == (Sweep(nfe=(1, 2, 4)), Sweep(solver="dopri5"))
 
 
 def test_calls_that_can_be_made_are_those_a_solver_can_plan():

@@ -331,6 +331,7 @@ def test_the_student_is_also_sampled_from_encoded_held_out_images(made):
         assert from_z["value"] != normal["value"] and from_z["value_held_out"] > 0
         assert from_z["protocol"]["start"] == "z of 100 held-out images" and "start" not in normal["protocol"]
         assert normal["protocol"]["n_fake"] == normal["protocol"]["n_held_out"] == 100
+    assert [line for line in made["evaluation"].metrics["warnings"] if "noise" in line and "100 images" in line]
 
 
 def test_the_bank_is_probed_for_gaussianity_and_classes(made):

@@ -251,11 +251,16 @@ def test_the_headline_compares_with_held_out_images_at_equal_numbers():
     """A distance of fewer images is larger: that of all samples may lie below theirs and reach nothing."""
     few = {1: 5.4, 2: 5.2, 4: 5.1}  # of as many samples as held-out images
     scores = [
-        finished.score("student", nfe, value).model_copy(update={"value_at_equal_count": few[nfe]})
+        (plain := finished.score("student", nfe, value)).model_copy(
+            update={"value_at_equal_count": few[nfe], "protocol": plain.protocol | {"n_held_out": 359}}
+        )
         for nfe, value in {1: 3.0, 2: 2.5, 4: 2.4}.items()
     ]
-    said = headline(table({"r": [scores]}, "FD-classifier", (HELD_OUT, 5.3)))
+    made = table({"r": [scores]}, "FD-classifier", (HELD_OUT, 5.3))
+    said = headline(made)
     assert said.startswith("2 network calls reach") and "2.5" in said and "5.3" in said and "5.2" in said
+    equal = [score.model_copy(update={"value_at_equal_count": None}) for score in scores]
+    assert len(made.notes) == len(table({"r": [equal]}, "FD-classifier", (HELD_OUT, 5.3)).notes) + 1
 
 
 def test_the_headline_gives_the_distance_to_the_held_out_images_too():
