@@ -76,7 +76,7 @@ STAGES = {
         Stage("onestep", 1, ("data", *CHAIN, "pairs"), results.StudentResult, parallel=True, newest=True),
         Stage(
             "evaluation",
-            4,
+            5,
             ("data", "source", "reference", "teacher", "bank", *CHAIN, "onestep"),
             results.EvaluationResult,
             parallel=True,
