@@ -33,6 +33,7 @@ from pipeline.flow_matching.likelihood import log_density
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.solvers import CountedField
 from pipeline.flow_matching.times import LogitNormal
+from pipeline.reporting.pictures import default_style
 
 RADIUS, STD = 1.4, 0.15  # of the eight Gaussians; together about unit variance in each direction
 BATCH, HELD_OUT = 256, 4000
@@ -335,7 +336,8 @@ def main() -> None:
     result = summary(both)
     publish(args.out, "maximum-likelihood", result, markdown(result))
     print(markdown(result))
-    figure(both).savefig(args.picture, dpi=100, metadata={"Software": None})
+    with default_style():
+        figure(both).savefig(args.picture, dpi=100, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 from storage.artifact import MANIFEST, REBUILD, Artifact
 from storage.atomic import fsync_path, fsync_tree, write_json
 from storage.errors import DamageError, UsageError
-from storage.home import default_home
+from storage.home import check_home, default_home
 from storage.locks import take
 from storage.text import decodable
 
@@ -40,15 +40,13 @@ class Store:
     """Finds, verifies, locks and publishes artifacts below one home directory."""
 
     def __init__(self, home: Path | None = None) -> None:
-        """Raises UsageError where `home` is there and no directory, or its path is no text, which logs cannot hold."""
+        """Raises UsageError where `home` is there and no directory that can be read, or its path is no text, which
+        logs cannot hold."""
         self.home = (home or default_home()).absolute()
         if not decodable(str(self.home)):
             remedy = "Set FLOWCTL_HOME to another path, or LC_ALL=C.UTF-8 if the path is right."
             raise UsageError("The path of the store must be text in the encoding of the locale", str(self.home), remedy)
-        if os.path.lexists(self.home) and not self.home.is_dir():
-            raise UsageError(
-                "The store must be a directory", str(self.home), "Set FLOWCTL_HOME to another path, or repair the link."
-            )
+        check_home(self.home)
 
     def prepare(self) -> None:
         """Create the home. Raises UsageError where it cannot be written to, or nothing could be published."""

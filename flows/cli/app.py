@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -103,4 +104,16 @@ def main() -> None:
     except FlowctlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    app()
+    code: int | str | None = None
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    except OSError as error:  # of typer's own output, as --help to a disk that is full
+        code = f"error: {error.strerror or error}"
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or f"error: {error.strerror or error}"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+    sys.exit(code)

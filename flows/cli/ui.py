@@ -47,4 +47,4 @@ def ui(
     )
     sys.stdout.flush()
     os.chdir(store.home / "prefect")  # the database is named relative to it, and no file of the user's is read there
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "prefect", "server", "start"])
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "prefect", "server", "start"], server.environment())

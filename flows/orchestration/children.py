@@ -29,6 +29,7 @@ from pipeline.engine.provenance import COMMAND
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Compute
 from storage.errors import StageFailed
+from storage.store import Store
 
 PROGRAM = (sys.executable, flowctl.__file__)  # by file: the current directory may hold another package `flows`
 POLL_SECONDS = 0.05
@@ -61,6 +62,7 @@ class Child:
 
     def words(self, file: Path) -> list[str]:
         """The words of the command line after `flowctl`, with the recipe in `file`."""
+        file.parent.mkdir(exist_ok=True)  # `flowctl gc` may have taken it for a leftover
         file.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), allow_unicode=True), "utf-8")
         # The child takes its GPUs from Slurm, as the parent does, and a change comes before that.
         compute = [word for change in self.changes if change.startswith("compute") for word in ("--set", change)]
@@ -98,6 +100,10 @@ def run_children(
     The terminal sends Ctrl-C to the children too; SIGTERM and SIGHUP are forwarded. This process then waits until all
     children have saved. What they print goes to stderr, because stdout is for the result of all of them.
     """
+    store = Store()
+    store.prepare()
+    # Of the recipes. In the store, for there may be no other place; `flowctl gc` finds leftovers by this name.
+    folder = tempfile.TemporaryDirectory(prefix=".recipes-", dir=store.home / "work")
     running: dict[int, tuple[Child, subprocess.Popen]] = {}  # by place
     codes: dict[Child, int] = {}
     ahead, stopped = list(children), False
@@ -112,7 +118,6 @@ def run_children(
     # Python hears signals in the main thread alone.
     heard = asking_to_stop() if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, pass_on) for number in heard}
-    folder = tempfile.TemporaryDirectory(prefix="flowctl-")  # of the recipes
     try:
         while running or ahead:
             for place, (child, process) in list(running.items()):

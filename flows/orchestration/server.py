@@ -51,6 +51,7 @@ class EmbeddedServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(CHILD), str(listener.fileno())],
                 cwd=home,
+                env=environment(),
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -80,6 +81,11 @@ class EmbeddedServer:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
+
+
+def environment() -> dict[str, str]:
+    """Of a server of our own. Prefect's code warns, so where warnings are errors the server would not live long."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
 
 
 def set_aside_unreadable(home: Path) -> None:
@@ -127,9 +133,9 @@ def _migrations() -> set[str]:
 
 
 def answers(url: str, timeout: float = 5.0) -> bool:
-    """Whether a Prefect server at `url` says that it is healthy. On this machine it is asked without a proxy."""
+    """Whether our own server at `url` says that it is healthy. It is asked without a proxy."""
     try:
-        proxies = urllib.request.ProxyHandler({} if settings.is_loopback(url) else None)
+        proxies = urllib.request.ProxyHandler({})
         with urllib.request.build_opener(proxies).open(f"{url}/health", timeout=timeout) as reply:
             return reply.status == 200
     except (OSError, urllib.error.URLError, ValueError):
@@ -137,11 +143,33 @@ def answers(url: str, timeout: float = 5.0) -> bool:
 
 
 def check_server() -> None:
-    """Connect to the server that the user has named. Raises ServerFailed if it does not answer."""
+    """Connect to the server that the user has named. Raises ServerFailed if it does not answer as Prefect's does."""
     url = required(settings.server_url(), "PREFECT_API_URL")
-    if not answers(url):
+    try:
+        settings.import_client(url)
+        _ask()
+    except Exception as error:  # of the network, another kind of server, or a setting such as a certificate's file
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise ServerFailed(
-            f"The Prefect server at PREFECT_API_URL must answer, got no answer from {url}. "
-            "Start it (`flowctl ui`), or unset PREFECT_API_URL to run without one."
-        )
-    settings.import_client(url)
+            f"The Prefect server at PREFECT_API_URL must answer, got {why!r} from {url}. "
+            "Start it (`flowctl ui`), correct the URL, which ends in /api, or unset PREFECT_API_URL to run without one."
+        ) from error
+
+
+def _ask(timeout: float = 5.0) -> None:
+    """Ask the user's server whether it is Prefect's and healthy, as the flow will: by Prefect's client, with the
+    user's certificates, keys and headers. Raises what is in the way."""
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+
+    with get_client({"timeout": timeout}, sync_client=True) as client:
+        if error := client.api_healthcheck():
+            raise error
+        if client.server_type == ServerType.CLOUD:  # it has no version
+            return
+        try:
+            version = client.api_version()
+        except ValueError:  # no JSON
+            version = None
+        if not isinstance(version, str):
+            raise TypeError("an answer that is not Prefect's")

@@ -10,8 +10,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from storage.errors import UsageError
-from storage.home import default_home
+from storage.home import current_directory, default_home
 
 # Where libraries put their caches. Each is a directory of the store, so that nothing is written elsewhere. Dot
 # names: `flowctl gc` leaves them alone.
@@ -25,10 +24,8 @@ def prepare_process() -> None:
     open_streams()
     print_anything()
     bypass_proxies()
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise UsageError("The current directory must exist", None, "Change to another directory.") from None
+    current_directory()
+    os.environ["MPLBACKEND"] = "agg"  # matplotlib cannot be imported where this names none; our pictures need no window
     keep_caches(default_home() / "cache")
 
 
@@ -69,7 +66,7 @@ def keep_caches(folder: Path) -> None:
     written to, as that of another user, caches last as long as the process. Where there is no home directory, as in a
     container with a user that /etc/passwd does not list, give one: importing Prefect asks for it.
     """
-    if not folder.parent.is_dir() or not _writable(folder):
+    if not _writable(folder):
         with suppress(OSError):  # no temporary directory either
             folder = Path(tempfile.mkdtemp(prefix="flowctl-cache-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -84,11 +81,13 @@ def keep_caches(folder: Path) -> None:
         os.environ["USER"] = _user()
 
 
-def _writable(folder: Path) -> bool:
-    """Whether files can be created in a folder, which may have to be created first."""
-    while not folder.exists() and not folder.is_symlink():
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+def _writable(cache: Path) -> bool:
+    """Whether files can be created in this folder of a store that is there; the folder may have to be created first."""
+    try:
+        folder = cache if cache.exists() or cache.is_symlink() else cache.parent
+        return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    except OSError:  # out of reach, or too long a name: the command says so if it opens the store
+        return False
 
 
 def _user() -> str:

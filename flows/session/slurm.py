@@ -10,32 +10,44 @@ from storage.errors import UsageError
 from storage.required import required
 
 FIRST_PORT, PORTS = 20000, 10000  # of the rendezvous, by the job's id
+REMEDY = "Start flowctl by srun, which sets it, or name the machines: --nnodes, --node-rank and --rdzv-endpoint."
 
 
 def machines(environment: Mapping[str, str] = os.environ) -> dict[str, int | str]:
     """Fields of `compute` by the variables that srun sets; empty outside of a step, as in the batch script itself.
 
-    Raises UsageError for a step on several nodes that does not have one task on each.
+    Raises UsageError for a step on several nodes that does not have one task on each, and for variables that do not say
+    where its machines are.
     """
-    nodes, tasks = (int(environment.get(f"SLURM_STEP_NUM_{name}") or 0) for name in ("NODES", "TASKS"))
-    if nodes == 0:
+    if not environment.get("SLURM_STEP_NUM_NODES"):
         return {}
+    nodes = _number(environment, "SLURM_STEP_NUM_NODES")
     gpus = environment.get("SLURM_GPUS_ON_NODE", "")
     fields: dict[str, int | str] = {"nproc": int(gpus)} if gpus.isdecimal() and int(gpus) else {}
     if nodes == 1:
         return fields
+    tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
     if tasks != nodes:
         raise UsageError(
             "A Slurm step must start flowctl once on each node",
             f"{tasks} tasks on {nodes} nodes",
             "Use srun --ntasks-per-node=1: flowctl starts a process for each GPU.",
         )
-    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
-    return fields | {
-        "nnodes": nodes,
-        "node_rank": int(environment["SLURM_NODEID"]),
-        "rendezvous": f"{first_host(environment['SLURM_STEP_NODELIST'])}:{port}",
-    }
+    rank, port = _number(environment, "SLURM_NODEID"), FIRST_PORT + _number(environment, "SLURM_JOB_ID") % PORTS
+    if rank >= nodes:
+        raise UsageError(f"SLURM_NODEID must be less than SLURM_STEP_NUM_NODES, {nodes}", rank, REMEDY)
+    hosts = environment.get("SLURM_STEP_NODELIST", "")
+    host = first_host(hosts)
+    if not re.fullmatch(r"[^\s:/]+", host):
+        raise UsageError("SLURM_STEP_NODELIST must be a list of hosts in a Slurm step on several nodes", hosts, REMEDY)
+    return fields | {"nnodes": nodes, "node_rank": rank, "rendezvous": f"{host}:{port}"}
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name, "")
+    if not value.isdecimal():
+        raise UsageError(f"{name} must be a number in a Slurm step", value, REMEDY)
+    return int(value)
 
 
 def first_host(nodes: str) -> str:

@@ -26,6 +26,7 @@ from pipeline.recipe.sections import Training
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import ProgressUpdate, reset_peaks
 from storage.artifact import Artifact
+from storage.errors import UsageError
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
     """
     from pipeline.training.forecast import Forecast
 
+    _require_temporary_directory()
     store = Store()
     full = Session.open(recipe, (), until)
     forecast = Forecast(recipe.compute, store.home, counted(full))
@@ -75,6 +77,15 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
     forecast = Forecast(recipe.compute, store.home, counted(full))
     times = {name: forecast.of_stage(node) for name, node in full.nodes.items()}
     return SmokeTest(artifacts, peaks.mib, times, whole)
+
+
+def _require_temporary_directory() -> None:
+    """Raises UsageError where the test's store has no place: not in the user's store, which it must leave as it is."""
+    try:
+        tempfile.TemporaryDirectory().cleanup()
+    except OSError as error:
+        remedy = "Set TMPDIR to one."
+        raise UsageError("A smoke test needs a writable directory for temporary files", str(error), remedy) from None
 
 
 def _steps_seconds(session: Session, forecast: Forecast) -> float:

@@ -84,7 +84,7 @@ def _restore(path: Path, bank: Identity, lost: Collection[str], digests: dict[st
     """Write files that every bank of these facts begins with."""
     if not lost:
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(".partial", f".{path.name}.", path.parent) as folder:
         fresh = BankWriter(Path(folder, path.name), bank.facts, bank.arrays).path
         for file in sorted(lost):
             if digests.get(file) not in (None, sha256_file(fresh / file)):

@@ -167,7 +167,7 @@ class BankWriter:
 
     def _restore_metadata(self, identity: Identity) -> None:
         """Write damaged Zarr metadata again: it has no checksum, but follows from the facts."""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(".partial", f".{self.path.name}.", self.path.parent) as folder:
             create_arrays(Path(folder, "bank"), identity)
             for fresh in sorted(Path(folder, "bank").rglob("zarr.json")):
                 file = self.path / fresh.relative_to(Path(folder, "bank"))

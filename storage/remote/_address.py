@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from storage.errors import UsageError
 
@@ -30,9 +32,26 @@ def parse(url: str) -> tuple[str, str]:
     return match["bucket"], match["prefix"].strip("/")
 
 
+def _check_endpoint() -> None:
+    """Raises UsageError for a server that is not named by a URL: obstore would blame the remote's."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    try:
+        parts = urlsplit(endpoint)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in endpoint
+    except ValueError:  # brackets, or a port that is no number
+        named = False
+    if endpoint and not named:
+        raise UsageError(
+            "AWS_ENDPOINT_URL must be http:// or https:// and a host",
+            endpoint,
+            "Correct it, or unset it for Amazon's S3.",
+        )
+
+
 def client(url: str) -> S3Store:
     """A client for what lies below `url`. Nothing is asked yet. Raises UsageError for a URL, or without obstore."""
     bucket, prefix = parse(url)
+    _check_endpoint()
     try:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store

@@ -39,7 +39,7 @@ WORST = {
     "foreign": True,
     "account": False,
     "home": None,
-    "variables": {"LC_ALL": "C", "COLUMNS": "1", "NO_PROXY": "intranet"},
+    "variables": {"LC_ALL": "C", "COLUMNS": "1", "NO_PROXY": "intranet", "PYTHONWARNINGS": "error"},
 }
 SETTINGS = {
     "deadline": None,

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -20,30 +21,84 @@ THEIRS = {
 }
 
 
-@pytest.fixture
-def healthy():
-    """A server that says it is healthy, as Prefect's does."""
+CONNECT = """
+from flows.session.settings import configure; configure()
+from flows.orchestration.server import ServerFailed, check_server
+try:
+    check_server()
+except ServerFailed as failed:
+    print(failed)
+"""
+
+
+@contextmanager
+def serving(answer):
+    """A server that answers a handler's request by `answer(handler)`, a status and a body; its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            status, body = answer(self)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
-            self.wfile.write(b"true")
+            self.wfile.write(body)
 
         def log_message(self, *words: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/api"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def as_prefect(handler):
+    found = {"/api/health": b"true", "/api/admin/version": b'"3.8.8"'}.get(handler.path)
+    return (200, found) if found else (404, b"{}")
+
+
+@pytest.fixture
+def healthy():
+    """The API of a server that says it is healthy, as Prefect's does."""
+    with serving(as_prefect) as url:
+        yield f"{url}/api"
 
 
 def test_our_health_check_uses_no_proxy(healthy, monkeypatch):
     for name, value in PROXIES.items():
         monkeypatch.setenv(name, value)
     assert answers(healthy)
+
+
+def test_a_slash_at_the_end_of_the_url_makes_no_difference(place, healthy):
+    done = place.python(CONNECT, PREFECT_API_URL=f"{healthy}/")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_a_server_behind_a_key_is_asked_with_the_users_headers(place):
+    with serving(lambda handler: as_prefect(handler) if handler.headers["X-Key"] == "ours" else (403, b"{}")) as url:
+        header = {"PREFECT_CLIENT_CUSTOM_HEADERS": '{"X-Key": "ours"}'}
+        done = place.python(CONNECT, PREFECT_API_URL=f"{url}/api", **header)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert "403" in place.python(CONNECT, PREFECT_API_URL=f"{url}/api").stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [(as_prefect, "404"), (lambda handler: (200, b"<html>"), ""), (lambda handler: (200, b"true"), "")],
+)
+def test_a_server_that_is_not_prefects_is_refused_with_the_reason(place, answer, why):
+    with serving(answer) as url:
+        done = place.python(CONNECT, PREFECT_API_URL=url)  # without /api
+    assert done.returncode == 0 and url in done.stdout and why in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "setting", [{}, {"PREFECT_API_SSL_CERT_FILE": "/gone.pem"}, {"PREFECT_API_URL": "http://[::1"}]
+)
+def test_no_answer_and_wrong_settings_are_one_error(place, setting):
+    done = place.python(CONNECT, **{"PREFECT_API_URL": "http://127.0.0.1:9/api"} | setting)
+    assert done.returncode == 0 and done.stdout, done.stderr
 
 
 def test_the_client_of_prefect_uses_no_proxy_for_a_server_on_this_machine(place, healthy):

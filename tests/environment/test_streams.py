@@ -15,6 +15,7 @@ import pytest
 
 from flows.session.interrupts import graceful_shutdown
 from pipeline.runtime.job import StopSignal
+from tests.environment.conftest import PROGRAM
 from tests.environment.program import ROOT
 
 STREAMS = [closed for count in range(4) for closed in itertools.combinations((0, 1, 2), count)]
@@ -98,11 +99,27 @@ def test_caches_can_be_written_wherever_the_store_is(place, store, given):
     assert after == before
 
 
-@pytest.mark.parametrize("home", ["~no-such-user/store", "/gone"])
+@pytest.mark.parametrize("home", ["~no-such-user/store", "/gone", f"/tmp/{'x' * 300}"])
 def test_no_place_for_the_store_is_one_line(place, home):
     leave = "import shutil, os; shutil.rmtree(os.getcwd())\n" if home == "/gone" else ""
-    done = place.python(f"{leave}sys.argv = ['flowctl', 'list']; flowctl.main()", FLOWCTL_HOME=home)
+    done = place.python(f"{leave}sys.argv = ['flowctl', 'status']; flowctl.main()", FLOWCTL_HOME=home)
     assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("list", "--help"), ("list",)], ids=str)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_one_line(place, words, unbuffered):
+    place.store.mkdir()
+    command = f'exec "{sys.executable}" -P "$@" >/dev/full'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", str(PROGRAM), *words],
+        env=place.environment | {"PYTHONUNBUFFERED": unbuffered},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
 

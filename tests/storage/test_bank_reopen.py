@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,16 @@ def test_metadata_that_would_now_be_written_otherwise_are_not_made_up(bank):
     write_checksummed(bank / "bank.json", index)
     with pytest.raises(DamageError, match=r"z/zarr.json.*in another way"):
         reopen(bank)
+
+
+def test_metadata_is_restored_where_the_bank_is_all_that_can_be_written_to(bank, sound, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(bank / "missing"))
+    for file in ("zarr.json", "z/zarr.json", "complete/000001.json"):
+        (bank / file).unlink()
+    assert reopen(bank) == [1]
+    (bank / "z/zarr.json").unlink()
+    assert completed(bank) == ([1], sound)
+    assert [file.name for file in bank.parent.iterdir()] == ["bank"]
 
 
 def test_what_the_manifest_knows_counts_though_the_checksums_hold(bank, sound):

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from storage.errors import InputError
+from storage.errors import InputError, UsageError
 from storage.inspection import inspect_artifact
 from storage.remote import Remote, RemoteError, _address, default_remote
 from tests.storage.test_remote import FINGERPRINT, publish, same
@@ -90,6 +90,16 @@ def quick(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
 def test_a_url_is_that_of_a_bucket_or_a_place_in_one(url, keys):
     with pytest.raises(InputError, match="A remote must be s3://bucket or s3://bucket/prefix"):
         Remote(url)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["notaurl", "ftp://host", "http://", "https://h:port", "http://[::1", "http://a b"]
+)
+def test_a_server_that_is_no_url_is_named_and_not_the_remote(keys, monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(UsageError) as raised:
+        Remote("s3://bucket")
+    assert raised.value.rule.startswith("AWS_ENDPOINT_URL") and raised.value.value == endpoint
 
 
 @pytest.mark.parametrize(

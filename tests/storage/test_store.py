@@ -154,6 +154,28 @@ def test_a_file_or_a_link_that_leads_nowhere_is_no_empty_store(tmp_path, target)
     assert error.value.value == str(home)
 
 
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(UsageError) as error:
+        Store(tmp_path / ("x" * 300))
+    assert str(tmp_path) in error.value.value
+
+
+@pytest.mark.parametrize("place", ["", "inside"])
+def test_a_directory_that_may_not_be_read_is_refused(tmp_path, monkeypatch, place):
+    """Permissions do not hold for root, who may run these tests."""
+
+    def denied(*words):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if place:
+        monkeypatch.setattr(Path, "lstat", denied)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError) as error:
+        Store(tmp_path / place)
+    assert str(tmp_path) in error.value.value
+
+
 def test_a_store_whose_path_is_no_text_is_refused(tmp_path):
     home = tmp_path / os.fsdecode(b"caf\xe9") / "store"
     with pytest.raises(UsageError) as error:

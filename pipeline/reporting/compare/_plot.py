@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.reporting.compare._words import name
-from pipeline.reporting.pictures import COLOURS
+from pipeline.reporting.pictures import COLOURS, default_style
 from pipeline.reporting.scores.cells import Cell, Row, Table
 from pipeline.reporting.scores.table import ADAPTIVE
 from pipeline.reporting.text import names
@@ -27,13 +27,12 @@ def plot(table: Table, seeds: int, path: Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"A plot's name must end in {', '.join(FORMATS)}", path.name, "Choose such a name.")
-    import matplotlib
-
-    figure = draw(table, seeds)
-    # The salt and the missing date make the same numbers the same bytes.
+    # Without the date the same numbers give the same bytes.
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with replacing(path) as aside, matplotlib.rc_context({"svg.hashsalt": "flowctl"}):
-        figure.savefig(aside, format=path.suffix[1:].lower(), dpi=160, metadata=metadata[path.suffix.lower()])
+    with default_style():
+        figure = draw(table, seeds)
+        with replacing(path) as aside:
+            figure.savefig(aside, format=path.suffix[1:].lower(), dpi=160, metadata=metadata[path.suffix.lower()])
     return path
 
 

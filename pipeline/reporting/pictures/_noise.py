@@ -8,12 +8,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from pipeline.reporting.pictures._style import default_style
 from pipeline.reporting.pictures._tiles import labelled_rows
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
+@default_style()
 def z_diagnostics(train: Tensor, held_out: Tensor | None = None) -> Image.Image:
     """Histograms of all values with the density of N(0, 1), and the standard deviation of each pixel.
 

@@ -36,6 +36,15 @@ def test_a_foreign_package_is_an_import_error(monkeypatch, tmp_path):
     assert str(ROOT / "models") in str(raised.value)
 
 
+def test_a_current_directory_that_was_deleted_is_a_wrong_use(monkeypatch, tmp_path):
+    monkeypatch.delenv("FLOWCTL_HOME", raising=False)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError):
+        flowctl.runs()
+
+
 # -- recipes ---------------------------------------------------------------------------------------------------------
 
 

@@ -64,8 +64,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(flowctl, home, words):
     assert "Traceback" not in flowctl("plan", "nfm-digts").stderr
 
 
-def test_an_unknown_server_is_named(flowctl, tiny, monkeypatch):
-    monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    result = flowctl("run", tiny)
-    assert result.exit_code == 1 and "http://127.0.0.1:1/api" in result.stderr
+def test_an_unknown_server_is_named(program, tiny):
+    process = program("run", tiny, PREFECT_API_URL="http://127.0.0.1:1/api")
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 1 and "http://127.0.0.1:1/api" in said

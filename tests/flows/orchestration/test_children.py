@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,11 +16,21 @@ from pipeline.recipe.load import load
 from tests.environment.test_packages import write_foreign
 
 
-def test_any_thread_may_start_a_child(monkeypatch):
+def test_any_thread_may_start_a_child(home, monkeypatch):
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(3)"))
     child = Child(load("nfm-digits"), "nfm-digits")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run_children, [child], print).result() == {child: 3}
+
+
+def test_a_store_is_all_that_children_need_to_write_to(home, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    # As `flowctl gc` of another process may: the second child's recipe is written after that.
+    remove = "import shutil, sys; from pathlib import Path; shutil.rmtree(Path(sys.argv[2]).parent)"
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", remove))
+    both = [Child(load("nfm-digits"), name) for name in ("a", "b")]
+    assert run_children(both, print) == dict.fromkeys(both, 0)
+    assert not list((home / "work").iterdir())
 
 
 EDITOR = """

@@ -44,13 +44,12 @@ def _last_run(client, home):
 # -- flowctl deploy ------------------------------------------------------------------------------------------------
 
 
-def test_deploy_needs_a_server(flowctl, tiny, monkeypatch):
+def test_deploy_needs_a_server(flowctl, program, tiny):
     result = flowctl("deploy", tiny)
     assert result.exit_code == 2 and "flowctl ui" in result.stderr and result.stderr.count("\n") == 1
-    monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    result = flowctl("deploy", tiny)
-    assert result.exit_code == 1 and "http://127.0.0.1:1/api" in result.stderr
+    process = program("deploy", tiny, PREFECT_API_URL="http://127.0.0.1:1/api")
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 1 and "http://127.0.0.1:1/api" in said
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.usefixtures("not_under_nohup")
+@pytest.mark.usefixtures("home", "not_under_nohup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on_and_ctrl_c_is_left_to_the_terminal(monkeypatch, number):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
@@ -223,7 +223,7 @@ def test_a_reader_of_stderr_that_is_gone_stops_nothing(monkeypatch, tmp_path, pl
     assert run_children(both, say, [{}] * places, keep_going=True) == dict.fromkeys(both, 3)
 
 
-def test_without_keep_going_a_failure_is_the_last(monkeypatch):
+def test_without_keep_going_a_failure_is_the_last(home, monkeypatch):
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", "import sys; sys.exit(int(sys.argv[-1]))"))
     good, bad, late = (Child(load("nfm-digits"), "a", options=(code,)) for code in ("0", "3", "4"))
     assert run_children([good, bad, late], lambda text: None) == {good: 0, bad: 3}

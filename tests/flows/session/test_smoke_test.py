@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import tempfile
 import time
 
 import pytest
 
-from flows.session.smoke_test import _stopped_at_once
+from flows.session.smoke_test import _stopped_at_once, run_smoke_test
+from pipeline.recipe.load import load
+from storage.errors import UsageError
 
 SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP)]
 
@@ -24,6 +27,13 @@ def test_a_smoke_test_that_is_ended_removes_its_store(program, home, tiny, tmp_p
     process.send_signal(number)
     assert process.wait(60) == 1
     assert not list(tmp_path.glob("flowctl-smoke-test-*")) and not home.exists()
+
+
+def test_without_a_place_for_its_store_it_says_so(tiny, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file" / "missing"))
+    with pytest.raises(UsageError):
+        run_smoke_test(load(tiny))
 
 
 def test_a_closed_terminal_ends_it_unless_hangups_are_ignored(not_under_nohup):

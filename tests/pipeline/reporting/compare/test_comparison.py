@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib
 import pytest
 from PIL import Image
 
@@ -52,6 +53,14 @@ def test_the_plot_is_the_same_each_time(tmp_path, ending):
     assert paths[0].read_bytes() == paths[1].read_bytes()
     if ending == "png":
         assert Image.open(paths[0]).size[0] > 800
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_the_users_style_changes_no_byte_of_the_plot(tmp_path, ending):
+    plain = compare(three()).plot(tmp_path / f"plain.{ending}")
+    theirs = {"font.size": 30, "text.usetex": True, "savefig.facecolor": "red", "svg.fonttype": "none"}
+    with matplotlib.rc_context(theirs):
+        assert compare(three()).plot(tmp_path / f"theirs.{ending}").read_bytes() == plain.read_bytes()
 
 
 def test_what_the_plot_shows():

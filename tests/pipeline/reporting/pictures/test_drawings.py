@@ -1,5 +1,6 @@
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,14 @@ def test_no_global_state():
     sys.modules.pop("matplotlib.pyplot", None)  # another test's
     z_diagnostics(torch.randn(20, 1, 4, 4))
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_users_style_changes_no_byte():
+    z = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain = png(z_diagnostics(z))
+    with matplotlib.rc_context({"font.size": 30, "text.usetex": True, "figure.facecolor": "red"}):
+        assert png(z_diagnostics(z)) == plain
+        assert matplotlib.rcParams["font.size"] == 30  # theirs is given back
 
 
 @pytest.mark.parametrize("channels", [1, 3])
