@@ -4,9 +4,10 @@
     python -m benchmarks.floor --seeds 0,1,2 --only baseline,soften-0.4
     python -m benchmarks.floor --set data.size=14 --base nfm-fashion      # the same on Fashion-MNIST, hours on a CPU
 
-The student is trained on z of its images and sampled from N(0, I), at temperature 1. Where the two laws differ, no number of calls helps.
-Each knob changes the teacher, or how much of its coupling the student is trained on; student, images seen and
-evaluation stay the same. Writes benchmarks/results/floor-BASE.{json,md} once every knob is there at its seeds.
+The student is trained on z of its images and sampled from N(0, I), at temperature 1. Where the two laws differ, no
+number of calls helps. Each knob changes the teacher, or how much of its coupling the student is trained on; student,
+images seen and evaluation stay the same. Writes benchmarks/results/floor-BASE.{json,md} once every knob is there at its
+seeds.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def check_place(out: Path, force: bool) -> None:
 @contextmanager
 def published(out: Path) -> Iterator[Path]:
     """A directory next to `out` to write to: renamed to `out` if the block succeeds, else removed. An interruption
-    leaves at `out` the new export or the earlier one; a kill between the two renames leaves both next to it, under names
-    that begin with a dot."""
+    leaves at `out` the new export or the earlier one; a kill between the two renames leaves both next to it, under
+    names that begin with a dot."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
