@@ -24,6 +24,7 @@ from pipeline.engine.execute import Outcome
 from pipeline.engine.rerun import reusable
 from pipeline.recipe.sections import Compute
 from storage.errors import Interrupted
+from storage.home import default_home
 
 POLL = 0.5  # seconds
 
@@ -75,8 +76,12 @@ def devices(compute: Compute, parallel: bool = True) -> dict[str, str]:
 
 
 def lock_path(uuid: str) -> Path:
-    """The lock file of a GPU."""
-    return Path(tempfile.gettempdir()) / f"flowctl-gpu-{uuid}.lock"
+    """The lock file of a GPU, for all stores of the machine; for this store alone where nothing else can be written."""
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        folder = default_home()
+    return folder / f"flowctl-gpu-{uuid}.lock"
 
 
 @contextmanager

@@ -210,6 +210,14 @@ def test_a_lock_that_was_deleted_or_replaced_by_a_link_protects_nothing_else(tmp
     assert victim.read_text() == "precious"
 
 
+def test_where_nothing_else_can_be_written_the_lock_is_in_the_store(home, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(gpu_lock.tempfile, "gettempdir", nowhere)
+    assert gpu_lock.lock_path("uuid-a").parent == home
+
+
 def test_locks_can_be_shared_by_all_users_of_the_machine():
     before = os.umask(0o077)
     try:
