@@ -95,7 +95,9 @@ def request(asked: Request, nodes: Collection[Node], store: Store) -> None:
     """Ask for a rerun of the nodes that are `left`. What another request has pending is resumed, not begun again."""
     for node in left(asked, nodes, store):
         work = store.work(node.name, node.fingerprint)
-        _write(work, asked, begun=is_requested(node, store) and _read(work)[1])
+        there, begun = _read(work)
+        if there != asked:
+            _write(work, asked, begun=begun and is_requested(node, store))
 
 
 def pending(nodes: Iterable[Node], store: Store) -> list[Request]:
