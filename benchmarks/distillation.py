@@ -13,8 +13,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import artifacts_of, cell, crossed, facts, options, run_name, write
-from benchmarks.one_call import COUPLINGS, NOT_TRAINING, sweep
+from benchmarks.matrix import artifacts_of, cell, crossed, facts, options, run_name, sweep, write
+from benchmarks.one_call import COUPLINGS, NOT_TRAINING
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 from storage.required import required

@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, sweep, write
 from pipeline.outputs.results import EvaluationResult, TeacherResult
 
 NO_TEACHER = ["teacher=null", "bank=null", *STUDENT_ONLY]
@@ -43,14 +43,11 @@ KNOBS: dict[str, list[str]] = {
 }
 
 
-CALLS = "evaluation.student=[{solver: euler, grid: uniform, nfe: [1, 2, 4, 8, 16, 31], temperature: 1}]"
-
-
 def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
     """What a knob changes in the base recipe, from plain noise and samples of N(0, I) on."""
     return [
         "bank.whiten=false",
-        CALLS,
+        f"evaluation.student={sweep('euler', (1, 2, 4, 8, 16, 31))}",
         *STUDENT_ONLY,
         *overrides,
         *KNOBS[knob],

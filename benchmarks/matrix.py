@@ -38,6 +38,11 @@ def run_name(base: str, *parts: str) -> str:
     return as_name("-".join([Path(base).stem, *parts]))
 
 
+def sweep(solver: str, calls: Sequence[int]) -> str:
+    """Samplers of an evaluation, from N(0, I) on the uniform grid."""
+    return f"[{{solver: {solver}, grid: uniform, nfe: {list(calls)}}}]"
+
+
 def shortened(recipe: Recipe, share: float) -> list[str]:
     """Overrides: this share of the images and warm-up of each training and of the pairs; at least a batch of each."""
     rules = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, crossed, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, crossed, facts, options, run_name, sweep, write
 from pipeline.outputs.results import EvaluationResult
 
 CALLS = (1, 2, 4, 8)
@@ -43,22 +43,20 @@ REFLOW = (  # a round as in the recipe nfm-digits-reflow, with the teacher's sha
 )
 
 
-def sweep(solver: str, calls: tuple[int, ...] = CALLS) -> str:
-    return f"[{{solver: {solver}, grid: uniform, nfe: {list(calls)}}}]"
-
-
 METHODS: dict[str, Method] = {
-    "flow-matching": Method([*STUDENT_ONLY, f"evaluation.student={sweep('euler')}"], "student"),
+    "flow-matching": Method([*STUDENT_ONLY, f"evaluation.student={sweep('euler', CALLS)}"], "student"),
     "distilled": Method(["pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
     "reflow-distilled": Method(
         [REFLOW, "pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"
     ),
-    "meanflow": Method([*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump')}"], "student"),
+    "meanflow": Method(
+        [*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump', CALLS)}"], "student"
+    ),
     "meanflow-from-student": Method(
         [
             "onestep.mode=meanflow",
             "pairs.temperature=1.0",
-            f"evaluation.onestep={sweep('jump')}",
+            f"evaluation.onestep={sweep('jump', CALLS)}",
             f"evaluation.student={sweep('euler', (1,))}",
         ],
         "onestep",

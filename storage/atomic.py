@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,12 @@ def replacing(path: Path) -> Iterator[Path]:
         fsync_path(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def folder_aside(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """A directory next to `path` while a block lasts. It has a name by which leftovers are found, as that of
+    `replacing`; the system's directory for temporary files may be closed to writing."""
+    return tempfile.TemporaryDirectory(".partial", f".{path.name}.", path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -156,7 +156,7 @@ def average_in_words(artifact: Artifact, average: str | None = None) -> str:
     best = average == BEST or (average is None and artifact.config.get("quality", {}).get("use") == BEST)
     if best:
         return artifact.metrics["quality"]["chosen_by"]
-    return average or f"half-life-{artifact.config['training']['ema']}"
+    return average or configs.HalfLife(images=artifact.config["training"]["ema"]).name
 
 
 def load_flow(artifact: Artifact, device: torch.device | str = "cpu") -> TarFlow:

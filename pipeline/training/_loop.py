@@ -219,7 +219,7 @@ class Loop:
 
     def score(self) -> dict[str, float]:
         """Measure the averages and add the scores to the last line of the history, which belongs to this step."""
-        averages = {f"half-life-{self.training.ema}": self.ema, **self.averages}
+        averages = {self.training.first_average.name: self.ema, **self.averages}
         line = self.scores.measure(self.step, self.images, averages)
         self.history[-1] |= line
         return line

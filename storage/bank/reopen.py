@@ -5,12 +5,11 @@ A BankWriter then continues it, and writes those shards alone.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.atomic import fsync_path, sha256_file, write_bytes
+from storage.atomic import folder_aside, fsync_path, sha256_file, write_bytes
 from storage.bank.facts import (
     COMPLETE,
     FACTS,
@@ -84,7 +83,7 @@ def _restore(path: Path, bank: Identity, lost: Collection[str], digests: dict[st
     """Write files that every bank of these facts begins with."""
     if not lost:
         return
-    with tempfile.TemporaryDirectory(".partial", f".{path.name}.", path.parent) as folder:
+    with folder_aside(path) as folder:
         fresh = BankWriter(Path(folder, path.name), bank.facts, bank.arrays).path
         for file in sorted(lost):
             if digests.get(file) not in (None, sha256_file(fresh / file)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.arrays import reading
-from storage.atomic import fsync_path, fsync_tree, sha256_file, write_bytes, write_json
+from storage.atomic import folder_aside, fsync_path, fsync_tree, sha256_file, write_bytes, write_json
 from storage.bank import shardfile
 from storage.bank.facts import (
     ARRAYS,
@@ -167,7 +166,7 @@ class BankWriter:
 
     def _restore_metadata(self, identity: Identity) -> None:
         """Write damaged Zarr metadata again: it has no checksum, but follows from the facts."""
-        with tempfile.TemporaryDirectory(".partial", f".{self.path.name}.", self.path.parent) as folder:
+        with folder_aside(self.path) as folder:
             create_arrays(Path(folder, "bank"), identity)
             for fresh in sorted(Path(folder, "bank").rglob("zarr.json")):
                 file = self.path / fresh.relative_to(Path(folder, "bank"))

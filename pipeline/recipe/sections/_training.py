@@ -70,10 +70,15 @@ class Training(Config):
             )
         if self.schedule == "cosine" and self.final_lr > self.lr:
             raise ValueError(f"final_lr ({self.final_lr:g}) must be at most lr ({self.lr:g}), where the cosine begins")
-        names = [average.name for average in (HalfLife(images=self.ema), *self.averages)]
+        names = [average.name for average in (self.first_average, *self.averages)]
         if len(set(names)) < len(names):
             raise ValueError(f"averages must differ from each other and from that of ema, got {', '.join(names)}")
         return self
+
+    @property
+    def first_average(self) -> HalfLife:
+        """That of `ema`, which samples use unless they name another."""
+        return HalfLife(images=self.ema)
 
     @property
     def steps(self) -> int:
