@@ -55,9 +55,9 @@ def session_of(
     if all(facts["flow_run"] != str(flow_run) for facts in records(session.store.home)):  # else it is a retry
         reruns.request([session], resumes=False)
     server = settings.server_url()
-    close_dead_runs(session.store.home, server)
     with recording(session, plan(session.nodes, session.store, remote=session.remote), server) as record:
         record.joined(flow_run)
+        close_dead_runs(session.store.home, server)  # after that: this flow run may be one of them, resumed
         yield session
 
 

@@ -339,3 +339,18 @@ def test_a_dead_run_of_a_deployment_waits_for_a_worker(flowctl, client, home, ti
     _dead(home, run.id)
     close_dead_runs(home, None)
     assert client.read_flow_run(run.id).state.name == "AwaitingRetry"
+
+
+def test_a_worker_does_not_offer_again_what_it_has_taken_up(flowctl, client, home, tiny):
+    """The killed attempt and this one have the same flow run: a second process would join this one."""
+    from prefect import states
+
+    from flows.orchestration.deployed import session_of
+
+    assert flowctl("deploy", tiny).exit_code == 0
+    run = client.create_flow_run_from_deployment(client.read_deployment_by_name("flowctl/tiny").id)
+    client.set_flow_run_state(run.id, states.Running(), force=True)
+    _dead(home, run.id)
+    with session_of(run.id, load(tiny).model_dump(mode="json"), (), "bank"):
+        assert client.read_flow_run(run.id).state.name == "Running"
+    assert [facts["outcome"] for facts in records(home)] == ["killed", ""]
