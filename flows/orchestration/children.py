@@ -33,6 +33,7 @@ from storage.store import Store
 
 PROGRAM = (sys.executable, flowctl.__file__)  # by file: the current directory may hold another package `flows`
 POLL_SECONDS = 0.05
+LAST_WORDS_SECONDS = 5.0  # for which the output of an ended child is waited: a process that it left may hold it open
 Environment = Mapping[str, str]
 
 
@@ -105,6 +106,7 @@ def run_children(
     # Of the recipes. In the store, for there may be no other place; `flowctl gc` finds leftovers by this name.
     folder = tempfile.TemporaryDirectory(prefix=".recipes-", dir=store.home / "work")
     running: dict[int, tuple[Child, subprocess.Popen]] = {}  # by place
+    relays: list[threading.Thread] = []
     codes: dict[Child, int] = {}
     ahead, stopped = list(children), False
 
@@ -132,11 +134,13 @@ def run_children(
                     number = len(children) - len(ahead)
                     tell(f"[{number} of {len(children)}] {child.command}")
                     file = Path(folder.name, f"recipe-{number}.yaml")
-                    process = _start(child, file, places[place], alone=len(places) == 1)
+                    process = _start(child, file, places[place], None if len(places) == 1 else relays)
                     running[place] = child, process
                     if stopped:  # by a signal that came while the child was started
                         process.send_signal(signal.SIGTERM)
             time.sleep(POLL_SECONDS if running else 0)
+        for relay in relays:  # last words lie in a pipe after the end, and say why
+            relay.join(LAST_WORDS_SECONDS)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -144,15 +148,17 @@ def run_children(
     return codes
 
 
-def _start(child: Child, file: Path, place: Environment, alone: bool) -> subprocess.Popen:
-    """Start a child. Where several run, each line of their output begins with the child's name."""
+def _start(child: Child, file: Path, place: Environment, relays: list[threading.Thread] | None) -> subprocess.Popen:
+    """Start a child. Where several run, each line of their output begins with the child's name: `relays` gets the
+    thread that passes it on."""
     command, environment = [*PROGRAM, *child.words(file)], {**os.environ, **place, COMMAND: child.command}
-    if alone:
+    if relays is None:
         return subprocess.Popen(command, stdout=2, env=environment)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
     )
-    threading.Thread(target=_relay, args=(process.stdout, child.name), daemon=True).start()
+    relays.append(threading.Thread(target=_relay, args=(process.stdout, child.name), daemon=True))
+    relays[-1].start()
     return process
 
 

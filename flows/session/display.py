@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flows.session import words
@@ -40,16 +39,15 @@ class Display:
 
 
 class Minutely(Display):
-    """A line of progress per stage and minute; the base of displays without a terminal. `clock` is in seconds."""
+    """A line of progress per stage and minute; the base of displays without a terminal."""
 
     INTERVAL = 60.0  # seconds
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._shown: dict[str, float] = {}  # time of a stage's last line, at first of its first report
 
     def report(self, report: ProgressUpdate) -> None:
-        now = self._clock()
+        now = time.monotonic()
         if now - self._shown.setdefault(report.stage, now) >= self.INTERVAL:
             self._shown[report.stage] = now
             self.note(words.line(report))
@@ -65,7 +63,7 @@ class Logged(Minutely):
 def say(text: str) -> None:
     """A line on stderr, if that can be written to."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # one write: other threads have lines to say too
     except OSError:  # the reader of a pipe is gone, or a disk is full: no reason to stop, the run has its own log
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 

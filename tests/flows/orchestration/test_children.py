@@ -33,6 +33,16 @@ def test_a_store_is_all_that_children_need_to_write_to(home, monkeypatch, tmp_pa
     assert not list((home / "work").iterdir())
 
 
+def test_the_last_words_of_children_are_passed_on(home, monkeypatch, capfd):
+    speak = "for line in range(3000): print(line)"
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", speak))
+    both = [Child(load("nfm-digits", [f"name={name}"]), name) for name in ("a", "b")]
+    run_children(both, print, places=({}, {}))
+    said = capfd.readouterr().err.splitlines()
+    for name in ("a", "b"):
+        assert [line for line in said if line.startswith(name)] == [f"{name}: {line}" for line in range(3000)]
+
+
 EDITOR = """
 import os, shutil, sys
 shutil.copy(sys.argv[2], os.environ["SEEN"])
