@@ -20,8 +20,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from storage.required import required
-
 HOSTS = ("127.0.0.1", "localhost")  # a page of another site that resolves its name to this machine is refused
 
 
@@ -39,8 +37,8 @@ def start(home: Path, port: int) -> str:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        pipe = required(process.stdin, "the pipe")  # it ends with the program that takes our place
-        os.set_inheritable(pipe.fileno(), True)
+        assert process.stdin is not None
+        os.set_inheritable(process.stdin.fileno(), True)  # the pipe ends with the program that takes our place
         return _url(listener)
 
 

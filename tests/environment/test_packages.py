@@ -1,5 +1,7 @@
 """Packages of other projects that have the names of ours."""
 
+import ast
+
 import pytest
 
 from tests.environment.program import ROOT
@@ -31,3 +33,12 @@ def test_one_line_names_the_file_that_hides_ours(place, name):
     done = place.python("flowctl.check_packages()", PYTHONPATH=str(place.folder / "path"))
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert str(place.folder / "path" / name / "__init__.py") in done.stderr and str(ROOT / name) in done.stderr
+
+
+@pytest.mark.parametrize("name", ["flows/orchestration/serve.py", "flows/orchestration/reports.py"])
+def test_what_runs_by_its_path_imports_nothing_of_ours(name):
+    """It is started with -P, and the checkout need not be installed."""
+    tree = ast.parse((ROOT / name).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {module.partition(".")[0] for module in imported} & {"flowctl", "flows", "models", "pipeline", "storage"}
