@@ -241,10 +241,15 @@ def _memory_error(error: MemoryError | RuntimeError, node: Node) -> OutOfMemory 
     """A lack of memory, of the machine or of a GPU, as an error for the user; None for any other error."""
     if not out_of_memory(error):
         return None
-    training = f", or raise {node.name}.training.accumulate" if hasattr(node.config, "training") else ""
+    remedies = []
+    if hasattr(node.config, "training"):
+        remedies.append("raise `accumulate` in the training of this stage")
+    if node.stage.kind in ("teacher", "evaluation") or getattr(node.config, "quality", None) is not None:
+        remedies.append("lower compute.inference_batch")  # the others have batches of a fixed size, for the same bytes
+    remedy = ", or ".join(remedies) or "free some memory, or run it where there is more"
     return OutOfMemory(
         f"Stage {node.name} ran out of memory ({str(error).partition(chr(10))[0] or type(error).__name__}). "
-        f"Saved work stays. Lower compute.inference_batch{training}"
+        f"Saved work stays. {remedy[0].upper()}{remedy[1:]}"
     )
 
 

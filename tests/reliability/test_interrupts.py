@@ -110,22 +110,30 @@ def of_python() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "said"),
-    [(on_the_cpu, "allocate"), (on_a_gpu, r"Tried to allocate 20\.00 GiB"), (of_python, "MemoryError")],
+    ("stage", "cause", "said", "remedies"),
+    [
+        ("teacher", on_the_cpu, "allocate", ["accumulate", "inference_batch"]),
+        ("evaluation", on_a_gpu, r"Tried to allocate 20\.00 GiB", ["inference_batch"]),
+        ("student", of_python, "MemoryError", ["accumulate"]),
+        ("bank", of_python, "MemoryError", []),  # whose batches have a fixed size
+    ],
 )
-def test_memory_that_runs_out_names_what_to_lower_and_keeps_what_was_saved(tmp_path, monkeypatch, cause, said):
-    store, node = Store(tmp_path), build(load("fm-digits"))["student"]
+def test_memory_that_runs_out_names_what_helps_and_keeps_what_was_saved(
+    tmp_path, monkeypatch, stage, cause, said, remedies
+):
+    recipe = load("nfm-digits")
+    store, node = Store(tmp_path), build(recipe)[stage]
 
     def run(job):
         job.saved(3, 10, "images")
         cause()
 
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
-    words = rf"student ran out of memory \(.*{said}.*\).*compute\.inference_batch.*accumulate"
-    with pytest.raises(StageFailed, match=words) as raised:
-        execute(node, {}, store, load("fm-digits").compute)
-    assert "\n" not in str(raised.value) and raised.value.__cause__ is not None
-    assert plan({"student": node}, store)[0].action == "resume"
+    with pytest.raises(StageFailed, match=rf"{stage} ran out of memory \(.*{said}.*\)") as raised:
+        execute(node, {}, store, recipe.compute)
+    named = [word for word in ("accumulate", "inference_batch") if word in str(raised.value)]
+    assert named == remedies and "\n" not in str(raised.value) and raised.value.__cause__ is not None
+    assert plan({stage: node}, store)[0].action == "resume"
 
 
 def test_other_errors_of_a_stage_stay_what_they_are(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ class Compute(Config):
     threads: Positive | None = Field(
         None, description="CPU threads of each process; default: OMP_NUM_THREADS, else its share of the usable CPUs"
     )
-    inference_batch: Positive = Field(512, description="images at once in encoding, sampling and features")
+    inference_batch: Positive = Field(512, description="images at once in sampling, its features and a teacher's bits")
     checkpoint_seconds: float = Field(15.0, gt=0)
     compile: bool = False
     deterministic: bool = Field(
