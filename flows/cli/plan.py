@@ -125,12 +125,14 @@ def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]]) 
     from pipeline.training.estimate import estimate
 
     times: dict[str, StageTime | None] = {}
+    processes: dict[str, int] = {}
     for session, own in runs:
         times |= forecasts.stage_times(session, own)
+        processes |= dict.fromkeys((step.node.fingerprint for step in own), session.recipe.compute.world)
     measured = next((step.artifact.metrics for step in steps if step.node.name == "data" and step.artifact), None)
     rows, disk = [], 0
     for step in ahead:
-        figures = estimate(step.node, measured)
+        figures = estimate(step.node, measured, processes[step.node.fingerprint])
         disk += figures.disk_bytes or 0
         rows.append(
             (

@@ -63,32 +63,40 @@ class ImageShape:
         return self.channels * self.size**2
 
 
-def estimate(node: Node, measured: dict | None = None) -> Estimate:
-    """Figures for one node. `measured` are the metrics of its data artifact, where that is there already."""
+def estimate(node: Node, measured: dict | None = None, processes: int = 1) -> Estimate:
+    """Figures for one node; the memory is that of each of the processes that share its batches.
+
+    `measured` are the metrics of its data artifact, where that is there already.
+    """
     data = (node if node.name in IMAGES else node.inputs["data"]).config
     assert isinstance(data, configs.Data)
     shape = image_shape(data, None if node.name == "source" else measured)
-    return Estimate() if shape is None or node.name == "source" else estimate_of(node, shape)
+    return Estimate() if shape is None or node.name == "source" else estimate_of(node, shape, processes)
 
 
-def estimate_of(node: Node, shape: ImageShape) -> Estimate:
+def estimate_of(node: Node, shape: ImageShape, processes: int = 1) -> Estimate:
     """Figures for one node, for images of this shape."""
+
+    def training(config: configs.Teacher | configs.Student | configs.OneStep | configs.Reflow) -> Training:
+        # A share of each batch, as if it were cut into more parts.
+        return config.training.model_copy(update={"accumulate": config.training.accumulate * processes})
+
     match node.config:
         case configs.Data():
             return Estimate(disk_bytes=shape.rows * shape.values)
         case configs.Teacher() as config:
-            return _teacher(config, shape)
+            return _teacher(config.model_copy(update={"training": training(config)}), shape)
         case configs.NoiseBank() as config:
             return _couplings(config, shape)
         case configs.Student() as config:
-            return _velocities(config, config.training, shape, None, config.objective, bool(config.quality))
+            return _velocities(config, training(config), shape, None, config.objective, bool(config.quality))
         case configs.Pairs() as config:
             return _pairs(config, shape)
         case configs.OneStep() as config:
             objective = config.objective if config.mode == "meanflow" else None
-            return _velocities(first_student(node), config.training, shape, config.loss, objective)
+            return _velocities(first_student(node), training(config), shape, config.loss, objective)
         case configs.Reflow() as config:
-            return _velocities(first_student(node), config.training, shape, config.loss, None)
+            return _velocities(first_student(node), training(config), shape, config.loss, None)
         case _:
             return Estimate()
 

@@ -32,10 +32,13 @@ def test_plan_until_skips_what_is_not_needed(flowctl, home, tiny):
 
 
 def test_plan_estimates_the_stages_ahead(flowctl, home, tiny, monkeypatch):
-    figures = SimpleNamespace(parameters=1234567, steps=2, memory_bytes=5e9, disk_bytes=1e6)
-    monkeypatch.setattr("pipeline.training.estimate.estimate", lambda node, measured: figures)
+    def figures(node, measured, processes):
+        return SimpleNamespace(parameters=1234567, steps=2, memory_bytes=5e9 / processes, disk_bytes=1e6)
+
+    monkeypatch.setattr("pipeline.training.estimate.estimate", figures)
     text = flowctl("plan", tiny, "--until", "teacher").stdout
     assert "1,234,567" in text and "5 GB" in text and "2 MB" in text
+    assert "2.5 GB" in flowctl("plan", tiny, "--until", "teacher", "--set", "compute.nproc=2").stdout
 
 
 def test_plan_gives_the_time_of_each_stage_and_of_all(flowctl, home, tiny, monkeypatch):

@@ -187,6 +187,15 @@ def test_the_estimate_counts_each_copy_of_the_weights(stage):
     )
 
 
+def test_each_process_holds_its_share_of_a_batch():
+    found = dag.build(load("nfm-digits"))
+    for stage in ("teacher", "student", "onestep"):
+        half, whole = (estimate(found[stage], processes=processes) for processes in (2, 1))
+        cut = dag.build(load("nfm-digits", [f"{stage}.training.batch={found[stage].config.training.batch // 2}"]))
+        assert half.memory_bytes == estimate(cut[stage]).memory_bytes < whole.memory_bytes
+        assert (half.parameters, half.steps, half.disk_bytes) == (whole.parameters, whole.steps, whole.disk_bytes)
+
+
 @pytest.mark.parametrize("network", ["vgg", "alex"])
 def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network):
     for name in ("a", "b"):
