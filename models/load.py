@@ -39,17 +39,29 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VelocitySamp
     folder = Path(folder)
     try:
         facts = json.loads((folder / SAMPLER).read_bytes())
-        shape = json.loads((folder / NETWORK).read_bytes())
         if facts["format"] != FORMAT:
             raise ValueError(f"format must be {FORMAT}, got {facts['format']}")
-        network_type, shape_type = KINDS[shape.pop("kind")]
-        network = network_type(shape_type(**shape))
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        network = network_of(folder / NETWORK, folder / WEIGHTS)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever json, safetensors and torch raise
         fault = " ".join(line.strip() for line in str(error).splitlines()[:2])  # torch names every tensor
         raise ValueError(
             f"{folder} must hold the files of `flowctl export` ({WEIGHTS}, {NETWORK}, {SAMPLER}), but: "
             f"{type(error).__name__}: {fault}; export the model again"
         ) from error
-    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(network, facts)
+    return (FlowSampler if isinstance(network, TarFlow) else VelocitySampler)(frozen(network, device), facts)
+
+
+def network_of(shape: Path, weights: Path) -> Any:
+    """The network of these two files. Raises whatever json, safetensors and torch raise where they do not fit."""
+    fields = json.loads(shape.read_bytes())
+    network_type, shape_type = KINDS[fields.pop("kind")]
+    network = network_type(shape_type(**fields))
+    network.load_state_dict(load_file(weights))
+    return network
+
+
+def frozen(network: Any, device: torch.device | str) -> Any:
+    """The network on the device, for inference alone."""
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from storage.errors import DamageError, FlowctlError
 
 if TYPE_CHECKING:
     import zarr
@@ -45,18 +41,6 @@ def create_array(
 def shard_file(root: Path, array: str, shard: int, dims: int) -> Path:
     """Where shard number `shard` of an array of `dims` dimensions lies."""
     return root / array / ".".join(["c", str(shard), *["0"] * (dims - 1)])
-
-
-@contextmanager
-def reading(what: str, remedy: str) -> Iterator[None]:
-    """Whatever Zarr raises inside on bad bytes (checksum, JSON, missing key ...) becomes a DamageError about `what`."""
-    try:
-        yield
-    except (FlowctlError, MemoryError):
-        raise
-    except Exception as error:
-        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamageError(what, fault, remedy) from error
 
 
 def _chunk_rows(shard: int) -> int:

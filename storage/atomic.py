@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A crash inside the block leaves the old `path` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    aside = aside_of(path)
     try:
         yield aside
         fsync_path(aside)
@@ -47,9 +47,14 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def aside_of(path: Path) -> Path:
+    """A new name next to `path`, to write under at first. Leftovers of killed processes are found by it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
 def folder_aside(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """A directory next to `path` while a block lasts. It has a name by which leftovers are found, as that of
-    `replacing`; the system's directory for temporary files may be closed to writing."""
+    """A directory next to `path` while a block lasts. It has a name by which leftovers are found, as `aside_of`
+    gives; the system's directory for temporary files may be closed to writing."""
     return tempfile.TemporaryDirectory(".partial", f".{path.name}.", path.parent)
 
 

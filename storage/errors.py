@@ -6,6 +6,9 @@ whether running the same command again, with nothing changed, can help; only the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FlowctlError(Exception):
     """An expected failure. `exit_code` is the exit status of the command line."""
@@ -62,6 +65,19 @@ class DamageError(FlowctlError):
     def __init__(self, what: str, flaw: object, remedy: str) -> None:
         super().__init__(f"{what}: {flaw}. {_sentence(remedy)}")
         self.what, self.flaw, self.remedy = what, flaw, remedy
+
+
+@contextmanager
+def reading(what: str, remedy: str) -> Iterator[None]:
+    """Whatever a library raises inside on bad bytes (checksum, JSON, missing key ...) becomes a DamageError about
+    `what`. A lack of memory is no damage."""
+    try:
+        yield
+    except (FlowctlError, MemoryError):
+        raise
+    except Exception as error:
+        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamageError(what, fault, remedy) from error
 
 
 class StageFailed(FlowctlError):

@@ -17,10 +17,10 @@ import numpy as np
 
 from storage._splits import Split as Split
 from storage._splits import require_images, require_latents
-from storage.arrays import create_array, reading
+from storage.arrays import create_array
 from storage.atomic import fsync_path, fsync_tree, sha256_file
 from storage.checksummed_json import json_digest
-from storage.errors import DamageError, DataError, InputError, MissingError
+from storage.errors import DamageError, DataError, InputError, MissingError, reading
 
 FORMAT = 1
 SHARD_ROWS = 4096

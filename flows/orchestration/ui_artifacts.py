@@ -27,6 +27,7 @@ from flows.session.session import Session
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.recipe import Recipe
 from pipeline.reporting.scores.table import setting
+from pipeline.reporting.text.markdown import piped
 from pipeline.reporting.text.numbers import significant
 from pipeline.runtime.job import ProgressUpdate
 from storage.artifact import Artifact
@@ -156,13 +157,9 @@ def score_table(result: EvaluationResult) -> list[dict[str, str]]:
 
 def summary(title: str, result: EvaluationResult, rows: list[dict[str, str]]) -> str:
     """The scores with their protocol and warnings, as Markdown."""
-    columns = list(rows[0]) if rows else []
-    table = [
-        "| " + " | ".join(cells) + " |"
-        for cells in (columns, ["---"] * len(columns), *([row[column] for column in columns] for row in rows))
-    ]
+    scores = piped(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
     notes = [f"Two halves of the real images: {significant(result.floor, 4)}. Protocol `{result.protocol}`."]
-    return "\n".join([f"# {title}", "", *table, "", *notes, *(f"\n**Warning:** {text}" for text in result.warnings)])
+    return "\n".join([f"# {title}", "", scores, "", *notes, *(f"\n**Warning:** {text}" for text in result.warnings)])
 
 
 def _data_uri(artifact: Artifact) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 
 from flows.session.session import Session
-from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
 from pipeline.data.levels import quantise, to_unit
 from pipeline.data.sources.text import normal, shown
 from pipeline.engine.dag import Node
 from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
-from pipeline.flow_matching.solvers import SOLVERS, Solver, calls_per_evaluation, integrate, plan_for_nfe
+from pipeline.flow_matching.solvers import SOLVERS, FixedStep, Solver, calls_per_evaluation, integrate, plan_for_nfe
 from pipeline.flow_matching.times import time_grid
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
+from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Grid, usable_memory
 from pipeline.reporting.pictures import grid, labelled_rows, png
@@ -38,6 +38,7 @@ from storage.imageset import ImageSet
 from storage.required import complete, required
 
 CAPTION = 40  # characters of a class name
+FIXED_STEP = tuple(name for name, kind in SOLVERS.items() if issubclass(kind, FixedStep))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Dra
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.grey_levels
     first = networks.average_in_words(artifact)
-    network = networks.load_network(artifact, device, None if request.ema == first else request.ema)
+    request = replace(request, ema=None if request.ema == first else request.ema)
+    network = networks.load_network(artifact, device, request.ema)
     held_out = _held_out(recipe, images, request.class_)
     source = None if recipe.source is None else _finished("source", session, name)
     # Row i starts from the same noise in every model.
@@ -111,7 +113,7 @@ def _images(
         config = required(recipe.teacher, "the teacher")
         if request.guidance is not None:
             config = config.model_copy(update={"guidance": request.guidance})
-        schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
+        schedules = networks.schedules_of(artifact, request.ema)
         return teacher_samples(network, rows, labels, derive(request.seed, "sample"), config, schedules, device)
     path = path_of(artifact)
     velocity = student_velocity(network, path, labels, 1.0 if request.guidance is None else request.guidance, condition)
@@ -178,6 +180,8 @@ def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
     """Raises UsageError for an option that the network ignores, or a sampler that it was not trained for."""
     if request.guidance is not None and not 0 <= request.guidance < math.inf:
         raise UsageError("--guidance must be a number >= 0", f"{request.guidance:g}", "Correct it.")
+    if request.solver is not None and request.solver not in FIXED_STEP:
+        raise UsageError("--solver must be a fixed-step solver", request.solver, nearest(request.solver, FIXED_STEP))
     if request.model == "teacher":
         if (request.steps, request.nfe, request.solver) != (None, None, None):
             raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.tarflow import schedule_from_dict
 from pipeline.data.conditions import TargetImages
 from pipeline.engine.dag import sampled_among
 from pipeline.evaluation.evaluator import SamplerUnderTest
@@ -76,7 +75,7 @@ def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
     teacher = job.inputs["teacher"]
     flow = networks.load_flow(teacher, device)
     config = configs.Teacher.model_validate(teacher.config)
-    schedules = [schedule_from_dict(fields) for fields in teacher.metrics["schedule"]]
+    schedules = networks.schedules_of(teacher)
 
     def make(rows: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
         return teacher_samples(flow, rows, labels, seed, config, schedules, device), 0.0

@@ -19,6 +19,7 @@ from pipeline.reporting.scores.metrics import metrics_of, yardstick_of
 from pipeline.reporting.scores.protocol import agreed, stated
 from pipeline.reporting.scores.table import TEACHER, table
 from pipeline.reporting.text import names
+from pipeline.reporting.text.markdown import piped
 from pipeline.reporting.text.names import COUPLINGS, sentence
 from pipeline.reporting.text.numbers import calls, count, duration, fixed
 
@@ -196,7 +197,7 @@ def _scores(scores: Table) -> str:
         )
         for row in scores.rows
     ]
-    return f"{_table(head, rows, numbers=True)}\n\n{note}"
+    return f"{piped(head, rows, 1)}\n\n{note}"
 
 
 def _data(subject: Subject) -> str:
@@ -231,7 +232,7 @@ def _training(subject: Subject) -> str:
     settings = {role: artifact.config for role, artifact in subject.lineage.items()}
     return "\n\n".join(
         [
-            _table(head, rows, numbers=True),
+            piped(head, rows, 1),
             f"{duration(total)} in total. The weights are an exponential average ({subject.ema}). All settings that "
             "can change the result:",
             f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100).strip()}\n```",
@@ -258,7 +259,7 @@ def _files(subject: Subject, facts: dict[str, Any], onnx: Checked | None) -> str
         rows.append(
             (f"`{facts['latents']['autoencoder']}/`", "the autoencoder of the latents, in the format of diffusers")
         )
-    return _table(("file", "holds"), rows)
+    return piped(("file", "holds"), rows)
 
 
 def _provenance(subject: Subject) -> str:
@@ -280,9 +281,3 @@ def _provenance(subject: Subject) -> str:
 
 def _bullets(lines: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in lines)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> str:
-    ruler = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in (head, ruler, *rows)]
-    return "\n".join(f"| {line} |" for line in lines)

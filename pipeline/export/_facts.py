@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from models.load import FORMAT
-from models.tarflow import Sequential
 from pipeline.data.autoencoder import Autoencoder
 from pipeline.export._samplers import recommended, written
 from pipeline.export._subject import Subject
 from pipeline.outputs.images import AUTOENCODER
+from pipeline.outputs.networks import schedules_of
 from pipeline.recipe.sections import Teacher
 
 
@@ -63,12 +63,9 @@ def _student(subject: Subject) -> dict[str, Any]:
 
 def _teacher(subject: Subject) -> dict[str, Any]:
     config = Teacher.model_validate(subject.artifact.config)
-    schedules = subject.artifact.metrics["schedule"]
-    if subject.average is not None:  # schedules were chosen with the weights of the first average: be exact instead
-        schedules = [Sequential().to_dict() for _ in schedules]
     bank = subject.artifacts.get("bank")
     return {
-        "schedules": schedules,
+        "schedules": [schedule.to_dict() for schedule in schedules_of(subject.artifact, subject.average)],
         "guidance": config.guidance,
         "annealed": config.annealed,
         "attention_temperature": config.attention_temperature,

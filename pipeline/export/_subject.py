@@ -51,7 +51,7 @@ class Subject:
     @property
     def weights(self) -> str:
         """The file of the weights in the artifact."""
-        return networks.WEIGHTS if self.average is None else f"weights-{self.average}.safetensors"
+        return networks.weights_file(self.average)
 
     @property
     def ema(self) -> str:

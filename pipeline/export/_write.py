@@ -17,7 +17,6 @@ from pipeline.export._folder import CARD, PICTURE, check_place, published
 from pipeline.export._onnx import ONNX, require_onnx, write_onnx
 from pipeline.export._subject import Subject
 from pipeline.flow_matching.sampling import class_labels, starting_noise
-from pipeline.outputs import networks
 from pipeline.outputs.images import AUTOENCODER, decoder
 from pipeline.reporting.pictures import grid, png
 from pipeline.runtime.seeds import derive
@@ -39,7 +38,7 @@ def export(
 ) -> Path:
     """Write the network, its sampler settings, its card and a picture to `out`, whole or not at all.
 
-    The picture is sampled from the written files, read with `models.load`: its images are those of `flowctl sample`.
+    The picture is sampled from the written files, read with `models.load`, from the noise of `flowctl sample`.
 
     Args:
         subject: what to export.
@@ -73,7 +72,7 @@ def export(
         writing(WEIGHTS)
         _copy(subject.artifact, subject.weights, folder / WEIGHTS)
         writing(NETWORK)
-        _copy(subject.artifact, networks.ARCHITECTURE, folder / NETWORK)
+        _copy(subject.artifact, NETWORK, folder / NETWORK)
         if facts["latents"]:
             writing(AUTOENCODER)
             data = subject.artifacts["data"]
@@ -106,7 +105,7 @@ def _copy(artifact: Artifact, name: str, to: Path) -> None:
 
 
 def _samples(subject: Subject, folder: Path, device: torch.device | str, batch: int) -> Tensor:
-    """(64, C, H, W): from the noise and the classes of `flowctl sample`, by the export's first way to sample."""
+    """(64, C, H, W): from the noise and the classes of `flowctl sample`, by the recommended way to sample."""
     sampler, decode = load(folder, device), decoder(subject.artifacts["data"], device)
     images = []
     for rows in torch.arange(SHOWN).split(batch):

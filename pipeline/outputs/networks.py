@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +9,19 @@ from typing import Any, Protocol, TypeVar, cast, overload
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load_file
 from torch import nn
 
 from models.dit import DiT, DiTConfig
-from models.load import KINDS
-from models.tarflow import TarFlow, TarFlowConfig
+from models.load import KINDS, NETWORK, WEIGHTS, frozen, network_of
+from models.tarflow import Schedule, Sequential, TarFlow, TarFlowConfig, schedule_from_dict
 from models.unet import UNet, UNetConfig
 from pipeline.flow_matching.paths import LINEAR, GaussianPath, path_of_config
 from pipeline.outputs.tensorfile import write_tensors
 from pipeline.recipe import sections as configs
 from storage.artifact import Artifact
 from storage.atomic import write_json
-from storage.errors import DamageError, MissingError, RecipeError
+from storage.errors import MissingError, RecipeError, reading
 
-WEIGHTS = "weights.safetensors"
-ARCHITECTURE = "network.json"
 BEST = "best"  # name of the average of the least score while the network trained
 NetworkConfig = TarFlowConfig | UNetConfig | DiTConfig
 C = TypeVar("C", bound=NetworkConfig)
@@ -111,11 +107,12 @@ def save_network(network: nn.Module, folder: Path, averages: Mapping[str, nn.Mod
     kind = next(name for name, (network_type, _) in KINDS.items() if isinstance(network, network_type))
     modules: list[tuple[str | None, nn.Module]] = [(None, network), *(averages or {}).items()]
     for name, module in modules:
-        write_tensors(folder / _file(name), module.state_dict())
-    write_json(folder / ARCHITECTURE, {"kind": kind, **asdict(network.config)})
+        write_tensors(folder / weights_file(name), module.state_dict())
+    write_json(folder / NETWORK, {"kind": kind, **asdict(network.config)})
 
 
-def _file(average: str | None) -> str:
+def weights_file(average: str | None) -> str:
+    """The file of an average of the weights in an artifact; None is the first average."""
     return WEIGHTS if average is None else f"weights-{average}.safetensors"
 
 
@@ -127,25 +124,17 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         DamageError: its files do not fit each other.
     """
     paths = [record.path for record in artifact.files]
-    if _file(average) not in paths and average is not None:
+    if weights_file(average) not in paths and average is not None:
         there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]
         raise MissingError(
             "An average is one that training.averages names, or best where the student has quality",
             average,
             f"There are: {', '.join(there) or 'none but the first'}",
         )
-    try:
-        shape = json.loads(artifact.path(ARCHITECTURE).read_bytes())
-        network_type, shape_type = KINDS[shape.pop("kind")]
-        network = network_type(shape_type(**shape))
-        network.load_state_dict(load_file(artifact.path(_file(average))))
-    except Exception as error:
-        raise DamageError(
-            str(artifact.root),
-            f"its network cannot be read: {error}",
-            "`flowctl verify` names the damaged file; `flowctl verify --repair` reruns its stage",
-        ) from None
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    remedy = "`flowctl verify` names the damaged file; `flowctl verify --repair` reruns its stage"
+    with reading(f"the network of {artifact.root}", remedy):
+        network = network_of(artifact.path(NETWORK), artifact.path(weights_file(average)))
+    return frozen(network, device)
 
 
 def average_in_words(artifact: Artifact, average: str | None = None) -> str:
@@ -162,6 +151,13 @@ def average_in_words(artifact: Artifact, average: str | None = None) -> str:
 def load_flow(artifact: Artifact, device: torch.device | str = "cpu") -> TarFlow:
     """The network of a teacher's artifact; see `load_network`."""
     return cast(TarFlow, load_network(artifact, device))
+
+
+def schedules_of(artifact: Artifact, average: str | None = None) -> list[Schedule]:
+    """How a teacher's blocks are decoded, from noise to data: as calibrated, which was with the weights of its first
+    average. Others are decoded exactly."""
+    schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
+    return schedules if average is None else [Sequential()] * len(schedules)
 
 
 def path_of(artifact: Artifact) -> GaussianPath:

@@ -6,18 +6,12 @@ from safetensors.torch import load
 
 from pipeline.couplings import Potentials
 from storage.artifact import Artifact
-from storage.errors import DamageError
+from storage.errors import reading
 
 POTENTIALS = "potentials.safetensors"
 
 
 def load_potentials(artifact: Artifact) -> Potentials:
     """The stage's output. Raises DamageError where it cannot be read."""
-    try:
+    with reading(str(artifact.path(POTENTIALS)), "Run with --force potentials to compute them again"):
         return Potentials(**load(artifact.path(POTENTIALS).read_bytes()))
-    except Exception as error:
-        raise DamageError(
-            str(artifact.path(POTENTIALS)),
-            f"it cannot be read: {error}",
-            "Run with --force potentials to compute them again",
-        ) from None

@@ -7,22 +7,10 @@ bank/bank.json             facts and all digests; written last, and without it t
 """
 
 from storage.bank.batches import BatchReader
-from storage.bank.facts import BankFacts, Shard, facts_of
-from storage.bank.reader import Bank, Problem
+from storage.bank.facts import BankFacts, facts_of
+from storage.bank.reader import Bank
 from storage.bank.streamed import Streamed
 from storage.bank.survey import Survey, banks_below, survey
 from storage.bank.writer import BankWriter
 
-__all__ = [
-    "Bank",
-    "BankFacts",
-    "BankWriter",
-    "BatchReader",
-    "Problem",
-    "Shard",
-    "Streamed",
-    "Survey",
-    "banks_below",
-    "facts_of",
-    "survey",
-]
+__all__ = ["Bank", "BankFacts", "BankWriter", "BatchReader", "Streamed", "Survey", "banks_below", "facts_of", "survey"]

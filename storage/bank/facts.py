@@ -34,7 +34,7 @@ class Shard(NamedTuple):
 class BankFacts(_Model):
     """Flat index i = draw * rows + row addresses the pair of one noise draw and one image."""
 
-    kind: Literal["encoded", "generated"] = Field(description="z from images by a teacher, or x from z by a student")
+    kind: Literal["encoded", "generated"] = Field(description="z from images, or x from z by a student")
     rows: int = Field(gt=0, description="images, or seeds of them")
     draws: int = Field(gt=0, description="pairs for each row")
     shape: tuple[int, int, int] = Field(description="(C, H, W) of one image")
@@ -50,8 +50,8 @@ class BankFacts(_Model):
     sigma_f: float | None = Field(None, gt=0, description="divisor of the teacher's output")
     whitened: bool = Field(False, description="within each class, after that division")
     producer: str = Field(min_length=1, description="fingerprint of the teacher or student")
-    solver: str | None = Field(None, description="how x was computed from z: solver, grid, steps, guidance")
-    flips: bool = Field(False, description="mirrored images are among the draws")
+    solver: str | None = Field(None, description="of a student's ODE: solver, grid, steps, guidance")
+    flips: bool = Field(False, description="mirrored images have rows too")
 
     @model_validator(mode="after")
     def _rounding_rounds(self) -> BankFacts:

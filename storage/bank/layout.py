@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
+from storage.bank.facts import REMEDY, Identity
+from storage.errors import reading
+
 if TYPE_CHECKING:
     import zarr
-
-    from storage.bank.facts import Identity
 
 CHUNK_BYTES = 2**20  # about: large enough that its own cost vanishes, small enough to stay in a core's cache
 CRC_BYTES = 4
@@ -189,3 +190,9 @@ def _compressor(codec: dict[str, Any]) -> Any:
     if (name, facts.get("shuffle")) != ("blosc", "bitshuffle"):
         raise ValueError(f"chunks of a bank are compressed by blosc with bitshuffle, not {codec}")
     return blosc.Blosc(facts["cname"], facts["clevel"], blosc.BITSHUFFLE, facts["blocksize"])
+
+
+def layouts(bank: Path, arrays: Sequence[str]) -> dict[str, Layout]:
+    """By array, the layout in the bank's directory. Raises DamageError where one is not ours."""
+    with reading(f"bank {bank}, zarr.json", REMEDY):
+        return {name: Layout.read(bank / name) for name in arrays}

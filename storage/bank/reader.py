@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from storage.arrays import reading
 from storage.atomic import sha256_file
 from storage.bank.facts import COMPLETE, FACTS, INDEX, REMEDY, BankFacts, Identity, Index, Shard, read_json
-from storage.bank.layout import Layout
+from storage.bank.layout import Layout, layouts
 from storage.bank.shardfile import ShardFile
-from storage.errors import DamageError, MissingError
+from storage.errors import DamageError, MissingError, reading
 
 THREADS = 2  # that read a whole bank: decoding and fresh memory cost more than the copying
 
@@ -144,8 +143,7 @@ class Bank:
 
     @cached_property
     def _layouts(self) -> dict[str, Layout]:
-        with reading(f"bank {self.path}, zarr.json", REMEDY):
-            return {name: Layout.read(self.path / name) for name in self.arrays}
+        return layouts(self.path, self.arrays)
 
     def _shard_problems(self) -> Iterator[Problem]:
         """Files of shards that are missing or of another size; `storage.bank.reopen.flaws` reads their bytes too."""

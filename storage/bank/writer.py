@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from storage.arrays import reading
-from storage.atomic import folder_aside, fsync_path, fsync_tree, sha256_file, write_bytes, write_json
+from storage.atomic import aside_of, folder_aside, fsync_path, fsync_tree, sha256_file, write_bytes, write_json
 from storage.bank import shardfile
 from storage.bank.facts import (
     ARRAYS,
@@ -20,7 +18,6 @@ from storage.bank.facts import (
     FACTS,
     INDEX,
     MANTISSA,
-    REMEDY,
     BankFacts,
     FileFact,
     Identity,
@@ -31,7 +28,7 @@ from storage.bank.facts import (
     readable,
     record_path,
 )
-from storage.bank.layout import Layout, create_arrays
+from storage.bank.layout import Layout, create_arrays, layouts
 from storage.checksummed_json import CHECKSUM
 from storage.errors import DamageError, InputError, StageFailed
 
@@ -91,7 +88,7 @@ class BankWriter:
             with ThreadPoolExecutor(THREADS) as pool:
                 for name in self.arrays:
                     path = self.facts.file(self.path, name, index)
-                    asides[path] = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+                    asides[path] = aside_of(path)
                     files[name] = self._write(asides[path], name, values[name], shard, pool)
                 # Should the shard be written twice: no record of old bytes.
                 record = record_path(self.path, index)
@@ -124,13 +121,12 @@ class BankWriter:
 
     @cached_property
     def _layouts(self) -> dict[str, Layout]:
-        with reading(f"bank {self.path}, zarr.json", REMEDY):
-            return {name: Layout.read(self.path / name) for name in self.arrays}
+        return layouts(self.path, self.arrays)
 
     def _create(self, identity: Identity) -> bool:
         """The empty bank appears under its name in one step, so processes may do this at once: whether this one won."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
+        aside = aside_of(self.path)
         try:
             create_arrays(aside, identity)
             (aside / COMPLETE).mkdir()
@@ -184,7 +180,7 @@ class BankWriter:
         return record if whole else None
 
     def _publish(self, path: Path, record: ShardRecord) -> None:
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        aside = aside_of(path)
         aside.write_text(record.model_dump_json(indent=2) + "\n")
         os.replace(aside, path)
         self._behind = {path}

@@ -156,6 +156,8 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
             upright = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return _File(name, None, None, (), f"more than {MAX_PIXELS} pixels")
+    except MemoryError:  # no fault of the file
+        raise
     except Exception as error:  # each decoder raises others
         content = format_of(data[:HEAD])
         why = "it cannot be decoded" if isinstance(error, UnidentifiedImageError) else shown(str(error))

@@ -9,6 +9,7 @@ from pipeline.reporting.compare import _words as words
 from pipeline.reporting.compare._figures import Prediction, figures
 from pipeline.reporting.compare._run import SeedRun
 from pipeline.reporting.scores.cells import Cell, Table
+from pipeline.reporting.text.markdown import piped
 from pipeline.reporting.text.names import metric, model, sentence
 from pipeline.reporting.text.numbers import count, fixed
 
@@ -46,13 +47,13 @@ def markdown(
     over = words.over_seeds(runs)
     under = [*([f"{sentence(over)}."] if over else []), f"{sentence(levels)}.", _marks(table, "bold")]
     parts = [
-        _piped((head, rows), 2),
+        piped(head, rows, 2),
         _filled(*under, *table.notes, *words.sampled(table)),
-        _piped(_figures(runs), 1),
+        piped(*_figures(runs), 1),
         _filled(*words.remarks(runs)),
     ]
     if predicted:
-        parts += [_filled(_predicts(predicted)), _piped(correlations(predicted), 1)]
+        parts += [_filled(_predicts(predicted)), piped(*correlations(predicted), 1)]
     digest, _, rest = words.protocol(protocol, runs).partition(",")
     last = _filled(f"Protocol `{digest}`{',' * bool(rest)}{rest}.", *words.unequal(unequal))
     return "\n\n".join([*parts, last])
@@ -112,13 +113,6 @@ def _aligned(grid: Grid, names: int) -> str:
     ]
     lines.insert(1, "─" * max(map(len, lines)))
     return "\n".join(lines)
-
-
-def _piped(grid: Grid, names: int) -> str:
-    head, rows = grid
-    ruler = ["---"] * names + ["---:"] * (len(head) - names)
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, ruler, *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _lines(sentences: Sequence[str]) -> str:
