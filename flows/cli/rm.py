@@ -10,7 +10,7 @@ from flows.cli.gc import Yes, delete, place
 
 if TYPE_CHECKING:
     from flows.upkeep.references import Run
-    from storage.store import Key, Store
+    from storage.store import Key
 
 
 def rm(
@@ -41,7 +41,7 @@ def rm(
             names = sorted({run.name for run in others if item.key in run.keys})
             typer.echo(f"not deleted: {place(store, item)}: needed by {', '.join(names) or 'inputs of other runs'}")
         keys -= shared
-    _require_unused(own, keys, users(store, runs), store)
+    _require_unused(own, keys, users(store, runs))
     complete = delete(store, list(belongings(store, keys, f"of {name}")), {}, newcomers, yes)
     if yes and complete:
         for run in own:
@@ -52,7 +52,7 @@ def rm(
         typer.echo(f"{len(own)} run record{'s' * (len(own) > 1)} of {name} {outcome}")
 
 
-def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str], store: Store) -> None:
+def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str]) -> None:
     from flows.upkeep.references import is_running
     from storage.errors import BusyError
 

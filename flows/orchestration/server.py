@@ -28,6 +28,7 @@ from storage.errors import FlowctlError
 from storage.required import required
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
+ANSWER_SECONDS = 5.0
 START_SECONDS = 300.0  # a cold database needs half a minute, and many times that on a machine that is busy
 
 
@@ -132,11 +133,11 @@ def _migrations() -> set[str]:
     return {match[1] for match in matches if match}
 
 
-def answers(url: str, timeout: float = 5.0) -> bool:
+def answers(url: str) -> bool:
     """Whether our own server at `url` says that it is healthy. It is asked without a proxy."""
     try:
         proxies = urllib.request.ProxyHandler({})
-        with urllib.request.build_opener(proxies).open(f"{url}/health", timeout=timeout) as reply:
+        with urllib.request.build_opener(proxies).open(f"{url}/health", timeout=ANSWER_SECONDS) as reply:
             return reply.status == 200
     except (OSError, urllib.error.URLError, ValueError):
         return False
@@ -156,13 +157,13 @@ def check_server() -> None:
         ) from error
 
 
-def _ask(timeout: float = 5.0) -> None:
+def _ask() -> None:
     """Ask the user's server whether it is Prefect's and healthy, as the flow will: by Prefect's client, with the
     user's certificates, keys and headers. Raises what is in the way."""
     from prefect.client.base import ServerType
     from prefect.client.orchestration import get_client
 
-    with get_client({"timeout": timeout}, sync_client=True) as client:
+    with get_client({"timeout": ANSWER_SECONDS}, sync_client=True) as client:
         if error := client.api_healthcheck():
             raise error
         if client.server_type == ServerType.CLOUD:  # it has no version

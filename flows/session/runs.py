@@ -21,6 +21,7 @@ from typing import Any
 from flows.session.journal import Journal
 from storage.atomic import write_json
 from storage.locks import held, take
+from storage.store import PREFIX, Key
 
 _REQUIRED = {"id", "name", "pid", "host", "server", "flow_run", "began"}  # fields that readers of a record rely on
 DAY = 86_400.0  # seconds; clocks of machines that share a store differ by less
@@ -102,7 +103,10 @@ def records(home: Path) -> Iterator[dict[str, Any]]:
     """All readable records, oldest first by their time: ids have local time, and containers other time zones. One of
     the future is of a clock that ran ahead, and comes first: else its name would mean that run until then."""
     latest = time.time() + DAY
-    yield from sorted(_readable(home), key=lambda facts: facts["began"] if facts["began"] <= latest else 0.0)
+    readable, unreadable = read_all(home)
+    for path in unreadable:
+        _warn(path)
+    yield from sorted(readable, key=lambda facts: facts["began"] if facts["began"] <= latest else 0.0)
 
 
 def of_runs(home: Path) -> Iterator[dict[str, Any]]:
@@ -119,7 +123,9 @@ def latest(home: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _readable(home: Path) -> Iterator[dict[str, Any]]:
+def read_all(home: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+    """All records in the order of their ids, and the paths of unreadable ones."""
+    readable, unreadable = [], []
     for path in sorted((home / "runs").glob("run-*.json")):
         try:
             facts = json.loads(path.read_bytes())
@@ -130,9 +136,15 @@ def _readable(home: Path) -> Iterator[dict[str, Any]]:
         complete = isinstance(facts, dict) and facts.keys() >= _REQUIRED and isinstance(facts["pid"], int)
         complete = complete and isinstance(facts["began"], int | float)
         if complete and facts["id"] == path.stem:  # which names its lock
-            yield facts
+            readable.append(facts)
         else:
-            _warn(path)
+            unreadable.append(path)
+    return readable, unreadable
+
+
+def keys_of(facts: Mapping[str, Any]) -> list[Key]:
+    """The artifacts in a record's plan. Raises KeyError or TypeError where that is unreadable."""
+    return [(step["stage"], step["fingerprint"][:PREFIX]) for step in facts["plan"]]
 
 
 @lru_cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.session.recipes import given, load
-from flows.session.runs import locked, records
+from flows.session.runs import keys_of, locked, read_all, records
 from pipeline.engine.dag import build
 from pipeline.recipe.load import nearest, shipped
 from pipeline.recipe.recipe import Recipe
@@ -50,15 +49,13 @@ class Run:
 
 def runs(store: Store) -> tuple[list[Run], list[Path]]:
     """All run records, and the paths of unreadable ones."""
-    readable, torn = [], []
-    for path in sorted((store.home / "runs").glob("run-*.json")):
+    records, torn = read_all(store.home)
+    readable = []
+    for facts in records:
+        path = store.home / "runs" / f"{facts['id']}.json"
         try:
-            facts = json.loads(path.read_bytes())
-            keys = frozenset((step["stage"], step["fingerprint"][:PREFIX]) for step in facts["plan"])
-            readable.append(Run(path, str(facts["name"]), keys, facts))
-        except FileNotFoundError:
-            continue  # removed meanwhile
-        except (OSError, ValueError, KeyError, TypeError):
+            readable.append(Run(path, str(facts["name"]), frozenset(keys_of(facts)), facts))
+        except (KeyError, TypeError):
             torn.append(path)
     return readable, torn
 

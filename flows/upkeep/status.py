@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.session import forecasts
-from flows.session.runs import alive, records
+from flows.session.runs import alive, keys_of, records
 from pipeline.engine.dag import NAMES
 from pipeline.engine.rerun import REQUEST
 from pipeline.runtime.job import PROGRESS, SAVED, read_saved
@@ -22,7 +22,8 @@ def unfinished(store: Store) -> list[dict[str, Any]]:
     """One entry per stage that is running, waiting or stopped, running ones first. Unknown values are None."""
     every = list(records(store.home))
     living = [facts for facts in every if facts.get("ended") is None and alive(facts, store.home)]
-    running = {facts["pid"]: facts["name"] for facts in living}
+    # A pid alone names no process: machines and containers that share a store have equal ones.
+    running = {(facts["pid"], key): facts["name"] for facts in living for key in _keys(facts)}
     planned = {key: facts["name"] for facts in every for key in _keys(facts)}  # by the latest run
     plans = {key: facts["plan"] for facts in living for key in _keys(facts)}
     works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
@@ -54,7 +55,7 @@ def _run_left(plan: list[dict[str, Any]], items: list[dict[str, Any]], store: St
 def _keys(facts: dict[str, Any]) -> list[Key]:
     """The artifacts that a run's plan refers to; none if the plan cannot be read."""
     try:
-        return [(step["stage"], step["fingerprint"][:PREFIX]) for step in facts["plan"]]
+        return keys_of(facts)
     except (KeyError, TypeError):
         return []
 
@@ -85,7 +86,9 @@ def _item(stage: str, fingerprint: str, state: str, recipe: str | None, pid: int
     }
 
 
-def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[Key, str]) -> dict[str, Any] | None:
+def _describe(
+    work: Path, store: Store, recipes: dict[tuple[int, Key], str], planned: dict[Key, str]
+) -> dict[str, Any] | None:
     stage, fingerprint = work.parent.name, work.name
     progress, saved, saved_at = _read(work / PROGRESS), read_saved(work), _written(work / SAVED)
     if saved_at is None:
@@ -96,7 +99,8 @@ def _describe(work: Path, store: Store, recipes: dict[int, str], planned: dict[K
         return None  # its process died before it saved anything, or just after it had published
     pid = progress.pop("pid", None)
     pid = pid if running else None
-    recipe = (recipes.get(pid) if pid is not None else None) or planned.get((stage, fingerprint))
+    key = stage, fingerprint
+    recipe = planned.get(key) if pid is None else recipes.get((pid, key), planned.get(key))
     item = _item(stage, fingerprint, "running" if running else "stopped", recipe, pid)
     progress.pop("stage", None)
     for name in FIGURES:

@@ -16,7 +16,8 @@ class DiT(VelocityNetwork):
 
     It is the network of SiT too (Ma et al. 2024, arXiv 2401.08740), but for two things. The output is the
     velocity's C channels alone, where the authors of both carry C more for a variance. And t in [0, 1] is embedded as
-    1000 t, which is the scale of DiT's integer steps; SiT's code embeds t itself. An untrained network returns zeros.
+    `config.time_scale` t; the default of 1000 is the scale of DiT's integer steps, and SiT's code embeds t itself. An
+    untrained network returns zeros.
 
     Args:
         config: the architecture.

@@ -5,7 +5,7 @@
 
 from models.tarflow._calibration import calibrate
 from models.tarflow._config import CONFIGS, TarFlowConfig
-from models.tarflow._decoding import BlockWork, DecodingWork, decode
+from models.tarflow._decoding import DecodingWork, decode
 from models.tarflow._flow import TarFlow
 from models.tarflow._guidance import Guidance
 from models.tarflow._likelihood import bits_per_dimension, denoise
@@ -14,7 +14,6 @@ from models.tarflow._schedules import GaussSeidelJacobi, Jacobi, Schedule, Seque
 
 __all__ = [
     "CONFIGS",
-    "BlockWork",
     "DecodingWork",
     "GaussSeidelJacobi",
     "Guidance",

@@ -4,8 +4,7 @@
 """
 
 from pipeline.couplings._banked import Banked as Banked
-from pipeline.couplings._banked import Stored as Stored
-from pipeline.couplings._banked import part as part
+from pipeline.couplings._banked import rows_of_rank as rows_of_rank
 from pipeline.couplings._base import Coupling as Coupling
 from pipeline.couplings._cells import class_order as class_order
 from pipeline.couplings._entropic import Entropic as Entropic

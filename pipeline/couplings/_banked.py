@@ -61,7 +61,7 @@ class Banked:
 
     def take(self, draw: Tensor, rows: Tensor, device: torch.device, read: Tensor | None = None) -> Tensor:
         """The noises (B, C, H, W) float32 of these draws (B,) and rows (B,), zeros where `read` is False."""
-        read = part(len(rows), self.rank, self.world) if read is None else read
+        read = rows_of_rank(len(rows), self.rank, self.world) if read is None else read
         if read.all():
             return taken(self.z, draw, rows, device)
         z = torch.zeros(len(rows), *self.z.shape[2:], device=device)
@@ -76,7 +76,7 @@ def taken(z: Stored, draw: Tensor, rows: Tensor, device: torch.device) -> Tensor
     return torch.from_numpy(z[draw.cpu().numpy(), rows.cpu().numpy()]).to(device, torch.float32)
 
 
-def part(count: int, rank: int, world: int) -> Tensor:
+def rows_of_rank(count: int, rank: int, world: int) -> Tensor:
     """Which of `count` rows are those of a rank, (count,) bool: `world` equal parts, as batches are split."""
     share = count // world
     places = torch.arange(count)

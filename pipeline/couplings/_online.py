@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from models.tarflow import TarFlow
+from pipeline.couplings._banked import rows_of_rank
 from pipeline.couplings._standard import Standard
 
 
@@ -35,8 +36,7 @@ class Online:
         del rows
         eps = torch.randn(x.shape, generator=generator)
         z = torch.zeros_like(x)
-        share = len(x) // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
+        mine = rows_of_rank(len(x), self.rank, self.world)
         device = next(self.flow.parameters()).device
         y = (x[mine] + self.noise * eps[mine].to(x.device)).to(device)
         classes = None if labels is None else labels[mine].to(device)

@@ -19,7 +19,7 @@ from pipeline.data.sources.remarks import of_files
 from pipeline.data.sources.text import listed
 from pipeline.metrics import Moments, features, frechet_distance, frechet_warnings, load_inception, split_half
 from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import load_reference
+from pipeline.outputs.reference import load_extractor, load_features
 from storage.artifact import Artifact
 from storage.errors import DataError
 from storage.imageset import ImageSet
@@ -102,7 +102,7 @@ def against_reference(images: Images, data: Artifact, reference: Artifact, devic
     """
     real = ImageSet.open(data.path(IMAGES)).originals
     _require_shape(images, (real.channels, real.size, real.size))
-    network, moments = load_reference(reference, real, device)
+    network, moments = load_extractor(reference, real, device), load_features(reference, "train").moments
     facts = reference.metrics
     protocol = {
         "metric": facts["metric"],

@@ -69,7 +69,9 @@ def noise_cost_samplers(
         """Sample numbers (n,) to z (n, C, H, W)."""
         return encode(encoded[rows]).to(device)
 
-    once = replace(job, config=job.config.model_copy(update={"student": job.config.from_encoded}))
+    # A network that is not sampled is not loaded.
+    student = {"student": job.config.from_encoded, "teacher": False, "reflow": (), "onestep": ()}
+    once = replace(job, config=job.config.model_copy(update=student))
     for judge, ways in ((fair, gaussian), (z_of, samplers(once, start, None, device))):
         for sampler in ways:
             if sampler.model == "student":

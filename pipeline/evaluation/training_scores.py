@@ -15,7 +15,7 @@ from pipeline.flow_matching.paths import GaussianPath
 from pipeline.flow_matching.sampling import Start, start_of
 from pipeline.metrics import frechet_warnings
 from pipeline.outputs.images import decoder, source_examples
-from pipeline.outputs.reference import load_features, load_reference
+from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.outputs.results import QualityResult
 from pipeline.recipe.sections import SampleQuality, Student
 from pipeline.runtime.job import Job
@@ -42,7 +42,7 @@ class SampleScores:
     @classmethod
     def of(cls, job: Job[Student], images: ImageSet, path: GaussianPath, device: torch.device) -> SampleScores:
         reference = job.inputs["reference"]
-        extractor, real = load_reference(reference, images.originals, device)
+        extractor = load_extractor(reference, images.originals, device)
         seed = derive(job.seed, "student", "quality")
         condition = job.config.condition
         targets = TargetImages.of(images, None if condition is None else condition.model_dump())
@@ -51,7 +51,7 @@ class SampleScores:
         labels = like_training(images, samples, seed) if targets is None else targets.labels(torch.arange(samples))
         evaluator = Evaluator(
             extractor,
-            real,
+            load_features(reference, "train").moments,
             samples,
             labels,
             images.originals.grey_levels,

@@ -1,6 +1,5 @@
 """How good: distances between distributions, straightness of paths, Gaussianity of noise, memorisation."""
 
-from pipeline.metrics._classifier import Classifier as Classifier
 from pipeline.metrics._classifier import build_classifier as build_classifier
 from pipeline.metrics._classifier import classifier_images as classifier_images
 from pipeline.metrics._classifier import features as features
@@ -15,20 +14,16 @@ from pipeline.metrics._image_quality import ssim_window as ssim_window
 from pipeline.metrics._inception import Inception as Inception
 from pipeline.metrics._inception import load_inception as load_inception
 from pipeline.metrics._inception_score import Confidence as Confidence
-from pipeline.metrics._inception_score import InceptionScore as InceptionScore
-from pipeline.metrics._kid import KernelDistance as KernelDistance
 from pipeline.metrics._kid import kid as kid
-from pipeline.metrics._manifold import Manifold as Manifold
 from pipeline.metrics._manifold import manifold as manifold
 from pipeline.metrics._pixels import Pixels as Pixels
 from pipeline.metrics._sliced import sliced_w2 as sliced_w2
 from pipeline.metrics._sliced import sliced_w2_to_normal as sliced_w2_to_normal
+from pipeline.metrics._suite import FEATURE_ROWS as FEATURE_ROWS
 from pipeline.metrics._suite import FeatureBuffer as FeatureBuffer
 from pipeline.metrics._suite import MetricSuite as MetricSuite
 from pipeline.metrics._suite import MetricValue as MetricValue
 from pipeline.metrics._velocity_variance import NEIGHBOURS as NEIGHBOURS
 from pipeline.metrics._velocity_variance import velocity_variance as velocity_variance
 from pipeline.metrics.probe import FEWEST_SAMPLES as FEWEST_SAMPLES
-from pipeline.metrics.probe import ProbeAccuracy as ProbeAccuracy
 from pipeline.metrics.probe import class_leak as class_leak
-from pipeline.metrics.probe import two_sample_accuracy as two_sample_accuracy

@@ -18,7 +18,7 @@ from pipeline.recipe.sections import FEWEST
 from storage.errors import InputError
 from storage.required import required
 
-FEATURE_ROWS = 10_000  # of generated images; 82 MB of Inception's
+FEATURE_ROWS = 10_000  # of generated images, and as many of real ones, which is fair; 82 MB of Inception's
 SPLITS = 10  # of the Inception Score: the literature's
 PROJECTIONS = 256  # of the sliced Wasserstein distance
 DISTANCES = ("kid", "sliced-wasserstein")

@@ -19,11 +19,7 @@ _DISTANCES_IN_MEMORY = 2**24
 
 
 def velocity_variance(
-    x: Tensor,
-    z: Tensor,
-    times: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
-    neighbours: int = NEIGHBOURS,
-    labels: Tensor | None = None,
+    x: Tensor, z: Tensor, times: Sequence[float], neighbours: int = NEIGHBOURS, labels: Tensor | None = None
 ) -> list[float]:
     """E Var(v | x_t, t) per dimension at each time, from pairs and their neighbours: the least loss that can be had.
 

@@ -17,7 +17,6 @@ from storage.imageset import ImageSet
 
 EXTRACTOR = "extractor.safetensors"
 REAL, HELD_OUT = "real.safetensors", "held-out.safetensors"  # of the training and of the test images
-FEATURE_ROWS = 10_000  # of each, for metrics that need more than means and covariances
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class RealFeatures:
 
     Attributes:
         moments: of all images.
-        rows: (n, F) float32, features of at most `FEATURE_ROWS` images, chosen at random.
+        rows: (n, F) float32, features of at most `pipeline.metrics.FEATURE_ROWS` images, chosen at random.
     """
 
     moments: Moments
@@ -43,11 +42,8 @@ def load_features(artifact: Artifact, split: Literal["train", "test"]) -> RealFe
         raise _damaged(artifact, error) from None
 
 
-def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -> tuple[nn.Module, Moments]:
-    """The extractor, and the moments of the training images in its features. `images` are the originals.
-
-    Raises DamageError where a file cannot be read.
-    """
+def load_extractor(artifact: Artifact, images: ImageSet, device: torch.device) -> nn.Module:
+    """The network of the features; `images` are the originals. Raises DamageError where it cannot be read."""
     kind = artifact.config["extractor"]
     try:
         network: nn.Module = (
@@ -60,7 +56,7 @@ def load_reference(artifact: Artifact, images: ImageSet, device: torch.device) -
         network.load_state_dict(load(artifact.path(EXTRACTOR).read_bytes()))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _damaged(artifact, error) from None
-    return network.to(device).eval(), load_features(artifact, "train").moments
+    return network.to(device).eval()
 
 
 def _damaged(artifact: Artifact, error: Exception) -> DamageError:

@@ -139,7 +139,9 @@ class StudentResult(Trained):
 
 class ReflowResult(StudentResult):
     straightness: float = Field(description="of this student's paths, on the first noises of its pairs; 0 is straight")
-    straightness_before: float = Field(description="of the student that generated the pairs, on the same noises")
+    straightness_before: float = Field(
+        description="of the student that generated the pairs, on the same noises at the temperature of the pairs"
+    )
     warnings: tuple[str, ...] = Field(description="figures that are worse after this round")
 
 

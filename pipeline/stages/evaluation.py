@@ -25,7 +25,7 @@ from pipeline.evaluation.figures import Figures, stoppable
 from pipeline.evaluation.gallery import ROW_IMAGES, Gallery, rows_in_turn
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
 from pipeline.evaluation.noise_cost import noise_cost_samplers
-from pipeline.evaluation.samplers import samplers
+from pipeline.evaluation.samplers import ENLARGED, samplers
 from pipeline.evaluation.scored import SCORES, Scored, score_all
 from pipeline.evaluation.student_likelihood import student_bits
 from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
@@ -35,7 +35,7 @@ from pipeline.metrics.straightness import PATH_STEPS, PATHS, path_shape
 from pipeline.outputs import networks
 from pipeline.outputs.images import autoencoder_of, decoder, images_of, source_examples
 from pipeline.outputs.networks import path_of
-from pipeline.outputs.reference import RealFeatures, load_features, load_reference
+from pipeline.outputs.reference import RealFeatures, load_extractor, load_features
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult
 from pipeline.recipe.sections import Evaluation
 from pipeline.reporting.page.rounds import rounds
@@ -64,7 +64,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     config = job.config
     images = images_of(job)
     reference = job.inputs["reference"]
-    extractor, _ = load_reference(reference, images.originals, device)
+    extractor = load_extractor(reference, images.originals, device)
     real, held_out = (load_features(reference, split) for split in ("train", "test"))
     seed = derive(job.seed, "evaluation")
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
@@ -200,7 +200,7 @@ def _best(scored: Sequence[Scored]) -> list[Scored]:
     best: dict[str, Scored] = {}
     for item in scored:
         model = item.sampler.model
-        if item.sampler.walk is None and model != "teacher":
+        if model == ENLARGED:
             continue
         if model not in best or item.scores[0].value < best[model].scores[0].value:
             best[model] = item

@@ -10,9 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
-from pipeline.metrics import Moments, Pixels, features, frechet_distance, load_inception, split_half, train_classifier
+from pipeline.metrics import (
+    FEATURE_ROWS,
+    Moments,
+    Pixels,
+    features,
+    frechet_distance,
+    load_inception,
+    split_half,
+    train_classifier,
+)
 from pipeline.outputs.images import images_of
-from pipeline.outputs.reference import EXTRACTOR, FEATURE_ROWS, HELD_OUT, REAL
+from pipeline.outputs.reference import EXTRACTOR, HELD_OUT, REAL
 from pipeline.outputs.results import ReferenceResult
 from pipeline.outputs.tensorfile import write_tensors
 from pipeline.recipe.sections import Reference

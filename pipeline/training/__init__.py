@@ -5,9 +5,7 @@ resumed run ends with the same bits.
 """
 
 from pipeline.training._clocks import Clock as Clock
-from pipeline.training._data import Memory as Memory
+from pipeline.training._data import BatchState as BatchState
 from pipeline.training._fit import Fitted as Fitted
 from pipeline.training._fit import fit as fit
-from pipeline.training._scores import Best as Best
 from pipeline.training._scores import Watch as Watch
-from pipeline.training.learning_rate import learning_rate as learning_rate

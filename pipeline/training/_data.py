@@ -61,7 +61,7 @@ class Prefetcher:
                     batch.cancel()
 
 
-class Memory(Protocol):
+class BatchState(Protocol):
     """State of the batches that is part of the checkpoint. The next batch may be prepared already when a step is saved,
     hence the step."""
 

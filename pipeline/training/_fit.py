@@ -20,7 +20,7 @@ from pipeline.recipe.sections import Training
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from pipeline.training._clocks import Clock
-from pipeline.training._data import Memory, Prefetcher, Stateless
+from pipeline.training._data import BatchState, Prefetcher, Stateless
 from pipeline.training._loop import Loop, Loss
 from pipeline.training._monitor import Monitor
 from pipeline.training._scores import Best, Watch, points
@@ -85,7 +85,7 @@ def fit(
     device: torch.device,
     measure: Callable[[Any], dict[str, float]] = lambda batch: {},
     picture: Callable[[nn.Module], Image] | None = None,
-    memory: Memory | None = None,
+    memory: BatchState | None = None,
     repeatable: bool = True,
     watch: Watch | None = None,
 ) -> Fitted:

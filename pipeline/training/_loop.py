@@ -19,7 +19,7 @@ from pipeline.runtime import ranks
 from pipeline.runtime.device import same_bits
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from pipeline.training._data import Memory
+from pipeline.training._data import BatchState
 from pipeline.training._scores import Scores, Watch
 from pipeline.training.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.training.learning_rate import learning_rate
@@ -45,7 +45,7 @@ class Loop:
         loss: Loss,
         training: Training,
         device: torch.device,
-        memory: Memory,
+        memory: BatchState,
         repeatable: bool = True,
         watch: Watch | None = None,
     ) -> None:

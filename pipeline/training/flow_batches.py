@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings import Coupling, Loom, Semidiscrete, part
+from pipeline.couplings import Coupling, Loom, Semidiscrete, rows_of_rank
 from pipeline.data.batches import FlowBatch
 from pipeline.data.conditions import Condition
 from pipeline.data.examples import Examples, drop_labels
@@ -66,7 +66,7 @@ class Intervals:
 
 
 class FlowBatches:
-    """The batch of each step, and the coupling's state between steps (see `pipeline.training.Memory`).
+    """The batch of each step, and the coupling's state between steps (see `pipeline.training.BatchState`).
 
     Args:
         batch: images in a step, over all ranks.
@@ -98,7 +98,7 @@ class FlowBatches:
         self.examples, self.coupling, self.time, self.path = examples, coupling, time, path
         self.condition, self.label_drop, self.seed, self.interval = condition, label_drop, seed, interval
         self.batch, self.block = batch, block or batch
-        self._part = None if world == 1 else part(batch, rank, world)
+        self._part = None if world == 1 else rows_of_rank(batch, rank, world)
         self.ahead = STEPS_AHEAD if getattr(coupling, "streamed", False) else 0
         self._next = 0  # the first block that is not drawn yet
         self._blocks: dict[int, Block] = {}  # those that the current step may still need

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings import Banked, part
+from pipeline.couplings import Banked, rows_of_rank
 from pipeline.data.examples import Examples
 from pipeline.runtime.seeds import generator
 from pipeline.training.truncated import Truncated
@@ -91,7 +91,7 @@ class Mixture:
 
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, draws: Generator) -> Tensor:
         """See `pipeline.couplings.Coupling.noise_for`."""
-        z, read = torch.empty_like(x), part(len(rows), self.rank, self.world)
+        z, read = torch.empty_like(x), rows_of_rank(len(rows), self.rank, self.world)
         for here, (_, bank), first in self._kinds(rows):
             of_kind = None if labels is None else labels[here]
             z[here] = bank.noise_for(x[here], of_kind, rows[here] - first, draws, read[here])

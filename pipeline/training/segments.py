@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.couplings import part
+from pipeline.couplings import rows_of_rank
 from pipeline.data.batches import FlowBatch
 from pipeline.data.examples import Examples, shuffled
 from pipeline.flow_matching.paths import LINEAR
@@ -50,7 +50,7 @@ class Segments(Stateless):
         self.starts, self.ends, self.steps, self.batch = Examples(starts, None), Examples(ends, labels), steps, batch
         self.retained = None if retained is None else torch.from_numpy(retained)
         self.seed = derive(seed, "student")
-        self._part = None if world == 1 else part(batch, rank, world)
+        self._part = None if world == 1 else rows_of_rank(batch, rank, world)
         self.ahead = STEPS_AHEAD if isinstance(starts, Streamed) else 0
 
     def __call__(self, step: int) -> FlowBatch:

@@ -18,10 +18,10 @@ from pipeline.outputs.results import StudentResult
 from pipeline.recipe.sections import Training
 from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
-from pipeline.training import Fitted, Memory, Watch, fit
+from pipeline.training import BatchState, Fitted, Watch, fit
 
 
-class Batches(Memory, Protocol):
+class Batches(BatchState, Protocol):
     """The batch of each step, on a path: `pipeline.training.flow_batches.FlowBatches`, or `segments.Segments`."""
 
     @property

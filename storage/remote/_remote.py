@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -13,6 +12,7 @@ from contextvars import copy_context
 from pathlib import Path
 
 from storage.artifact import MANIFEST, Artifact, FileRecord, NewerFormat
+from storage.checksummed_json import json_digest
 from storage.errors import DamageError
 from storage.remote import _files
 from storage.remote._address import client, parse
@@ -224,7 +224,7 @@ def _later(one: Artifact, other: Artifact) -> bool:
 def _payload(artifact: Artifact) -> str:
     """Where the files of an artifact lie: a place for these bytes alone."""
     files = sorted([record.path, record.size, record.sha256] for record in artifact.files)
-    content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:CONTENT]
+    content = json_digest(files)[:CONTENT]
     return f"{TOP}/{artifact.stage}/{artifact.fingerprint}/{content}"
 
 

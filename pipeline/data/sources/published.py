@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import NamedTuple
+
+from storage.checksummed_json import json_digest
 
 _FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 
@@ -19,7 +19,7 @@ class IdxSet(NamedTuple):
     @property
     def digest(self) -> str:
         """The SHA-256 of the four checksums."""
-        return "sha256:" + hashlib.sha256(json.dumps(self.checksums).encode()).hexdigest()
+        return f"sha256:{json_digest(self.checksums)}"
 
 
 class CifarSet(NamedTuple):

@@ -41,7 +41,7 @@ def bin_width(levels: int) -> float:
 
 
 def dequantise(x: Tensor, levels: int, u: Tensor) -> Tensor:
-    """x + (u - 1/2) bin width: spread evenly over the bins around their levels, as the uniform teacher's data are.
+    """x + (u - 1/2) bin width: spread evenly over the bins around their levels.
 
     Args:
         x: (B, C, H, W), grey levels v as 2 v / (levels - 1) - 1, see `pipeline.data.levels.to_unit`.
@@ -60,7 +60,7 @@ def bits_per_dimension(
     """Bits per dimension of dequantised images: an upper bound, on average, of what their grey levels need.
 
     See `models.tarflow.bits_per_dimension` for the bound and its source, here with the bins of `dequantise`. The number
-    is comparable with a teacher's only if that was trained with uniform dequantisation too. A student that has only
+    is not comparable with a teacher's, which is of the density of images with Gaussian noise. A student that has only
     seen exact grey levels has not seen images like these.
 
     Args:

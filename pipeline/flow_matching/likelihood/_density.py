@@ -29,7 +29,8 @@ class Likelihood:
         probe_error: (B,) float64, standard error of `log_density` that is due to the probes: 0 if the divergence was
             exact, NaN if there was one probe only.
         noise: (B, ...), the other end of each path, z.
-        calls: network calls on the batch. Each was followed by a backward pass for each probe or, if exact, dimension.
+        calls: network calls on the batch. All but the first evaluation, which checks the velocity, were each followed
+            by a backward pass for each probe or, if exact, dimension.
         probes: number of probes; 0 if the divergence was exact.
     """
 

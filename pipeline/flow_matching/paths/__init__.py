@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.flow_matching.paths._base import Coefficients as Coefficients
 from pipeline.flow_matching.paths._base import GaussianPath as GaussianPath
 from pipeline.flow_matching.paths._diffusion import VarianceExploding as VarianceExploding
 from pipeline.flow_matching.paths._diffusion import VariancePreserving as VariancePreserving
@@ -11,7 +10,7 @@ from pipeline.flow_matching.paths._network import network_target as network_targ
 from pipeline.flow_matching.paths._network import preconditioning as preconditioning
 from pipeline.flow_matching.paths._network import velocity_of as velocity_of
 from pipeline.flow_matching.paths._straight import LINEAR as LINEAR
-from pipeline.flow_matching.paths._straight import Linear as Linear
+from pipeline.flow_matching.paths._straight import Linear
 from pipeline.flow_matching.paths._straight import OptimalTransport as OptimalTransport
 from pipeline.recipe import sections
 

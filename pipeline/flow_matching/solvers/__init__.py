@@ -17,5 +17,4 @@ from pipeline.flow_matching.solvers._integrate import NotFinite as NotFinite
 from pipeline.flow_matching.solvers._integrate import integrate as integrate
 from pipeline.flow_matching.solvers._integrate import trajectory as trajectory
 from pipeline.flow_matching.solvers._plan import SOLVERS as SOLVERS
-from pipeline.flow_matching.solvers._plan import Plan as Plan
 from pipeline.flow_matching.solvers._plan import plan_for_nfe as plan_for_nfe

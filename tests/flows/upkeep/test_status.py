@@ -125,14 +125,19 @@ def test_whose_it_is_stands_in_the_records_and_equal_stages_are_told_apart(flowc
 def test_a_running_stage_of_another_container_has_the_recipe_whose_run_holds_its_lock(flowctl, home, tiny):
     work, lock = _work(home, tiny, "teacher")
     write_json(work / "progress.json", {"stage": "teacher", "pid": 12})
-    record = RunRecord(home, load(tiny).model_dump(mode="json"), [], None)
-    record.facts |= {"pid": 12}  # which here is another process, or none
-    record.joined("flow")
+    records = []
+    for name, until in (("tiny", "teacher"), ("other", "data")):
+        session = Session.open(load(tiny), until=until)
+        facts = session.recipe.model_dump(mode="json") | {"name": name}
+        records.append(RunRecord(home, facts, outline(plan(session.nodes, session.store)), None))
+        records[-1].facts |= {"pid": 12}  # of either container, and here of another process, or none
+        records[-1].joined("flow")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         (item,) = json.loads(flowctl("status", "--json").stdout)
-    record.release()
+    for record in records:
+        record.release()
     assert (item["state"], item["pid"], item["recipe"]) == ("running", 12, "tiny")
 
 

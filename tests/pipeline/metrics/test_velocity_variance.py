@@ -148,4 +148,4 @@ def test_training_finds_the_closed_field_of_gaussians():
 )
 def test_refuses(change, rule):
     with pytest.raises(InputError, match=rule):
-        velocity_variance(**{"x": torch.zeros(40, 2), "z": torch.zeros(40, 2), **change})
+        velocity_variance(**{"x": torch.zeros(40, 2), "z": torch.zeros(40, 2), "times": TIMES, **change})

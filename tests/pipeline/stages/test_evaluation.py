@@ -17,7 +17,7 @@ from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
 from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs.images import images_of
-from pipeline.outputs.reference import load_reference
+from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.recipe.load import load
 from pipeline.reporting.page import facts, render
 from pipeline.runtime.job import Job, Progress, Saved, StopSignal, read_saved
@@ -197,7 +197,8 @@ def test_a_stop_is_heard_within_a_score_and_a_search(made, tmp_path, unit):
 def test_the_compared_samples_are_those_that_were_scored(made, tmp_path):
     job = job_of(made, tmp_path / "work")
     result = evaluation.run(job)
-    extractor, real = load_reference(made["reference"], images_of(job).originals, torch.device("cpu"))
+    extractor = load_extractor(made["reference"], images_of(job).originals, torch.device("cpu"))
+    real = load_features(made["reference"], "train").moments
     first = [score for score in result.scores if score.metric == "FD-classifier"]
     for number, score in enumerate(first):
         levels = np.load(job.work / f"samples-{number}.npy")

@@ -15,7 +15,7 @@ from pipeline.flow_matching.sampling import starting_images, student_samples
 from pipeline.metrics import Moments, features, frechet_distance, psnr, ssim
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import load_reference
+from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Sweep
 from pipeline.reporting.pictures import labelled_rows
@@ -229,7 +229,8 @@ def test_evaluation_starts_from_the_test_images_of_the_source(home, carried, mon
     order = torch.randperm(90, generator=torch.Generator().manual_seed(derive(derive(3, "evaluation"), "source")))
     grey = source.pixels(order[torch.arange(128) % 90])
     images = ImageSet.open(made["data"].path(IMAGES)).originals
-    extractor, real = load_reference(made["reference"], images, torch.device("cpu"))
+    extractor = load_extractor(made["reference"], images, torch.device("cpu"))
+    real = load_features(made["reference"], "train").moments
     distance = frechet_distance(real, Moments.of(features(extractor, grey)))
     assert scores(made, "FD-classifier", "student") == pytest.approx([distance] * 2, rel=1e-4)
     protocol = made["evaluation"].metrics["scores"][0]["protocol"]

@@ -14,7 +14,7 @@ from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.images import AUTOENCODER, IMAGES, decoder
-from pipeline.outputs.reference import REAL, load_reference
+from pipeline.outputs.reference import REAL, load_extractor, load_features
 from pipeline.recipe.sections import Sweep
 from pipeline.runtime.seeds import derive
 from pipeline.stages import pairs
@@ -67,7 +67,8 @@ def test_the_reference_is_of_the_images_and_their_classes(made, untold):
 def test_a_score_is_of_decoded_and_quantised_samples(made):
     data = made["data"]
     images, decode = ImageSet.open(data.path(IMAGES)), decoder(data, "cpu")
-    extractor, real = load_reference(made["reference"], images.originals, torch.device("cpu"))
+    extractor = load_extractor(made["reference"], images.originals, torch.device("cpu"))
+    real = load_features(made["reference"], "train").moments
     seed, how = derive(0, "evaluation"), Sweep(solver="euler", grid="uniform", nfe=(2,))
     labels, rows = like_training(images, 128, seed), torch.arange(128)
     z = starting_noise(seed, rows, images.shape)

@@ -12,7 +12,7 @@ from pipeline.flow_matching.sampling import starting_noise, student_samples
 from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import load_features, load_reference
+from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.recipe.sections import Sweep
 from pipeline.reporting.page.page import view
 from pipeline.runtime.job import Job, Progress
@@ -51,7 +51,8 @@ def history(artifact, key):
 def distances(made, network):
     """To the training and the held-out images, computed here step by step."""
     images = ImageSet.open(made["data"].path(IMAGES))
-    extractor, real = load_reference(made["reference"], images, CPU)
+    extractor = load_extractor(made["reference"], images, CPU)
+    real = load_features(made["reference"], "train").moments
     seed = derive(load("nfm-digits", TINY).sections()["student"].seed, "student", "quality")
     rows, how = torch.arange(100), Sweep(solver="euler", nfe=(2,))
     labels = like_training(images, 100, seed)

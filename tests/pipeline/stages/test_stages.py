@@ -18,7 +18,7 @@ from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, encoder
 from pipeline.outputs.images import IMAGES
-from pipeline.outputs.reference import load_features, load_reference
+from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.outputs.whitening import WHITENING, standard_of
 from pipeline.recipe.load import load
 from pipeline.runtime.job import Job, Progress
@@ -281,7 +281,8 @@ def test_a_student_is_trained_with_a_share_of_labels_dropped(made, tmp_path, mon
 
 def test_the_reference_tells_the_distance_of_held_out_images_from_those_of_training(made):
     images = ImageSet.open(made["data"].path(IMAGES))
-    network, real = load_reference(made["reference"], images, torch.device("cpu"))
+    network = load_extractor(made["reference"], images, torch.device("cpu"))
+    real = load_features(made["reference"], "train").moments
     measured = {
         split: features(network, part.pixels(torch.arange(len(part))))
         for split in ("train", "test")

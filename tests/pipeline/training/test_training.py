@@ -11,8 +11,9 @@ from torch import nn
 from pipeline.data.batches import _Batch
 from pipeline.runtime.device import same_bits
 from pipeline.runtime.seeds import generator
-from pipeline.training import fit, learning_rate
+from pipeline.training import fit
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.learning_rate import learning_rate
 from storage.errors import Interrupted, StageFailed
 from tests.pipeline.jobs import job, training
 

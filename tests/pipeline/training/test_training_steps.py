@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training import fit, learning_rate
+from pipeline.training import fit
 from pipeline.training._data import Stateless
 from pipeline.training._loop import Loop
+from pipeline.training.learning_rate import learning_rate
 from tests.pipeline.jobs import job, training
 from tests.pipeline.training.test_training import CPU, Points, batch, loss
 
