@@ -61,8 +61,8 @@ class Child:
         """The command that the user would type."""
         return f"flowctl run {as_typed(self.source, self.changes)} {shlex.join(self.options)}".rstrip()
 
-    def words(self, file: Path) -> list[str]:
-        """The words of the command line after `flowctl`, with the recipe in `file`."""
+    def prepared(self, file: Path) -> list[str]:
+        """Write the recipe to `file`; the words of the command line after `flowctl` that run it."""
         file.parent.mkdir(exist_ok=True)  # `flowctl gc` may have taken it for a leftover
         file.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), allow_unicode=True), "utf-8")
         # The child takes its GPUs from Slurm, as the parent does, and a change comes before that.
@@ -151,7 +151,7 @@ def run_children(
 def _start(child: Child, file: Path, place: Environment, relays: list[threading.Thread] | None) -> subprocess.Popen:
     """Start a child. Where several run, each line of their output begins with the child's name: `relays` gets the
     thread that passes it on."""
-    command, environment = [*PROGRAM, *child.words(file)], {**os.environ, **place, COMMAND: child.command}
+    command, environment = [*PROGRAM, *child.prepared(file)], {**os.environ, **place, COMMAND: child.command}
     if relays is None:
         return subprocess.Popen(command, stdout=2, env=environment)
     process = subprocess.Popen(

@@ -119,7 +119,7 @@ def test_a_run_is_the_command_in_a_child(tiny, home, monkeypatch, tmp_path):
 
     def run_children(started, tell):
         (one,) = started
-        words = one.words(tmp_path / "child.yaml")
+        words = one.prepared(tmp_path / "child.yaml")
         seen.extend([words, shlex.split(one.command)])
         make_all(api.load(words[1], {}).settings)
         return {one: 0}

@@ -72,7 +72,7 @@ def test_a_change_of_the_machine_comes_before_what_slurm_says(tmp_path):
     changes = ("compute.nproc=1", "student.training.lr=0.1")
     child = Child(load("nfm-digits", changes), "nfm-digits", changes, ("--until", "data"))
     file = tmp_path / "recipe.yaml"
-    assert child.words(file) == ["run", str(file), "--set", "compute.nproc=1", "--until", "data"]
+    assert child.prepared(file) == ["run", str(file), "--set", "compute.nproc=1", "--until", "data"]
     assert load(str(file)) == child.recipe
 
 
