@@ -43,6 +43,9 @@ def replacing(path: Path) -> Iterator[Path]:
         fsync_path(aside)
         os.replace(aside, path)
         fsync_path(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of a write that fails says nothing
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

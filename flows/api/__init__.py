@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,8 @@ class Recipe:
 
     def plan(self, until: str | None = None, force: Sequence[str] = ()) -> Rows:
         """The action of `run` for each stage, in the order of the DAG: `stage`, `action` (reuse, fetch, resume or run),
-        `reason`, `fingerprint`, and `source` where the stage reads from outside the store.
+        `reason`, `fingerprint`, and `source` where the stage reads from outside the store. A network that does not fit
+        the images is refused by `run`.
 
         Args:
             until: the last stage; those that it does not need are left out.
@@ -183,6 +184,8 @@ class Recipe:
 
         if count < 1:
             raise UsageError("count must be >= 1", count, "Ask for one image or more.")
+        if seed < 0:
+            raise UsageError("seed must be >= 0", seed, "Correct it.")
         classes = _classes(labels)
         if isinstance(classes, list) and len(classes) != count:
             raise UsageError(f"labels must be one, or {count}", len(classes), "Give a label for each image.")
@@ -258,6 +261,8 @@ def _classes(labels: Label | Sequence[Label] | np.ndarray | torch.Tensor | None)
     plain = _plain(labels) if hasattr(labels, "tolist") else labels
     if plain is None or isinstance(plain, str | int):
         return None if plain is None else str(plain)
+    if not isinstance(plain, Iterable):
+        raise UsageError("labels must be names or numbers of classes", labels, "Give one, or one for each image.")
     return [str(label) for label in plain]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 import traceback
@@ -41,7 +42,8 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
             _fail(_with_remedy(error), error.exit_code)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror or error}", 1)
+            remedy = ". Free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            _fail(f"{where}{error.strerror or error}{remedy}", 1)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}. This should not happen: --debug shows where it did", 1)
 

@@ -53,7 +53,8 @@ def fid(
     from pipeline.runtime.device import prepare
 
     device = prepare(session.recipe.compute if stages else Compute())
-    given = read_images(images)
+    behind = session.recipe.data.background if stages else "white"
+    given = read_images(images, behind)
     if stages:
         score = against_reference(
             given, required(stages["data"], "data"), required(stages["reference"], "reference"), device

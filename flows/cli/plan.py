@@ -147,7 +147,7 @@ def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]]) 
     typer.echo("\nEstimates:")
     print_table(
         ("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK", "TIME", "TIME IS"),
-        [*rows, ("all", "", "", "", words.size(disk), *in_all(list(times.values())))],
+        [*rows, ("all", "", "", "", words.size(disk) if disk else "", *in_all(list(times.values())))],
     )
 
 
@@ -164,6 +164,8 @@ def in_all(times: list[StageTime | None]) -> tuple[str, str]:
     from pipeline.training.forecast import measured_share
 
     known = [time for time in times if time is not None]
+    if not known:
+        return "", "unknown"
     total, share = (
         sum(time.seconds for time in known),
         measured_share([(time.seconds, time.measured) for time in known]),

@@ -136,7 +136,9 @@ def _smoke_test(recipe: Settings, until: str | None) -> None:
             )
         )
     print_table(("STAGE", "PARAMETERS", "RATE", "MEMORY PEAK", "TIME", "TIME IS"), [*rows, _all(test.times)])
-    if not test.measured:
+    if None in test.times.values():
+        typer.echo("Images are not counted yet, which times and rates need: run the recipe --until data first.")
+    elif not test.measured:
         typer.echo("Whole batches would take minutes on this device, so no rate was measured.")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from flows.session.runs import latest
-from pipeline.recipe.load import changed, nearest, read, shipped
+from pipeline.engine.provenance import COMMAND
+from pipeline.recipe.load import SHIPPED, changed, nearest, read, shipped
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sweep import Point, points
-from storage.errors import MissingError
+from storage.errors import MissingError, RecipeError
 from storage.store import Store
 
 _PLACE = ("nnodes", "node_rank", "rendezvous")  # which machine of how many ran it: each command says that again
@@ -24,7 +27,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     invalid recipe.
     """
     tree, own, source = _tree(name)
-    return changed(tree, [*own, *overrides], source)
+    return _named(name, changed(tree, [*own, *overrides], source))
 
 
 def sweep(name: str, overrides: Sequence[str] = ()) -> list[tuple[Recipe, Point]]:
@@ -36,7 +39,7 @@ def sweep(name: str, overrides: Sequence[str] = ()) -> list[tuple[Recipe, Point]
     tree, own, source = _tree(name)
     recipes = []
     for point in points(tree, [*own, *overrides]):
-        recipe = changed(deepcopy(tree), point.overrides, source)
+        recipe = _named(name, changed(deepcopy(tree), point.overrides, source))
         recipes.append((recipe, replace(point, overrides=point.overrides[len(own) :])))
     return recipes
 
@@ -60,10 +63,25 @@ def _tree(name: str) -> tuple[dict[str, Any], list[str], str]:
     return tree, seed, f"{name}, as its latest run recorded it,"
 
 
+def _named(source: str, recipe: Recipe) -> Recipe:
+    """The recipe, if its runs can be found by its name. Raises RecipeError for a user's file that is named as a shipped
+    recipe, which later commands of that name would mean."""
+    base, file = recipe.name.partition("@")[0], Path(_parts(source)[0]).expanduser().absolute()
+    ours = COMMAND in os.environ or file.parent == SHIPPED  # a child has what its parent has checked in a file
+    if is_file(source) and base in shipped() and not ours:
+        rule = "A recipe file must not have the name of a shipped recipe, which later commands of that name would mean"
+        raise RecipeError(rule, base, "Give it another `name`.")
+    return recipe
+
+
+def is_file(name: str) -> bool:
+    """Whether it names a recipe file, at any seed."""
+    return _parts(name)[0].endswith((".yaml", ".yml"))
+
+
 def given(name: str) -> bool:
     """Whether it names a shipped recipe or a file, at any seed: these come before runs of that name."""
-    base, _ = _parts(name)
-    return base in shipped() or base.endswith((".yaml", ".yml"))
+    return _parts(name)[0] in shipped() or is_file(name)
 
 
 def exists(name: str) -> bool:

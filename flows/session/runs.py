@@ -63,7 +63,11 @@ class RunRecord:
             "recipe": recipe,
             "reruns": list(reruns),
         }
-        self._write()
+        try:
+            self._write()
+        except OSError:
+            _lock(self._path).unlink(missing_ok=True)
+            raise
 
     def joined(self, flow_run: object) -> None:
         """Note the id of the run's flow run in Prefect."""

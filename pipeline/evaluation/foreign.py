@@ -26,6 +26,7 @@ from storage.imageset import ImageSet
 from storage.required import required
 
 BATCH = 512  # images
+RESIZING = "Images are measured as they are: crop and resize these first."
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class ForeignScore:
     warnings: tuple[str, ...]
 
 
-def read_images(path: Path) -> Images:
+def read_images(path: Path, behind: str = "white") -> Images:
     """A folder, zip or tar of images, or an .npz of `arr_0` (as ADM writes it) or `images`, NHWC or NCHW uint8.
 
-    An .npz may give `levels`, the number of grey levels; else there are 256. Raises DataError for anything else.
+    Transparent pixels are composited over the colour `behind`. An .npz may give `levels`, the number of grey levels;
+    else there are 256. Raises DataError for anything else.
     """
     if not path.exists():
         raise DataError("Images must be a folder, an archive or an .npz", str(path), "Check the path.")
@@ -72,7 +74,7 @@ def read_images(path: Path) -> Images:
         members = open_members(path, None)
         if not members.images:
             raise DataError(f"{path} must hold images", "none", "Check the path.")
-        decoded = decode_all(members, sorted(members.images), None, background("white"))
+        decoded = decode_all(members, sorted(members.images), None, background(behind), resizing=RESIZING)
         others = files_left_out(members).items()
         left = [f"{path}: left out, as no images: {kind} ({len(names)}): {listed(names)}" for kind, names in others]
         return Images(decoded.images, 256, (*left, *of_files(decoded)))

@@ -82,9 +82,8 @@ def _shaped(section: str, kind: type[C], **fields: Any) -> C:
     try:
         return kind(**fields)
     except ValueError as error:
-        raise RecipeError(
-            f"The section {section} must fit the images: {error}", fields["size"], f"Change {section}, or data.size"
-        ) from None
+        value, remedy = f"{fields['size']} x {fields['size']}: {error}", f"Change {section}, or data.size"
+        raise RecipeError(f"The section {section} must fit the images", value, remedy) from None
 
 
 @overload

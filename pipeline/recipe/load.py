@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.recipe.faults import faults
 from pipeline.recipe.faults import nearest as nearest
-from pipeline.recipe.fields import types_at
+from pipeline.recipe.fields import of_kind, sections_at, types_at
 from pipeline.recipe.parse import parse_recipe, parse_value
 from pipeline.recipe.recipe import Recipe
 from storage.errors import MissingError, RecipeError
@@ -120,12 +120,23 @@ def _extended(tree: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
     return _merged(_extended(_read(path), (*chain, path)), tree)
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merged(below: dict[str, Any], above: dict[str, Any], location: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tree below with the values of the one above; a section of another kind replaces that below."""
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
+        under, inside = merged.get(key), (*location, key)
+        if isinstance(value, dict) and isinstance(under, dict) and not _other_kind(under, value, inside):
+            value = _merged(under, value, inside)
+        merged[key] = value
     return merged
+
+
+def _other_kind(below: dict[str, Any], above: dict[str, Any], location: tuple[str, ...]) -> bool:
+    """Whether a section gives another kind than the one below, whose keys then mean nothing."""
+    kind = above.get("kind")
+    if kind is None or "kind" in below:
+        return kind not in (None, below.get("kind"))
+    return not below.keys() <= {name for model in of_kind(sections_at(location), kind) for name in model.model_fields}
 
 
 def override(tree: dict[str, Any], text: str) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import Training, calls_of_a_step
+from pipeline.recipe.sections import Data, Training, calls_of_a_step
 from pipeline.recipe.sweep import stem
 
 BATCH, IMAGES, SAMPLES = 4, 32, 32  # of each process; of all
@@ -24,9 +24,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False, steps: int = 1) -> Reci
     step = partial(_few_steps, steps=steps, batch=None if whole_batches else BATCH * recipe.compute.world)
     changes: dict[str, Any] = {
         "name": f"{stem(recipe.name)[:50]}-smoke-test",
-        "data": recipe.data.model_copy(
-            update={"limit": min(recipe.data.limit or images, images), "small_classes": "drop"}
-        ),
+        "data": _limited(recipe.data, images),
         "student": step(recipe.student).model_copy(update={"quality": _small(recipe.student.quality, samples)}),
         "evaluation": recipe.evaluation.model_copy(
             update={
@@ -47,6 +45,15 @@ def reduced(recipe: Recipe, whole_batches: bool = False, steps: int = 1) -> Reci
         changes["pairs"] = _few(recipe.pairs, samples, recipe.onestep.steps)
         changes["onestep"] = step(recipe.onestep)
     return recipe.model_copy(update=changes)
+
+
+def _limited(data: Data, images: int) -> Data:
+    """The data of at most so many images: classes that get none by that are dropped, and those that never had any are
+    refused, as they will be."""
+    if data.limit is not None and data.limit <= images:
+        return data
+    small = "drop" if data.small_classes == "drop" else "drop-limited"
+    return data.model_copy(update={"limit": images, "small_classes": small})
 
 
 def _few(pairs: Any, count: int, steps: int = 1) -> Any:

@@ -74,15 +74,18 @@ def _split(source: str, names: list[str], paths: list[list[str]], layout: str) -
         return None
     tops = sorted({path[0] for path in paths if len(path) > 1}, key=natural)
     loose = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
+    doubtful = False  # whether the two may as well be classes
     if len(tops) == 2 and not loose:
         test = next((test for train, test in (tops, tops[::-1]) if _is_pair(train, test, layout == "split")), None)
-        if test is not None:
+        short = any(is_one_of(top, f"{_SHORT_TRAIN}|{_SHORT_TEST}") for top in tops)
+        doubtful = test is not None and layout == "auto" and short and all(len(path) == 2 for path in paths)
+        if test is not None and not doubtful:
             return np.array([path[0] == test for path in paths])
     value = listed([*tops, *loose[:1]])
     if layout == "split":
         rule = f"{source} must have one folder for training, one for tests and nothing else"
         raise DataError(rule, value, "Rename, merge or move folders, or set data.layout to classes.")
-    both = set[str]().union(*map(roles_of, tops)) == {"train", "test"}
+    both = doubtful or set[str]().union(*map(roles_of, tops)) == {"train", "test"}
     if (both or any(is_one_of(top, TEST) for top in tops)) and len(tops) > 1:
         rule = f"Folders of {source} must be train and test and nothing else, or classes"
         remedy = (

@@ -30,6 +30,8 @@ SEVERAL = "first images of files with several"
 ENLARGED = "images smaller than data.size, which are enlarged"
 CUT = "images over 4 times as long as wide, of which the central square is used"
 LONG = 4
+NOT_SQUARE = " is not square"
+RESIZING = "Set data.size to crop and resize them all."
 CMYK = "images in CMYK without a usable colour profile, which get rough colours"
 
 
@@ -61,8 +63,11 @@ def background(colour: str) -> tuple[int, int, int]:
         raise RecipeError("data.background must be a colour", colour, remedy) from None
 
 
-def decode_all(members: Members, names: list[str], size: int | None, behind: tuple[int, int, int]) -> Decoded:
-    """The images of these files, in their order; grey ones have one channel if all are grey.
+def decode_all(
+    members: Members, names: list[str], size: int | None, behind: tuple[int, int, int], resizing: str = RESIZING
+) -> Decoded:
+    """The images of these files, in their order; grey ones have one channel if all are grey. `resizing` is the remedy
+    for images that are no squares of one size.
 
     Raises:
         DataError: files that cannot be decoded, have more than 8 bits to a channel, more than `MAX_PIXELS`, or without
@@ -90,10 +95,12 @@ def decode_all(members: Members, names: list[str], size: int | None, behind: tup
         coloured = coloured or file.pixels.shape[2] == 3
     if problems:
         value = f"{len(problems)} of {len(names)} images: {listed(problems)}"
-        raise DataError(f"Every image of {members.source} must be usable", value, "Repair, convert or remove them.")
+        shapes = [problem for problem in problems if problem.endswith(NOT_SQUARE)]
+        remedies = [resizing] * bool(shapes) + ["Repair, convert or remove them."] * (len(shapes) < len(problems))
+        raise DataError(f"Every image of {members.source} must be usable", value, " ".join(remedies))
     if len(sizes) > 1:
         value = "; ".join(f"{len(of)} of {side} x {side} ({listed(of[:1])})" for side, of in sizes.items())
-        raise DataError("Images must be of one size", value, "Set data.size to crop and resize them all.")
+        raise DataError("Images must be of one size", value, resizing)
     if count != len(names):
         value = f"{count} of {len(names)} files"
         raise DataError(f"{members.source} must not change while it is read", value, "Leave it unchanged.")
@@ -167,7 +174,7 @@ def decode(name: str, data: bytes, size: int | None, behind: tuple[int, int, int
         return _File(name, None, actual, (), f"mode {image.mode}, more than 8 bits to a channel")
     width, height = upright.size
     if size is None and width != height:
-        return _File(name, None, actual, (), f"{width} x {height} is not square: set data.size to crop and resize")
+        return _File(name, None, actual, (), f"{width} x {height}{NOT_SQUARE}")
     upright, converted = to_srgb(upright)
     remarks += [converted] if converted else []
     opaque = _opaque(upright, behind)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 
 import numpy as np
 
 from pipeline.data.sources.arrange import TRAIN, Arrangement, arrange, is_one_of
+from pipeline.data.sources.kinds import BY_EXTENSION, extension_of
 from pipeline.data.sources.members import Members
 from pipeline.data.sources.text import listed, normal, shown
 from storage.errors import DataError, RecipeError
@@ -26,7 +28,7 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
     source, notes = members.source, list[str]()
     lines = _lines(members, file)
     places = _Places(members.images)
-    heading = lines.pop(0) if lines and not places.of(lines[0][0]) else None
+    heading = lines.pop(0) if lines and _is_heading(lines[0], places) else None
     chosen: dict[str, str] = {}
     for name, text in lines:
         of_name = places.of(name)
@@ -57,6 +59,12 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
         remedy = "Correct the list, or add images of these classes."
         raise DataError(f"Classes in {file} must be training folders of {source}", listed(unknown), remedy)
     labels = dict(zip(folders.names, folders.labels.tolist(), strict=True))
+    of_folder = {name.rpartition("/")[0]: folders.classes[label] for name, label in labels.items()}
+    for name, text in classes.items():
+        if (other := of_folder.get(name.rpartition("/")[0], text)) != text:
+            value = f"{shown(name)}: {listed((other, text))}"
+            rule = f"Images that {file} has from a folder of training images must have its class"
+            raise DataError(rule, value, "Correct the list, or move the image.")
     labels |= {name: number[text] for name, text in classes.items()}
     names = sorted(labels, key=lambda name: (normal(name), name))
     outside = sorted(set(rest) - set(training))
@@ -68,6 +76,12 @@ def arrange_with_list(members: Members, file: str, layout: str) -> Arrangement:
         [*notes, *folders.notes],
         outside,
     )
+
+
+def _is_heading(line: tuple[str, str], places: _Places) -> bool:
+    """Whether the first line names no image, neither one of the source nor one that is missing there."""
+    words = " ".join(line).split()
+    return not places.of(line[0]) and not any(extension_of(word) in BY_EXTENSION for word in words)
 
 
 def _no_image(source: str, file: str, value: str) -> DataError:
@@ -89,7 +103,11 @@ def _lines(members: Members, file: str) -> list[tuple[str, str]]:
     lines = []
     for line in text.splitlines():
         separator = next((mark for mark in "\t," if mark in line), None)
-        fields = [normal(field.strip()) for field in line.split(separator, 2 if separator else 1)]
+        if separator == ",":  # whose fields may be quoted
+            (split,) = csv.reader([line], skipinitialspace=True)
+        else:
+            split = line.split(separator, 2 if separator else 1)
+        fields = [normal(field.strip()) for field in split]
         if fields != [""] and fields:
             if len(fields) < 2:
                 rule = f"Each line of {file} must have a name and a class"

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.data.sources import remarks
 from pipeline.data.sources.arrange import Arrangement, arrange
 from pipeline.data.sources.decode import background, decode_all
-from pipeline.data.sources.digest import images_digest
+from pipeline.data.sources.digest import images_digest, is_shard
 from pipeline.data.sources.held_out import arrange_with_list
 from pipeline.data.sources.kinds import extension_of
 from pipeline.data.sources.loaded import LoadedData
@@ -51,7 +51,10 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
     left_out = files_left_out(members, lambda name: name == config.test_list or (samples and name.endswith(CLASS)))
     if not members.images:
         value = "; ".join(f"{kind}: {listed(names)}" for kind, names in left_out.items()) or "no files"
-        raise DataError(f"{source} must hold images", value, "Convert them to PNG or JPEG, or check data.path.")
+        remedy = "Convert them to PNG or JPEG, or check data.path."
+        if any(is_shard(name) for names in left_out.values() for name in names):
+            remedy = "If these tars hold the images, set data.layout to webdataset."
+        raise DataError(f"{source} must hold images", value, remedy)
     folders = _arranged(members, source, config)
     if folders.left_out:
         left_out[UNLISTED] = list(folders.left_out)

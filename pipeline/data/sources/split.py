@@ -78,18 +78,25 @@ def select(config: Data, source: str, train: np.ndarray, test: np.ndarray, class
     rows = [np.arange(len(labels)) for labels in (train, test)]
     if numbers is not None:
         rows = [part[np.isin(labels[part], numbers)] for part, labels in zip(rows, (train, test), strict=True)]
+    asked = np.arange(len(classes or ())) if numbers is None else numbers
+
+    def is_enough() -> np.ndarray:
+        """Whether each class asked for has images of both splits."""
+        return np.isin(asked, train[rows[0]]) & np.isin(asked, test[rows[1]])
+
+    enough = before_limit = is_enough()
     if config.limit is not None:
         chosen = zip(rows, (train, test), strict=True)
         rows = [part[balanced(labels[part], config.limit)] for part, labels in chosen]
+        enough = is_enough()
     small: list[str] = []
     if classes is not None:
-        asked = np.arange(len(classes)) if numbers is None else numbers
-        enough = np.isin(asked, train[rows[0]]) & np.isin(asked, test[rows[1]])
-        small = [classes[number] for number in asked[~enough]]
-        if small and config.small_classes == "refuse":
-            value = f"{len(small)} of {len(asked)} classes without: {listed(small)}"
+        refused = {"refuse": ~enough, "drop-limited": ~before_limit, "drop": np.zeros_like(enough)}
+        if wrong := [classes[number] for number in asked[refused[config.small_classes]]]:
+            value = f"{len(wrong)} of {len(asked)} classes without: {listed(wrong)}"
             remedy = "Add images, raise data.limit, change data.test_fraction, or set data.small_classes to drop."
             raise DataError(f"Each class of {source} must have a training image and a test image", value, remedy)
+        small = [classes[number] for number in asked[~enough]]
         if small:
             numbers = asked[enough]
             rows = [part[np.isin(labels[part], numbers)] for part, labels in zip(rows, (train, test), strict=True)]

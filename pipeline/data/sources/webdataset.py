@@ -109,10 +109,10 @@ def _class_in(content: bytes, name: str) -> str:
 
 
 def _tests(source: str, names: list[str]) -> np.ndarray | None:
-    """Which images test, None where no folder and no tar says so."""
+    """Which images test, None where no folder and no tar says so, or all are for training."""
     folders = sorted({name.rpartition("/")[0] for name in names}, key=natural)
     roles = {folder: roles_of(folder) for folder in folders}
-    if not any(roles.values()):
+    if not any(roles.values()) or all(role == {"train"} for role in roles.values()):
         return None
     if not all(len(role) == 1 for role in roles.values()) or len(set().union(*roles.values())) < 2:
         raise DataError(

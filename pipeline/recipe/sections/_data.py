@@ -63,8 +63,10 @@ class Data(Config):
     classes: Annotated[ClassNames | None, AddedLater(None)] = Field(
         None, description="use these classes alone, by name; labels are 0, 1, ... in the data set's order"
     )
-    small_classes: Annotated[Literal["refuse", "drop"], AddedLater("refuse")] = Field(
-        "refuse", description="what to do with classes that have no training image or no test image"
+    small_classes: Annotated[Literal["refuse", "drop", "drop-limited"], AddedLater("refuse")] = Field(
+        "refuse",
+        description="what to do with classes that have no training image or no test image; drop-limited drops those "
+        "that `limit` leaves without one, and refuses others",
     )
     layout: Annotated[Literal["auto", "classes", "split", "flat", "webdataset"], AddedLater("auto")] = Field(
         "auto",

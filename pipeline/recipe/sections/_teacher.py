@@ -64,6 +64,12 @@ class Teacher(Seeded):
     )
 
     @model_validator(mode="after")
+    def _layers_of_each_block(self) -> Teacher:
+        if not isinstance(self.layers, int) and len(self.layers) != self.blocks:
+            raise ValueError(f"layers must be one number, or one for each of {self.blocks} blocks, got {self.layers}")
+        return self
+
+    @model_validator(mode="after")
     def _guidance_is_there(self) -> Teacher:
         if self.attention_temperature != 1 and not self.guidance:
             raise ValueError("attention_temperature needs guidance: set guidance above 0")

@@ -184,6 +184,8 @@ def test_samples_are_those_of_the_network(trained):
         ({"count": 1, "model": "teacher", "nfe": 4}, UsageError),
         ({"count": 1, "model": "onestep", "nfe": 2}, UsageError),
         ({"count": 1, "nfe": 3, "solver": "midpoint"}, InputError),
+        ({"count": 1, "labels": 1.5}, UsageError),
+        ({"count": 1, "seed": -1}, UsageError),
         ({"count": 1, "solver": "eulr"}, UsageError),
         ({"count": 1, "solver": "dopri5"}, UsageError),  # which chooses its steps
         ({"count": 1, "average": "none"}, InputError),

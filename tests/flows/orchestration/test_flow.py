@@ -336,6 +336,19 @@ def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
     assert result.exit_code == 1 and "went away during the run" in result.stderr
 
 
+def test_a_full_disk_that_ends_the_server_too_is_told_as_that(run, monkeypatch):
+    from flows.session.session import find
+    from storage.errors import DiskError
+
+    def gone(*_, **__):
+        find().error = DiskError("Stage data could not write its files")
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr("flows.orchestration.pipeline_flow.pipeline", gone)
+    result = run(*UNTIL)
+    assert result.exit_code == 1 and "could not write" in result.stderr and "went away" not in result.stderr
+
+
 def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server, tiny):
     from flows.orchestration import ui_artifacts
     from flows.session.recording import recording

@@ -8,8 +8,9 @@ from flows.session import recipes
 from flows.session.runs import RunRecord
 from flows.session.session import Session
 from pipeline.engine.plan import outline, plan
-from pipeline.recipe.load import InvalidRecipe, load
-from storage.errors import MissingError, UsageError
+from pipeline.engine.provenance import COMMAND
+from pipeline.recipe.load import SHIPPED, InvalidRecipe, load
+from storage.errors import MissingError, RecipeError, UsageError
 from tests.flows.conftest import make_all
 from tests.flows.faults import fault
 
@@ -48,6 +49,19 @@ def test_shipped_names_and_files_come_first(mine, tiny):
     record(load(tiny).model_copy(update={"name": "nfm-digits"}))  # as a file may call itself
     assert recipes.load("nfm-digits") == load("nfm-digits")
     assert recipes.load(tiny) == load(tiny)
+
+
+def test_a_file_does_not_take_the_name_of_a_shipped_recipe(home, tmp_path, monkeypatch):
+    """`flowctl results fm-digits` would not be of its runs."""
+    file = tmp_path / "fm-digits.yaml"
+    file.write_text("extends: nfm-digits\n")
+    for changes in ([], ["seed=3"]):
+        with pytest.raises(RecipeError):
+            recipes.load(str(file), changes)
+    assert recipes.load(str(file), ["name=mine"]).name == "mine"
+    assert recipes.load(str(SHIPPED / "fm-digits.yaml")) == load("fm-digits")
+    monkeypatch.setenv(COMMAND, "flowctl run fm-digits")  # of the child that runs what its parent has checked
+    assert recipes.load(str(file)).name == "fm-digits"
 
 
 def test_which_machine_recorded_it_is_not_part_of_it(mine, tiny):

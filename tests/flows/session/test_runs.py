@@ -1,5 +1,6 @@
 """Run records: who is alive, and who was killed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -95,6 +96,16 @@ def test_a_run_of_a_clock_that_ran_ahead_is_not_the_latest(tmp_path, monkeypatch
         RunRecord(tmp_path, {"name": "tiny", "seed": 1}, [], None).end("7 run")
     RunRecord(tmp_path, {"name": "tiny", "seed": 2}, [], None).end("7 run")
     assert latest(tmp_path)["tiny"]["recipe"]["seed"] == 2
+
+
+def test_a_record_that_cannot_be_written_leaves_no_lock_and_names_its_place(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("storage.atomic.fsync_path", full)
+    with pytest.raises(OSError) as error:
+        RunRecord(tmp_path, {"name": "tiny"}, [], None)
+    assert str(tmp_path) in error.value.filename and not list((tmp_path / "runs").iterdir())
 
 
 def test_the_end_of_a_run_is_told_even_if_the_disk_is_full(record, tmp_path, monkeypatch):

@@ -37,6 +37,19 @@ def test_layouts_and_files_hold_the_same_images(tmp_path):
         assert images.levels == 256 and np.array_equal(images.pixels, pixels)
 
 
+def test_what_is_transparent_shows_the_colour_that_the_data_have(tmp_path):
+    clear = np.zeros((8, 8, 4), np.uint8)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert (read_images(tmp_path).pixels == 255).all() and (read_images(tmp_path, "black").pixels == 0).all()
+
+
+def test_what_is_no_square_is_refused_with_what_helps_here(tmp_path):
+    Image.fromarray(np.zeros((8, 6, 3), np.uint8)).save(tmp_path / "long.png")
+    with pytest.raises(DataError) as error:
+        read_images(tmp_path)
+    assert "data.size" not in error.value.remedy
+
+
 def test_what_is_left_out_or_changed_is_said(tmp_path):
     for number, image in enumerate(random(6)):
         Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{number}.png")

@@ -336,6 +336,18 @@ def test_a_file_extends_the_file_next_to_it(tmp_path, monkeypatch):
     assert load("sub/twice.yaml").seed == 1
 
 
+def test_a_section_of_another_kind_replaces_that_of_the_base(tmp_path):
+    path = tmp_path / "mine.yaml"
+    dit = "{kind: dit, width: 32, depth: 2, heads: 2}"
+    path.write_text(f"extends: nfm-digits\nstudent: {{network: {dit}, label_drop: 0.3}}\n")
+    base, mine = load("nfm-digits").student, load(str(path)).student
+    assert (mine.network.kind, mine.label_drop, mine.training) == ("dit", 0.3, base.training)
+    path.write_text("extends: loom-digits\nstudent: {coupling: {kind: ot}}\n")
+    assert load(str(path)).student.coupling == load("loom-digits", ["student.coupling=ot"]).student.coupling
+    path.write_text(f"extends: nfm-digits\nstudent: {{network: {{kind: {base.network.kind}, base: 16}}}}\n")
+    assert load(str(path)).student.network == base.network.model_copy(update={"base": 16})  # the same kind is merged
+
+
 @pytest.mark.parametrize("extends", ["{path}", "mine.yaml", "[a]", "nowhere", "nowhere.yaml"])
 def test_extending_in_a_circle_or_nothing_is_refused(tmp_path, extends):
     path = tmp_path / "mine.yaml"

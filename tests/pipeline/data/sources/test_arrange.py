@@ -15,13 +15,13 @@ def tree(*folders: str) -> list[str]:
 
 
 PAIRS = [("train", "test"), ("Train", "Test"), ("TRAIN", "TEST"), ("training", "testing"), ("training_set", "test_set")]
-PAIRS += [("train", "dev"), ("tr", "te"), ("Train Set", "Valid"), ("trainset", "val"), ("train-images", "test-images")]
+PAIRS += [("train", "dev"), ("Train Set", "Valid"), ("trainset", "val"), ("train-images", "test-images")]
 PAIRS += [("Training", "Validation"), ("train", "eval"), ("train", "held_out"), ("train", "holdout")]
 PAIRS += [("train2017", "val2017"), ("train_64x64", "valid_64x64"), ("seg_train", "seg_test"), ("1. TRAIN", "1. TEST")]
 PAIRS += [("trainA", "testA"), ("imagesTrain", "imagesTest")]
 
 
-@pytest.mark.parametrize(("train", "test"), PAIRS)
+@pytest.mark.parametrize(("train", "test"), [*PAIRS, ("tr", "te")])
 def test_the_usual_names_of_a_split(train, test):
     names = tree(*(f"{part}/{kind}" for part in (train, test) for kind in ("cat", "dog")))
     found = arrange("set", names)
@@ -56,6 +56,7 @@ def test_a_split_without_classes_is_no_two_classes(train, test):
         ("train/cat/black", "train/cat/white", "train/dog", "test/cat/black", "test/dog"),
         ("cats/train", "cats/test", "dogs/train", "dogs/test"),  # the split below the classes
         ("cat", "dog", ""),
+        ("tr", "te"),  # a split without classes, or Turkish and Telugu
     ],
 )
 def test_two_readings_are_refused_and_layout_decides(folders):

@@ -79,6 +79,9 @@ def test_imagenet_with_its_list_of_validation_images(tmp_path):
         ("val_0.JPEG\tn01443537\nval_1.JPEG\n", "val_1.JPEG"),
         ("val_0.JPEG n01443537\nval_0.JPEG n02085620\n", "val_0.JPEG: n01443537, n02085620"),
         ("val_9.JPEG\tn01443537\nval_0.JPEG\tn01443537\n", "val_9.JPEG"),  # no heading: it names a class
+        ("val 9.JPEG n01443537\nval_0.JPEG n01443537\n", "val: no image"),  # no heading: it has an image's name
+        ("val_9.JPEG,n99999999\nval_0.JPEG,n01443537\n", "val_9.JPEG"),
+        ("val_0.JPEG n01443537\ntrain/n01443537/images/n01443537_0.JPEG n02085620\n", "n01443537, n02085620"),
         ("val_0.JPEG\tn01443537\n".encode("utf-16"), "0xff"),
         ("val_0.JPEG\tcafé\n".encode("latin-1"), "0xe9"),
     ],
@@ -89,6 +92,12 @@ def test_a_wrong_list_is_refused(tmp_path, lines, named):
     with pytest.raises(DataError) as error:
         read(path, tmp_path, test_list="tiny/val/val_annotations.txt")
     assert named in str(error.value.value)
+
+
+def test_fields_may_be_quoted(tmp_path):
+    lines = "file,label\n" + "".join(f'"val_{i}.JPEG","{CLASSES[i % 2]}"\n' for i in range(4))
+    path = make_folder(tmp_path / "tiny", tiny() | {"list.csv": lines.encode()})
+    assert read(path, tmp_path, test_list="list.csv").test.labels.tolist() == [0, 1, 0, 1]
 
 
 def test_a_list_that_is_not_there_is_refused(tmp_path):
@@ -153,6 +162,18 @@ def test_one_archive_or_folder_of_samples_is_split_by_share(tmp_path, pack):
         before = source_digest(data_config("images", path=path, layout="webdataset"))
         (path / "000000.cls").write_text("dog")
         assert source_digest(data_config("images", path=path, layout="webdataset")) != before
+
+
+def test_tars_for_training_alone_are_split_by_share(tmp_path):
+    folder = tmp_path / "wds"
+    folder.mkdir()
+    for number in range(2):
+        make_tar(folder / f"train-{number}.tar", samples(6 * number, 6, ("cat", "dog")))
+    data = read(folder, tmp_path, layout="webdataset", test_fraction=0.5)
+    assert len(data.train.images) == len(data.test.images) == 6
+    with pytest.raises(DataError) as error:
+        read(folder, tmp_path)
+    assert "webdataset" in error.value.remedy
 
 
 def test_samples_have_two_readings_until_the_layout_decides(tmp_path):

@@ -71,6 +71,14 @@ def test_classes_too_small_are_refused_or_dropped(train, test, changes, small):
     assert set(split.labels) == set(range(len(some.numbers)))  # one source for the number of classes
 
 
+def test_classes_that_a_limit_empties_may_be_dropped_alone():
+    train, test = [0, 0, 1, 1, 2, 2], [0, 1, 2]
+    assert choose(train, test, small_classes="drop-limited", limit=2).dropped == ["c"]
+    for limit in (2, None):
+        with pytest.raises(DataError):
+            choose(train[:-2], test, small_classes="drop-limited", limit=limit)
+
+
 def test_classes_that_are_not_asked_for_may_be_small():
     some = select(data_config("images", classes=("a", "b")), "toy", np.array([0, 1]), np.array([0, 1]), ["a", "b", "c"])
     assert some.numbers.tolist() == [0, 1] and not some.dropped
