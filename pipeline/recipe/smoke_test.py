@@ -48,7 +48,7 @@ def reduced(recipe: Recipe, whole_batches: bool = False, steps: int = 1) -> Reci
 
 
 def _limited(data: Data, images: int) -> Data:
-    """The data of at most so many images: classes that get none by that are dropped, and those that never had any are
+    """The data of at most this many images: classes that get none by that are dropped, and those that never had any are
     refused, as they will be."""
     if data.limit is not None and data.limit <= images:
         return data
