@@ -44,6 +44,9 @@ class Teacher(Seeded):
         description="train on every eta between these two, drawn for each image, and give the network that eta "
         "(iTARFlow); it encodes and samples at noise_std",
     )
+    dequantisation: Literal["gaussian"] = Field(
+        "gaussian", description="noise added to pixels in training; couplings need this one"
+    )
     label_drop: Fraction = Field(
         0.1, description="probability of training an image without its class, which guidance needs"
     )

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -122,10 +123,11 @@ class Clock:
 
 
 @pytest.mark.parametrize("kind", [Lines, Logged])
-def test_without_a_terminal_progress_is_a_line_a_minute(kind, capsys, caplog):
+def test_without_a_terminal_progress_is_a_line_a_minute(kind, capsys, caplog, monkeypatch):
     """Reports of an hour, one each second: of the second stage, which takes turns with the first, as often."""
     clock, minutes = Clock(), 60
-    shown = kind(clock)
+    monkeypatch.setattr("flows.session.display.time", types.SimpleNamespace(monotonic=clock))
+    shown = kind()
     with caplog.at_level(logging.INFO, "flowctl"):
         for second in range(60 * minutes + 1):
             clock.now = float(second)

@@ -49,5 +49,5 @@ def test_a_recipe_is_not_explained_by_one_that_it_has_nothing_in_common_with(sto
 def test_it_is_by_one_of_its_name_or_of_its_data(store):
     assert reasons(store, "nfm-digits", "data.seed=7")["data"] == "seed: 0 -> 7"
     assert reasons(store, "nfm-digits", "data.seed=7")["teacher"].startswith("input data: ")
-    assert reasons(store, "nfm-digits", "name=other", "teacher.blocks=2")["teacher"].startswith("blocks: ")
+    assert reasons(store, "nfm-digits", "name=other", "teacher.width=32")["teacher"].startswith("width: ")
     assert reasons(store, "nfm-digits", "name=other", "data.seed=7")["teacher"] == "no artifact yet"

@@ -39,6 +39,7 @@ def test_both_change_the_teacher_and_what_follows_from_it():
         ["teacher.noise_levels=[0, 0.4]"],
         ["teacher.noise_levels=[0.1, 1.5]"],
         ["teacher.noise_levels=[0.1]"],
+        ["teacher.dequantisation=uniform"],
         ["teacher.layers=[1, 0]"],
         ["teacher.layers=[1, 1, 1]"],  # of four blocks
         ["teacher.annealed=true"],  # without guidance
