@@ -44,7 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
         fsync_path(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # that of a write that fails says nothing
+        if error.errno is not None and not error.filename:  # as that of a write that fails
+            error.filename = str(path)
         raise
     finally:
         aside.unlink(missing_ok=True)

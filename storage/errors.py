@@ -67,15 +67,25 @@ class DamageError(FlowctlError):
         self.what, self.flaw, self.remedy = what, flaw, remedy
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the machine or of a GPU did not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)  # of torch's own, on a CPU
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
 @contextmanager
 def reading(what: str, remedy: str) -> Iterator[None]:
     """Whatever a library raises inside on bad bytes (checksum, JSON, missing key ...) becomes a DamageError about
     `what`. A lack of memory is no damage."""
     try:
         yield
-    except (FlowctlError, MemoryError):
+    except FlowctlError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         fault = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamageError(what, fault, remedy) from error
 

@@ -29,12 +29,14 @@ def deploy(
     """Register recipes as deployments with the Prefect server that PREFECT_API_URL names."""
     from flows.orchestration.server import check_server
     from flows.session import settings
-    from flows.session.recipes import load
+    from flows.session.recipes import check_name, load
     from pipeline.recipe.load import shipped
     from storage.errors import MissingError, UsageError
     from storage.store import Store
 
     resolved = [load(recipe, set_ or ()) for recipe in recipes or shipped()]
+    for source, recipe in zip(recipes or shipped(), resolved, strict=True):
+        check_name(source, recipe)
     names = [recipe.name for recipe in resolved]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:

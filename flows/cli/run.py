@@ -42,7 +42,7 @@ def run(
     """Run every stage that has no result yet. Rerun the same command to resume."""
     from flows.orchestration.launch import launch
     from flows.session.display import display
-    from flows.session.recipes import sweep
+    from flows.session.recipes import check_name, sweep
     from flows.session.session import Session
     from flows.session.slurm import machines as slurm_machines
     from storage.errors import UsageError
@@ -60,6 +60,8 @@ def run(
         for resolved, _ in recipes:
             _smoke_test(resolved, until)
         return
+    for resolved, _ in recipes:
+        check_name(recipe, resolved)
     if len(recipes) > 1:
         _sweep(recipe, recipes, force or (), until, remote, jobs)
         return

@@ -81,7 +81,7 @@ def _orchestrate(session: Session, server: str | None) -> None:
             state = pipeline(recipe, list(session.force), session.until, return_state=True)
     except (Exception, Abort) as error:  # errors of stages come as states; this one is Prefect's
         if session.error is not None:  # a full disk ends a stage together with the server
-            raise _stage_failure(session, session.error) from error
+            raise _stage_failure(session, session.error)  # noqa: B904 - whose cause is its own
         detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
         raise ServerFailed(
             f"The Prefect server went away during the run{detail}. Finished stages and saved work stay"

@@ -27,7 +27,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     invalid recipe.
     """
     tree, own, source = _tree(name)
-    return _named(name, changed(tree, [*own, *overrides], source))
+    return changed(tree, [*own, *overrides], source)
 
 
 def sweep(name: str, overrides: Sequence[str] = ()) -> list[tuple[Recipe, Point]]:
@@ -39,7 +39,7 @@ def sweep(name: str, overrides: Sequence[str] = ()) -> list[tuple[Recipe, Point]
     tree, own, source = _tree(name)
     recipes = []
     for point in points(tree, [*own, *overrides]):
-        recipe = _named(name, changed(deepcopy(tree), point.overrides, source))
+        recipe = changed(deepcopy(tree), point.overrides, source)
         recipes.append((recipe, replace(point, overrides=point.overrides[len(own) :])))
     return recipes
 
@@ -63,15 +63,16 @@ def _tree(name: str) -> tuple[dict[str, Any], list[str], str]:
     return tree, seed, f"{name}, as its latest run recorded it,"
 
 
-def _named(source: str, recipe: Recipe) -> Recipe:
-    """The recipe, if its runs can be found by its name. Raises RecipeError for a user's file that is named as a shipped
-    recipe, which later commands of that name would mean."""
-    base, file = recipe.name.partition("@")[0], Path(_parts(source)[0]).expanduser().absolute()
-    ours = COMMAND in os.environ or file.parent == SHIPPED  # a child has what its parent has checked in a file
-    if is_file(source) and base in shipped() and not ours:
-        rule = "A recipe file must not have the name of a shipped recipe, which later commands of that name would mean"
-        raise RecipeError(rule, base, "Give it another `name`.")
-    return recipe
+def check_name(source: str, recipe: Recipe) -> None:
+    """Raises RecipeError where the runs of a user's file would not be found by its name: that of a shipped recipe means
+    the shipped one."""
+    base, file = recipe.name.partition("@")[0], Path(_parts(source)[0]).expanduser()
+    if not is_file(source) or base not in shipped() or file.resolve().parent == SHIPPED.resolve():
+        return
+    ours = COMMAND in os.environ  # a child has in a file what its parent has checked
+    if not ours and recipe != load(f"{base}@{recipe.seed}").model_copy(update={"compute": recipe.compute}):
+        rule = "A changed recipe must not be run by the name of the shipped one, which later commands of that name mean"
+        raise RecipeError(rule, base, "Change `name` in the file, or add --set name=…")
 
 
 def is_file(name: str) -> bool:

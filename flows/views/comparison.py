@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flows.orchestration.children import Child, ChildFailed, run_children
-from flows.session.recipes import load, sweep
+from flows.session.recipes import check_name, load, sweep
 from flows.session.recorded import finished_nodes
 from pipeline.engine.rerun import valid_artifact
 from pipeline.recipe.recipe import Recipe
@@ -105,6 +105,8 @@ def collect(
             ", ".join(map(str, missing)),
             "Add --run, or run: " + "; ".join(item.command for item in missing),
         )
+    for item in missing:
+        check_name(item.child.source, item.recipe)
     codes = run_children([item.child for item in missing], tell)
     for child, code in codes.items():
         if code:

@@ -221,17 +221,9 @@ def outcome_of(error: BaseException) -> dict[str, Any] | None:
         return {"error": name, "message": str(error), "facts": vars(error)}
     if isinstance(error, OSError) and error.errno is not None:
         return {"error": "OSError", "arguments": [error.errno, error.strerror, error.filename and str(error.filename)]}
-    if out_of_memory(error):  # a rank that starts again would need as much
+    if errors.out_of_memory(error):  # a rank that starts again would need as much
         return {"error": "MemoryError", "arguments": [str(error).partition("\n")[0]]}
     return None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of the machine or of a GPU did not suffice."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error)  # of torch's own, on a CPU
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
 
 
 def error_from(outcome: dict[str, Any]) -> BaseException:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pipeline.engine import rerun
 from pipeline.engine.dag import Node, external_digest
-from pipeline.engine.elastic import await_orphans, out_of_memory, run_in_ranks
+from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
 from pipeline.engine.work import clear, contents, foreign, state
@@ -27,7 +27,7 @@ from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
 from pipeline.runtime.timings import Timings
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
-from storage.errors import DamageError, DiskError, FlowctlError, OutOfMemory, StageFailed
+from storage.errors import DamageError, DiskError, FlowctlError, OutOfMemory, StageFailed, out_of_memory
 from storage.remote import Remote, RemoteError
 from storage.store import PREFIX, Store, remove_tree
 

@@ -121,7 +121,7 @@ def _extended(tree: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any], location: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The tree below with the values of the one above; a section of another kind replaces that below."""
+    """The tree below with the values of the one above. A section of another kind inherits nothing."""
     merged = dict(below)
     for key, value in above.items():
         under, inside = merged.get(key), (*location, key)

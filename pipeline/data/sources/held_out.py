@@ -103,17 +103,23 @@ def _lines(members: Members, file: str) -> list[tuple[str, str]]:
     lines = []
     for line in text.splitlines():
         separator = next((mark for mark in "\t," if mark in line), None)
-        if separator == ",":  # whose fields may be quoted
-            (split,) = csv.reader([line], skipinitialspace=True)
-        else:
-            split = line.split(separator, 2 if separator else 1)
-        fields = [normal(field.strip()) for field in split]
+        apart = _quoted(line, file) if separator == "," else line.split(separator, 2 if separator else 1)
+        fields = [normal(field.strip()) for field in apart]
         if fields != [""] and fields:
             if len(fields) < 2:
                 rule = f"Each line of {file} must have a name and a class"
                 raise DataError(rule, shown(line), "Correct the list.")
             lines.append((fields[0], fields[1]))
     return lines
+
+
+def _quoted(line: str, file: str) -> list[str]:
+    """The fields between commas, which may be quoted."""
+    try:
+        (fields,) = csv.reader([line], skipinitialspace=True)
+    except csv.Error as error:
+        raise DataError(f"Each line of {file} must have a name and a class", str(error), "Correct the list.") from None
+    return fields
 
 
 class _Places:

@@ -70,8 +70,8 @@ def select(config: Data, source: str, train: np.ndarray, test: np.ndarray, class
         classes: names of the labels, None where there are no classes.
 
     Raises:
-        DataError: a class has no training image or no test image and `config.small_classes` is refuse; or fewer than 2
-            training images or 1 test image remain.
+        DataError: a class has no training image or no test image and `config.small_classes` refuses that; or fewer
+            than 2 training images or 1 test image remain.
         RecipeError: `config.classes` has an unknown name.
     """
     numbers = _numbers_of(config.classes, classes, source)
@@ -94,7 +94,8 @@ def select(config: Data, source: str, train: np.ndarray, test: np.ndarray, class
         refused = {"refuse": ~enough, "drop-limited": ~before_limit, "drop": np.zeros_like(enough)}
         if wrong := [classes[number] for number in asked[refused[config.small_classes]]]:
             value = f"{len(wrong)} of {len(asked)} classes without: {listed(wrong)}"
-            remedy = "Add images, raise data.limit, change data.test_fraction, or set data.small_classes to drop."
+            limited = "raise data.limit, " * (config.limit is not None and config.small_classes == "refuse")
+            remedy = f"Add images, {limited}change data.test_fraction, or set data.small_classes to drop."
             raise DataError(f"Each class of {source} must have a training image and a test image", value, remedy)
         small = [classes[number] for number in asked[~enough]]
         if small:

@@ -69,7 +69,9 @@ class Teacher(Seeded):
     @model_validator(mode="after")
     def _layers_of_each_block(self) -> Teacher:
         if not isinstance(self.layers, int) and len(self.layers) != self.blocks:
-            raise ValueError(f"layers must be one number, or one for each of {self.blocks} blocks, got {self.layers}")
+            raise ValueError(
+                f"layers must be one number, or one for each of {self.blocks} blocks, got {self.layers}: set both"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from flows.session import recipes
 from flows.session.runs import RunRecord
@@ -51,17 +52,25 @@ def test_shipped_names_and_files_come_first(mine, tiny):
     assert recipes.load(tiny) == load(tiny)
 
 
-def test_a_file_does_not_take_the_name_of_a_shipped_recipe(home, tmp_path, monkeypatch):
-    """`flowctl results fm-digits` would not be of its runs."""
+def test_a_changed_file_is_not_run_by_the_name_of_a_shipped_recipe(home, tmp_path, monkeypatch):
+    """`flowctl results fm-digits` would not be of its runs. One as `flowctl show` prints it is the shipped one."""
     file = tmp_path / "fm-digits.yaml"
+
+    def check(*changes):
+        recipes.check_name(str(file), recipes.load(str(file), changes))
+
+    file.write_text(yaml.safe_dump(load("fm-digits", ["seed=3"]).model_dump(mode="json")))
+    check("compute.threads=1")
     file.write_text("extends: nfm-digits\n")
     for changes in ([], ["seed=3"]):
         with pytest.raises(RecipeError):
-            recipes.load(str(file), changes)
-    assert recipes.load(str(file), ["name=mine"]).name == "mine"
-    assert recipes.load(str(SHIPPED / "fm-digits.yaml")) == load("fm-digits")
+            check(*changes)
+    check("name=mine")
+    (tmp_path / "link").symlink_to(SHIPPED)
+    shipped = str(tmp_path / "link" / "fm-digits.yaml")
+    recipes.check_name(shipped, recipes.load(shipped, ["student.label_drop=0.3"]))
     monkeypatch.setenv(COMMAND, "flowctl run fm-digits")  # of the child that runs what its parent has checked
-    assert recipes.load(str(file)).name == "fm-digits"
+    check()
 
 
 def test_which_machine_recorded_it_is_not_part_of_it(mine, tiny):

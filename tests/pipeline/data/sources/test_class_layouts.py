@@ -82,6 +82,7 @@ def test_imagenet_with_its_list_of_validation_images(tmp_path):
         ("val 9.JPEG n01443537\nval_0.JPEG n01443537\n", "val: no image"),  # no heading: it has an image's name
         ("val_9.JPEG,n99999999\nval_0.JPEG,n01443537\n", "val_9.JPEG"),
         ("val_0.JPEG n01443537\ntrain/n01443537/images/n01443537_0.JPEG n02085620\n", "n01443537, n02085620"),
+        (f"val_0.JPEG,{'n' * 200_000}\n", "field"),
         ("val_0.JPEG\tn01443537\n".encode("utf-16"), "0xff"),
         ("val_0.JPEG\tcafé\n".encode("latin-1"), "0xe9"),
     ],
