@@ -1,3 +1,4 @@
+import os
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -259,7 +260,7 @@ def override_changes_its_field_only(path, value):
     elif isinstance(given, (int, float)):
         assert str(given) == value or float(value) == given
     elif isinstance(given, str) and not isinstance(before, dict):
-        assert given == value or path == "data.path"
+        assert given in (value, os.path.expanduser(value)) or path == "data.path"
 
 
 def text_and_classes_round_trip(text, classes):
