@@ -97,7 +97,9 @@ class Evaluation(Seeded):
     @classmethod
     def _products(cls, sweeps: Any) -> Any:
         """Lists written out: by average, then by guidance, then by temperature."""
-        return [one for sweep in sweeps for one in _spelt_out(sweep)] if isinstance(sweeps, Sequence) else sweeps
+        if isinstance(sweeps, str) or not isinstance(sweeps, Sequence):
+            return sweeps
+        return [one for sweep in sweeps for one in _spelt_out(sweep)]
 
     @model_validator(mode="after")
     def _each_sampler_once(self) -> Evaluation:
