@@ -134,8 +134,10 @@ def run_children(
                     number = len(children) - len(ahead)
                     tell(f"[{number} of {len(children)}] {child.command}")
                     file = Path(folder.name, f"recipe-{number}.yaml")
-                    process = _start(child, file, places[place], None if len(places) == 1 else relays)
+                    process = _start(child, file, places[place], alone=len(places) == 1)
                     running[place] = child, process
+                    if process.stdout is not None:
+                        relays.append(_relay(process.stdout, child.name))
                     if stopped:  # by a signal that came while the child was started
                         process.send_signal(signal.SIGTERM)
             time.sleep(POLL_SECONDS if running else 0)
@@ -148,21 +150,24 @@ def run_children(
     return codes
 
 
-def _start(child: Child, file: Path, place: Environment, relays: list[threading.Thread] | None) -> subprocess.Popen:
-    """Start a child. Where several run, each line of their output begins with the child's name: `relays` gets the
-    thread that passes it on."""
+def _start(child: Child, file: Path, place: Environment, alone: bool) -> subprocess.Popen:
+    """Start a child. Where several run, its output is a pipe."""
     command, environment = [*PROGRAM, *child.prepared(file)], {**os.environ, **place, COMMAND: child.command}
-    if relays is None:
+    if alone:
         return subprocess.Popen(command, stdout=2, env=environment)
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
     )
-    relays.append(threading.Thread(target=_relay, args=(process.stdout, child.name), daemon=True))
-    relays[-1].start()
-    return process
 
 
-def _relay(stream: IO[str], name: str) -> None:
-    with stream:
-        for line in stream:
-            say(f"{name}: {line.rstrip()}")
+def _relay(stream: IO[str], name: str) -> threading.Thread:
+    """A thread that says each line of a child after the child's name, until the last."""
+
+    def pass_on() -> None:
+        with stream:
+            for line in stream:
+                say(f"{name}: {line.rstrip()}")
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    return thread

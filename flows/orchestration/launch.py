@@ -12,7 +12,7 @@ from flows.session.session import Session, current
 from pipeline.engine.dag import IMAGES
 from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
-from storage.errors import FlowctlError, StageFailed
+from storage.errors import StageFailed
 
 
 def launch(session: Session, debug: bool = False) -> list[Step]:
@@ -80,21 +80,16 @@ def _orchestrate(session: Session, server: str | None) -> None:
         with current(session), tags(session.recorded.id, seed_tag(recipe)):
             state = pipeline(recipe, list(session.force), session.until, return_state=True)
     except (Exception, Abort) as error:  # errors of stages come as states; this one is Prefect's
-        if session.error is not None:  # a full disk ends a stage together with the server
-            raise _stage_failure(session, session.error)  # noqa: B904 - whose cause is its own
-        detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
-        raise ServerFailed(
-            f"The Prefect server went away during the run{detail}. Finished stages and saved work stay"
-        ) from error
-    if state.is_completed():
-        return
+        if session.error is None:  # else a full disk, say, has ended a stage together with the server
+            detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
+            raise ServerFailed(
+                f"The Prefect server went away during the run{detail}. Finished stages and saved work stay"
+            ) from error
+    else:
+        if state.is_completed():
+            return
     if session.error is not None:
-        raise _stage_failure(session, session.error)
+        raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
     if session.unsent and session.outcomes.keys() == session.nodes.keys():
         raise Unsent(session)
     raise StageFailed(state.message)
-
-
-def _stage_failure(session: Session, error: BaseException) -> FlowctlError:
-    """The error of the first stage without an outcome, for the user."""
-    return failure(next(name for name in session.nodes if name not in session.outcomes), error)
