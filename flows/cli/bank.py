@@ -132,10 +132,7 @@ def _print_noise(diagnostics: dict[str, Any]) -> None:
             f"Transport cost E|z - x|^2 / D: {cost['per_dimension']:.4g}; independent noise: {cost['independent']:.4g}"
         )
     if leak := diagnostics.get("class_leak"):
-        typer.echo(
-            f"Class predicted from z alone, by a small classifier: {leak['accuracy']:.1%} of {leak['decisions']:,} "
-            f"right; chance {leak['chance']:.1%} ± {leak['standard_error']:.1%}"
-        )
+        typer.echo(f"Class predicted from z alone, by a small classifier: {noise.leak_in_words(leak)}")
     if noise.distinguished(diagnostics) is False:
         typer.echo(noise.in_words(diagnostics))
     for warning in diagnostics["warnings"]:

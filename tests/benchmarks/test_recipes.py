@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import distillation, floor, one_call
+from benchmarks import distillation, floor, guidance, one_call
 from benchmarks.matrix import run_name
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
@@ -36,6 +36,13 @@ def test_every_coupling_and_method_of_one_call_is_a_recipe(base):
     recipes = [load(base, one_call.rules(base, *row, SEED, [])) for row in rows]
     for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
         assert len(set(values)) == len(rows)
+
+
+def test_every_coupling_under_guidance_is_a_recipe(base):
+    recipes = [load(base, guidance.rules(base, coupling, ["1", "1.5"], SEED, [])) for coupling in guidance.COUPLINGS]
+    for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
+        assert len(set(values)) == len(recipes)
+    assert all([how.guidance for how in recipe.evaluation.student] == [1, 1.5] for recipe in recipes)
 
 
 def test_every_knob_of_distillation_is_a_recipe_of_one_student(base):

@@ -20,12 +20,14 @@ FEWEST = 5  # students that can be ranked
 
 @dataclass(frozen=True)
 class Figure:
-    """A column: its key in JSON, its name, the number of a run (None where it has none), and the value shown as 1."""
+    """A column: its key in JSON, its name, the number of a run (None where it has none), the value shown as 1, and its
+    decimals (None for three significant digits of the smallest)."""
 
     key: str
     title: str
     of: Callable[[SeedRun], float | None]
     unit: float = 1.0
+    digits: int | None = None
 
     @property
     def heading(self) -> str:
@@ -41,16 +43,24 @@ FIGURES = (
     TRANSPORT,
     VARIANCE,
     CURVATURE,
+    Figure(
+        "class_leak",
+        "class from z",
+        lambda run: run.class_leak.accuracy - run.class_leak.chance if run.class_leak else None,
+        unit=1e-2,
+        digits=1,
+    ),
     Figure("noise_sliced_w2", "sliced W2 of z", lambda run: run.noise.sliced_w2 if run.noise else None),
     Figure("noise_sliced_w2_held_out", "of held-out z", lambda run: run.noise.held_out if run.noise else None),
-    Figure("coupling_seconds", "coupling, s", lambda run: run.took(COUPLING)),
-    Figure("student_seconds", "student, s", lambda run: run.took(STUDENT)),
+    Figure("coupling_seconds", "coupling, s", lambda run: run.took(COUPLING), digits=0),
+    Figure("student_seconds", "student, s", lambda run: run.took(STUDENT), digits=0),
     Figure(
         "reflow_seconds",
         "reflow, s",
         lambda run: run.took(tuple(stage for stage in run.seconds if ROUND_STAGE.fullmatch(stage))),
+        digits=0,
     ),
-    Figure("onestep_seconds", "one-step, s", lambda run: run.took(ONESTEP)),
+    Figure("onestep_seconds", "one-step, s", lambda run: run.took(ONESTEP), digits=0),
 )
 
 
@@ -79,10 +89,9 @@ def figures(runs: Sequence[SeedRun]) -> tuple[list[Figure], list[FigureRow]]:
 
 
 def _texts(column: Sequence[Spread | None], figure: Figure) -> list[str | None]:
-    """Whole seconds, three significant digits of the smallest of anything else."""
     shown = [spread and Spread(tuple(value / figure.unit for value in spread.values)) for spread in column]
     every = [value for spread in shown if spread for value in spread.values]
-    digits = 0 if figure.key.endswith("seconds") else digits_for(every) + 1
+    digits = digits_for(every) + 1 if figure.digits is None else figure.digits
     return [None if spread is None else spread.text(digits) for spread in shown]
 
 

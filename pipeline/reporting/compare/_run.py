@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.engine.dag import sampled_among, students_among
-from pipeline.outputs.results import BankResult, EvaluationResult, Score, StudentResult, VelocityVariance
+from pipeline.outputs.results import BankResult, EvaluationResult, ProbeResult, Score, StudentResult, VelocityVariance
 from pipeline.recipe.recipe import PAIRS_OF
 from pipeline.reporting.text.numbers import plain
 from storage.artifact import Artifact
@@ -54,6 +54,7 @@ class SeedRun(_Plain):
     curvature: float = Field(description="of the student: pipeline.metrics.straightness")
     transport_cost: float = Field(description="E |z - x|^2 per dimension, over training")
     velocity_variance: VelocityVariance | None
+    class_leak: ProbeResult | None = Field(None, description="the class predicted from z alone")
     noise: Noise | None
     teacher_bits: Bits | None
     seconds: dict[str, float] = Field(description="by stage")
@@ -110,6 +111,7 @@ def run_of(recipe: str, seed: int, artifacts: Mapping[str, Artifact]) -> SeedRun
         curvature=result.curvature,
         transport_cost=student.transport_cost,
         velocity_variance=student.velocity_variance,
+        class_leak=student.class_leak,
         noise=_noise(student, artifacts["student"].config["coupling"], artifacts.get("bank")),
         teacher_bits=teacher and Bits(train=teacher["bits_per_dim_train"], held_out=teacher["bits_per_dim"]),
         seconds={stage: artifact.provenance.wall_seconds for stage, artifact in artifacts.items()},

@@ -15,6 +15,10 @@ MEANINGS = (
     "Seconds of the coupling are those of the teacher and its bank, or of the potentials; minibatches are coupled in "
     "the student's time.",
 )
+LEAK = (
+    "Class from z: how much more often than by chance a small classifier tells the class from the noise alone, in "
+    "percentage points; where there is nothing to find its standard error is {error}."
+)
 GAUSSIAN = "z is the noise that the student was trained on; Gaussian noise scores {floor} in sliced W2{held_out}."
 SEEDS = "Each seed has other networks and other noise to sample from; the spread is of both."
 PREDICTS = (
@@ -65,6 +69,8 @@ def remarks(runs: Sequence[SeedRun]) -> list[str]:
     noises = [run.noise for run in runs if run.noise]
     within = any(run.velocity_variance and run.velocity_variance.within_classes for run in runs)
     lines = [meaning.format(known=", given the class" * within) for meaning in MEANINGS]
+    if leaks := [run.class_leak for run in runs if run.class_leak]:
+        lines.append(LEAK.format(error=fixed(100 * max(leak.standard_error for leak in leaks), 1)))
     if noises:
         unseen = next((noise.held_out_floor for noise in noises if noise.held_out is not None), None)
         held_out = "" if unseen is None else f", and {fixed(unseen, 3)} at the number of held-out images"

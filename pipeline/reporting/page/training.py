@@ -94,6 +94,7 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
             coupling = "independent pairs of source and target images"
         facts: list[tuple[str, str]] = [("Trained on", coupling)]
         facts.append(("Transport cost per dimension, mean over the training", fixed(result["transport_cost"], 3)))
+        facts += _leak(result.get("class_leak"))
         if role == "student":
             facts.append(("Curvature of its paths", significant(inputs["evaluation"].metrics["curvature"])))
             bits = inputs["evaluation"].metrics.get("likelihood")
@@ -117,6 +118,11 @@ def students(inputs: Mapping[str, Artifact]) -> list[Trained]:
             Trained(model(role), tuple(facts), _charts(artifact, model(role)), strip=tuple(previews(artifact)))
         )
     return trained
+
+
+def _leak(probe: Mapping[str, Any] | None) -> Facts:
+    """How much of the class the noise tells, where it was measured."""
+    return (("Class predicted from z alone, by a small classifier", noise.leak_in_words(probe)),) if probe else ()
 
 
 def _charts(artifact: Artifact, what: str) -> tuple[tuple[Chart, str], ...]:
@@ -176,6 +182,7 @@ def bank(inputs: Mapping[str, Artifact]) -> Noise | None:
                 f"{fixed(cost['per_dimension'], 3)} (noise drawn independently: {fixed(cost['independent'], 3)})",
             )
         )
+    facts += _leak(gaussianity.get("class_leak"))
     return Noise(
         tuple(facts),
         noise.in_words(gaussianity),

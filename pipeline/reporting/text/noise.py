@@ -39,6 +39,14 @@ def in_words(figures: Mapping[str, Any]) -> str | None:
     )
 
 
+def leak_in_words(leak: Mapping[str, Any]) -> str:
+    """How often the class is predicted from z alone, with its uncertainty."""
+    return (
+        f"{leak['accuracy']:.1%} of {leak['decisions']:,} right; chance {leak['chance']:.1%} "
+        f"± {leak['standard_error']:.1%}"
+    )
+
+
 def verdict(figures: Mapping[str, Any]) -> list[str]:
     """Warnings in plain language, for figures from `gaussianity.diagnose` and `probe.probes`.
 

@@ -274,10 +274,17 @@ def recipe(
                 "held_out": spread(360, 1.013, 0.0891),
                 "transport_cost": {"total": 76.3, "per_dimension": 1.1925, "independent": 1.5241},
                 "two_sample": two_sample,
+                "class_leak": {"accuracy": 0.125, "chance": 0.1, "standard_error": 0.004, "decisions": 718},
             },
         ),
         "student": StudentResult(
-            images_seen=153600, steps=1200, loss=0.5231, parameters=1_023_105, coupling="nfm", transport_cost=1.1925
+            images_seen=153600,
+            steps=1200,
+            loss=0.5231,
+            parameters=1_023_105,
+            coupling="nfm",
+            transport_cost=1.1925,
+            class_leak={"accuracy": 0.1234, "chance": 0.1, "standard_error": 0.004, "decisions": 718},
         ),
         "pairs": PairsResult(
             count=12000, nfe=8, solver="euler, uniform grid, 8 calls, guidance 1.0", straightness=0.01725

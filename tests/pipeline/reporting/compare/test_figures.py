@@ -3,8 +3,10 @@
 import pytest
 from scipy.stats import rankdata
 
+from pipeline.outputs.results import ProbeResult
 from pipeline.reporting.compare import compare
 from pipeline.reporting.compare._figures import figures
+from pipeline.reporting.compare._words import remarks
 from tests.pipeline.reporting.compare.runs import FM, run, seeds, students, three
 
 RECIPES = "abcdefg"
@@ -51,6 +53,16 @@ def test_figures_over_seeds():
     some = seeds(1.0, 2.0)
     some[0] = some[0].model_copy(update={"velocity_variance": None})
     assert figures(some)[1][0].texts[1] is None  # a mean of one seed next to means of two would mislead
+
+
+def test_what_the_noise_tells_of_the_class_beyond_chance():
+    """In points of a hundred, also where nothing is found: a figure near 0 has no more decimals for it."""
+    told, nothing = (ProbeResult(accuracy=a, chance=0.1, standard_error=0.004, decisions=819) for a in (0.25, 0.0999))
+    columns, lines = figures([run("nfm-digits", class_leak=told), run("fm-digits", class_leak=nothing)])
+    at = [column.heading for column in columns].index("class from z × 100")
+    assert [line.texts[at] for line in lines] == ["15.0", "0.0"]
+    comparison = compare([run("nfm-digits", class_leak=told), run("fm-digits", class_leak=nothing)])
+    assert "0.4" in next(line for line in remarks(comparison.runs) if line.startswith("Class from z"))
 
 
 def test_the_same_order_the_opposite_and_none():

@@ -96,6 +96,8 @@ def test_everything_is_there(inputs):
         "1.193",
         "Transport cost per dimension, E (z − x)²",
         "Transport cost per dimension, mean over the training",
+        "12.5% of 718 right; chance 10.0% ± 0.4%",
+        "12.3% of 718 right; chance 10.0% ± 0.4%",
     ):
         assert text in seen, text
 
