@@ -134,8 +134,8 @@ MEMORY_THREADS = 8  # that fill the memory's bandwidth
 
 @torch.no_grad()
 def measure_cpu() -> Speed:
-    """Time a product, an activation and tiny additions: the best of many short ones, which other programs of a busy
-    machine do not slow down."""
+    """Time a product, an activation and tiny additions on one thread: the best of many short ones, in processor time,
+    which the programs of a busy machine do not take part in."""
     x, out = torch.randn(2, VALUES)  # nothing is allocated between: fresh pages would be measured
     one = torch.zeros(1)
 
@@ -168,11 +168,11 @@ def _of_products(dtype: torch.dtype) -> float:
 
 
 def _best(call: Callable[[], object], times: int = 20) -> float:
-    """Seconds of the fastest of `times` calls, after one that does not count."""
+    """Processor seconds of the fastest of `times` calls, after one that does not count."""
     call()
     seconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = time.thread_time()
         call()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     return min(seconds)

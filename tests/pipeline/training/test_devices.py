@@ -1,5 +1,7 @@
 """The speed of a device: the table, the CPU's name, and the time of counted work."""
 
+import time
+
 import pytest
 import torch
 
@@ -65,8 +67,12 @@ def test_the_speed_of_a_cpu_is_measured_once_on_one_thread(tmp_path, monkeypatch
 
 
 def test_a_measured_cpu_is_no_slower_than_a_calculator():
-    speed = devices.measure_cpu()
+    speed = devices._one_thread()
     assert speed.full > 1e8 and speed.half > 1e7 and speed.bandwidth > 1e8 and 0 < speed.start < 1e-3
+
+
+def test_waiting_for_other_programs_is_no_time_of_a_processor():
+    assert devices._best(lambda: time.sleep(0.02), times=2) < 0.01
 
 
 @pytest.mark.parametrize("seconds, sides", [(1e-4, [SMALL_SIDE, SIDE]), (1e-1, [SMALL_SIDE])])
