@@ -71,8 +71,15 @@ class EmbeddedServer:
             if answers(self.url):
                 return
             time.sleep(0.05)
+        if (code := self._process.poll()) is None:
+            found, remedy = (
+                f"after {START_SECONDS:.0f} s it has not",
+                "Run the same command when the machine is less busy",
+            )
+        else:
+            found, remedy = f"it ended with status {code}", f"Read its log, {self.log}"
         raise ServerFailed(
-            f"The embedded Prefect server must start, but it did not. Read its log, {self.log}. "
+            f"The embedded Prefect server must answer, but {found}. {remedy}. "
             "To do without it, start a server and set PREFECT_API_URL."
         )
 

@@ -5,10 +5,12 @@ import sqlite3
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
-from flows.orchestration.server import _migrations, answers, set_aside_unreadable
+from flows.orchestration import server as embedded
+from flows.orchestration.server import EmbeddedServer, ServerFailed, _migrations, answers, set_aside_unreadable
 
 # Nothing listens on port 9 ("discard"); nobody can be reached through these.
 PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
@@ -62,6 +64,20 @@ def healthy():
     """The API of a server that says it is healthy, as Prefect's does."""
     with serving(as_prefect) as url:
         yield f"{url}/api"
+
+
+@pytest.mark.parametrize("status", [None, 3])
+def test_a_server_that_ended_has_a_log_to_read_and_a_slow_one_has_not(tmp_path, monkeypatch, status):
+    server = object.__new__(EmbeddedServer)
+    server._process, server.log, server.url = (
+        SimpleNamespace(poll=lambda: status),
+        tmp_path / "log",
+        "http://127.0.0.1:9",
+    )
+    monkeypatch.setattr(embedded, "START_SECONDS", 0.0)
+    with pytest.raises(ServerFailed) as raised:
+        server.wait()
+    assert (str(server.log) in str(raised.value)) == (status is not None)
 
 
 def test_our_health_check_uses_no_proxy(healthy, monkeypatch):
