@@ -79,8 +79,9 @@ def measure(parts: Sequence[Part], options: argparse.Namespace) -> dict[str, Any
     for number, part in enumerate(parts):
         left = 60 * options.minutes - (time.monotonic() - began)
         share = left * part.share / sum(later.share for later in parts[number:])
+        limit = min(left, share + GRACE)  # before which the part has ended by itself
         print(f"== {part.name}: {share:.0f} of {left:.0f} seconds", flush=True)
-        result["parts"].append(run(part, share, min(left, share + GRACE), options))
+        result["parts"].append(run(part, max(0.0, limit - GRACE), limit, options))
         result["seconds"] = time.monotonic() - began
         _write(result, options.out)
     return result

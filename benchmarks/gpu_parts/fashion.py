@@ -60,10 +60,9 @@ def measure(context: Context) -> Iterator[Row]:
                 break
             runs.append(run_of(name, 0, artifacts))
             yield {"recipe": name, "images/s of the student": rate(artifacts["student"]), **seconds(artifacts)}
-        for run in runs:
-            for score in run.scores:
+            for score in runs[-1].scores:
                 yield {
-                    "recipe": run.recipe,
+                    "recipe": name,
                     "model": score.model,
                     "NFE": score.nfe,
                     score.metric: score.value,

@@ -1,4 +1,4 @@
-"""Each network on the device against the CPU: outputs and gradients.
+"""Each network on the device against the CPU: outputs and gradients, and MeanFlow's target in forward mode.
 
 Differences are relative to the CPU's float32, in the norm of the whole. The column "CPU" is what the precision does on
 the CPU itself: a device should be no further away than that.
@@ -7,7 +7,7 @@ the CPU itself: a device should be no further away than that.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu_parts import DTYPES, Context, Row
 from models import dit, tarflow, unet
+from pipeline.flow_matching.mean_flow import average_velocity_target
 from pipeline.metrics import Inception, build_classifier
 
 CPU = torch.device("cpu")
@@ -24,31 +25,46 @@ Output = Callable[[nn.Module], Tensor]
 
 
 def measure(context: Context) -> Iterator[Row]:
-    for name, network, output in cases(context.quick):
+    """Raises AssertionError after the last row where a difference is larger than rounding explains."""
+    wrong = []
+    for name, network, output, precisions in cases(context.quick):
         exact = results(network, output, CPU, "float32")
-        for precision in DTYPES if trains(network) else ("float32",):
+        for precision in precisions:
             here = results(network, output, context.device, precision)
             there = exact if precision == "float32" else results(network, output, CPU, precision)
             row: Row = {"network": name, "precision": precision}
             for kind, ours, cpu, reference in zip(("outputs", "gradients"), here, there, exact, strict=True):
                 row |= {kind: difference(ours, reference), f"{kind} CPU": difference(cpu, reference)}
             differences = [row[kind] for kind in ("outputs", "gradients") if row[kind] is not None]
-            yield row | {"within rounding": max(differences) <= TOLERANCE[precision]}
+            right = max(differences) <= TOLERANCE[precision]  # NaN is not
+            yield row | {"within rounding": right}
+            wrong += [] if right else [f"{name} in {precision}"]
+    if wrong:
+        raise AssertionError(f"further from the CPU than rounding explains: {', '.join(wrong)}")
 
 
-def cases(quick: bool) -> Iterator[tuple[str, nn.Module, Output]]:
-    """Names, networks, and for each a function that gives its outputs on two images."""
+def cases(quick: bool) -> Iterator[tuple[str, nn.Module, Output, Sequence[str]]]:
+    """Names, networks, for each a function that gives its outputs on two images, and the precisions it computes in."""
     wide = unet.UNetConfig(channels=3, size=32, base=32) if quick else unet.CONFIGS["cifar10"]
     transformer = replace(dit.CONFIGS["dit-s/4"], channels=3, size=32, classes=10)
     flow = tarflow.CONFIGS["cifar10-cond"]
     small = {"depth": 2} if quick else {}
     fewer = {"blocks": 2, "layers": 1} if quick else {}
-    yield "U-Net, CIFAR-10", lively(unet.UNet(replace(wide, classes=10))), velocities(3, 32)
-    yield "U-Net, digits", lively(unet.UNet(unet.CONFIGS["digits"])), velocities(1, 8)
-    yield "DiT-S/4", lively(dit.DiT(replace(transformer, **small))), velocities(3, 32)
-    yield "TarFlow, CIFAR-10", lively(tarflow.TarFlow(replace(flow, **fewer))), latents(3, 32)
-    yield "classifier, 28x28", build_classifier(1, 28, 10), lambda network: network.features(pixels(1, 28, network))
-    yield "Inception", Inception(), lambda network: network.features(pixels(3, 32, network))
+    both, single = tuple(DTYPES), ("float32",)  # what is only evaluated, and derivatives in time, are never in half
+    average = {"interval": True, "time_scale": 16.0}
+    yield "U-Net, CIFAR-10", lively(unet.UNet(replace(wide, classes=10))), velocities(3, 32), both
+    yield "U-Net, digits", lively(unet.UNet(unet.CONFIGS["digits"])), velocities(1, 8), both
+    yield "DiT-S/4", lively(dit.DiT(replace(transformer, **small))), velocities(3, 32), both
+    yield "TarFlow, CIFAR-10", lively(tarflow.TarFlow(replace(flow, **fewer))), latents(3, 32), both
+    yield "U-Net, MeanFlow's target", lively(unet.UNet(replace(wide, classes=10, **average))), targets(3, 32), single
+    yield "DiT, MeanFlow's target", lively(dit.DiT(replace(transformer, **small, **average))), targets(3, 32), single
+    yield (
+        "classifier, 28x28",
+        build_classifier(1, 28, 10),
+        lambda network: network.features(pixels(1, 28, network)),
+        single,
+    )
+    yield "Inception", Inception(), lambda network: network.features(pixels(3, 32, network)), single
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -83,14 +99,18 @@ def latents(channels: int, size: int) -> Output:
     return output
 
 
-def trains(network: nn.Module) -> bool:
-    """Whether the pipeline trains it in mixed precision; feature extractors it only evaluates, in float32."""
-    return isinstance(network, unet.UNet | dit.DiT | tarflow.TarFlow)
+def targets(channels: int, size: int) -> Output:
+    def output(network: nn.Module) -> Tensor:
+        x = pixels(channels, size, network)
+        r, t, labels = (torch.tensor(pair, device=x.device) for pair in ([0.1, 0.3], [0.25, 0.9], [3, 7]))
+        return average_velocity_target(network, x, x.flip(0), r, t, labels)
+
+    return output
 
 
 def results(network: nn.Module, output: Output, device: torch.device, precision: str) -> tuple[Tensor, Tensor]:
-    """Outputs, and the gradient of their mean square by all weights, as flat vectors of float64 on the CPU. A feature
-    extractor has no gradient."""
+    """Outputs, and the gradient of their mean square by all weights, as flat vectors of float64 on the CPU: empty for
+    features and targets, which have no gradient."""
     network = copy.deepcopy(network).to(device).requires_grad_(True)
     with torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32"):
         y = output(network)

@@ -23,6 +23,7 @@ from benchmarks.teacher import DIGITS
 from models import tarflow, unet
 from pipeline.couplings import Independent
 from pipeline.data.batches import NoisyImages
+from pipeline.flow_matching.mean_flow import MeanFlow
 from pipeline.flow_matching.objective import FlowMatching
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.times import LogitNormal
@@ -33,13 +34,16 @@ from pipeline.runtime.job import Job
 from pipeline.training import fit
 from pipeline.training._data import Prefetcher, Stateless
 from pipeline.training._loop import Loop
-from pipeline.training.flow_batches import FlowBatches
+from pipeline.training.flow_batches import FlowBatches, Intervals
 from pipeline.training.maximum_likelihood import nats_per_dimension
 from storage.errors import Interrupted
 
+MEANFLOW = "student of MeanFlow"
+
 
 class Trained:
-    """A training of the student or the teacher on random images: its network, data and loss."""
+    """A training of the student, of velocities or average ones, or of the teacher on random images: its network, data
+    and loss."""
 
     def __init__(self, model: str, context: Context, steps: int, batch: int, **compute: Any) -> None:
         self.model, self.context = model, context
@@ -49,19 +53,31 @@ class Trained:
             images=steps * batch, batch=batch, lr=LR, clip=1.0, ema=10 * batch, precision=precision
         )
         self.student = unet.CONFIGS["digits"] if context.quick else replace(unet.CONFIGS["cifar10"], classes=10)
+        if model == MEANFLOW:
+            self.student = replace(self.student, interval=True, time_scale=16.0)
         self.teacher = replace(DIGITS, classes=10) if context.quick else tarflow.CONFIGS["cifar10-cond"]
         self.examples = random_images(1024, self.student.shape, classes=10)
 
     def network(self) -> nn.Module:
-        return build(self.student if self.model == "student" else self.teacher, 0)
+        return build(self.teacher if self.model == "teacher" else self.student, 0)
 
     def data(self) -> tuple[Callable[[int], Any], Any, Callable]:
         """The batch of a step, its state, and the loss."""
         batch = self.training.batch
-        if self.model == "student":
-            batches = FlowBatches(self.examples, Independent(), LogitNormal(), LINEAR, 0.1, 0, batch)
-            return batches, batches, FlowMatching(LINEAR)
-        return partial(_noisy, self.examples, batch), Stateless(), nats_per_dimension
+        if self.model == "teacher":
+            return partial(_noisy, self.examples, batch), Stateless(), nats_per_dimension
+        average = self.model == MEANFLOW
+        batches = FlowBatches(
+            self.examples,
+            Independent(),
+            LogitNormal(),
+            LINEAR,
+            0.1,
+            0,
+            batch,
+            interval=Intervals(LogitNormal(), 0.25) if average else None,
+        )
+        return batches, batches, MeanFlow() if average else FlowMatching(LINEAR)
 
     def job(self, work: Path) -> Job:
         return a_job(work, self.student, self.training, self.compute)
@@ -102,15 +118,29 @@ class Trained:
 
 
 def measure(context: Context) -> Iterator[Row]:
-    """Compiled trainings last: should time run out, the other rows are there."""
-    models = ("student", "teacher")
-    for model in models:
-        for compute in ({}, {"deterministic": False}):
-            yield bits(model, context, compute)
+    """Compiled trainings last: should time run out, the other rows are there. Raises AssertionError after the last row
+    where a deterministic training ended with other bits."""
+    models = ("student", MEANFLOW, "teacher")
+    cases: list[tuple[str, dict[str, Any]]] = [
+        (model, compute) for model in models for compute in ({}, {"deterministic": False})
+    ]
+    wrong = []
+    for model, compute in cases:
+        wrong += differing(row := bits(model, context, compute))
+        yield row
     for model in models:
         yield price(model, context)
-    for model in models if context.cuda else ():
-        yield bits(model, context, {"compile": True})
+    for model in ("student", "teacher") if context.cuda else ():
+        wrong += differing(row := bits(model, context, {"compile": True}))
+        yield row
+    if wrong:
+        raise AssertionError(f"deterministic trainings ended with other bits: {', '.join(wrong)}")
+
+
+def differing(row: Row) -> list[str]:
+    """The name of a deterministic training that is not the same again, or resumed."""
+    same = row["twice the same bits"] and row["resumed the same bits"]
+    return [f"{row['network']}{', compiled' * row['compiled']}"] if row["deterministic"] and not same else []
 
 
 def bits(model: str, context: Context, compute: dict[str, Any]) -> Row:

@@ -1,5 +1,6 @@
 """The benchmark of a GPU: parts that go wrong stop no other, and on a GPU the parts' own checks hold."""
 
+import argparse
 import json
 
 import pytest
@@ -41,6 +42,36 @@ def test_a_missing_device_is_the_error_of_a_part(tmp_path):
     assert gpu.main([*words, "--into", str(tmp_path / "part.json")]) == 0
     part = json.loads((tmp_path / "part.json").read_text())
     assert part["rows"] == [] and part["error"]
+
+
+def test_a_network_far_from_the_cpus_is_the_error_of_a_part_with_all_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "TOLERANCE", {"float32": -1.0, "bfloat16": -1.0})
+    digits = [case for case in networks.cases(True) if case[0] == "U-Net, digits"]
+    monkeypatch.setattr(networks, "cases", lambda quick: digits)
+    options = ["--part", "benchmarks.gpu_parts.networks", "--seconds", "99", "--device", "cpu", "--quick"]
+    assert gpu.main([*options, "--into", str(tmp_path / "part.json")]) == 0
+    part = json.loads((tmp_path / "part.json").read_text())
+    assert [row["within rounding"] for row in part["rows"]] == [False, False]
+    assert "AssertionError" in part["error"] and "U-Net, digits in bfloat16" in part["error"]
+
+
+def test_a_deterministic_training_of_other_bits_is_named():
+    same = {"network": "student", "deterministic": True, "compiled": False}
+    bits = ("twice the same bits", "resumed the same bits")
+    assert repeat.differing(same | dict.fromkeys(bits, True)) == []
+    assert repeat.differing(same | dict.fromkeys(bits, False) | {"deterministic": False}) == []
+    for bit in bits:
+        assert repeat.differing(same | dict.fromkeys(bits, True) | {bit: False}) == ["student"]
+
+
+def test_a_part_ends_by_itself_before_it_is_killed(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        gpu, "run", lambda part, seconds, limit, options: asked.append((seconds, limit)) or {"rows": []}
+    )
+    monkeypatch.setattr(gpu, "_write", lambda *words: None)
+    gpu.measure(gpu.PARTS, argparse.Namespace(device="cpu", quick=True, minutes=9.0, out=tmp_path))
+    assert all(0 < seconds <= limit - gpu.GRACE for seconds, limit in asked) and asked[-1][1] <= 540
 
 
 def test_parts_that_do_not_exist_are_refused(capsys):
@@ -93,7 +124,7 @@ def test_networks_on_the_gpu_are_those_on_the_cpu():
 @pytest.mark.gpu
 def test_trainings_on_the_gpu_end_with_the_same_bits():
     rows = [row for row in repeat.measure(context("cuda")) if row.get("deterministic")]
-    assert {row["network"] for row in rows} == {"student", "teacher"}
+    assert {row["network"] for row in rows} == {"student", repeat.MEANFLOW, "teacher"}
     assert all(row["twice the same bits"] and row["resumed the same bits"] for row in rows), rows
 
 
