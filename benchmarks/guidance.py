@@ -48,7 +48,7 @@ def measured(base: str, coupling: str, guidances: str, seed: int, overrides: lis
     metric = result.scores[0].metric
     rows: dict[str, Any] = {}
     for score in (score for score in result.scores if score.metric == metric):
-        row = rows.setdefault(f"{score.guidance:g}", {"train": {}, "held_out": {}})
+        row = rows.setdefault(f"{score.protocol['guidance']:g}", {"train": {}, "held_out": {}})
         row["train"][f"{score.nfe:g}"], row["held_out"][f"{score.nfe:g}"] = score.value, score.value_held_out
     return {
         "protocol": result.protocol,

@@ -12,11 +12,14 @@ distilled student at the call that it learned. Writes benchmarks/results/one-cal
 
 from __future__ import annotations
 
+import json
 import statistics
 from typing import Any, NamedTuple
 
 from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, crossed, facts, options, run_name, sweep, write
 from pipeline.outputs.results import EvaluationResult
+from pipeline.recipe.load import load
+from storage.required import required
 
 CALLS = (1, 2, 4, 8)
 NO_TEACHER = ["teacher=null", "bank=null"]
@@ -28,6 +31,7 @@ COUPLINGS: dict[str, list[str]] = {
     "nfm": ["bank.whiten=false"],  # as its published tables were taken
 }
 NOT_TRAINING = ("data", "reference", "evaluation")
+REFLOW = "reflow-distilled"
 
 
 class Method(NamedTuple):
@@ -37,18 +41,10 @@ class Method(NamedTuple):
     model: str
 
 
-REFLOW = (  # a round as in the recipe nfm-digits-reflow, with the teacher's share of pairs left out
-    "reflow=[{pairs: {count: 12000, nfe: 31}, training: {images: 89600, batch: 128, lr: 1.0e-3, final_lr: 1.0e-5,"
-    " schedule: cosine, warmup: 2560, clip: 1.0, ema: 10000}}]"
-)
-
-
 METHODS: dict[str, Method] = {
     "flow-matching": Method([*STUDENT_ONLY, f"evaluation.student={sweep('euler', CALLS)}"], "student"),
     "distilled": Method(["pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
-    "reflow-distilled": Method(
-        [REFLOW, "pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"
-    ),
+    REFLOW: Method(["pairs.temperature=1.0", f"evaluation.student={sweep('euler', (1,))}"], "onestep"),
     "meanflow": Method(
         [*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump', CALLS)}"], "student"
     ),
@@ -67,7 +63,17 @@ METHODS: dict[str, Method] = {
 def rules(base: str, coupling: str, method: str, seed: int, overrides: list[str]) -> list[str]:
     """What a row changes in the base recipe."""
     name = run_name(base, "one-call", coupling, method)
-    return [*COUPLINGS[coupling], *METHODS[method].overrides, *overrides, f"seed={seed}", f"name={name}"]
+    rounds = [a_round(base)] if method == REFLOW else []
+    return [*COUPLINGS[coupling], *rounds, *METHODS[method].overrides, *overrides, f"seed={seed}", f"name={name}"]
+
+
+def a_round(base: str) -> str:
+    """A round of reflow as long as the base recipe's distillation, on as many pairs, of 31 calls; as in
+    nfm-digits-reflow, with the teacher's share of pairs left out."""
+    recipe = load(base)
+    pairs = {"count": required(recipe.pairs, "pairs").count, "nfe": 31}
+    training = required(recipe.onestep, "a one-step student").training.model_dump(mode="json", exclude_unset=True)
+    return f"reflow={json.dumps([{'pairs': pairs, 'training': training}])}"
 
 
 def measured(base: str, coupling: str, method: str, seed: int, overrides: list[str]) -> dict[str, Any]:

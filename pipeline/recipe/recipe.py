@@ -159,6 +159,18 @@ class Recipe(Config):
         from_student = [*self.evaluation.student, *([first] if first else []), *([quality] if quality else [])]
         others = [*self.evaluation.reflow, *self._later_pairs()]
         last = self.onestep is not None and self.onestep.mode == "meanflow"
+        if meanflow and last and self.onestep.objective.time_scale != self.student.objective.time_scale:
+            raise ValueError(
+                f"onestep goes on with the student's embedding of time, so that onestep.objective.time_scale must be "
+                f"that of student.objective, {self.student.objective.time_scale:g}, "
+                f"got {self.onestep.objective.time_scale:g}"
+            )
+        for section, learns in (("student", meanflow), ("onestep", last)):
+            if learns and getattr(self, section).objective.interval_share == 0:
+                raise ValueError(
+                    f"{section}.objective.interval_share must be above 0, got 0: an average velocity is learned from "
+                    "intervals with r < t. To learn velocities alone, leave meanflow out"
+                )
         untaught: list[Any] = [*([] if meanflow else from_student), *([] if last else self.evaluation.onestep), *others]
         if any(how.solver == "jump" for how in untaught):
             raise ValueError(

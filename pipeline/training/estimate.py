@@ -88,8 +88,12 @@ def estimate_of(node: Node, shape: ImageShape, processes: int = 1) -> Estimate:
             return _teacher(config.model_copy(update={"training": training(config)}), shape)
         case configs.NoiseBank() as config:
             return _couplings(config, shape)
+        case configs.Potentials():
+            return Estimate(memory_bytes=_points(shape))
         case configs.Student() as config:
-            return _velocities(config, training(config), shape, None, config.objective, bool(config.quality))
+            figures = _velocities(config, training(config), shape, None, config.objective, bool(config.quality))
+            searched = _points(shape) if isinstance(config.coupling, configs.Semidiscrete) else 0
+            return replace(figures, memory_bytes=required(figures.memory_bytes, "the memory") + searched)
         case configs.Pairs() as config:
             return _pairs(config, shape)
         case configs.OneStep() as config:
@@ -226,6 +230,11 @@ def _training(
     copies = 4 + 1 + len(training.averages)
     disk = 2 * 4 * (copies - 1 + best) * parameters
     return Estimate(parameters, training.steps, 4 * copies * parameters + activations, disk, work)
+
+
+def _points(shape: ImageShape) -> int:
+    """The images that semidiscrete transport searches, all on the device in float32."""
+    return 4 * shape.rows * shape.values
 
 
 def _couplings(config: configs.NoiseBank, shape: ImageShape) -> Estimate:

@@ -196,6 +196,15 @@ def test_each_process_holds_its_share_of_a_batch():
         assert (half.parameters, half.steps, half.disk_bytes) == (whole.parameters, whole.steps, whole.disk_bytes)
 
 
+@pytest.mark.parametrize("flips, rows", [(True, 100_000), (False, 50_000)])
+def test_semidiscrete_transport_holds_every_image_and_mirror_image_on_the_device(flips, rows):
+    semidiscrete, independent = (dag.build(load(f"{kind}-cifar10", [f"data.flips={flips}"])) for kind in ("sd", "fm"))
+    points = 4 * rows * 3 * 32 * 32
+    assert estimate(semidiscrete["potentials"]).memory_bytes == points
+    students = (estimate(found["student"]).memory_bytes for found in (semidiscrete, independent))
+    assert next(students) - next(students) == points
+
+
 @pytest.mark.parametrize("network", ["vgg", "alex"])
 def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network):
     for name in ("a", "b"):

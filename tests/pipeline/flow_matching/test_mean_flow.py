@@ -58,14 +58,44 @@ def test_the_exact_average_velocity_is_its_own_target():
     torch.testing.assert_close(improved, target, atol=1e-10, rtol=1e-10)
 
 
-def test_intervals_add_up():
-    """(t - s) u(s, t) + (s - r) u(r, s) = (t - r) u(r, t) along a trajectory."""
-    x_t, exact = images(32), Exact()
-    r, s, t = torch.rand(3, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64).sort(0).values
-    r4, s4, t4 = (part.view(-1, 1, 1, 1) for part in (r, s, t))
-    upper = (t4 - s4) * exact(x_t, t, r=s)
-    x_s = x_t - upper
-    torch.testing.assert_close(upper + (s4 - r4) * exact(x_s, s, r=r), (t4 - r4) * exact(x_t, t, r=r))
+class Small(nn.Module):
+    """u of numbers (B, 1, 1, 1) by a perceptron of x, t and t - r."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 48), nn.SiLU(), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 1))
+
+    def forward(self, x, t, labels=None, condition=None, r=None):
+        r = t if r is None else r
+        return self.layers(torch.stack([x.flatten(), t, t - r], 1)).view_as(x)
+
+
+def test_a_fitted_network_jumps_where_the_flow_ends_and_its_intervals_add_up():
+    """From z ~ N(0, 1) to x ~ N(0, 0.64), 0.8 z: in one jump and in two. One step of the velocity ends at 0."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    network = Small()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    for _ in range(400):
+        x, z = 0.8 * torch.randn(512, 1, 1, 1, generator=generator), torch.randn(512, 1, 1, 1, generator=generator)
+        r, t = torch.rand(2, 512, generator=generator).sort(0).values
+        r = torch.where(torch.arange(512) < 256, t, r)
+        batch = SimpleNamespace(x=x, z=z, t=t, r=r, labels=None, condition=None)
+        optimizer.zero_grad()
+        MeanFlow(power=0.0)(network, batch)[0].backward()
+        optimizer.step()
+        decay.step()
+    z = torch.linspace(-1.5, 1.5, 31).view(-1, 1, 1, 1)
+    one, half, zero = torch.ones(31), torch.full((31,), 0.5), torch.zeros(31)
+    with torch.no_grad():
+        once = z - network(z, one, r=zero)
+        middle = z - 0.5 * network(z, one, r=half)
+        twice = middle - 0.5 * network(middle, half, r=zero)
+        step = z - network(z, one)
+    for end in (once, twice):
+        assert (end - 0.8 * z).norm() < 0.15 * (0.8 * z).norm()
+    assert step.norm() < 0.3 * (0.8 * z).norm()
 
 
 def test_where_r_is_t_the_target_is_the_velocity_of_the_pair():

@@ -50,6 +50,13 @@ def test_flow_matching_by_name_changes_no_fingerprint_and_meanflow_only_what_fol
         ["student.objective={kind: meanflow, interval_share: 1.5}"],
         ["student.objective={kind: meanflow, time_scale: 0}"],
         ["student.objective={kind: flow-matching, power: 1}"],
+        ["student.objective={kind: meanflow, interval_share: 0}"],
+        ["onestep.mode=meanflow", "onestep.objective={kind: meanflow, interval_share: 0}"],
+        [
+            MEANFLOW,
+            "onestep.mode=meanflow",
+            "onestep.objective={kind: meanflow, time_scale: 4}",
+        ],  # the student's is kept
     ],
 )
 def test_what_does_not_go_together_is_refused(settings):

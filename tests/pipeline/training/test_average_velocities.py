@@ -1,4 +1,4 @@
-"""Training on average velocities: the intervals of a batch, resuming, and a known answer learned."""
+"""Training on average velocities: the intervals of a batch, resuming, and what a history says of it."""
 
 import json
 
