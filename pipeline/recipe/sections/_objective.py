@@ -19,8 +19,8 @@ class FlowMatching(Config):
 class MeanFlow(Config):
     """The average velocity over an interval [r, t], so that one call jumps over it (Geng et al. 2025, 2505.13447).
 
-    The defaults are those of the paper's ablations on ImageNet at 256 pixels (table 1), which CIFAR-10's differ from. The
-    first time is the section's own `time`, with its own default: the paper draws both times alike.
+    The defaults are those of the paper's ablations on ImageNet at 256 pixels (table 1), which CIFAR-10's differ from.
+    The first time is the section's own `time`, with its own default: the paper draws both times alike.
     """
 
     kind: Literal["meanflow"] = "meanflow"
