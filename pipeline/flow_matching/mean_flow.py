@@ -9,6 +9,8 @@ x_r = x_t - (t - r) u(x_t, r, t) (eq. 12). Times are ours, t = 0 data and t = 1 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from pipeline.data.batches import FlowBatch
+from storage.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,14 @@ class MeanFlow:
         epsilon: what keeps the weight finite, in squared norms of an image.
         improved: follow the network's own velocity u(x, t, t) in the derivative and not the sample's z - x, as improved
             MeanFlow does (Geng et al. 2025, arXiv 2512.02012): the target then varies less.
+        guidance: w of the guided velocity w v + (1 - w) u(x, t, t) without a class, whose averages are learned in the
+            place of those of v (sec. 4.2); samples then need one call a step. 1 for none.
     """
 
     power: float = 1.0
     epsilon: float = 1e-3
     improved: bool = False
+    guidance: float = 1.0
 
     def __call__(self, network: nn.Module, batch: FlowBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, a scalar, and its raw errors: squared error per dimension, summed over images.
@@ -48,9 +54,11 @@ class MeanFlow:
         """
         assert batch.r is not None
         x_t = torch.lerp(batch.x, batch.z, batch.t.view(-1, *[1] * (batch.x.ndim - 1)))
-        velocity = batch.z - batch.x
+        inner, velocity = unwrapped(network), batch.z - batch.x
+        if self.guidance != 1:
+            velocity = guided_velocity(inner, x_t, velocity, batch.t, batch.labels, batch.condition, self.guidance)
         target = average_velocity_target(
-            unwrapped(network), x_t, velocity, batch.r, batch.t, batch.labels, batch.condition, self.improved
+            inner, x_t, velocity, batch.r, batch.t, batch.labels, batch.condition, self.improved
         )
         u = network(x_t, batch.t, batch.labels, batch.condition, batch.r)
         squared = (u - target).float().square().flatten(1).sum(1)  # (B,)
@@ -62,6 +70,30 @@ class MeanFlow:
             for name, rows in (("error_instant", ~interval), ("error_interval", interval))
         }
         return (weight * squared).mean(), raw
+
+
+@torch.no_grad()
+def guided_velocity(
+    network: nn.Module,
+    x_t: Tensor,
+    velocity: Tensor,
+    t: Tensor,
+    labels: Tensor | None,
+    condition: Tensor | None,
+    guidance: float,
+) -> Tensor:
+    """w v + (1 - w) u(x_t, t, t) without a class, for each image (B, C, H, W) with a class; v for the others, by which
+    u without a class is learned. Raises InputError without labels."""
+    if labels is None:
+        raise InputError("guidance must be 1 without labels", guidance, "Give labels, or leave it at 1.")
+    rows = (labels >= 0).nonzero()[:, 0]
+    x_t, t = x_t[rows], t[rows]
+    condition = None if condition is None else condition[rows]
+    with _evaluating(network, x_t.device):
+        free = network(x_t, t, torch.full_like(labels[rows], -1), condition, t)
+    guided = velocity.clone()
+    guided[rows] = guidance * velocity[rows] + (1 - guidance) * free.to(velocity.dtype)
+    return guided
 
 
 @torch.no_grad()
@@ -98,20 +130,24 @@ def time_derivative(
     condition: Tensor | None = None,
     improved: bool = False,
 ) -> Tensor:
-    """d/dt u(x_t, r, t) with dx/dt = `tangent` (B, C, H, W), r fixed: one product in forward mode, without a graph.
+    """d/dt u(x_t, r, t) with dx/dt = `tangent` (B, C, H, W), r fixed: one product in forward mode, without a graph."""
+    with _evaluating(network, x_t.device):
+        if improved:
+            tangent = network(x_t, t, labels, condition, t)
+        with forward_ad.dual_level():
+            x_dual = forward_ad.make_dual(x_t, tangent.to(x_t.dtype))
+            t_dual = forward_ad.make_dual(t, torch.ones_like(t))
+            return forward_ad.unpack_dual(network(x_dual, t_dual, labels, condition, r)).tangent
 
-    The network computes in float32 and without dropout.
-    """
+
+@contextmanager
+def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """The network computes in float32 and without dropout."""
     training = network.training
     network.eval()
     try:
-        with torch.autocast(x_t.device.type, enabled=False):
-            if improved:
-                tangent = network(x_t, t, labels, condition, t)
-            with forward_ad.dual_level():
-                x_dual = forward_ad.make_dual(x_t, tangent.to(x_t.dtype))
-                t_dual = forward_ad.make_dual(t, torch.ones_like(t))
-                return forward_ad.unpack_dual(network(x_dual, t_dual, labels, condition, r)).tangent
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         network.train(training)
 

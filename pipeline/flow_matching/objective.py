@@ -41,7 +41,7 @@ class FlowMatching:
 def objective_of_config(config: sections.Objective, path: GaussianPath) -> FlowMatching | MeanFlow:
     """The objective of a recipe's section, whose rules say that average velocities are of the linear path."""
     if isinstance(config, sections.MeanFlow):
-        return MeanFlow(config.power, config.epsilon, config.improved)
+        return MeanFlow(config.power, config.epsilon, config.improved, config.guidance)
     return FlowMatching(path)
 
 

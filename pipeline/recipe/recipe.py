@@ -148,7 +148,8 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _average_velocities_fit(self) -> Recipe:
         """Only a student that learned average velocities can jump, and it learned those of the straight path."""
-        meanflow = self.student.objective.kind == "meanflow"
+        objective = self.student.objective
+        meanflow = isinstance(objective, configs.MeanFlow)
         if meanflow and self.student.path.kind != "linear":
             raise ValueError(
                 f"student.objective meanflow is of the linear path, not of {self.student.path.kind!r}: "
@@ -159,23 +160,17 @@ class Recipe(Config):
         from_student = [*self.evaluation.student, *([first] if first else []), *([quality] if quality else [])]
         others = [*self.evaluation.reflow, *self._later_pairs()]
         last = self.onestep is not None and self.onestep.mode == "meanflow"
-        if meanflow and last and self.onestep.objective.time_scale != self.student.objective.time_scale:
-            raise ValueError(
-                f"onestep goes on with the student's embedding of time, so that onestep.objective.time_scale must be "
-                f"that of student.objective, {self.student.objective.time_scale:g}, "
-                f"got {self.onestep.objective.time_scale:g}"
-            )
-        for section, learns in (("student", meanflow), ("onestep", last)):
-            if learns and getattr(self, section).objective.interval_share == 0:
-                raise ValueError(
-                    f"{section}.objective.interval_share must be above 0, got 0: an average velocity is learned from "
-                    "intervals with r < t. To learn velocities alone, leave meanflow out"
-                )
         untaught: list[Any] = [*([] if meanflow else from_student), *([] if last else self.evaluation.onestep), *others]
         if any(how.solver == "jump" for how in untaught):
             raise ValueError(
                 "the solver 'jump' needs average velocities, which only a student with objective meanflow has: "
                 "set student.objective or onestep.mode to meanflow, or choose another solver"
+            )
+        onestep = self.onestep if last else None
+        if onestep and isinstance(objective, configs.MeanFlow) and onestep.objective.time_scale != objective.time_scale:
+            raise ValueError(
+                "onestep goes on with the student's embedding of time: set onestep.objective.time_scale to that of "
+                f"student.objective, {objective.time_scale:g}, got {onestep.objective.time_scale:g}"
             )
         for number, this in enumerate(self.reflow):
             until_here = self._every_pairs()[: number + 1]
@@ -224,13 +219,20 @@ class Recipe(Config):
         taught: list[Any] = [*self.evaluation.student, *([first] if first else [])]
         taught += [self.student.quality] if self.student.quality else []
         untaught: list[Any] = [*self.evaluation.reflow, *self.evaluation.onestep, *later]
+        objective = self.student.objective
+        learned = isinstance(objective, configs.MeanFlow) and objective.guidance != 1
+        if learned and any(how.guidance != 1 for how in taught):
+            raise ValueError(
+                "the student's average velocities are guided already: set the guidance of its samplers to 1, or "
+                "student.objective.guidance"
+            )
         if any(how.guidance != 1 for how in untaught):
             raise ValueError(
                 "students of pairs are trained with the class only, and guidance also needs none: set guidance to 1 "
                 "in evaluation.reflow, evaluation.onestep and the pairs after the first round, and guide "
                 "the first pairs"
             )
-        if self.student.label_drop == 0 and any(how.guidance != 1 for how in taught):
+        if self.student.label_drop == 0 and (learned or any(how.guidance != 1 for how in taught)):
             raise ValueError(
                 "guidance also needs the velocity without a class, which is learned from images whose "
                 "label is dropped: set student.label_drop above 0, or guidance to 1"

@@ -184,10 +184,10 @@ def _velocities(
 
 def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor, condition: Tensor | None) -> Work:
     """What average velocities add to the training on an image: a product in forward mode, twice a forward pass, on the
-    share of images with an interval; its dual numbers cannot be counted without memory."""
+    share of images with an interval, whose dual numbers cannot be counted without memory; and a pass for guidance."""
     with torch.no_grad():
         forward = counted(lambda: network(x, torch.empty(len(x)), None, condition)) * (1 / len(x))
-    return forward * (objective.interval_share * (3 if objective.improved else 2))
+    return forward * (objective.interval_share * (3 if objective.improved else 2) + (objective.guidance != 1))
 
 
 def _loss(config: configs.Loss | None) -> Loss:

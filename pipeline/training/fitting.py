@@ -31,7 +31,8 @@ def check_fit(node: Node, shape: ImageShape) -> None:
             if config.condition and shape.size % config.condition.factor:
                 need = f"student.condition.factor must divide the side of images of {shape.size}x{shape.size}"
                 raise RecipeError(need, config.condition.factor, "Choose a divisor")
-            _check_guidance([config.quality.guidance] if config.quality else [], shape)
+            learned = [config.objective.guidance] if isinstance(config.objective, configs.MeanFlow) else []
+            _check_guidance([*learned, *([config.quality.guidance] if config.quality else [])], shape)
         case configs.Pairs() as config:
             _check_guidance([config.guidance], shape)
         case configs.Evaluation() as config:

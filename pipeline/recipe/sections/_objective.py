@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.recipe.sections._base import Config, Share, named
+from pipeline.recipe.fingerprint import AddedLater
+from pipeline.recipe.sections._base import Config, named
 from pipeline.recipe.sections._times import LogitNormalTime, Time
 
 
@@ -24,8 +25,10 @@ class MeanFlow(Config):
     """
 
     kind: Literal["meanflow"] = "meanflow"
-    interval_share: Share = Field(
+    interval_share: float = Field(
         0.25,
+        gt=0,
+        le=1,
         description="share of each batch with r < t; the rest learns the velocity, r = t. The best of the ablation on "
         "ImageNet; the published CIFAR-10 settings take 0.75",
     )
@@ -36,6 +39,12 @@ class MeanFlow(Config):
     epsilon: float = Field(1e-3, gt=0, description="keeps the weight finite, in squared norms of an image")
     improved: bool = Field(
         False, description="follow the network's own velocity in the derivative, not the pair's (arXiv 2512.02012)"
+    )
+    guidance: Annotated[float, AddedLater(1.0)] = Field(
+        1.0,
+        ge=0,
+        description="weight of classifier-free guidance whose average velocities are learned, so that a guided sample "
+        "needs one call a step and its sampler no guidance (sec. 4.2); 1 for none",
     )
     time_scale: float = Field(
         16.0,

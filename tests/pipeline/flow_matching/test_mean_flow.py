@@ -8,7 +8,8 @@ from torch import nn
 
 from models.dit import DiT, DiTConfig
 from models.unet import UNet, UNetConfig
-from pipeline.flow_matching.mean_flow import MeanFlow, average_velocity_target, time_derivative
+from pipeline.flow_matching.mean_flow import MeanFlow, average_velocity_target, guided_velocity, time_derivative
+from storage.errors import InputError
 
 SPREAD = 0.3  # of the data: x ~ N(0, SPREAD^2 I), z ~ N(0, I) independent of it
 
@@ -101,6 +102,45 @@ def test_a_fitted_network_jumps_where_the_flow_ends_and_its_intervals_add_up():
 def test_where_r_is_t_the_target_is_the_velocity_of_the_pair():
     x_t, v, t = images(8), images(8, 3), times(8)[1]
     assert torch.equal(average_velocity_target(Exact(), x_t, v, t, t), v)
+
+
+class OfClasses(nn.Module):
+    """Any network with classes, another function in training than in use, as one with dropout is."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, 4, dtype=torch.float64))  # the last is of no class
+
+    def forward(self, x, t, labels=None, condition=None, r=None):
+        scale = self.scale[labels].view(-1, 1, 1, 1) * (2 if self.training else 1)
+        return scale * x * (1 + (t + 0.5 * (t - (t if r is None else r))).view(-1, 1, 1, 1))
+
+
+def test_guidance_moves_the_velocity_away_from_that_without_a_class():
+    network, x_t, v, t = OfClasses(), images(6), images(6, 3), times(6)[1]
+    labels = torch.tensor([0, 1, -1, 2, -1, 0])
+    guided = guided_velocity(network, x_t, v, t, labels, None, 2.5)
+    free = network.eval()(x_t, t, torch.full((6,), -1)).detach()
+    expected = torch.where((labels < 0).view(-1, 1, 1, 1), v, 2.5 * v - 1.5 * free)
+    torch.testing.assert_close(guided, expected)
+    with pytest.raises(InputError):
+        guided_velocity(network, x_t, v, t, None, None, 2.5)
+
+
+def test_guided_averages_are_those_of_pairs_with_the_guided_velocity():
+    """The loss under guidance is the plain one of x' and z' on the same x_t with z' - x' the guided velocity."""
+    network, (r, t), labels = OfClasses(), times(8), torch.arange(8) % 4 - 1
+    x, z = images(8), images(8, 3)
+    x_t, t4 = torch.lerp(x, z, t.view(-1, 1, 1, 1)), t.view(-1, 1, 1, 1)
+    v = guided_velocity(network, x_t, z - x, t, labels, None, 1.7)
+    batch, other = (
+        SimpleNamespace(x=x, z=z, t=t, r=r, labels=labels, condition=None),
+        SimpleNamespace(x=x_t - t4 * v, z=x_t + (1 - t4) * v, t=t, r=r, labels=labels, condition=None),
+    )
+    loss, _ = MeanFlow(power=0.0, guidance=1.7)(network, batch)
+    assert loss.item() == pytest.approx(MeanFlow(power=0.0)(network, other)[0].item(), rel=1e-9)
+    assert loss.item() != pytest.approx(MeanFlow(power=0.0)(network, batch)[0].item(), rel=1e-3)
+    assert network.training
 
 
 @pytest.mark.parametrize("improved", [False, True])

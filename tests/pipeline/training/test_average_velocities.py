@@ -46,8 +46,9 @@ def test_interval_rows_are_spread_over_the_batch():
     assert (rows.mean(0) - 0.25).abs().max() < 0.15  # 5 standard deviations
 
 
-def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp_path):
-    settings, objective = training(images=640, batch=40, accumulate=2), MeanFlow()
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp_path, guidance):
+    settings, objective = training(images=640, batch=40, accumulate=2), MeanFlow(guidance=guidance)
 
     def fitted(name, stream):
         return train(job(tmp_path / name), network(), stream, settings, CPU, objective=objective)

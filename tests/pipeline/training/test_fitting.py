@@ -32,6 +32,9 @@ MISFITS = {
     "student's samples guided without classes": (
         "nfm-digits", "student", ["student.label_drop=0.1", "student.quality={nfe: 4, guidance: 2}"], UNNAMED,
     ),
+    "guided averages without classes": (
+        "nfm-digits", "student", ["student.objective={kind: meanflow, guidance: 2}"], UNNAMED,
+    ),
     "condition": ("sr-digits", "student", SMALLER, DIGITS),
     "training images": ("nfm-digits", "reference", [], few(3)),
     "test images": ("nfm-digits", "reference", [], few(40, 1)),
