@@ -26,6 +26,9 @@ def plan(
     until: Until = None,
     remote: Remote = None,
     dag: Annotated[bool, typer.Option("--dag", help="Print the DAG as Mermaid, with each stage's action.")] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="GPU", help="Estimate times on this GPU, e.g. H100, A100 or L4.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Show for each stage whether `run` would reuse, fetch, resume or run it, and why; estimate cost and time."""
@@ -36,19 +39,23 @@ def plan(
     from pipeline.engine.plan import plan as make_plan
     from storage.remote import default_remote
 
+    if on:
+        from pipeline.training.devices import check_known_gpu
+
+        check_known_gpu(on)
     recipes = sweep(recipe, set_ or ())
     if len(recipes) > 1:
-        _sweep(recipes, force or (), until, default_remote(remote), dag, json_)
+        _sweep(recipes, force or (), until, default_remote(remote), dag, on, json_)
         return
     session = Session.open(recipes[0][0], force or (), until)
     steps = make_plan(session.nodes, session.store, reruns.left([session]), default_remote(remote))
     if json_:
-        print_json(forecasts.with_times(outline(steps), forecasts.stage_times(session, steps)))
+        print_json(forecasts.with_times(outline(steps), forecasts.stage_times(session, steps, on)))
     elif dag:
         typer.echo(_mermaid(steps))
     else:
         print_plan(steps)
-        _print_estimates(steps, [(session, steps)])
+        _print_estimates(steps, [(session, steps)], on)
 
 
 def _sweep(
@@ -57,6 +64,7 @@ def _sweep(
     until: str | None,
     remote: RemoteStore | None,
     dag: bool,
+    on: str | None,
     json_: bool,
 ) -> None:
     """The plan of a sweep: each stage once, with the runs that need it."""
@@ -70,7 +78,7 @@ def _sweep(
     if json_:
         times: dict[str, StageTime | None] = {}
         for run in runs:
-            times |= forecasts.stage_times(run.session, run.steps)
+            times |= forecasts.stage_times(run.session, run.steps, on)
         lines = forecasts.with_times(outline(steps), times)
         print_json([{**line, "runs": [run.name for run in of]} for line, (_, of) in zip(lines, shared, strict=True)])
     elif dag:
@@ -80,7 +88,7 @@ def _sweep(
             ("STAGE", "ACTION", "RUNS", "WHY"),
             [(step.node.name, step.action, _runs(step, len(of), len(runs)), step.reason) for step, of in shared],
         )
-        _print_estimates(steps, [(run.session, run.steps) for run in runs])
+        _print_estimates(steps, [(run.session, run.steps) for run in runs], on)
 
 
 def _runs(step: Step, of: int, all_: int) -> str:
@@ -116,7 +124,7 @@ def print_plan(steps: list[Step]) -> None:
     print_table(("STAGE", "ACTION", "WHY"), [(step.node.name, step.action, step.reason) for step in steps])
 
 
-def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]]) -> None:
+def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]], gpu: str | None) -> None:
     """Estimate the stages of these runs that have no result yet. Networks are described for this, not built."""
     ahead = [step for step in steps if step.action not in ("reuse", "fetch")]
     if not ahead:
@@ -127,7 +135,7 @@ def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]]) 
     times: dict[str, StageTime | None] = {}
     processes: dict[str, int] = {}
     for session, own in runs:
-        times |= forecasts.stage_times(session, own)
+        times |= forecasts.stage_times(session, own, gpu)
         processes |= dict.fromkeys((step.node.fingerprint for step in own), session.recipe.compute.world)
     measured = next((step.artifact.metrics for step in steps if step.node.name == "data" and step.artifact), None)
     rows, disk = [], 0
@@ -144,7 +152,7 @@ def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]]) 
                 *time_and_basis(times.get(step.node.fingerprint)),
             )
         )
-    typer.echo("\nEstimates:")
+    typer.echo(f"\nEstimates{f' on {gpu}' if gpu else ''}:")
     print_table(
         ("STAGE", "PARAMETERS", "STEPS", "DEVICE MEMORY", "DISK", "TIME", "TIME IS"),
         [*rows, ("all", "", "", "", words.size(disk) if disk else "", *in_all(list(times.values())))],

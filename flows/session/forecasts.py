@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 AHEAD = ("run", "resume")  # actions that take the time of a stage
 
 
-def stage_times(session: Session, steps: Sequence[Step]) -> dict[str, StageTime | None]:
-    """The time of each stage that has no result yet, by fingerprint; None where its images are not counted yet.
+def stage_times(session: Session, steps: Sequence[Step], gpu: str | None = None) -> dict[str, StageTime | None]:
+    """The time of each stage that has no result yet, by fingerprint; None where its images are not counted yet. On this
+    machine, or on a GPU of a name.
 
     Raises InputError where a stage does not fit the images.
     """
     if not any(step.action in AHEAD for step in steps):
         return {}
     data = next((step.artifact for step in steps if step.node.name == "data"), None)
-    return _forecast(session, None if data is None else data.metrics).of_plan(steps, session.store)
+    return _forecast(session, None if data is None else data.metrics, gpu).of_plan(steps, session.store)
 
 
 def stage_times_if_known(session: Session, steps: Sequence[Step]) -> Mapping[str, StageTime | None]:
@@ -91,10 +92,10 @@ def complete(session: Session, measured: Mapping[str, Any]) -> None:
         session.recorded.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
 
 
-def _forecast(session: Session, measured: Mapping[str, Any] | None) -> Forecast:
+def _forecast(session: Session, measured: Mapping[str, Any] | None, gpu: str | None = None) -> Forecast:
     from pipeline.training.forecast import Forecast
 
-    return Forecast(session.recipe.compute, session.rates or session.store.home, measured)
+    return Forecast(session.recipe.compute, session.rates or session.store.home, measured, gpu=gpu)
 
 
 def stage_left(

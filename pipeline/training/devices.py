@@ -20,6 +20,7 @@ from pipeline.recipe.sections import Compute
 from pipeline.runtime.device import check_present
 from pipeline.training.flops import Work
 from storage.checksummed_json import cached, json_digest
+from storage.errors import UsageError
 
 TFLOPS, TB = 1e12, 1e12
 
@@ -91,6 +92,13 @@ def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:
 
 def _machine() -> str:
     return platform.processor() or platform.machine()
+
+
+def check_known_gpu(name: str) -> str:
+    """The name, if it is that of a GPU of the table. Raises UsageError where it is not."""
+    if name not in _PEAKS:
+        raise UsageError("A GPU must be one of the table", name, f"Name one of: {', '.join(_PEAKS)}.")
+    return name
 
 
 def gpu_speed(name: str) -> Speed:

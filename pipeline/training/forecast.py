@@ -15,7 +15,7 @@ from pipeline.engine.plan import Step
 from pipeline.recipe.sections import Compute, Data
 from pipeline.runtime.job import Saved, read_saved
 from pipeline.runtime.timings import Timings
-from pipeline.training.devices import Speed, device_name, speed_of
+from pipeline.training.devices import Speed, device_name, gpu_speed, speed_of
 from pipeline.training.estimate import image_shape
 from pipeline.training.fitting import check_fit
 from pipeline.training.flops import Work
@@ -76,19 +76,26 @@ class Forecast:
         home: of the store whose rates count.
         measured: the metrics of the data's artifact, where that is there already.
         speed: of the device; measured or looked up unless given.
+        gpu: a GPU that is not at hand, by a name of the table in `devices`; the recipe's device unless given.
     """
 
     def __init__(
-        self, compute: Compute, home: Path, measured: Mapping[str, Any] | None = None, speed: Speed | None = None
+        self,
+        compute: Compute,
+        home: Path,
+        measured: Mapping[str, Any] | None = None,
+        speed: Speed | None = None,
+        gpu: str | None = None,
     ) -> None:
         self.compute, self.home, self.measured, self.rates = compute, home, measured, Rates(home)
-        self._speed = speed
+        self._speed = gpu_speed(gpu) if gpu else speed
+        self._gpu = gpu
 
     @cached_property
     def where(self) -> dict[str, Any]:
         """The part of every rate's key that names the device."""
         processes = self.compute.world
-        return {"device": device_name(self.compute), "threads": self.compute.cores, "processes": processes}
+        return {"device": self._gpu or device_name(self.compute), "threads": self.compute.cores, "processes": processes}
 
     @cached_property
     def speed(self) -> Speed:

@@ -132,7 +132,9 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         session = Session.open(api.load("nfm-digits", TINY_CHANGES).settings, until="evaluation", home=home)
         session.store.prepare()
         with brief_figures() as patch:
-            patch.setattr(forecasts, "stage_times", lambda session, steps: {})  # to count the work takes seconds
+            patch.setattr(
+                forecasts, "stage_times", lambda session, steps, gpu=None: {}
+            )  # to count the work takes seconds
             patch.setattr(forecasts, "learn", lambda session, node, outcome: None)
             with recording(session, plan(session.nodes, session.store)):
                 run_stages(session)

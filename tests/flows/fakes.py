@@ -118,7 +118,9 @@ def install(patch=setattr) -> None:
     """Put the fakes in place; `patch` may be pytest's monkeypatch.setattr."""
     patch(sources, "source_digest", lambda config, cache: "digits-1")
     patch(dag.Stage, "module", module)
-    patch(forecasts, "stage_times", lambda session, steps: {})  # real networks need torch, and these stages have none
+    patch(
+        forecasts, "stage_times", lambda session, steps, gpu=None: {}
+    )  # real networks need torch, and these stages have none
     patch(forecasts, "learn", lambda session, node, outcome: None)
 
 

@@ -49,7 +49,7 @@ def test_plan_gives_the_time_of_each_stage_and_of_all(flowctl, home, tiny, monke
         nodes["teacher"].fingerprint: StageTime((PartTime(part, 540.0, 5.0),)),
         nodes["bank"].fingerprint: None,
     }
-    monkeypatch.setattr(forecasts, "stage_times", lambda session, steps: times)
+    monkeypatch.setattr(forecasts, "stage_times", lambda session, steps, gpu=None: times)
     steps = {step["stage"]: step for step in json.loads(flowctl("plan", tiny, "--until", "bank", "--json").stdout)}
     assert [(steps[name]["seconds"], steps[name]["measured"]) for name in ("data", "teacher")] == [(60, 0), (540, 1)]
     assert "seconds" not in steps["bank"]
@@ -57,6 +57,17 @@ def test_plan_gives_the_time_of_each_stage_and_of_all(flowctl, home, tiny, monke
     assert "1 min 00 s" in rows["data"] and "estimated" in rows["data"]
     assert "9 min 00 s" in rows["teacher"] and rows["bank"].endswith("unknown")
     assert "over 10 min 00 s" in rows["all"] and rows["all"].endswith("measured")  # nine tenths of it
+
+
+def test_times_on_a_gpu_that_is_not_at_hand(flowctl, home, tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(forecasts, "stage_times", lambda session, steps, gpu: asked.append(gpu) or {})
+    assert "on H100" in flowctl("plan", tiny, "--on", "H100").stdout
+    flowctl("plan", tiny, "--on", "T4", "--json")
+    flowctl("plan", tiny, "--on", "L4", "--set", "seed=0,1")
+    assert asked == ["H100", "T4", "L4", "L4"]
+    unknown = flowctl("plan", tiny, "--on", "H1000")
+    assert unknown.exit_code == 2 and "H1000" in unknown.stderr and "A100" in unknown.stderr
 
 
 def test_the_dag_has_every_stage_edge_and_action(flowctl, finished, tiny):

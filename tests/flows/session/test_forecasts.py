@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from flows.session.forecasts import complete, counted, learn, run_left, stage_left, stage_times_if_known
+from flows.session.forecasts import complete, counted, learn, run_left, stage_left, stage_times, stage_times_if_known
 from flows.session.recording import recording, run_stages
 from flows.session.runs import RunRecord
 from flows.session.session import Session
@@ -123,3 +123,11 @@ def test_a_source_alone_has_no_data_to_count(tmp_path):
     learn(session, session.nodes["source"], Outcome("run", artifact, 1.0, Timings()))
     session.record.end("done")
     assert counted(session) is None
+
+
+def test_a_gpu_that_is_not_at_hand_counts_by_its_name(tmp_path):
+    """A device with less of everything takes longer; this machine's measured rates are another device's."""
+    session = Session.open(load("fm-digits", ["compute.device=cpu"]), until="student", home=tmp_path)
+    steps = plan(session.nodes, session.store)
+    new, old = (stage_times(session, steps, gpu)[session.nodes["student"].fingerprint] for gpu in ("H100", "T4"))
+    assert 0 < new.seconds < old.seconds and new.measured == 0
