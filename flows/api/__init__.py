@@ -204,12 +204,13 @@ class Recipe:
 
         Args:
             batch: pairs in a batch.
-            stage: "bank", the teacher's noises of the training images, or "pairs", the student's images of noise.
+            stage: "bank", the teacher's noises of the training images, or "pairs", the student's images of noise, those
+                too that `drop_longest` leaves out.
             options: seed, start, epochs, rank, world, buffer_bytes, device; see
                 `pipeline.data.bank_dataset.BankDataset`.
 
         Raises:
-            UsageError: the recipe has no such stage.
+            UsageError: the recipe has no such stage, or its pairs are parts of paths, for several steps.
             MissingError: it has no result yet.
         """
         from pipeline.data.bank_dataset import BankDataset
@@ -222,6 +223,13 @@ class Recipe:
             stages = [name for name in files if name in session.nodes]
             raise UsageError(
                 f"stage must be one of {self.name} with a bank", stage, f"There are: {', '.join(stages) or 'none'}."
+            )
+        parts = getattr(session.nodes[stage].config, "intervals", 1)
+        if parts > 1:
+            raise UsageError(
+                "pairs must be of noise and image",
+                f"{parts} parts of each path, since onestep.steps is {parts}",
+                "Read the pairs of a recipe with onestep.steps of 1.",
             )
         path = _finished(stage, session).path(files[stage])
         images = _finished("data", session).path(IMAGES) if stage == "bank" else None

@@ -113,6 +113,8 @@ def _images(
         config = required(recipe.teacher, "the teacher")
         if request.guidance is not None:
             config = config.model_copy(update={"guidance": request.guidance})
+        if not config.guidance:  # what acts through it
+            config = config.model_copy(update={"attention_temperature": 1.0, "annealed": False})
         schedules = networks.schedules_of(artifact, request.ema)
         return teacher_samples(network, rows, labels, derive(request.seed, "sample"), config, schedules, device)
     path = path_of(artifact)

@@ -116,12 +116,14 @@ def weights_file(average: str | None) -> str:
 
 
 def load_network(artifact: Artifact, device: torch.device | str = "cpu", average: str | None = None) -> nn.Module:
-    """The artifact's network in eval mode, with the weights of its first average or of another one, by name.
+    """The artifact's network in eval mode, with the weights of its first average or of another one, by name; protocols
+    name the first too.
 
     Raises:
         MissingError: there is no such average.
         DamageError: its files do not fit each other.
     """
+    average = None if average == average_in_words(artifact) else average
     paths = [record.path for record in artifact.files]
     if weights_file(average) not in paths and average is not None:
         there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]

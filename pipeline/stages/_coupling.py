@@ -121,7 +121,9 @@ def loom(job: Job, examples: Examples, device: torch.device) -> Loom:
     )
     if config.refine == "before":
         refined = Loom(noises, within_classes=config.within_classes)
-        coupling.load_state(_converged(job, examples, refined, batch, seed))
+        converged = _converged(job, examples, refined, batch, seed)
+        # What the refinement counted is in its own file; epochs.json is of the training.
+        coupling.load_state(converged | {"totals": torch.zeros_like(converged["totals"])})
     return coupling
 
 

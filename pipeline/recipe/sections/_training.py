@@ -58,6 +58,15 @@ class Training(Config):
     )
 
     @model_validator(mode="after")
+    def _decay_is_decoupled(self) -> Training:
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError(
+                "weight_decay is the decoupled decay of AdamW, and Adam would put it into the gradient: set optimizer "
+                "to adamw, or weight_decay to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lengths_agree(self) -> Training:
         if self.images < self.batch:
             raise ValueError(f"images ({self.images}) must be at least one batch ({self.batch})")

@@ -14,7 +14,7 @@ import flowctl
 from flows import api
 from flows.orchestration import children
 from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.outputs.networks import load_flow
+from pipeline.outputs.networks import average_in_words, load_flow
 from pipeline.recipe.sections import Sweep
 from pipeline.runtime.seeds import derive
 from storage.errors import InputError, MissingError, RecipeError, UsageError
@@ -166,7 +166,9 @@ def test_samples_are_those_of_the_network(trained):
     assert images.shape == (6, 8, 8, 1) and images.dtype == torch.uint8 and images.device.type == "cpu"
     z = starting_noise(derive(7, "sample"), torch.arange(6), (1, 8, 8))
     how = Sweep(solver="heun", grid=trained.settings.pairs.grid, nfe=(3,))
-    x, calls = student_samples(trained.network(), z, torch.tensor([3, 1, 4, 1, 5, 9]), how, 3)
+    first = trained.network(average=average_in_words(trained.artifacts()["student"]))  # by the name in its scores
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), trained.network().parameters(), strict=True))
+    x, calls = student_samples(first, z, torch.tensor([3, 1, 4, 1, 5, 9]), how, 3)
     assert calls == 3
     expected = ((x.clamp(-1, 1) + 1) * 8).add(0.5).floor() * (255 / 16)
     assert (images.permute(0, 3, 1, 2) - expected).abs().max() <= 16  # a level: batches of another size round otherwise
@@ -220,8 +222,11 @@ def test_the_bank_holds_the_teachers_noise(trained):
     assert torch.corrcoef(torch.stack([encoded.flatten(), pair["z"].flatten()]))[0, 1] > 0.9
     pairs = next(iter(trained.bank(32, stage="pairs")))
     assert set(pairs) >= {"x", "z"} and len(pairs["z"]) == 32
-    with pytest.raises(UsageError):
-        trained.bank(stage="student")
+    steps = trained.settings.onestep.model_copy(update={"steps": 2})
+    parts = api.Recipe(trained.settings.model_copy(update={"onestep": steps}))  # whose pairs are parts of paths
+    for recipe, stage in ((trained, "student"), (parts, "pairs")):
+        with pytest.raises(UsageError):
+            recipe.bank(stage=stage)
 
 
 def test_frames_of_scores_and_runs(trained):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from flows.views import samples
 from flows.views.samples import SampleRequest, draw
 from pipeline.data.conditions import low_resolution
 from pipeline.data.examples import drawn as mixed
@@ -132,6 +133,20 @@ def test_what_a_network_has_no_use_for_or_never_learned_is_refused(tmp_path, mon
     assert raised.value.value == value
     with pytest.raises(MissingError):  # the request is valid, but nothing is trained
         draw(recipe, SampleRequest(model, **{**rest, **allowed.get(model, {})}))
+
+
+def test_a_teacher_without_guidance_leaves_out_what_acts_through_it(monkeypatch):
+    recipe = load("nfm-digits", ["teacher.guidance=0.5", "teacher.attention_temperature=1.5", "teacher.annealed=true"])
+    used = []
+    monkeypatch.setattr(samples, "teacher_samples", lambda *words: used.append(words[4]))
+    monkeypatch.setattr(networks, "schedules_of", lambda *words: [])
+    for guidance in (None, 0.0):
+        request = SampleRequest("teacher", None, None, None, guidance, 0, 1)
+        samples._images(None, None, recipe, request, torch.arange(1), None, None, None, "cpu")
+    assert [(how.guidance, how.attention_temperature, how.annealed) for how in used] == [
+        (0.5, 1.5, True),
+        (0, 1, False),
+    ]
 
 
 def test_more_images_than_fit_the_memory_are_refused(drawn):

@@ -11,7 +11,8 @@ from pipeline.recipe.sections import OneStep, Pairs, Reflow
 from pipeline.recipe.smoke_test import reduced
 from pipeline.reporting.diff import of_recipe
 from pipeline.reporting.diff._stages import stage_pairs
-from pipeline.training.estimate import estimate
+from pipeline.training.estimate import ImageShape, estimate
+from pipeline.training.fitting import check_fit
 from storage.errors import InputError
 from storage.store import Store
 
@@ -214,6 +215,13 @@ def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network)
     assert perceptual.parameters == plain.parameters  # it is not trained
     first = 64 * 4 * (224**2 if network == "vgg" else 55**2)  # bytes of its first layer's features of one image
     assert perceptual.memory_bytes > plain.memory_bytes + 128 * first
+
+
+def test_a_rehearsal_has_images_for_each_metric():
+    asked = load("nfm-digits", ["evaluation.metrics=[kid, precision-recall, inception-score, sliced-wasserstein]"])
+    small = reduced(asked)
+    shape = ImageShape(small.data.limit, small.data.limit, 1, 8, ("",) * 10)
+    check_fit(dag.build(small)["evaluation"], shape)
 
 
 def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_is_asked():

@@ -132,5 +132,19 @@ def test_pairs_of_the_bank_are_mixed_with_generated_ones_of_the_same_noise(solve
 
 def test_the_cost_of_the_noise_is_that_of_the_students_own():
     load("nfm-digits", ["evaluation.noise_cost=true"])
+    for other in ("soften", "independent"):
+        with pytest.raises(RecipeError):
+            load("nfm-digits", ["evaluation.noise_cost=true", f"student.coupling={{kind: nfm, {other}: 0.5}}"])
+
+
+@pytest.mark.parametrize("part", ["soften", "independent", "drop_longest"])
+def test_a_student_of_a_part_of_the_bank_does_not_get_the_rest_with_a_round_of_reflow(part):
+    load("nfm-digits", [ROUND % ("euler, nfe: 8", 0.1)])
     with pytest.raises(RecipeError):
-        load("nfm-digits", ["evaluation.noise_cost=true", "student.coupling={kind: nfm, soften: 0.5}"])
+        load("nfm-digits", [ROUND % ("euler, nfe: 8", 0.1), f"student.coupling={{kind: nfm, {part}: 0.5}}"])
+
+
+def test_decay_is_adamws():
+    load("nfm-digits", ["teacher.training.optimizer=adam", "teacher.training.weight_decay=0"])
+    with pytest.raises(RecipeError):
+        load("nfm-digits", ["teacher.training.optimizer=adam"])

@@ -54,6 +54,8 @@ def test_every_coupling_trains_a_student(home, coupling, more):
     if "loom" in coupling and "never" not in coupling and "bank" not in coupling:  # a teacher's noises rest
         name = "refinement.json" if "before" in coupling else "epochs.json"
         assert sum(line["reassigned"] for line in json.loads(student.path(name).read_bytes())) > 0
+    if "before" in coupling:  # the training changes nothing more, and does not count what was changed before it
+        assert {line["reassigned"] for line in json.loads(student.path("epochs.json").read_bytes())} == {0.0}
 
 
 def test_closer_couplings_have_smaller_transport_costs(home):
