@@ -118,10 +118,11 @@ def fit(
     drawing, previews = Clock(PICTURE_SECONDS), points(training.steps, PREVIEW_POINTS)
     if loop.scores.due(loop.step):  # the training stopped while these weights were measured
         _score(loop, monitor, {})
+    scoring, scored = Clock(0.0), 0  # which is no training
     start, first, warm = time.monotonic(), loop.step, 0.0
     for step, part in batches.steps(range(first, training.steps)):
         stop, save = loop.training_step(step, part, measure(part), requests=(bool(job.stop), saving.due()))
-        elapsed = time.monotonic() - start
+        elapsed = time.monotonic() - start - scoring.spent
         if step == first:  # not typical: buffers are allocated, kernels chosen or compiled
             warm = elapsed
         facts = {
@@ -147,12 +148,17 @@ def fit(
             job.stop.request(job.stop.reason or "another rank was asked to")
             job.pause_point()
         if loop.scores.due(loop.step):
-            _score(loop, monitor, facts)
+            with scoring:
+                _score(loop, monitor, facts)
+            scored += 1
     if picture and ranks.first():
         monitor.picture(training.images, picture(loop.averaged()))
     monitor.close()
     if loop.step > first + 1:
-        job.timings.add("training", (loop.step - first - 1) * training.batch, time.monotonic() - start - warm)
+        seconds = time.monotonic() - start - warm - scoring.spent
+        job.timings.add("training", (loop.step - first - 1) * training.batch, seconds)
+    if scored:
+        job.timings.add("quality", scored, scoring.spent)
     log.info(
         "%s: %s of the time waiting for data, %s writing checkpoints",
         job.stage,

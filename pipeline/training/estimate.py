@@ -57,10 +57,19 @@ class ImageShape:
     channels: int
     size: int
     classes: tuple[str, ...]
+    pixels: tuple[int, int] | None = None  # channels and size of the images, where these are latents
 
     @property
     def values(self) -> int:
         return self.channels * self.size**2
+
+
+def real_images(node: Node, shape: ImageShape) -> ImageShape:
+    """What a stage that judges images sees of its data: pixels, each image once."""
+    data = node.inputs["data"].config
+    assert isinstance(data, configs.Data)
+    channels, size = shape.pixels or (shape.channels, shape.size)
+    return replace(shape, rows=shape.rows // (2 if data.flips else 1), channels=channels, size=size, pixels=None)
 
 
 def estimate(node: Node, measured: dict | None = None, processes: int = 1) -> Estimate:
@@ -129,6 +138,7 @@ def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> Ima
             measured["channels"],
             measured["size"],
             tuple(measured["classes"] or ()),
+            tuple(measured["pixels"]) if measured.get("pixels") else None,
         )
     if (expected := config.expected) is not None:
         return ImageShape(

@@ -8,7 +8,7 @@ from pipeline.couplings import check_whitening
 from pipeline.engine.dag import Node, sampled_among
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.estimate import ImageShape
+from pipeline.training.estimate import ImageShape, real_images
 from storage.errors import InputError, RecipeError
 
 
@@ -16,8 +16,9 @@ def check_fit(node: Node, shape: ImageShape) -> None:
     """Raises InputError where a stage cannot work on images of this shape."""
     match node.config:
         case configs.Reference():
-            if _originals(node, shape) < 4 or shape.test < 2:  # the training images are halved, a covariance has two
-                value = f"{_originals(node, shape)} and {shape.test}"
+            rows = real_images(node, shape).rows
+            if rows < 4 or shape.test < 2:  # the training images are halved, a covariance has two
+                value = f"{rows} and {shape.test}"
                 remedy = "Add images, or change data.test_fraction or data.limit"
                 raise InputError("There must be at least 4 training images and 2 test images", value, remedy)
         case configs.Teacher() as config:
@@ -38,17 +39,10 @@ def check_fit(node: Node, shape: ImageShape) -> None:
         case configs.Evaluation() as config:
             sweeps = [sweep for model in sampled_among(node.inputs) for sweep in config.sweeps_of(model)]
             _check_guidance([sweep.guidance for sweep in sweeps], shape)
-            _check_metrics(config, _originals(node, shape))
+            _check_metrics(config, real_images(node, shape).rows)
             if config.noise_cost and shape.test < 4:
                 need = "evaluation.noise_cost needs 4 test images: two are encoded, and two compared with"
                 raise RecipeError(need, shape.test, "Give more, or leave it out")
-
-
-def _originals(node: Node, shape: ImageShape) -> int:
-    """The number of training images without their mirror images."""
-    data = node.inputs["data"].config
-    assert isinstance(data, configs.Data)
-    return shape.rows // (2 if data.flips else 1)
 
 
 def _check_guidance(scales: Sequence[float], shape: ImageShape) -> None:

@@ -17,7 +17,7 @@ from pipeline.outputs.whitening import whitening_draws
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
-from pipeline.training.estimate import ImageShape, first_student, teacher_of
+from pipeline.training.estimate import ImageShape, first_student, real_images, teacher_of
 from pipeline.training.flops import Work
 from pipeline.training.work import (
     DOPRI5_CALLS,
@@ -26,6 +26,7 @@ from pipeline.training.work import (
     forward_work,
     pictures_work,
     potentials_work,
+    searched,
     step_work,
 )
 from storage.checksummed_json import json_digest
@@ -69,9 +70,10 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.Data() as config:
             own, rest = [], _rest(node, shape, 3.0 + shape.rows * READ.get(config.source, READ_ARRAY))
         case configs.Reference() as config:
-            own, rest = _reference(config, shape), _rest(node, shape, 5.0)
+            own, rest = _reference(config, real_images(node, shape)), _rest(node, shape, 5.0)
         case configs.Teacher() as config:
             own = [_training(node, config.training, shape, compute), _likelihood(config, shape, compute)]
+            own += _quality(node, config, shape, shape.test)
             forward = partial(forward_work, teacher_architecture(config, shape))
             decoded = DECODING * (config.preview_samples + CALIBRATION * (config.decoding == "calibrated"))
             rest = _rest(node, shape, 3.0, lambda: forward() * decoded)
@@ -81,6 +83,8 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
             own, rest = [], _rest(node, shape, 3.0, partial(potentials_work, config, shape))
         case configs.Student() as config:
             own = [_training(node, config.training, shape, compute)]
+            if config.quality:
+                own += _quality(node, config, shape, config.quality.samples * network_calls((config.quality.sweep,))[0])
             rest = _rest(node, shape, 3.0 + _diagnosed(shape))
         case configs.Reflow() | configs.OneStep() as config:
             own, rest = [_training(node, config.training, shape, compute)], _rest(node, shape, 3.0)
@@ -121,12 +125,33 @@ def _training(node: Node, training: Training, shape: ImageShape, compute: Comput
         },
         **{name: getattr(config, name) for name in ("mode", "steps") if hasattr(config, name)},
     }
-    if "potentials" in node.inputs:  # each noise is compared with every image
-        facts["rows"] = shape.rows
+    if "potentials" in node.inputs:  # each noise is compared with every image of its class
+        facts["cells"] = searched(node, shape)
+    if getattr(getattr(config, "coupling", None), "online", False):
+        facts["teacher"] = network_digest(teacher_architecture(teacher_of(node), shape))
     return Part(
         "training", training.steps * training.batch, "images", facts, partial(step_work, node, shape), 0.0,
         training.precision,
     )  # fmt: skip
+
+
+def _quality(node: Node, config: configs.Teacher | configs.Student, shape: ImageShape, calls: int) -> list[Part]:
+    """The scores of a training: `calls` passes of one image for each average at each point."""
+    if config.quality is None:
+        return []
+    network, averages = _trained_architecture(node, shape), 1 + len(config.training.averages)
+    facts = {
+        "work": "quality",
+        "network": network_digest(network),
+        "averages": averages,
+        "settings": {
+            name: value
+            for name, value in config.quality.model_dump(mode="json").items()
+            if name not in ("points", "use")
+        },
+        "test": shape.test,
+    }
+    return [Part("quality", config.quality.points, "points", facts, lambda: forward_work(network) * (averages * calls))]
 
 
 def _trained_architecture(node: Node, shape: ImageShape) -> NetworkConfig:
@@ -224,17 +249,17 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
                 partial(forward_work, network, batch),
             )
         )
-    reference = node.inputs["reference"].config
+    reference, seen = node.inputs["reference"].config, real_images(node, shape)
     assert isinstance(reference, configs.Reference)
     facts = {
         "work": "features",
         "extractor": reference.extractor,
-        "channels": shape.channels,
-        "size": shape.size,
+        "channels": seen.channels,
+        "size": seen.size,
         "batch": batch,
         "metrics": list(config.metrics),
     }
-    work = partial(extractor_work, reference.extractor, shape)
+    work = partial(extractor_work, reference.extractor, seen)
     return [*own, Part("features", images, "images", facts, work)]
 
 

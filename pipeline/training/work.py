@@ -42,8 +42,15 @@ def step_work(node: Node, shape: ImageShape) -> Work:
     if getattr(coupling, "online", False):
         work += forward_work(teacher_architecture(teacher_of(node), shape))
     if "potentials" in node.inputs:
-        work += Work(flops=2.0 * shape.rows / max(1, len(shape.classes)) * shape.values)
+        work += Work(flops=2.0 * searched(node, shape) * shape.values)
     return work
+
+
+def searched(node: Node, shape: ImageShape) -> float:
+    """The images that semidiscrete transport compares a noise with."""
+    config = node.inputs["potentials"].config
+    assert isinstance(config, configs.Potentials)
+    return shape.rows / max(1, len(shape.classes) * config.within_classes)
 
 
 def extractor_training(config: configs.Reference, shape: ImageShape) -> Work:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from pipeline.data.sources.digest import AUTOENCODER
 from pipeline.engine.dag import build
 from pipeline.engine.plan import plan
-from pipeline.outputs.networks import student_architecture
+from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe.load import load, shipped
 from pipeline.runtime.job import Saved
 from pipeline.runtime.timings import Timings
@@ -207,3 +208,52 @@ def test_average_velocities_under_a_condition_have_a_time(tmp_path):
     counted = {"train": 300, "test": 60, "channels": 1, "size": 8, "classes": tuple("0123456789")}
     node = build(made, recorded=lambda stage, config: "digest")["student"]
     assert Forecast(made.compute, tmp_path, counted, SPEED).of_stage(node).seconds > 0
+
+
+def training_facts(name, *overrides):
+    made = load(name, [*overrides, "compute.device=cpu"])
+    node = build(made)["student"]
+    return parts(node, image_shape(made.data, None), made.compute)[0]
+
+
+def test_what_a_coupling_searches_or_encodes_for_a_batch_is_part_of_its_speed():
+    within, across = (training_facts("sd-digits", f"potentials.within_classes={value}") for value in ("true", "false"))
+    assert within.facts != across.facts and within.work().flops < across.work().flops
+    online = "student.coupling={kind: nfm, online: true}"
+    narrow, wide = (training_facts("nfm-digits", online, f"teacher.width={width}") for width in (64, 512))
+    assert narrow.facts != wide.facts and narrow.work().flops < wide.work().flops
+    assert training_facts("nfm-digits").facts == training_facts("nfm-digits", "teacher.width=512").facts  # from a bank
+
+
+@pytest.mark.parametrize(
+    ("stage", "quality", "each"),
+    [
+        ("student", "student.quality={points: %d, samples: 500, nfe: 31, solver: euler}", 500 * 31),
+        ("teacher", "teacher.quality={points: %d}", 359),
+    ],
+)
+def test_scores_at_points_of_a_training_have_a_time_and_do_not_slow_its_rate_down(tmp_path, stage, quality, each):
+    def scoring(points):
+        times, nodes = forecast(tmp_path, quality % points)
+        node = nodes[stage]
+        (part,) = [part for part in times.parts(node) if part.name == "quality"]
+        (timed,) = [found.seconds for found in times.of_stage(node).parts if found.part.name == "quality"]
+        return part, timed
+
+    part, seconds = scoring(10)
+    assert part.amount == 10 and scoring(20)[1] == pytest.approx(2 * seconds)
+    network = (student_architecture if stage == "student" else teacher_architecture)(
+        getattr(recipe(), stage), image_shape(recipe().data, None)
+    )
+    assert part.work().flops == pytest.approx(each * forward_work(network).flops)
+
+
+def test_latents_are_judged_as_pixels_and_mirror_images_once(tmp_path):
+    for name in AUTOENCODER:
+        (tmp_path / name).write_bytes(b"")
+    made = load("nfm-cifar10", [f"data.autoencoder={tmp_path}", "reference.extractor=classifier"])
+    measured = {"train": 50_000, "test": 10_000, "channels": 4, "size": 4, "classes": ["a"], "pixels": [3, 32]}
+    node = build(made)["reference"]
+    features = {part.name: part for part in parts(node, image_shape(made.data, measured), made.compute)}["features"]
+    assert features.amount == 60_000 and (features.facts["channels"], features.facts["size"]) == (3, 32)
+    assert features.work().flops > 0  # a classifier of 4x4 would be refused

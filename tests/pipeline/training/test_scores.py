@@ -1,6 +1,7 @@
 """Scores while a network trains: they change no weight, survive any stop, and choose the least."""
 
 import json
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -49,6 +50,18 @@ def test_every_average_is_scored_at_every_point_and_the_least_is_the_best(whole)
     assert (whole.best.value, whole.best.images, whole.best.average) == min(values)
     assert score(whole.best_network())["fd"] == whole.best.value
     assert scored[640]["fd/half-life-100"] == score(whole.network)["fd"]
+
+
+def test_the_time_of_scores_is_not_that_of_the_training(tmp_path):
+    def slow(net):
+        time.sleep(0.2)
+        return score(net)
+
+    task = job(tmp_path)
+    fit(task, network(), batch, loss, SETTINGS, CPU, watch=Watch(4, slow))
+    (points, scoring), (images, seconds) = (task.timings.parts[name] for name in ("quality", "training"))
+    assert points == 4 and scoring >= 4 * 2 * 0.2  # of two averages each
+    assert images == 608 and seconds < scoring  # all steps but the first, of some milliseconds each
 
 
 def test_a_best_that_is_not_the_last_is_not_lost(tmp_path):

@@ -183,7 +183,7 @@ def test_several_averages_are_kept_resumed_and_differ(tmp_path):
     assert len({tuple(value.tolist()) for value in first.values()}) == 3
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"precision": "float16"}])
+@pytest.mark.parametrize("changes", [{"optimizer": "adam", "weight_decay": 0.0}, {"precision": "float16"}])
 def test_other_optimizers_and_precisions_resume_bitwise(tmp_path, changes):
     settings = training(weight_decay=0.1, **changes)
     whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
