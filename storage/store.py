@@ -84,29 +84,34 @@ class Store:
     def monitor(self, stage: str, fingerprint: str, name: str = "") -> Path:
         """Where a training leaves curves and samples for people to watch; it may not exist yet, and is then called
         `name`."""
-        folder, prefix = self.home / "monitor" / stage, fingerprint[:PREFIX]
-        return next(iter(sorted(folder.glob(f"*-{prefix}"))), folder / f"{name or stage}-{prefix}")
+        folder = self.home / "monitor" / stage
+        return next(iter(_directories(folder, fingerprint)), folder / f"{name or stage}-{fingerprint[:PREFIX]}")
 
     def lock_path(self, stage: str, fingerprint: str) -> Path:
         return self.home / "locks" / f"{stage}-{fingerprint[:PREFIX]}.lock"
 
     def directories(self, stage: str, fingerprint: str) -> list[Path]:
         """The directories of this fingerprint, intact or damaged."""
-        folder = self.home / "artifacts" / stage
-        return sorted(folder.glob(f"*-{fingerprint[:PREFIX]}")) if folder.is_dir() else []
+        return _directories(self.home / "artifacts" / stage, fingerprint)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def find(self, stage: str, fingerprint: str) -> Artifact | None:
-        """The intact artifact of this fingerprint, None if there is none.
+        """The intact artifact of this fingerprint, the first of several, None if there is none.
 
-        Raises DamageError where its directory is there and its manifest or a file's size does not hold.
+        Raises DamageError where a directory of it is there, none intact: a manifest or a file's size does not hold.
         """
+        damage = None
         for directory in self.directories(stage, fingerprint):
-            artifact = Artifact.read(directory)
-            if (artifact.stage, artifact.fingerprint) != (stage, fingerprint):
-                raise DamageError(str(directory / MANIFEST), "it names another stage or fingerprint", REBUILD)
-            return artifact
+            try:
+                artifact = Artifact.read(directory)
+                if (artifact.stage, artifact.fingerprint) != (stage, fingerprint):
+                    raise DamageError(str(directory / MANIFEST), "it names another stage or fingerprint", REBUILD)
+                return artifact
+            except DamageError as error:
+                damage = damage or error
+        if damage is not None:
+            raise damage
         return None
 
     def artifacts(self) -> Iterator[Artifact | DamageError]:
@@ -198,6 +203,12 @@ class Store:
         for old in (*aside, self.work(artifact.stage, artifact.fingerprint)):
             remove_tree(old)
         return Artifact.read(final)
+
+
+def _directories(folder: Path, fingerprint: str) -> list[Path]:
+    """Those of this fingerprint in a stage's folder. Other systems leave files of their own there, as `._name`."""
+    found = folder.glob(f"*-{fingerprint[:PREFIX]}") if folder.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
 
 
 def remove_tree(path: Path) -> None:

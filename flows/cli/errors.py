@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -59,5 +60,5 @@ def _with_remedy(error: FlowctlError) -> str:
 def _fail(text: str, code: int) -> None:
     if OPTIONS.debug:
         traceback.print_exc()
-    print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
+    print("error: " + re.sub(r"\s*\n\s*", " ", text.strip()), file=sys.stderr, flush=True)
     raise typer.Exit(code)

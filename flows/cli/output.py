@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,15 @@ def check_out(path: Path, folder: bool = False) -> None:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise UsageError("The output must lie in a folder", f"{above}, which is a file", "Choose another folder.")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise UsageError(
+            "The output must be in a folder that can be written to",
+            f"{above} ({error.strerror})",
+            "Choose another one.",
+        ) from None
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> None:

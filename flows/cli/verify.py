@@ -128,8 +128,8 @@ def _repaired(finding: Finding, repairs: Repairs, in_work: bool) -> bool:
         typer.echo(f"repaired: {name}: {repairs.repair_work(finding) if in_work else repairs.repair(finding)}")
     except Interrupted:
         raise
-    except FlowctlError as error:
-        typer.echo(f"not repaired: {name}: {error}")
+    except (FlowctlError, OSError) as error:
+        typer.echo(" ".join([f"not repaired: {name}: {error}", *getattr(error, "__notes__", ())]))
         return False
     return True
 

@@ -21,19 +21,19 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     If all stages are reused and there is no server, neither torch nor Prefect is imported.
     """
     session.store.prepare()
-    first = session.recipe.compute.node_rank == 0  # the machine that plans, records and sends
-    if not first:
+    if session.recipe.compute.node_rank:  # the first machine plans, records and sends
         join(session)
+        return plan(session.nodes, session.store)
     steps = plan(session.nodes, session.store, reruns.left([session]), session.remote)
     for step in steps:
         if step.node.name in session.force and step.action == "reuse":
             session.display.note(f"{step.node.name}: rerun already by this command, which was interrupted later")
     server, actions = settings.server_url(), {step.action for step in steps}
     if server is None and actions <= {"reuse", "fetch"}:
-        if "fetch" in actions or (session.remote is not None and first):
+        if "fetch" in actions or session.remote is not None:
             with recording(session, steps), graceful_shutdown(session.stop, session.display.note):
                 run_stages(session)
-        elif first:
+        else:
             record_reused(session, steps)
         return steps
     check_device(session, steps)
@@ -46,12 +46,10 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
 
 def check_device(session: Session, steps: list[Step]) -> None:
     """Before the images are read, which takes a while. Raises RecipeError for devices that this machine lacks."""
-    compute = session.recipe.compute
-    asked = compute.device.startswith("cuda") or (compute.device == "auto" and compute.nproc > 1)
-    if asked and any(step.action in forecasts.AHEAD and step.node.name not in IMAGES for step in steps):
-        from pipeline.runtime.device import check_present
+    if any(step.action in forecasts.AHEAD and step.node.name not in IMAGES for step in steps):
+        from pipeline.runtime.device import check_asked
 
-        check_present(compute.device, compute.nproc)
+        check_asked(session.recipe.compute)
 
 
 def _connect(session: Session, steps: list[Step], debug: bool) -> None:

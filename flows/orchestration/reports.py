@@ -27,7 +27,7 @@ def start(home: Path, port: int) -> str:
     """Serve the reports of the store at `home` on `port`, or on any where that is taken; the URL. Survives exec."""
     try:
         listener = socket.create_server(("127.0.0.1", port))
-    except OSError:
+    except (OSError, OverflowError):  # in use, or beyond the last one
         listener = socket.create_server(("127.0.0.1", 0))
     with listener:
         process = subprocess.Popen(

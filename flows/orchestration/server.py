@@ -26,6 +26,7 @@ from pathlib import Path
 from flows.session import settings
 from storage.errors import FlowctlError
 from storage.required import required
+from storage.text import without_password
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
 ANSWER_SECONDS = 5.0
@@ -159,7 +160,7 @@ def check_server() -> None:
     except Exception as error:  # of the network, another kind of server, or a setting such as a certificate's file
         why = str(error).partition("\n")[0] or type(error).__name__
         raise ServerFailed(
-            f"The Prefect server at PREFECT_API_URL must answer, got {why!r} from {url}. "
+            f"The Prefect server at PREFECT_API_URL must answer, got {why!r} from {without_password(url)}. "
             "Start it (`flowctl ui`), correct the URL, which ends in /api, or unset PREFECT_API_URL to run without one."
         ) from error
 

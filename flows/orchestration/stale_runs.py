@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from flows.session.runs import alive, killed, mark_ended, records
+from storage.text import without_password
 
 
 def close_dead_runs(home: Path, server: str | None) -> None:
@@ -24,7 +25,7 @@ def close_dead_runs(home: Path, server: str | None) -> None:
     Runs of another server stay as they are until a run uses that server. An error here is logged and stops nothing. A
     flow run that this or another process has resumed is not dead.
     """
-    dead = killed(home)
+    dead, here = killed(home), server and without_password(server)
     if not dead:
         return
     living = (facts for facts in records(home) if facts.get("ended") is None and alive(facts, home))
@@ -32,7 +33,7 @@ def close_dead_runs(home: Path, server: str | None) -> None:
     try:
         with get_client(sync_client=True) as client:
             for facts in dead:
-                if facts["flow_run"] in resumed or _close(client, facts) or facts["server"] == server:
+                if facts["flow_run"] in resumed or _close(client, facts) or facts["server"] == here:
                     mark_ended(home, facts)
     except Exception as error:
         logging.getLogger("flowctl").warning("A killed run could not be marked in Prefect: %s", error)

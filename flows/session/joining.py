@@ -49,10 +49,14 @@ def _run_ranks(node: Node, work: Path, session: Session) -> None:
         open(work / f"{OUTPUT}.{compute.node_rank}", "ab") as output,
         agent(work, compute, node.name, output) as process,
     ):
-        stopped = math.inf
+        stopped, gone = math.inf, 0.0
         while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL)
+            if not (work / SPEC).exists():  # the first machine's ranks have ended, and these end now
+                gone += POLL
+                if gone > LEAVE_SECONDS:
+                    break
             if session.stop:  # where the first machine stops too, the ranks save together and leave by themselves
                 stopped = min(stopped, time.monotonic())
                 if time.monotonic() - stopped > (LEAVE_SECONDS if (work / STOP).exists() else ALONE_SECONDS):

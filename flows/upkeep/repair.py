@@ -16,6 +16,7 @@ from flows.session.interrupts import graceful_shutdown
 from flows.session.recording import recording, run_stages
 from flows.session.session import Session
 from flows.upkeep.references import is_running, runs
+from pipeline.engine.dag import IMAGES
 from pipeline.engine.plan import plan
 from pipeline.engine.work import contents, read_by, state
 from pipeline.recipe.recipe import Recipe
@@ -78,10 +79,19 @@ class Repairs:
             self.inspect(finding.root)
             return "foreign files removed"
         session = self._session(finding)
+        if finding.key[0] not in IMAGES:
+            from pipeline.runtime.device import check_asked  # torch, which takes seconds
+
+            check_asked(session.recipe.compute)  # before anything is taken out of the way
         self._repair_inputs(session)
         with self._unused(finding.key):
             done, aside = self._make_room(finding, session) if finding.stands() else ("repaired by another process", [])
-        artifact = self._run(session, finding.key[0])
+        try:
+            artifact = self._run(session, finding.key[0])
+        except FlowctlError as error:
+            for root in aside:  # it must not be believed, but may be all that there is
+                error.add_note(f"The damaged one lies in {root} until `flowctl gc --yes`.")
+            raise
         for root in aside:
             remove_tree(root)
         again = self.inspect(artifact.root)

@@ -69,8 +69,11 @@ def run_in_ranks(job: Job) -> dict[str, Any]:
             "monitor": job.monitor and str(job.monitor),
         },
     )
-    with open(job.work / OUTPUT, "wb") as output, agent(job.work, job.compute, job.stage, output) as process:
-        _attend(job, process)
+    try:
+        with open(job.work / OUTPUT, "wb") as output, agent(job.work, job.compute, job.stage, output) as process:
+            _attend(job, process)
+    finally:  # no further machine is to join what is over, however long it takes to publish
+        (job.work / SPEC).unlink(missing_ok=True)
     return _result(job, process.returncode)
 
 
@@ -80,7 +83,7 @@ def agent(work: Path, compute: Compute, name: str, output: Any) -> Iterator[subp
 
     However the block ends, none of its processes stays.
     """
-    where = ["--standalone"]
+    where = ["--standalone", "--local-addr=127.0.0.1"]  # the machine's own name may have no address
     if compute.nnodes > 1:
         where = [
             "--rdzv-backend=c10d",
@@ -156,9 +159,10 @@ def _relay_log(path: Path, read: int) -> int:
 
 
 def _relay_progress(job: Job, seen: float) -> float:
-    """Pass the listeners the first rank's progress if it is of later than the time `seen`; the time that it is of."""
+    """Pass the listeners the first rank's progress if it is of another time than `seen`, earlier where the clock was
+    set back; the time that it is of."""
     report = read_progress(job.work)
-    if report is None or report.facts["time"] <= seen:
+    if report is None or report.facts["time"] == seen:
         return seen
     for listener in job.progress.listeners:
         listener(report)

@@ -32,7 +32,7 @@ def main(work: Path) -> int:
     if os.getppid() in (1, launcher):  # torchrun was killed before this rank could see whose child it is
         return 1
     _leave_with(launcher)
-    with open(work / ALIVE, "a") as alive:
+    with open(work / ALIVE, "a+") as alive:  # readable too: NFS has a shared lock for no other file
         fcntl.flock(alive, fcntl.LOCK_SH)
         if (work / OUTCOME).exists():  # restarted, though another rank has met an error that a restart does not fix
             return 0

@@ -33,6 +33,12 @@ def prepare(compute: Compute) -> torch.device:
     return device
 
 
+def check_asked(compute: Compute) -> None:
+    """Raises RecipeError for devices that the settings ask for and this machine lacks."""
+    if compute.device.startswith("cuda") or (compute.device == "auto" and compute.nproc > 1):
+        check_present(compute.device, compute.nproc)
+
+
 def check_present(name: str, nproc: int = 1) -> None:
     """Raises RecipeError for a device, or for a number of processes with one each, that this machine does not have."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

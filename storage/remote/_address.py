@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from storage.errors import UsageError
+from storage.text import without_password
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -43,7 +44,7 @@ def _check_endpoint() -> None:
     if endpoint and not named:
         raise UsageError(
             "AWS_ENDPOINT_URL must be http:// or https:// and a host",
-            endpoint,
+            without_password(endpoint),
             "Correct it, or unset it for Amazon's S3.",
         )
 

@@ -3,6 +3,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from storage.artifact import MANIFEST, Artifact, NewerFormat, Provenance, record
 from storage.atomic import fsync_path, replacing, write_bytes, write_json
 from storage.errors import DamageError, InputError, UsageError
 from storage.inspection import inspect_artifact
-from storage.store import Store
+from storage.store import PREFIX, Store
+from storage.text import without_password
 
 FINGERPRINT = "ab" * 32
 ROOT = Path(__file__).parents[2]
@@ -123,6 +125,21 @@ def test_a_manifest_of_a_newer_format_is_no_damage_unless_its_checksum_says_so(t
     assert not isinstance(raised.value, NewerFormat) and "\n" not in str(raised.value)
 
 
+def test_what_lies_beside_an_artifact_hides_it_not(tmp_path):
+    """A file that another system left, and a damaged copy that comes first."""
+    store = Store(tmp_path)
+    made = publish(store)
+    (made.root.parent / f"._{made.root.name}").write_bytes(b"")
+    (made.root.parent / f"other-{made.fingerprint[:PREFIX]}").write_bytes(b"")
+    copy = made.root.parent / f"a-copy-of-{made.root.name}"
+    shutil.copytree(made.root, copy)
+    (copy / MANIFEST).write_text("{")
+    assert store.find(made.stage, made.fingerprint).root == made.root
+    shutil.rmtree(made.root)
+    with pytest.raises(DamageError):
+        store.find(made.stage, made.fingerprint)
+
+
 def test_a_manifest_moved_to_another_fingerprint_is_noticed(tmp_path):
     store = Store(tmp_path)
     root = publish(store).root
@@ -218,6 +235,31 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         write_json(path, float("nan"))
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_disk_that_cannot_synchronise_directories_is_good_enough(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def of_files(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    write_bytes(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("https://me:secret@host:4200/api", "https://***@host:4200/api"),
+        ("me:secret@host", "***@host"),
+        ("http://host/api", "http://host/api"),
+    ],
+)
+def test_a_password_in_a_url_is_not_shown(given, shown):
+    assert without_password(given) == shown
 
 
 def test_write_bytes_makes_its_folder(tmp_path):

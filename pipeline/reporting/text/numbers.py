@@ -56,7 +56,8 @@ def calls(nfe: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A wall time in the two units that matter."""
+    """A wall time in the two units that matter; one that a clock's correction made negative is 0."""
+    seconds = max(0.0, seconds)
     if seconds < 10:
         return f"{fixed(seconds, 1)} s"
     whole = int(seconds + 0.5)

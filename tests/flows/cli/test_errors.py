@@ -39,6 +39,7 @@ def test_a_store_that_cannot_be_written_is_named(flowctl, tiny, home):
     ("error", "facts", "resume"),
     [
         (FlowctlError("The disk is odd"), ["The disk is odd."], False),
+        (FlowctlError("No\n   such 'my  x.yaml'"), ["No such 'my  x.yaml'."], False),  # a path keeps its blanks
         (Interrupted("Stopped"), ["Stopped."], True),
         (KeyError("x"), ["KeyError", "'x'", "--debug"], False),
         (OSError(28, "No space left on device", "/store/a"), ["/store/a: No space left on device"], False),

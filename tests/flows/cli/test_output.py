@@ -1,5 +1,7 @@
 """Places for output are looked at before anything is drawn or trained."""
 
+from pathlib import Path
+
 import pytest
 
 from flows.cli.output import check_out
@@ -38,3 +40,9 @@ def test_a_plot_that_is_not_drawn_needs_no_place(flowctl, finished, tiny, tmp_pa
     (tmp_path / "compare.png").mkdir()
     assert flowctl("compare", tiny, "--json").exit_code == 0
     assert flowctl("compare", tiny).exit_code == 2
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_place_that_cannot_be_written_to_is_found_before_the_work(folder):
+    with pytest.raises(UsageError):
+        check_out(Path("/proc/new/x.png"), folder)

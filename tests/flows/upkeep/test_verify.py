@@ -6,6 +6,7 @@ import re
 import signal
 import types
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipeline.engine.plan import outline, plan
 from pipeline.recipe.load import load
 from storage import inspection
 from storage.bank import BankFacts, BankWriter
+from storage.errors import RecipeError
 from storage.store import Store
 from tests.flows import fakes
 from tests.flows.conftest import make_all
@@ -249,8 +251,24 @@ def test_a_stage_that_fails_leaves_nothing_damaged_to_be_believed(flowctl, store
     result = flowctl("verify", "--repair")
     assert result.exit_code == 1 and "not repaired: teacher/" in result.stdout and "not finite" in result.stdout
     assert not teacher.exists()
+    kept = Path(result.stdout.partition("The damaged one lies in ")[2].partition(" until")[0])
+    assert (kept / "payload.txt").is_file()  # it may be all that there is
     monkeypatch.delenv("FAKES")
     assert flowctl("verify").exit_code == 0  # what is left is valid; the next run makes the rest
+
+
+def test_what_cannot_be_made_again_here_is_left_where_it_is(flowctl, store, ran, monkeypatch):
+    """A device that this machine lacks, and an error of the disk, end the repair of one artifact alone."""
+    teacher = root(store, "teacher")
+    flip(teacher / "payload.txt")
+    for error in (
+        RecipeError("compute.device must be here", "cuda", "Go there"),
+        OSError(28, "No space left on device"),
+    ):
+        monkeypatch.setattr("pipeline.runtime.device.check_asked", Mock(side_effect=error))
+        result = flowctl("verify", "--repair")
+        assert result.exit_code == 1 and "not repaired: teacher/" in result.stdout
+        assert teacher.exists() and flowctl("verify").exit_code == 1
 
 
 def test_ctrl_c_keeps_the_shards_that_were_valid(flowctl, store, ran, tiny, monkeypatch):

@@ -340,6 +340,7 @@ def test_rounding_is_half_up():
 
 
 def test_times_and_facts_in_words():
+    assert duration(-4000.0) == duration(0.0)  # of a clock that was set back
     assert [duration(s) for s in (0.44, 9.96, 59.6, 101.7, 3600, 45_296)] == [
         "0.4 s",
         "10.0 s",
