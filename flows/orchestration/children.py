@@ -143,6 +143,12 @@ def run_children(
             time.sleep(POLL_SECONDS if running else 0)
         for relay in relays:  # last words lie in a pipe after the end, and say why
             relay.join(LAST_WORDS_SECONDS)
+    except BaseException:  # as a full disk for the next child's recipe: those that run save and end too
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.wait()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

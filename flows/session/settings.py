@@ -27,6 +27,8 @@ FILE_SOURCES = (  # of prefect.settings.base
     "PyprojectTomlConfigSettingsSource",
     "ProfileSettingsTomlLoader",
 )
+# Where Prefect would persist results. Ours are artifacts, and a block that the server does not know would end each run.
+RESULT_STORAGE = ("PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK")
 
 
 def server_url() -> str | None:
@@ -53,6 +55,8 @@ def configure(debug: bool = False) -> None:
     if server_url() is None:
         for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:  # names count in any case
             del os.environ[name]
+    for name in [name for name in os.environ if name.upper() in RESULT_STORAGE]:
+        del os.environ[name]
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's
         "DO_NOT_TRACK": "1",  # the client's

@@ -97,7 +97,7 @@ class Evaluator:
 
         The Frechet distance comes first, from means and covariances in float64, also of as many samples as there are
         held-out images: with fewer images it is larger. Then the suite's metrics, and PSNR and SSIM where there are
-        targets. NFE is the mean over batches, as counted; seconds are the sum over ranks.
+        targets. NFE is the mean over samples, as counted for their batch; seconds are the sum over ranks.
 
         Returns:
             The scores, and on the first rank the first samples by number, (n, C, H, W) float32 in [-1, 1].
@@ -124,7 +124,7 @@ class Evaluator:
                     self.suite.update(buffer, rows, batch_features)
             if self.targets is not None:
                 paired.update(images, self.targets(rows))
-            calls.append(count)
+            calls.append((count, len(rows)))
             if int(rows[0]) < STORED_SAMPLES:
                 first.append((int(rows[0]), images[: STORED_SAMPLES - int(rows[0])]))
             done = min(self.samples, self.batch * ranks.world() * (number + 1))
@@ -138,7 +138,7 @@ class Evaluator:
     def _scores(self, sampler: SamplerUnderTest, gathered: list[tuple[Any, ...]]) -> tuple[Score, ...]:
         """From what all ranks collected; one rank computes, because it may take minutes."""
         some, rest, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
-        calls = [count for part in some_calls for count in part]
+        calls, batches = zip(*(pair for part in some_calls for pair in part), strict=True)
         generated = reduce(Moments.merge, some)
         at_equal_count = frechet_distance(self.real, generated) if generated.count > 1 else None
         generated = reduce(Moments.merge, rest, generated)
@@ -155,7 +155,7 @@ class Evaluator:
             Score(
                 model=sampler.model,
                 solver=sampler.solver,
-                nfe=sum(calls) / len(calls),
+                nfe=sum(count * rows for count, rows in zip(calls, batches, strict=True)) / sum(batches),
                 metric=item.metric,
                 value=item.value,
                 error=item.error,

@@ -74,7 +74,7 @@ def student_bits(
         torch.tensor([value for part in parts for value in part[name]], dtype=torch.float64)
         for name in ("densities", "errors")
     )
-    calls = [part["calls"] for part in parts]
+    calls = sum(part["calls"] * len(part["densities"]) for part in parts)
     bits = bits_per_dimension(densities, held_out.shape, images.grey_levels, errors)
     return LikelihoodResult(
         bits_per_dim=bits.mean,
@@ -83,5 +83,5 @@ def student_bits(
         images=bits.images,
         probes=config.probes,
         tolerance=config.tolerance,
-        calls=sum(calls) / len(calls),
+        calls=calls / len(densities),
     )

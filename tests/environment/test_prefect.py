@@ -181,6 +181,15 @@ def test_a_server_that_the_user_names_keeps_their_settings(place, healthy):
     assert done.stdout == "**********\n", done.stderr
 
 
+def test_a_block_for_results_of_another_project_is_nothing_to_us(place, healthy):
+    code = (
+        "from flows.session.settings import configure; configure()\n"
+        "from prefect.settings import get_current_settings; print(get_current_settings().results.default_storage_block)"
+    )
+    done = place.python(code, PREFECT_API_URL=healthy, PREFECT_DEFAULT_RESULT_STORAGE_BLOCK="s3-bucket/other")
+    assert done.stdout == "None\n", done.stderr
+
+
 def database(home, *schema: str):
     with sqlite3.connect(home / "prefect.db") as connection:
         connection.execute("create table alembic_version (version_num text)")

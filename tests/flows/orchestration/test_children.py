@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -31,6 +32,31 @@ def test_a_store_is_all_that_children_need_to_write_to(home, monkeypatch, tmp_pa
     both = [Child(load("nfm-digits"), name) for name in ("a", "b")]
     assert run_children(both, print) == dict.fromkeys(both, 0)
     assert not list((home / "work").iterdir())
+
+
+def test_an_error_before_the_next_child_ends_those_that_run(home, monkeypatch, tmp_path):
+    """They are asked to stop, and are waited for: none goes on behind the back of who started them."""
+    wait = (
+        "import pathlib, signal, sys, time\n"
+        f"said = pathlib.Path({str(tmp_path / 'said')!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (said.write_text('saved'), sys.exit(1)))\n"
+        "said.write_text('ready'); time.sleep(600)"
+    )
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", wait))
+    first, second = (Child(load("nfm-digits", [f"name={name}"]), name) for name in ("a", "b"))
+
+    def full(child, file, place, alone):
+        if child is first:
+            return start(child, file, place, alone)
+        while not (tmp_path / "said").exists() or (tmp_path / "said").read_text() != "ready":
+            time.sleep(0.01)
+        raise OSError(28, "No space left on device")
+
+    start = children._start
+    monkeypatch.setattr(children, "_start", full)
+    with pytest.raises(OSError):
+        run_children([first, second], print, places=({}, {}))
+    assert (tmp_path / "said").read_text() == "saved"
 
 
 def test_the_last_words_of_children_are_passed_on(home, monkeypatch, capfd):

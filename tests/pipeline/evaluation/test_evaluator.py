@@ -47,6 +47,17 @@ def test_calls_are_their_mean_over_batches_and_every_sample_counts_once(tmp_path
     assert score.protocol == {"metric": "FD-pixels", "guidance": 1.0}
 
 
+def test_calls_are_the_mean_over_samples_whatever_their_batches(tmp_path):
+    z, real = torch.randn(10, 1, 2, 2), Moments.of(torch.randn(50, 4))
+    evaluator = Evaluator(
+        Pixels(), real, 10, None, 256, 4, torch.device("cpu"), {"metric": "FD-pixels"}, lambda samples: samples
+    )
+    calls = {4: 10.0, 2: 40.0}  # by the size of a batch: two of four, and one of two
+    sampler = SamplerUnderTest("student", "dopri5", 0, {}, lambda rows, labels: (z[rows], calls[len(rows)]))
+    [score], _ = evaluator.score(sampler, job(tmp_path, "evaluation"))
+    assert score.nfe == pytest.approx((8 * 10 + 2 * 40) / 10)
+
+
 def test_one_sample_that_is_like_a_held_out_image_has_no_distance(tmp_path):
     z, real = torch.zeros(4, 1, 2, 2), Moments.of(torch.randn(50, 4))
     evaluator = Evaluator(
