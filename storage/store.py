@@ -206,7 +206,7 @@ class Store:
 
 
 def _directories(folder: Path, fingerprint: str) -> list[Path]:
-    """Those of this fingerprint in a stage's folder. Other systems leave files of their own there, as `._name`."""
+    """Those of this fingerprint in a stage's folder. Other systems leave files there, as `._name`."""
     found = folder.glob(f"*-{fingerprint[:PREFIX]}") if folder.is_dir() else ()
     return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
 
