@@ -10,10 +10,9 @@ are counted. Writes benchmarks/results/guidance-BASE.{json,md}.
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, crossed, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, both, crossed, facts, nearest, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 
@@ -79,20 +78,12 @@ def markdown(tree: dict[str, Any]) -> str:
     for row in tree["rows"]:
         found = {name: [seed["guidances"][name] for seed in row["seeds"]] for name in row["seeds"][0]["guidances"]}
         for name, scores in found.items():
-            lines.append(f"| {row['coupling']} | {name} | " + " | ".join(_both(scores, nfe) for nfe in calls) + " |")
-        chosen = {nfe: min(found, key=lambda name: _mean(found[name], nfe)) for nfe in calls}
-        cells = [f"{_both(found[name], nfe)} (guidance {name})" for nfe, name in chosen.items()]
+            lines.append(f"| {row['coupling']} | {name} | " + " | ".join(both(scores, nfe) for nfe in calls) + " |")
+        chosen = {nfe: nearest(found, nfe) for nfe in calls}
+        cells = [f"{both(found[name], nfe)} (guidance {name})" for nfe, name in chosen.items()]
         best.append(f"| {row['coupling']} | {' | '.join(cells)} |")
     lines += ["", "Each at the guidance that is the nearest to the training images:", ""]
     return "\n".join([*lines, f"| coupling {header[0]}", f"|---|{header[1]}", *best]) + "\n"
-
-
-def _mean(rows: list[dict[str, Any]], nfe: str) -> float:
-    return statistics.fmean(row["train"][nfe] for row in rows)
-
-
-def _both(rows: list[dict[str, Any]], nfe: str) -> str:
-    return " / ".join(cell([row[key][nfe] for row in rows]) for key in ("train", "held_out"))
 
 
 def main() -> None:

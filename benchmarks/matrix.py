@@ -87,6 +87,16 @@ def cell(values: Sequence[float | None]) -> str:
     return f"{statistics.fmean(values):.3f}{spread}"
 
 
+def both(rows: Sequence[dict[str, Any]], nfe: str) -> str:
+    """The distances to the training and to the held-out images by these calls, over the seeds."""
+    return " / ".join(cell([row[key][nfe] for row in rows]) for key in ("train", "held_out"))
+
+
+def nearest(found: dict[str, list[dict[str, Any]]], nfe: str) -> str:
+    """Of choices, each with its row of distances at each seed, the nearest to the training images by these calls."""
+    return min(found, key=lambda name: statistics.fmean(row["train"][nfe] for row in found[name]))
+
+
 def facts(module: str, words: argparse.Namespace) -> dict[str, Any]:
     """How the figures were taken."""
     return {"command": command_line(module), "processor": processor(), "base": words.base, "seeds": words.seeds}

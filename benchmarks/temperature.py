@@ -10,10 +10,9 @@ first; the same command resumes after any stop. Writes benchmarks/results/temper
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, write
+from benchmarks.matrix import STUDENT_ONLY, artifacts_of, both, facts, nearest, options, run_name, write
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 
@@ -54,18 +53,10 @@ def markdown(tree: dict[str, Any]) -> str:
         "|---|" + "---:|" * len(calls),
     ]
     for name, rows in found.items():
-        lines.append(f"| {name} | " + " | ".join(_both(rows, nfe) for nfe in calls) + " |")
-    best = {nfe: min(found, key=lambda name: _mean(found[name], nfe)) for nfe in calls}
-    cells = [f"{_both(found[name], nfe)} (T {name})" for nfe, name in best.items()]
+        lines.append(f"| {name} | " + " | ".join(both(rows, nfe) for nfe in calls) + " |")
+    best = {nfe: nearest(found, nfe) for nfe in calls}
+    cells = [f"{both(found[name], nfe)} (T {name})" for nfe, name in best.items()]
     return "\n".join([*lines, f"| best by training images | {' | '.join(cells)} |"]) + "\n"
-
-
-def _mean(rows: list[dict[str, Any]], nfe: str) -> float:
-    return statistics.fmean(row["train"][nfe] for row in rows)
-
-
-def _both(rows: list[dict[str, Any]], nfe: str) -> str:
-    return " / ".join(cell([row[key][nfe] for row in rows]) for key in ("train", "held_out"))
 
 
 def main() -> None:
