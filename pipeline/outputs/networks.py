@@ -123,7 +123,8 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         MissingError: there is no such average.
         DamageError: its files do not fit each other.
     """
-    average = None if average == average_in_words(artifact) else average
+    if average is not None and average == average_in_words(artifact):
+        average = None
     paths = [record.path for record in artifact.files]
     if weights_file(average) not in paths and average is not None:
         there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]

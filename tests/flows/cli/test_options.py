@@ -19,7 +19,7 @@ OPTIONS = {
         "--remote",
         "--jobs",
     },
-    "plan": {"RECIPE", "--set", "--force", "--until", "--remote", "--dag", "--json"},
+    "plan": {"RECIPE", "--set", "--force", "--until", "--remote", "--dag", "--on", "--json"},
     "list": {"--remote"},
     "show": {"RECIPE|ARTIFACT", "--set", "--explain", "--schema", "--reference", "--json"},
     "status": {"--json"},

@@ -185,7 +185,7 @@ def test_several_averages_are_kept_resumed_and_differ(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"optimizer": "adam", "weight_decay": 0.0}, {"precision": "float16"}])
 def test_other_optimizers_and_precisions_resume_bitwise(tmp_path, changes):
-    settings = training(weight_decay=0.1, **changes)
+    settings = training(**{"weight_decay": 0.1} | changes)
     whole = fit(job(tmp_path / "a"), network(), batch, loss, settings, CPU)
     task = job(tmp_path / "b")
     with pytest.raises(Interrupted):
