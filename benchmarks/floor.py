@@ -15,10 +15,9 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, sweep, write
+from benchmarks.matrix import NO_TEACHER, STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, sweep, write
 from pipeline.outputs.results import EvaluationResult, TeacherResult
 
-NO_TEACHER = ["teacher=null", "bank=null", *STUDENT_ONLY]
 KNOBS: dict[str, list[str]] = {
     "baseline": [],
     "independent": ["student.coupling=independent", *NO_TEACHER],

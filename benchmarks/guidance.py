@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, both, crossed, facts, nearest, options, run_name, write
+from benchmarks.matrix import (
+    NO_TEACHER,
+    STUDENT_ONLY,
+    artifacts_of,
+    both,
+    crossed,
+    facts,
+    nearest,
+    options,
+    run_name,
+    write,
+)
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 
 CALLS = (2, 4, 8, 16)
-NO_TEACHER = ["teacher=null", "bank=null"]
 COUPLINGS: dict[str, list[str]] = {
     "nfm": [],
     "independent": ["student.coupling=independent", *NO_TEACHER],

@@ -21,6 +21,7 @@ from storage.store import Store
 #: Base recipe, coupling, choice, seed and overrides -> the scores and costs of a row at that seed.
 Measured = Callable[[str, str, str, int, list[str]], dict[str, Any]]
 RESULTS = Path("benchmarks/results")
+NO_TEACHER = ["teacher=null", "bank=null"]
 STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
 
 

@@ -16,13 +16,23 @@ import json
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, cell, crossed, facts, options, run_name, sweep, write
+from benchmarks.matrix import (
+    NO_TEACHER,
+    STUDENT_ONLY,
+    artifacts_of,
+    cell,
+    crossed,
+    facts,
+    options,
+    run_name,
+    sweep,
+    write,
+)
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 from storage.required import required
 
 CALLS = (1, 2, 4, 8)
-NO_TEACHER = ["teacher=null", "bank=null"]
 COUPLINGS: dict[str, list[str]] = {
     "independent": ["student.coupling=independent", *NO_TEACHER],
     "ot": ["student.coupling=ot", *NO_TEACHER],

@@ -52,11 +52,11 @@ def export(
 
     from pipeline.export import Subject
     from pipeline.export import export as write
-    from pipeline.outputs.networks import average_in_words
+    from pipeline.outputs.networks import stored_name
     from pipeline.runtime.device import prepare
 
     compute = session.recipe.compute
-    average = None if ema == average_in_words(artifacts[model]) else ema
+    average = stored_name(artifacts[model], ema)
     subject = Subject(name, model, average, artifacts, session.recipe.evaluation.sweeps_of(model))
     with display() as shown:
         shown.begin("export")

@@ -23,7 +23,6 @@ from pipeline.runtime.job import Listener
 from storage.artifact import Artifact
 from storage.errors import DamageError, Interrupted, StageFailed
 from storage.store import Store
-from storage.text import without_password
 
 
 @contextmanager
@@ -35,9 +34,7 @@ def recording(
     times = {} if session.rates else forecasts.stage_times_if_known(session, steps)
     entries = forecasts.with_times(outline(list(steps)), times)
     reruns = pending(session.nodes.values(), session.store)
-    session.record = record = RunRecord(
-        session.store.home, recipe, entries, server and without_password(server), command, reruns
-    )
+    session.record = record = RunRecord(session.store.home, recipe, entries, server, command, reruns)
     ending = "stopped at once"
     try:
         with session.display, forward_logs(None if session.deployed else session.display, record.journal):

@@ -22,6 +22,7 @@ from flows.session.journal import Journal
 from storage.atomic import write_json
 from storage.locks import held, take
 from storage.store import PREFIX, Key
+from storage.text import without_password
 
 _REQUIRED = {"id", "name", "pid", "host", "server", "flow_run", "began"}  # fields that readers of a record rely on
 DAY = 86_400.0  # seconds; clocks of machines that share a store differ by less
@@ -53,7 +54,7 @@ class RunRecord:
             "command": command,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "server": server,
+            "server": server and without_password(server),
             "flow_run": None,
             "began": time.time(),
             "ended": None,

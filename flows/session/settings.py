@@ -52,10 +52,8 @@ def configure(debug: bool = False) -> None:
     """
     _must_be_early()
     bypass_proxies()
-    if server_url() is None:
-        for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:  # names count in any case
-            del os.environ[name]
-    for name in [name for name in os.environ if name.upper() in RESULT_STORAGE]:
+    dropped = "PREFECT_" if server_url() is None else RESULT_STORAGE
+    for name in [name for name in os.environ if name.upper().startswith(dropped)]:  # names count in any case
         del os.environ[name]
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,8 +84,6 @@ def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Dra
     _check_count(request.count, images.originals.shape)
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.grey_levels
-    first = networks.average_in_words(artifact)
-    request = replace(request, ema=None if request.ema == first else request.ema)
     network = networks.load_network(artifact, device, request.ema)
     held_out = _held_out(recipe, images, request.class_)
     source = None if recipe.source is None else _finished("source", session, name)

@@ -104,7 +104,7 @@ class Evaluator:
         """
         some, rest, paired = Moments(self.width), Moments(self.width), PairedImageMetrics(self.levels)
         buffer = self.suite.collect() if self.suite else FeatureBuffer()
-        calls, seconds, first = [], 0.0, []
+        calls, seconds, first = 0.0, 0.0, []
         batches = torch.arange(self.samples).split(self.batch)
         for number, rows in enumerate(ranks.mine(batches)):
             began = time.monotonic()
@@ -124,7 +124,7 @@ class Evaluator:
                     self.suite.update(buffer, rows, batch_features)
             if self.targets is not None:
                 paired.update(images, self.targets(rows))
-            calls.append((count, len(rows)))
+            calls += count * len(rows)
             if int(rows[0]) < STORED_SAMPLES:
                 first.append((int(rows[0]), images[: STORED_SAMPLES - int(rows[0])]))
             done = min(self.samples, self.batch * ranks.world() * (number + 1))
@@ -137,8 +137,7 @@ class Evaluator:
 
     def _scores(self, sampler: SamplerUnderTest, gathered: list[tuple[Any, ...]]) -> tuple[Score, ...]:
         """From what all ranks collected; one rank computes, because it may take minutes."""
-        some, rest, paired, buffers, some_calls, spent, _ = zip(*gathered, strict=True)
-        calls, batches = zip(*(pair for part in some_calls for pair in part), strict=True)
+        some, rest, paired, buffers, calls, spent, _ = zip(*gathered, strict=True)
         generated = reduce(Moments.merge, some)
         at_equal_count = frechet_distance(self.real, generated) if generated.count > 1 else None
         generated = reduce(Moments.merge, rest, generated)
@@ -155,7 +154,7 @@ class Evaluator:
             Score(
                 model=sampler.model,
                 solver=sampler.solver,
-                nfe=sum(count * rows for count, rows in zip(calls, batches, strict=True)) / sum(batches),
+                nfe=sum(calls) / self.samples,
                 metric=item.metric,
                 value=item.value,
                 error=item.error,

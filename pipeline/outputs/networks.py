@@ -115,6 +115,11 @@ def weights_file(average: str | None) -> str:
     return WEIGHTS if average is None else f"weights-{average}.safetensors"
 
 
+def stored_name(artifact: Artifact, average: str | None) -> str | None:
+    """The name of an average in its artifact: None for the first, which protocols name too."""
+    return None if average is None or average == average_in_words(artifact) else average
+
+
 def load_network(artifact: Artifact, device: torch.device | str = "cpu", average: str | None = None) -> nn.Module:
     """The artifact's network in eval mode, with the weights of its first average or of another one, by name; protocols
     name the first too.
@@ -123,8 +128,7 @@ def load_network(artifact: Artifact, device: torch.device | str = "cpu", average
         MissingError: there is no such average.
         DamageError: its files do not fit each other.
     """
-    if average is not None and average == average_in_words(artifact):
-        average = None
+    average = stored_name(artifact, average)
     paths = [record.path for record in artifact.files]
     if weights_file(average) not in paths and average is not None:
         there = [path[len("weights-") : -len(".safetensors")] for path in paths if path.startswith("weights-")]
@@ -159,7 +163,7 @@ def schedules_of(artifact: Artifact, average: str | None = None) -> list[Schedul
     """How a teacher's blocks are decoded, from noise to data: as calibrated, which was with the weights of its first
     average. Others are decoded exactly."""
     schedules = [schedule_from_dict(fields) for fields in artifact.metrics["schedule"]]
-    return schedules if average is None else [Sequential()] * len(schedules)
+    return schedules if stored_name(artifact, average) is None else [Sequential()] * len(schedules)
 
 
 def path_of(artifact: Artifact) -> GaussianPath:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import Data, Training, calls_of_a_step
+from pipeline.recipe.sections import FEWEST, Data, Training, calls_of_a_step
 from pipeline.recipe.sweep import stem
 
-BATCH, IMAGES, SAMPLES = 4, 40, 32  # of each process; of all: kid needs two halves of 20 images
+BATCH, SAMPLES = 4, 32  # of each process; of all
+IMAGES = 2 * max(FEWEST.values())  # of which each metric compares two halves
 
 
 def reduced(recipe: Recipe, whole_batches: bool = False, steps: int = 1) -> Recipe:

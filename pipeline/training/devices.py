@@ -94,11 +94,10 @@ def _machine() -> str:
     return platform.processor() or platform.machine()
 
 
-def check_known_gpu(name: str) -> str:
-    """The name, if it is that of a GPU of the table. Raises UsageError where it is not."""
+def check_known_gpu(name: str) -> None:
+    """Raises UsageError where the name is not that of a GPU of the table."""
     if name not in _PEAKS:
         raise UsageError("A GPU must be one of the table", name, f"Name one of: {', '.join(_PEAKS)}.")
-    return name
 
 
 def gpu_speed(name: str) -> Speed:

@@ -128,6 +128,13 @@ def teacher_of(node: Node) -> configs.Teacher:
     return config
 
 
+def potentials_of(node: Node) -> configs.Potentials:
+    """The settings of the potentials that a stage reads."""
+    config = node.inputs["potentials"].config
+    assert isinstance(config, configs.Potentials)
+    return config
+
+
 def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> ImageShape | None:
     """The images' shape, from the metrics of their artifact or from what is published of the source; else None."""
     flips = 2 if config.flips else 1

@@ -17,7 +17,7 @@ from pipeline.outputs.whitening import whitening_draws
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
-from pipeline.training.estimate import ImageShape, first_student, real_images, teacher_of
+from pipeline.training.estimate import ImageShape, first_student, potentials_of, real_images, teacher_of
 from pipeline.training.flops import Work
 from pipeline.training.work import (
     DOPRI5_CALLS,
@@ -73,7 +73,7 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
             own, rest = _reference(config, real_images(node, shape)), _rest(node, shape, 5.0)
         case configs.Teacher() as config:
             own = [_training(node, config.training, shape, compute), _likelihood(config, shape, compute)]
-            own += _quality(node, config, shape, shape.test)
+            own += _quality(node, config, shape)
             forward = partial(forward_work, teacher_architecture(config, shape))
             decoded = DECODING * (config.preview_samples + CALIBRATION * (config.decoding == "calibrated"))
             rest = _rest(node, shape, 3.0, lambda: forward() * decoded)
@@ -82,9 +82,7 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.Potentials() as config:
             own, rest = [], _rest(node, shape, 3.0, partial(potentials_work, config, shape))
         case configs.Student() as config:
-            own = [_training(node, config.training, shape, compute)]
-            if config.quality:
-                own += _quality(node, config, shape, config.quality.samples * network_calls((config.quality.sweep,))[0])
+            own = [_training(node, config.training, shape, compute), *_quality(node, config, shape)]
             rest = _rest(node, shape, 3.0 + _diagnosed(shape))
         case configs.Reflow() | configs.OneStep() as config:
             own, rest = [_training(node, config.training, shape, compute)], _rest(node, shape, 3.0)
@@ -126,7 +124,7 @@ def _training(node: Node, training: Training, shape: ImageShape, compute: Comput
         **{name: getattr(config, name) for name in ("mode", "steps") if hasattr(config, name)},
     }
     if "potentials" in node.inputs:  # each noise is compared with every image of its class
-        facts["cells"] = searched(node, shape)
+        facts["cells"] = searched(potentials_of(node), shape)
     if getattr(getattr(config, "coupling", None), "online", False):
         facts["teacher"] = network_digest(teacher_architecture(teacher_of(node), shape))
     return Part(
@@ -135,10 +133,15 @@ def _training(node: Node, training: Training, shape: ImageShape, compute: Comput
     )  # fmt: skip
 
 
-def _quality(node: Node, config: configs.Teacher | configs.Student, shape: ImageShape, calls: int) -> list[Part]:
-    """The scores of a training: `calls` passes of one image for each average at each point."""
-    if config.quality is None:
-        return []
+def _quality(node: Node, config: configs.Teacher | configs.Student, shape: ImageShape) -> list[Part]:
+    """The scores of a training: for each average at each point the bits of the test images, or the calls of samples."""
+    match config.quality:
+        case None:
+            return []
+        case configs.SampleQuality() as how:
+            calls = how.samples * network_calls((how.sweep,))[0]
+        case _:
+            calls = shape.test
     network, averages = _trained_architecture(node, shape), 1 + len(config.training.averages)
     facts = {
         "work": "quality",

@@ -15,7 +15,7 @@ from pipeline.metrics.straightness import PATH_STEPS, PATHS
 from pipeline.outputs.banks import ENCODE_BATCH
 from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.estimate import ImageShape, estimate_of, first_student, teacher_of
+from pipeline.training.estimate import ImageShape, estimate_of, first_student, potentials_of, teacher_of
 from pipeline.training.flops import Work, counted
 
 DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
@@ -42,14 +42,12 @@ def step_work(node: Node, shape: ImageShape) -> Work:
     if getattr(coupling, "online", False):
         work += forward_work(teacher_architecture(teacher_of(node), shape))
     if "potentials" in node.inputs:
-        work += Work(flops=2.0 * searched(node, shape) * shape.values)
+        work += Work(flops=2.0 * searched(potentials_of(node), shape) * shape.values)
     return work
 
 
-def searched(node: Node, shape: ImageShape) -> float:
-    """The images that semidiscrete transport compares a noise with."""
-    config = node.inputs["potentials"].config
-    assert isinstance(config, configs.Potentials)
+def searched(config: configs.Potentials, shape: ImageShape) -> float:
+    """The images that semidiscrete transport compares a noise with: those of its class, or all."""
     return shape.rows / max(1, len(shape.classes) * config.within_classes)
 
 
@@ -76,8 +74,7 @@ def extractor_work(extractor: str, shape: ImageShape) -> Work:
 
 def potentials_work(config: configs.Potentials, shape: ImageShape) -> Work:
     """At most `passes` passes, each noise against the images of its class."""
-    cells = shape.rows / max(1, len(shape.classes) * config.within_classes)
-    return Work(flops=2.0 * config.passes * shape.rows * cells * shape.values)
+    return Work(flops=2.0 * config.passes * shape.rows * searched(config, shape) * shape.values)
 
 
 def pictures_work(node: Node, config: configs.Evaluation, shape: ImageShape) -> Work:

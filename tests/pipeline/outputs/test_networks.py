@@ -41,6 +41,9 @@ def test_damaged_weights_are_told_with_what_mends_them(tmp_path, monkeypatch, sh
 
 def test_an_average_that_no_schedule_was_calibrated_with_is_decoded_exactly():
     jacobi = Jacobi(max_iterations=2)
-    artifact = types.SimpleNamespace(metrics={"schedule": [Sequential().to_dict(), jacobi.to_dict()]})
+    artifact = types.SimpleNamespace(
+        metrics={"schedule": [Sequential().to_dict(), jacobi.to_dict()]}, config={"training": {"ema": 100}}
+    )
     assert networks.schedules_of(artifact) == [Sequential(), jacobi]
+    assert networks.schedules_of(artifact, "half-life-100") == [Sequential(), jacobi]  # the first, by its other name
     assert networks.schedules_of(artifact, "power-0.1") == [Sequential()] * 2
