@@ -17,6 +17,8 @@ from typing import Any
 
 from benchmarks.matrix import NO_TEACHER, STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, sweep, write
 from pipeline.outputs.results import EvaluationResult, TeacherResult
+from pipeline.recipe.load import load
+from storage.required import required
 
 KNOBS: dict[str, list[str]] = {
     "baseline": [],
@@ -30,6 +32,7 @@ KNOBS: dict[str, list[str]] = {
     "soften-0.6": ["student.coupling={kind: nfm, soften: 0.6}"],
     "whitened": ["bank.whiten=true"],
     "online": ["student.coupling={kind: nfm, online: true}"],
+    "draws-32": ["bank.draws_per_image=32"],
     "loom-from-bank": ["student.coupling={kind: loom, start: bank}"],
     "teacher-dropout-0.1": ["teacher.dropout=0.1"],
     "teacher-dropout-0.2": ["teacher.dropout=0.2"],
@@ -42,6 +45,12 @@ KNOBS: dict[str, list[str]] = {
 }
 
 
+def knobs(base: str) -> dict[str, list[str]]:
+    """What each knob changes; the last has the teacher see twice the images."""
+    images = required(load(base).teacher, "a teacher").training.images
+    return {**KNOBS, "teacher-longer": [f"teacher.training.images={2 * images}"]}
+
+
 def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
     """What a knob changes in the base recipe, from plain noise and samples of N(0, I) on."""
     return [
@@ -49,7 +58,7 @@ def rules(base: str, knob: str, seed: int, overrides: list[str]) -> list[str]:
         f"evaluation.student={sweep('euler', (1, 2, 4, 8, 16, 31))}",
         *STUDENT_ONLY,
         *overrides,
-        *KNOBS[knob],
+        *knobs(base)[knob],
         f"seed={seed}",
         f"name={run_name(base, knob)}",
     ]
@@ -110,10 +119,13 @@ def markdown(tree: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(KNOBS), metavar="KNOB,…")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="KNOB,…")
     words = parser.parse_args()
-    knobs = {knob: [measured(words.base, knob, seed, words.overrides) for seed in words.seeds] for knob in words.only}
-    tree = {**facts("floor", words), "knobs": knobs}
+    rows = {
+        knob: [measured(words.base, knob, seed, words.overrides) for seed in words.seeds]
+        for knob in words.only or knobs(words.base)
+    }
+    tree = {**facts("floor", words), "knobs": rows}
     write("floor", tree, markdown(tree))
 
 

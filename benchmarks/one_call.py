@@ -5,9 +5,10 @@
     python -m benchmarks.one_call --base nfm-fashion --set data.size=14   # the same on Fashion-MNIST, hours on a CPU
 
 A row is a coupling and a method: flow matching; that student distilled to one call on its own pairs; a round of reflow
-before that; MeanFlow from scratch; MeanFlow from the student, on its pairs. Network and images seen by the student are
-those of the base recipe. All samples and pairs start from N(0, I). Each row is scored at 1, 2, 4 and 8 calls, a
-distilled student at the call that it learned. Writes benchmarks/results/one-call-BASE.{json,md}.
+before that; MeanFlow from scratch; MeanFlow from the student, on its pairs; the same with the settings of Re-MeanFlow
+(arXiv 2511.23342). Network and images seen by the student are those of the base recipe. All samples and pairs start
+from N(0, I). Each row is scored at 1, 2, 4 and 8 calls, a distilled student at the call that it learned. Writes
+benchmarks/results/one-call-BASE.{json,md}.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ COUPLINGS: dict[str, list[str]] = {
 }
 NOT_TRAINING = ("data", "reference", "evaluation")
 REFLOW = "reflow-distilled"
+RE_MEANFLOW_TIME = "{kind: logit-normal, mean: -0.8, std: 1.0}"
+FROM_STUDENT = [
+    "onestep.mode=meanflow",
+    "pairs.temperature=1.0",
+    f"evaluation.onestep={sweep('jump', CALLS)}",
+    f"evaluation.student={sweep('euler', (1,))}",
+]
 
 
 class Method(NamedTuple):
@@ -58,12 +66,14 @@ METHODS: dict[str, Method] = {
     "meanflow": Method(
         [*STUDENT_ONLY, "student.objective=meanflow", f"evaluation.student={sweep('jump', CALLS)}"], "student"
     ),
-    "meanflow-from-student": Method(
+    "meanflow-from-student": Method(FROM_STUDENT, "onestep"),
+    "re-meanflow": Method(
         [
-            "onestep.mode=meanflow",
-            "pairs.temperature=1.0",
-            f"evaluation.onestep={sweep('jump', CALLS)}",
-            f"evaluation.student={sweep('euler', (1,))}",
+            *FROM_STUDENT,
+            f"onestep.time={RE_MEANFLOW_TIME}",
+            f"onestep.objective.r_time={RE_MEANFLOW_TIME}",
+            "onestep.objective.power=0.5",
+            "pairs.drop_longest=0.1",
         ],
         "onestep",
     ),

@@ -25,7 +25,7 @@ def fingerprints(recipes):
 
 
 def test_every_knob_of_the_floor_is_a_recipe(base):
-    recipes = [load(base, floor.rules(base, knob, SEED, ["evaluation.samples=64"])) for knob in floor.KNOBS]
+    recipes = [load(base, floor.rules(base, knob, SEED, ["evaluation.samples=64"])) for knob in floor.knobs(base)]
     assert all(recipe.seed == SEED and recipe.evaluation.samples == 64 for recipe in recipes)
     for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
         assert len(set(values)) == len(recipes)
