@@ -9,14 +9,13 @@ Scale and shift come with the autoencoder; they make latents of about unit varia
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.data.sources.digest import AUTOENCODER
+from pipeline.data.latent_space import REMEDY, RULE, LatentSpace, read_config, unreadable
 from storage.errors import DataError, UsageError
 
 # Pixels encoded or decoded at once. The shape of a product decides how it rounds, so this follows from the images
@@ -28,17 +27,14 @@ class Autoencoder:
     """A frozen AutoencoderKL with its scale and shift.
 
     Attributes:
-        channels: of images.
-        factor: side of an image divided by the side of its latent.
+        space: sizes of its images and latents.
     """
 
     def __init__(self, network: Any, device: torch.device) -> None:
         config = network.config
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device
-        self.channels = config.in_channels
-        self.factor = 2 ** (len(config.block_out_channels) - 1)
-        self._latent_channels = config.latent_channels
+        self.space = LatentSpace.of(config)
         # Some autoencoders have one number for all channels, some one for each.
         per_channel = config.get("latents_mean"), config.get("latents_std")
         mean = config.get("shift_factor") or 0.0 if per_channel[0] is None else per_channel[0]
@@ -55,53 +51,35 @@ class Autoencoder:
         require_library()
         from diffusers import AutoencoderKL
 
-        rule, remedy = (
-            "data.autoencoder must hold an AutoencoderKL of diffusers",
-            "Give another folder, or save it again.",
-        )
+        read_config(folder)
         try:
-            kind = json.loads((Path(folder) / AUTOENCODER[0]).read_bytes())["_class_name"]
-            if kind != "AutoencoderKL":
-                raise DataError(rule, f"{folder}: {kind}", remedy)
             network, info = AutoencoderKL.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False,
                 torch_dtype=torch.float32, output_loading_info=True)  # fmt: skip
-        except DataError:
-            raise
-        except Exception as error:  # whatever diffusers, safetensors and json raise
-            raise DataError(rule, f"{folder}: {type(error).__name__}: {error}", remedy) from error
+        except Exception as error:  # whatever diffusers and safetensors raise
+            raise unreadable(folder, error) from error
         wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
         if wrong:  # diffusers would use random weights
-            raise DataError(rule, f"{folder}: weights that do not fit: {wrong[:3]} of {len(wrong)}", remedy)
+            raise DataError(RULE, f"{folder}: weights that do not fit: {wrong[:3]} of {len(wrong)}", REMEDY)
         return cls(network, torch.device(device))
-
-    def latent_shape(self, channels: int, size: int) -> tuple[int, int, int]:
-        """(c, s, s) of the latent of an image (C, S, S). Raises DataError for images of another number
-        of channels or of a side that `factor` does not divide."""
-        if channels != self.channels:
-            rule = f"Images for this autoencoder must have {self.channels} channels"
-            raise DataError(rule, channels, "Choose another autoencoder.")
-        if size % self.factor:
-            rule = f"The side of images for this autoencoder must be a multiple of {self.factor} pixels"
-            raise DataError(rule, size, "Set data.size.")
-        return self._latent_channels, size // self.factor, size // self.factor
-
-    def batch(self, size: int) -> int:
-        """The number of images of this side, in pixels, that are encoded or decoded at once."""
-        return max(1, BATCH_PIXELS // size**2)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, S, S) in [-1, 1] to latents (B, c, s, s), both float32, the latter on the autoencoder's device."""
-        pieces = x.split(self.batch(x.shape[-1]))
+        pieces = x.split(batch(x.shape[-1]))
         means = [self.network.encode(piece.to(self.device)).latent_dist.mean for piece in pieces]
         return (torch.cat(means) - self._shift) * self._scale
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """(B, c, s, s) to (B, C, S, S), nominally in [-1, 1], both float32, the latter on the autoencoder's device."""
-        pieces = (z.to(self.device) / self._scale + self._shift).split(self.batch(z.shape[-1] * self.factor))
+        pieces = (z.to(self.device) / self._scale + self._shift).split(batch(z.shape[-1] * self.space.factor))
         return torch.cat([self.network.decode(piece).sample for piece in pieces])
+
+
+def batch(size: int) -> int:
+    """The number of images of this side, in pixels, that are encoded or decoded at once."""
+    return max(1, BATCH_PIXELS // size**2)
 
 
 def require_library() -> None:

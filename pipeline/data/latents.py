@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.data.autoencoder import Autoencoder
+from pipeline.data.autoencoder import Autoencoder, batch
 from pipeline.data.examples import Examples
 from pipeline.data.sources import LoadedData
 from pipeline.runtime.job import Job
@@ -36,13 +36,14 @@ def encode_all(job: Job, autoencoder: Autoencoder, loaded: LoadedData, flips: bo
         Examples(loaded.test.images, None, loaded.levels),
     )
     channels, size, _ = train.shape
-    shape, total = autoencoder.latent_shape(channels, size), len(train) + len(test)
+    shape, total = autoencoder.space.latent_shape(channels, size), len(train) + len(test)
     pieces = _Pieces(job.work, (total, *shape))
     done = pieces.rows
-    for rows in torch.arange(done, total).split(autoencoder.batch(size)):
+    for rows in torch.arange(done, total).split(batch(size)):
         of_train, of_test = rows[rows < len(train)], rows[rows >= len(train)] - len(train)
-        x = torch.cat([train.pixels(of_train), test.pixels(of_test)])
-        pieces.append(autoencoder.encode(x).cpu().numpy())
+        with job.timings.measure("latents", len(rows)):
+            x = torch.cat([train.pixels(of_train), test.pixels(of_test)])
+            pieces.append(autoencoder.encode(x).cpu().numpy())
         done += len(rows)
         job.saved(done, total, "latents")
         job.progress(done, total, "latents")

@@ -87,11 +87,6 @@ class Evaluator:
         """Features of an image."""
         return len(self.real.mean)
 
-    def images(self, sampler: SamplerUnderTest, rows: Tensor) -> tuple[Tensor, float]:
-        """Samples number `rows` (n,) at grey levels, (n, C, H, W) float32 in [-1, 1], and network calls."""
-        x, calls = sampler.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
-        return as_stored(self.decode(x), self.levels), calls
-
     def score(self, sampler: SamplerUnderTest, job: Job) -> tuple[tuple[Score, ...], Tensor]:
         """Generate, quantise and measure in one pass; each rank takes its share of the batches.
 
@@ -107,12 +102,15 @@ class Evaluator:
         calls, seconds, first = 0.0, 0.0, []
         batches = torch.arange(self.samples).split(self.batch)
         for number, rows in enumerate(ranks.mine(batches)):
-            began = time.monotonic()
-            images, count = self.images(sampler, rows)
-            took = time.monotonic() - began
-            seconds += took
-            everywhere = len(rows) * ranks.world()
-            job.timings.add(f"sampling {sampler.model}", everywhere * (count or 1.0), took)
+            everywhere, began = len(rows) * ranks.world(), time.monotonic()
+            x, count = sampler.make(rows, None if self.labels is None else self.labels[rows].to(self.device))
+            x = x.cpu()  # waits for the device, so that the times are right
+            sampled = time.monotonic()
+            images = as_stored(self.decode(x), self.levels)
+            ended = time.monotonic()
+            seconds += ended - began
+            job.timings.add(f"sampling {sampler.model}", everywhere * (count or 1.0), sampled - began)
+            job.timings.add("decoding", everywhere, ended - sampled)
             with job.timings.measure("features", everywhere):
                 batch_features = features(self.extractor, images.to(self.device))
                 chosen = torch.zeros(len(rows), dtype=torch.bool)

@@ -36,7 +36,7 @@ def run(job: Job[Data]) -> DataResult:
     config = job.config
     autoencoder = None if config.autoencoder is None else _open(job, config.autoencoder)
     if autoencoder is not None and config.size is not None:
-        autoencoder.latent_shape(autoencoder.channels, config.size)  # before the images are decoded
+        autoencoder.space.latent_shape(autoencoder.space.channels, config.size)  # before the images are decoded
     loaded = load(config)
     for note in loaded.notes:
         log.warning("data: %s", note)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.data.batches import FlowBatch, NoisyImages
+from pipeline.data.latent_space import latent_space
 from pipeline.engine.dag import IMAGES, Node, last_student
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
 from pipeline.flow_matching.objective import FlowMatching
@@ -65,8 +66,8 @@ class ImageShape:
 
 
 def real_images(node: Node, shape: ImageShape) -> ImageShape:
-    """What a stage that judges images sees of its data: pixels, each image once."""
-    data = node.inputs["data"].config
+    """The data as pixels, each image once: what files hold, and what a stage that judges images sees."""
+    data = (node if node.name in IMAGES else node.inputs["data"]).config
     assert isinstance(data, configs.Data)
     channels, size = shape.pixels or (shape.channels, shape.size)
     return replace(shape, rows=shape.rows // (2 if data.flips else 1), channels=channels, size=size, pixels=None)
@@ -92,7 +93,9 @@ def estimate_of(node: Node, shape: ImageShape, processes: int = 1) -> Estimate:
 
     match node.config:
         case configs.Data():
-            return Estimate(disk_bytes=shape.rows * shape.values)
+            pixels = real_images(node, shape)
+            latents = 0 if shape.pixels is None else 4 * (shape.rows + shape.test) * shape.values
+            return Estimate(disk_bytes=(pixels.rows + pixels.test) * pixels.values + latents)
         case configs.Teacher() as config:
             return _teacher(config.model_copy(update={"training": training(config)}), shape)
         case configs.NoiseBank() as config:
@@ -147,23 +150,26 @@ def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> Ima
             tuple(measured["classes"] or ()),
             tuple(measured["pixels"]) if measured.get("pixels") else None,
         )
+    space = None if config.autoencoder is None else latent_space(config.autoencoder)
     if (expected := config.expected) is not None:
-        return ImageShape(
-            min(expected.train, config.limit or expected.train) * flips,
-            min(expected.test, config.limit or expected.test),
-            expected.channels,
-            expected.size,
-            ("",) * expected.classes * config.labels,
-        )
-    if config.source not in _SOURCES or config.classes is not None or config.autoencoder is not None:
+        rows, test, channels, size = expected.train, expected.test, expected.channels, expected.size
+        classes = expected.classes
+        pixels = None if space is None else (space.channels, size * space.factor)
+    elif config.source not in _SOURCES or config.classes is not None:
         return None  # the data stage counts and measures them
-    rows, test, channels, size, classes = _SOURCES[config.source]
+    else:
+        rows, test, channels, side, classes = _SOURCES[config.source]
+        size, pixels = config.size or side, None
+        if space is not None:
+            pixels = channels, size
+            channels, size, _ = space.latent_shape(*pixels)
     return ImageShape(
         min(rows, config.limit or rows) * flips,
         min(test, config.limit or test),
         channels,
-        config.size or size,
+        size,
         ("",) * classes * config.labels,
+        pixels,
     )
 
 

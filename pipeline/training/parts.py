@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.engine.dag import IMAGES, Node, sampled_among, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
@@ -17,6 +17,7 @@ from pipeline.outputs.whitening import whitening_draws
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
+from pipeline.training.autoencoding import coding_work, network_name
 from pipeline.training.estimate import ImageShape, first_student, potentials_of, real_images, teacher_of
 from pipeline.training.flops import Work
 from pipeline.training.work import (
@@ -68,7 +69,11 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
     """The parts of a stage, the rest last. `shape` is that of its data, which it fits (`fitting.check_fit`)."""
     match node.config:
         case configs.Data() as config:
-            own, rest = [], _rest(node, shape, 3.0 + shape.rows * READ.get(config.source, READ_ARRAY))
+            read = real_images(node, shape).rows * READ.get(config.source, READ_ARRAY)
+            own, rest = (
+                _coding(node, "latents", "encode", shape.rows + shape.test, shape),
+                _rest(node, shape, 3.0 + read),
+            )
         case configs.Reference() as config:
             own, rest = _reference(config, real_images(node, shape)), _rest(node, shape, 5.0)
         case configs.Teacher() as config:
@@ -263,7 +268,19 @@ def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compu
         "metrics": list(config.metrics),
     }
     work = partial(extractor_work, reference.extractor, seen)
-    return [*own, Part("features", images, "images", facts, work)]
+    own.append(Part("features", images, "images", facts, work))
+    return own + _coding(node, "decoding", "decode", images, shape)
+
+
+def _coding(node: Node, name: str, way: Literal["encode", "decode"], amount: int, shape: ImageShape) -> list[Part]:
+    """Images into latents or back, where the data has an autoencoder."""
+    data = (node if node.name in IMAGES else node.inputs["data"]).config
+    assert isinstance(data, configs.Data)
+    if shape.pixels is None or data.autoencoder is None:
+        return []
+    folder, size = data.autoencoder, shape.pixels[1]
+    facts = {"work": name, "network": network_name(folder), "size": size}
+    return [Part(name, amount, "images", facts, partial(coding_work, folder, size, way))]
 
 
 def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:

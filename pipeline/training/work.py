@@ -15,7 +15,7 @@ from pipeline.metrics.straightness import PATH_STEPS, PATHS
 from pipeline.outputs.banks import ENCODE_BATCH
 from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.estimate import ImageShape, estimate_of, first_student, potentials_of, teacher_of
+from pipeline.training.estimate import ImageShape, estimate_of, first_student, potentials_of, real_images, teacher_of
 from pipeline.training.flops import Work, counted
 
 DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
@@ -86,5 +86,6 @@ def pictures_work(node: Node, config: configs.Evaluation, shape: ImageShape) -> 
         if config.likelihood and model == "student":
             images = min(config.likelihood.images, shape.test)
             work += forward * (DOPRI5_CALLS * images * (1 + 2 * config.likelihood.probes))
-    compared = (1 + len(students_among(node.inputs))) * min(config.samples, STORED_SAMPLES) + shape.test
-    return work + Work(flops=2.0 * compared * shape.rows * shape.values)
+    pixels, models = real_images(node, shape).values, 1 + len(students_among(node.inputs))
+    compared = models * min(config.samples, STORED_SAMPLES) + min(shape.test, STORED_SAMPLES)
+    return work + Work(flops=2.0 * compared * shape.rows * pixels)

@@ -30,7 +30,7 @@ def test_scale_and_shift_of_the_posterior_mean(tmp_path):
     found, x = Autoencoder.load(tmp_path), images()
     posterior = network.encode(x).latent_dist
     z = found.encode(x)
-    assert z.shape == (3, *found.latent_shape(1, 8)) == (3, 4, 4, 4)
+    assert z.shape == (3, *found.space.latent_shape(1, 8)) == (3, 4, 4, 4)
     torch.testing.assert_close(z, (posterior.mean - 0.1) * 4)
     assert (posterior.std > 0.1).all() and torch.equal(z, found.encode(x))  # there is noise to draw, and none is drawn
     torch.testing.assert_close(found.decode(z), network.decode(posterior.mean).sample)
@@ -58,11 +58,11 @@ def test_without_a_shift(tmp_path):
 def test_pieces_change_nothing_but_rounding(tmp_path, monkeypatch):
     make_autoencoder(tmp_path)
     found, x = Autoencoder.load(tmp_path), images(5)
-    assert found.batch(8) == 2**19 // 64 and found.batch(1024) == 1
+    assert module.batch(8) == 2**19 // 64 and module.batch(1024) == 1
     z = found.encode(x)
     whole = found.decode(z)
     monkeypatch.setattr(module, "BATCH_PIXELS", 2 * 64)
-    assert found.batch(8) == 2
+    assert module.batch(8) == 2
     torch.testing.assert_close(found.encode(x), z)
     torch.testing.assert_close(found.decode(z), whole)
 
@@ -76,10 +76,10 @@ def test_half_precision_weights_are_used_in_float32(tmp_path):
 def test_images_that_do_not_fit(tmp_path):
     make_autoencoder(tmp_path, channels=3)
     found = Autoencoder.load(tmp_path)
-    assert found.latent_shape(3, 32) == (4, 16, 16)
+    assert found.space.latent_shape(3, 32) == (4, 16, 16)
     for channels, size, value in ((1, 32, 1), (3, 33, 33)):
         with pytest.raises(DataError) as error:
-            found.latent_shape(channels, size)
+            found.space.latent_shape(channels, size)
         assert error.value.value == value
 
 

@@ -1,21 +1,26 @@
 """Times of stages: amounts over rates, rates of the exact work alone, and what is left of a resumed stage."""
 
-import pytest
+from dataclasses import replace
 
-from pipeline.data.sources.digest import AUTOENCODER
-from pipeline.engine.dag import build
+import pytest
+import torch
+
+from pipeline.engine.dag import build, students_among
 from pipeline.engine.plan import plan
+from pipeline.metrics.neighbours import STORED_SAMPLES
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe.load import load, shipped
 from pipeline.runtime.job import Saved
 from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed
-from pipeline.training.estimate import image_shape
+from pipeline.training.estimate import estimate, image_shape
+from pipeline.training.flops import counted
 from pipeline.training.forecast import REST, Forecast, left, measured_share
 from pipeline.training.parts import DOPRI5_CALLS, Part, parts
-from pipeline.training.work import extractor_work, forward_work
+from pipeline.training.work import extractor_work, forward_work, pictures_work
 from storage.atomic import write_json
 from storage.store import Store
+from tests.pipeline.data.autoencoders import make_autoencoder
 
 SPEED = Speed(full=1e10, half=1e10, bandwidth=1e10, start=1e-6)
 FAST = Speed(full=2e10, half=2e10, bandwidth=2e10, start=5e-7)
@@ -248,12 +253,48 @@ def test_scores_at_points_of_a_training_have_a_time_and_do_not_slow_its_rate_dow
     assert part.work().flops == pytest.approx(each * forward_work(network).flops)
 
 
-def test_latents_are_judged_as_pixels_and_mirror_images_once(tmp_path):
-    for name in AUTOENCODER:
-        (tmp_path / name).write_bytes(b"")
-    made = load("nfm-cifar10", [f"data.autoencoder={tmp_path}", "reference.extractor=classifier"])
-    measured = {"train": 50_000, "test": 10_000, "channels": 4, "size": 4, "classes": ["a"], "pixels": [3, 32]}
-    node = build(made)["reference"]
-    features = {part.name: part for part in parts(node, image_shape(made.data, measured), made.compute)}["features"]
+@pytest.fixture
+def latents(tmp_path):
+    """nfm-cifar10 on latents of 4x16x16."""
+    pytest.importorskip("diffusers")
+    network = make_autoencoder(tmp_path, channels=3)
+    return network, load("nfm-cifar10", [f"data.autoencoder={tmp_path}", "reference.extractor=classifier"])
+
+
+def test_latents_are_judged_as_pixels_and_mirror_images_once(latents):
+    _, made = latents
+    node, shape = build(made)["reference"], image_shape(made.data, None)
+    assert (shape.channels, shape.size, shape.pixels, shape.rows) == (4, 16, (3, 32), 100_000)
+    features = {part.name: part for part in parts(node, shape, made.compute)}["features"]
     assert features.amount == 60_000 and (features.facts["channels"], features.facts["size"]) == (3, 32)
-    assert features.work().flops > 0  # a classifier of 4x4 would be refused
+
+
+def test_the_way_into_latents_and_back_has_a_time(latents):
+    network, made = latents
+    nodes, shape = build(made), image_shape(made.data, None)
+    way_in = {part.name: part for part in parts(nodes["data"], shape, made.compute)}["latents"]
+    back = {part.name: part for part in parts(nodes["evaluation"], shape, made.compute)}["decoding"]
+    scored = {part.name: part for part in parts(nodes["evaluation"], shape, made.compute)}["features"]
+    assert way_in.amount == 2 * 50_000 + 10_000 and back.amount == scored.amount
+    with torch.no_grad():
+        assert way_in.work().flops == counted(lambda: network.encode(torch.zeros(1, 3, 32, 32))).flops
+        assert back.work().flops == counted(lambda: network.decode(torch.zeros(1, 4, 16, 16))).flops
+    pixels, values = 60_000 * 3 * 32**2, (2 * 50_000 + 10_000) * 4 * 16**2
+    assert estimate(nodes["data"]).disk_bytes == pixels + 4 * values
+
+
+def test_a_set_of_latents_whose_size_is_given_has_its_pixels_counted(tmp_path):
+    make_autoencoder(tmp_path, channels=3)
+    expected = "{train: 100, test: 10, channels: 4, size: 32, classes: 5}"
+    made = load("nfm-cifar10", [f"data.autoencoder={tmp_path}", f"data.expected={expected}", "data.flips=false"])
+    assert image_shape(made.data, None).pixels == (3, 64)
+
+
+def test_nearest_training_images_are_searched_in_pixels(latents):
+    _, made = latents
+    shape, node = image_shape(made.data, None), build(made)["evaluation"]
+    larger = replace(shape, pixels=(3, 64))
+    more = pictures_work(node, made.evaluation, larger).flops - pictures_work(node, made.evaluation, shape).flops
+    kept = min(made.evaluation.samples, STORED_SAMPLES)
+    compared = kept * (1 + len(students_among(node.inputs))) + STORED_SAMPLES
+    assert more == pytest.approx(2 * compared * shape.rows * 3 * (64**2 - 32**2))
