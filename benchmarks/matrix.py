@@ -22,6 +22,12 @@ from storage.store import Store
 Measured = Callable[[str, str, str, int, list[str]], dict[str, Any]]
 RESULTS = Path("benchmarks/results")
 NO_TEACHER = ["teacher=null", "bank=null"]
+WITHOUT_TEACHER: dict[str, list[str]] = {
+    "independent": ["student.coupling=independent", *NO_TEACHER],
+    "ot": ["student.coupling=ot", *NO_TEACHER],
+    "loom": ["student.coupling={kind: loom, noises_per_image: 16}", *NO_TEACHER],
+    "semidiscrete": ["student.coupling=semidiscrete", "potentials={}", *NO_TEACHER],
+}
 STUDENT_ONLY = ["pairs=null", "onestep=null", "evaluation.onestep=[]"]
 
 

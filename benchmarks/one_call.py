@@ -18,8 +18,8 @@ import statistics
 from typing import Any, NamedTuple
 
 from benchmarks.matrix import (
-    NO_TEACHER,
     STUDENT_ONLY,
+    WITHOUT_TEACHER,
     artifacts_of,
     cell,
     crossed,
@@ -34,13 +34,7 @@ from pipeline.recipe.load import load
 from storage.required import required
 
 CALLS = (1, 2, 4, 8)
-COUPLINGS: dict[str, list[str]] = {
-    "independent": ["student.coupling=independent", *NO_TEACHER],
-    "ot": ["student.coupling=ot", *NO_TEACHER],
-    "loom": ["student.coupling={kind: loom, noises_per_image: 16}", *NO_TEACHER],
-    "semidiscrete": ["student.coupling=semidiscrete", "potentials={}", *NO_TEACHER],
-    "nfm": ["bank.whiten=false"],  # as its published tables were taken
-}
+COUPLINGS = {**WITHOUT_TEACHER, "nfm": ["bank.whiten=false"]}  # plain, as its published tables were taken
 NOT_TRAINING = ("data", "reference", "evaluation")
 REFLOW = "reflow-distilled"
 RE_MEANFLOW_TIME = "{kind: logit-normal, mean: -0.8, std: 1.0}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import distillation, floor, guidance, one_call
+from benchmarks import distillation, equal_compute, floor, guidance, one_call
 from benchmarks.matrix import run_name
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
@@ -36,6 +36,18 @@ def test_every_coupling_and_method_of_one_call_is_a_recipe(base):
     recipes = [load(base, one_call.rules(base, *row, SEED, [])) for row in rows]
     for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
         assert len(set(values)) == len(rows)
+
+
+def test_at_the_same_compute_every_coupling_has_all_of_nfm_s_flops():
+    rows = [equal_compute.rules("nfm-digits", coupling, SEED, []) for coupling in equal_compute.COUPLINGS]
+    recipes = [load("nfm-digits", row) for row in rows]
+    every = [sum(equal_compute.flops(recipe).values()) for recipe in recipes]
+    assert every == pytest.approx([every[0]] * len(every), rel=0.01)  # of whole batches
+    base = load("nfm-digits").student.training.images
+    assert all(recipe.student.training.images > 1.4 * base for recipe in recipes[1:])
+    assert recipes[0].student.training.images == base
+    for values in (fingerprints(recipes), [recipe.name for recipe in recipes]):
+        assert len(set(values)) == len(recipes)
 
 
 def test_every_coupling_under_guidance_is_a_recipe(base):
