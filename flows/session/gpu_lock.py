@@ -13,7 +13,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -55,6 +55,11 @@ def with_gpu_lock(
         wait_for(holder, node, session)
 
 
+def held(node: Node, session: Session) -> AbstractContextManager[None]:
+    """The locks of the GPUs that a stage in several processes uses, on a machine that does not hold the stage's."""
+    return _locked(devices(session.recipe.compute, parallel=True), node, session)
+
+
 def _computes(node: Node) -> bool:
     """Whether the stage uses the device: images are read without it, unless they are encoded."""
     return node.stage.parallel or node.stage.alone or getattr(node.config, "autoencoder", None) is not None
@@ -64,7 +69,7 @@ def _refuse(holder: str) -> None:
     raise _Busy(holder)
 
 
-def devices(compute: Compute, parallel: bool = True) -> dict[str, str]:
+def devices(compute: Compute, parallel: bool) -> dict[str, str]:
     """The GPUs of this machine that a stage uses, as {UUID: readable name}; empty on a CPU."""
     import torch
 

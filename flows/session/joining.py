@@ -1,7 +1,8 @@
 """A further machine of a run: it adds its ranks to each stage.
 
 The first machine plans, locks, publishes and talks to Prefect. This one looks into the same store, starts ranks that
-meet the others at the rendezvous for each stage in several processes, and waits for the other stages.
+meet the others at the rendezvous for each stage in several processes, and waits for the other stages. Its GPUs are
+locked as the first machine's are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from flows.session.gpu_lock import held
 from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from pipeline.engine.dag import Node
@@ -36,7 +38,9 @@ def join(session: Session) -> None:
                     )
                 work = session.store.work(node.name, node.fingerprint)
                 if node.stage.parallel and (work / SPEC).exists():
-                    _run_ranks(node, work, session)
+                    with held(node, session):
+                        if (work / SPEC).exists():  # the stage may have ended while its GPUs were waited for
+                            _run_ranks(node, work, session)
                 time.sleep(POLL)
             session.display.note(f"{node.name}: finished")
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from flows.session import gpu_lock, reruns
+from flows.session import gpu_lock, joining, reruns
 from flows.session.display import Display
 from flows.session.recording import recording
 from flows.session.session import Session
+from pipeline.engine.elastic import SPEC
 from pipeline.engine.execute import Outcome
 from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
@@ -240,6 +241,50 @@ def test_a_stage_uses_the_devices_of_its_processes(monkeypatch, compute, gpus):
     monkeypatch.undo()
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: types.SimpleNamespace(uuid=f"u{index}"))
-    assert gpu_lock.devices(compute) == gpus
+    assert gpu_lock.devices(compute, parallel=True) == gpus
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert gpu_lock.devices(compute) == {}
+    assert gpu_lock.devices(compute, parallel=True) == {}
+
+
+@pytest.fixture
+def further(tiny):
+    """A further machine of a run whose first machine has begun the teacher. (session, its request to join)"""
+    session = Session.open(
+        load(tiny, ["compute={nnodes: 2, node_rank: 1, rendezvous: 'first:29400'}"]), display=Notes()
+    )
+    session = replace(session, nodes={"teacher": session.nodes["teacher"]})
+    asked = session.store.work("teacher", session.nodes["teacher"].fingerprint) / SPEC
+    asked.parent.mkdir(parents=True)
+    asked.touch()
+    return session, asked
+
+
+def test_a_further_machine_holds_its_gpus_while_its_ranks_run(further, monkeypatch):
+    """The stage's own lock is the first machine's, and the first one's GPUs are others."""
+    session, _ = further
+    seen = []
+
+    def ranks(*_):
+        seen.append(free())
+        session.stop.request("SIGTERM")
+
+    monkeypatch.setattr(joining, "_run_ranks", ranks)
+    with pytest.raises(Interrupted):
+        joining.join(session)
+    assert seen == [[]] and free() == list(GPUS)
+
+
+def test_a_further_machine_joins_no_stage_that_ended_while_its_gpus_were_busy(further, hold, monkeypatch):
+    session, asked = further
+    holder, joined = hold("uuid-b"), []
+
+    def ended(self, text):
+        asked.unlink()
+        holder.communicate()
+        monkeypatch.setattr(joining.time, "sleep", lambda _: session.stop.request("SIGTERM"))
+
+    monkeypatch.setattr(Notes, "note", ended)
+    monkeypatch.setattr(joining, "_run_ranks", lambda *_: joined.append(1))
+    with pytest.raises(Interrupted):
+        joining.join(session)
+    assert not joined and free() == list(GPUS)
