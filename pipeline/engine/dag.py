@@ -29,10 +29,10 @@ from storage.required import required
 class Stage:
     """One step of the DAG.
 
-    `version` is raised when its meaning changes. `inputs` names the kinds of stages that it reads, as far as a recipe
-    has them; with `newest`, only the last student and the last pairs before it. `parallel` says whether several
-    processes can share it (see `pipeline.runtime.ranks`), `alone` that it computes on the device in one; `code` is its
-    module in pipeline.stages if that has another name.
+    `version` is raised when its meaning changes, for some settings by `_version`. `inputs` names the kinds of stages
+    that it reads, as far as a recipe has them; with `newest`, only the last student and the last pairs before it.
+    `parallel` says whether several processes can share it (see `pipeline.runtime.ranks`), `alone` that it computes on
+    the device in one; `code` is its module in pipeline.stages if that has another name.
     """
 
     name: str
@@ -148,6 +148,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
     for name, config in recipe.sections().items():
         stage = stage_named(name)
         inputs = {role: nodes[role] for role in _inputs(stage, nodes, config)}
+        stage = replace(stage, version=_version(stage, config))
         external = recorded(stage.name, config) if recorded else None
         external = external or external_digest(config, cache)
         identity = fingerprint(
@@ -159,6 +160,14 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
             label = required(recipe.source if stage.name == "source" else recipe.data, stage.name).source
         nodes[name] = Node(stage, config, inputs, identity, label, external)
     return nodes
+
+
+def _version(stage: Stage, config: Config) -> int:
+    """The version of a stage with these settings. Where its meaning changed for some of them alone, results of before
+    with others are still found."""
+    if isinstance(config, Data) and config.limit is not None:  # images are drawn, no longer the first by name
+        return max(stage.version, 2)
+    return stage.version
 
 
 def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:

@@ -31,12 +31,17 @@ def stratified(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[np.
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def balanced(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of at most `limit` images: the first of each class, then the second of each, and so on."""
-    rank = np.empty(len(labels), dtype=np.int64)  # place of an image within its class
+def balanced(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Indices of at most `limit` images: one of each class, then a second of each, and so on; `labels` (N,) may be all
+    alike.
+
+    Which ones is drawn: images come in the order of their names, so the first are often of one subject or one moment.
+    A larger limit adds to the images of a smaller one.
+    """
+    rank = np.empty(len(labels), dtype=np.int64)  # place of an image within its class, in the order drawn
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        rank[members] = np.arange(len(members))
+        rank[members[permutation(len(members), "limit", seed, int(label))]] = np.arange(len(members))
     return np.lexsort((labels, rank))[:limit]
 
 
@@ -87,7 +92,7 @@ def select(config: Data, source: str, train: np.ndarray, test: np.ndarray, class
     enough = before_limit = is_enough()
     if config.limit is not None:
         chosen = zip(rows, (train, test), strict=True)
-        rows = [part[balanced(labels[part], config.limit)] for part, labels in chosen]
+        rows = [part[balanced(labels[part], config.limit, config.seed)] for part, labels in chosen]
         enough = is_enough()
     small: list[str] = []
     if classes is not None:

@@ -58,7 +58,9 @@ class Data(Config):
         None, ge=4, le=1024, description="side in pixels: own images are cropped and resized, others shrink"
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the source has no split")
-    limit: Positive | None = Field(None, description="use at most this many images of each split")
+    limit: Positive | None = Field(
+        None, description="use at most this many images of each split, as many of each class, drawn by `seed`"
+    )
     flips: bool = Field(False, description="train on mirrored images too")
     classes: Annotated[ClassNames | None, AddedLater(None)] = Field(
         None, description="use these classes alone, by name; labels are 0, 1, ... in the data set's order"
@@ -92,7 +94,9 @@ class Data(Config):
     autoencoder: Annotated[UserPath | None, NotFingerprinted] = Field(
         None, description="folder of a diffusers AutoencoderKL: train on its latents; its content counts"
     )
-    seed: int = Field(0, ge=0, description="of the split; apart from the recipe's, so that all seeds share it")
+    seed: int = Field(
+        0, ge=0, description="of the split and of `limit`; apart from the recipe's, so that all seeds share it"
+    )
 
     @model_validator(mode="after")
     def _source_has_files(self) -> Data:

@@ -45,6 +45,11 @@ def test_fingerprints_without_rounds_are_frozen():
     }
 
 
+def test_a_limit_that_chooses_other_images_than_before_makes_new_results_and_no_limit_does_not():
+    whole, limited = (dag.build(load("nfm-digits", settings))["data"] for settings in ([], ["data.limit=100"]))
+    assert (whole.stage.version, limited.stage.version) == (1, 2)
+
+
 def test_two_rounds_lie_between_the_student_and_its_distillation():
     found = nodes(ROUND, MIXED)
     assert list(found) == TWO_ROUNDS

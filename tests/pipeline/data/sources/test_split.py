@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.data.sources import load
 from pipeline.data.sources.split import balanced, select, stratified
 from storage.errors import DataError
-from tests.pipeline.data.sources.formats import data_config
+from tests.pipeline.data.sources.formats import data_config, encoded, make_folder
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 1 / 3, 0.5, 0.9])
@@ -31,9 +32,31 @@ def test_split_depends_on_the_seed_alone():
 
 def test_limit_is_balanced():
     labels = np.array([2, 2, 2, 2, 0, 0, 1, 2])
-    assert labels[balanced(labels, 5)].tolist() == [0, 1, 2, 0, 2]
-    assert balanced(labels, 5).tolist() == [4, 6, 0, 5, 1]
-    assert len(balanced(labels, 100)) == 8
+    assert labels[balanced(labels, 5, 0)].tolist() == [0, 1, 2, 0, 2]
+    assert sorted(balanced(labels, 100, 0)) == list(range(8))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_limit_draws_from_all_images_of_a_class_by_the_seed_alone(classes):
+    labels = np.arange(3000) % classes
+    some = balanced(labels, 300, 5)
+    for label in range(classes):  # names in order are often subjects or moments in order
+        drawn = np.sort(some[labels[some] == label])
+        assert len(drawn) == 300 / classes
+        assert np.histogram(drawn, bins=5, range=(0, 3000))[0].min() > 30 / classes
+    np.testing.assert_array_equal(some, balanced(labels, 300, 5))
+    np.testing.assert_array_equal(some[:120], balanced(labels, 120, 5))  # a larger limit adds to a smaller one
+    assert set(some) != set(balanced(labels, 300, 6))
+
+
+def test_limit_takes_more_than_the_first_subject_of_images_without_classes(tmp_path):
+    some = {
+        f"subject{who}/{i:02}.png": encoded(np.full((8, 8), 50 * who, np.uint8)) for who in range(5) for i in range(20)
+    }
+    folder = make_folder(tmp_path / "set", some)
+    data = load(data_config("images", path=folder, layout="flat", limit=12), tmp_path)
+    assert data.classes is None and len(data.train.images) == 12
+    assert len(set(data.train.images[:, 0, 0, 0])) >= 3 and len(set(data.test.images[:, 0, 0, 0])) >= 3
 
 
 def choose(train: list[int], test: list[int], classes: list[str] | None = None, **changes):
