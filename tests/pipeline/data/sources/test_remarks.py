@@ -76,6 +76,46 @@ def deep_tiff(pixels):
     return b"II*\0" + struct.pack("<IH", 8, 10) + entries + bytes(4) + three + bands
 
 
+def deep_sgi(pixels):
+    """An SGI file of 16 bits to a channel, the last row first and the channels apart."""
+    height, width, channels = pixels.shape
+    head = struct.pack(">hBBHHHH", 474, 0, 2, 3, width, height, channels)
+    return head.ljust(512, b"\0") + pixels[::-1].transpose(2, 0, 1).astype(">u2").tobytes()
+
+
+def deep_dds(pixels):
+    """A DDS file with 10 bits to a channel; pixels (H, W, 3) uint16."""
+    height, width, _ = pixels.shape
+    masks = (0x3FF, 0x3FF << 10, 0x3FF << 20, 0)
+    head = struct.pack("<7I", 124, 0x1007, height, width, 4 * width, 0, 1) + bytes(44)
+    head += struct.pack("<4I4I5I", 32, 0x40, 0, 32, *masks, 0x1000, 0, 0, 0, 0)
+    red, green, blue = (pixels[..., channel].astype("<u4") >> 6 for channel in range(3))
+    return b"DDS " + head + (red | green << 10 | blue << 20).astype("<u4").tobytes()
+
+
+def deep_ico(pixels):
+    """An icon of one PNG."""
+    png = deep_png(pixels)
+    height, width, _ = pixels.shape
+    return struct.pack("<3H4B2H2I", 0, 1, 1, width, height, 0, 0, 1, 48, len(png), 22) + png
+
+
+def deep_icns(pixels):
+    """An icon of one PNG, of 32 x 32 pixels whatever the number given."""
+    png = deep_png(np.resize(pixels, (32, 32, 3)))
+    return b"icns" + struct.pack(">I4sI", len(png) + 16, b"icp5", len(png) + 8) + png
+
+
+def deep_xpm(pixels):
+    """An XPM file of two colours with 16 bits to a channel."""
+    colours = [b'"%c c #%04X%04X%04X",' % (48 + number, *pixels[0, number].tolist()) for number in range(2)]
+    rows = [b'"01010101"'] * 8
+    return b"/* XPM */\nstatic char *x[] = {\n" + b"\n".join([b'"8 8 2 1",', *colours, b",\n".join(rows), b"};\n"])
+
+
+DEEP = {"sgi": deep_sgi, "dds": deep_dds, "ico": deep_ico, "icns": deep_icns, "xpm": deep_xpm}
+
+
 def deep(kind):
     """A file of 16 bits to a channel; JPEG 2000 and AVIF by their headers alone, since Pillow writes no such file."""
     pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
@@ -83,6 +123,8 @@ def deep(kind):
         return (deep_png if kind == "png" else deep_tiff)(pixels)
     if kind == "ppm":
         return b"P6 8 8 65535\n" + pixels.astype(">u2").tobytes()
+    if kind in DEEP:
+        return DEEP[kind](pixels)
     if kind == "plain.ppm":
         return b"P3 8 8 1023\n" + b" ".join(b"%d" % (value >> 6) for value in pixels.flat)
     shallow = bytearray(saved(Image.fromarray(coloured(0)), "jpeg2000" if kind == "jp2" else "avif"))
@@ -185,11 +227,22 @@ def test_photographs_of_several_views_are_photographs(tmp_path):
     assert not read(tmp_path, pictures() | {"phone.jpg": animated("mpo")}).notes
 
 
-@pytest.mark.parametrize("kind", ["png", "tiff", "ppm", "plain.ppm", "jp2", "avif"])
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm", "plain.ppm", "jp2", "avif", *DEEP])
 def test_colours_of_more_than_8_bits_are_refused_as_grey_ones_are(tmp_path, kind):
     with pytest.raises(DataError) as raised:
         read(tmp_path, pictures() | {f"deep.{kind}": deep(kind)})
     assert raised.value.value.startswith(f"1 of 6 images: deep.{kind}: ") and "more than 8 bits" in raised.value.value
+
+
+def test_pillow_reads_the_deep_files_made_here():
+    """So that what is refused is their depth."""
+    for kind, made in DEEP.items():
+        pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
+        with Image.open(io.BytesIO(made(pixels))) as image:
+            image.load()
+        read = np.asarray(image.convert("RGB"))[:8, :8].astype(int)
+        if kind not in ("icns", "xpm"):
+            assert np.abs(read - (pixels >> 8)).max() <= 1
 
 
 def test_eight_bits_are_enough(tmp_path):
