@@ -86,7 +86,7 @@ def garbage(store: Store, referenced: Collection[Key] | None, days: float) -> It
             yield Item(path, why if key in artifacts else f"not touched for {_days(taken)}", taken.size, key)
     for path in sorted((store.home / "monitor").glob("*/*/")):
         key, taken = (path.parent.name, path.name[-PREFIX:]), room(path)
-        if key not in artifacts and key not in works and taken.touched <= before:
+        if not path.name.startswith(".") and key not in artifacts and key not in works and taken.touched <= before:
             yield Item(path, "its training is gone", taken.size, key)
     yield from _leftovers(store, before)
 
@@ -130,9 +130,9 @@ def _leftovers(store: Store, before: float) -> Iterator[Item]:
         taken = room(path)
         if path.name.startswith(DISCARDED) or taken.touched <= before:
             yield Item(path, "left over by a process that has ended", taken.size, None)
-    for path in sorted(store.home.glob("*/.*.partial")):
+    for path in sorted((*store.home.glob("*/.*.partial"), *store.home.glob("*/*/.*.partial"))):
         taken = room(path)
-        if path.parent.name != "work" and taken.touched <= before:
+        if path.parent != store.home / "work" and taken.touched <= before:
             yield Item(path, "left over by a process that has ended", taken.size, None)
     for path in sorted((store.home / "cache").glob("[!.]*")):
         taken = room(path)

@@ -21,6 +21,7 @@ from storage.arrays import create_array
 from storage.atomic import fsync_path, fsync_tree, sha256_file
 from storage.checksummed_json import json_digest
 from storage.errors import DamageError, DataError, InputError, MissingError, reading
+from storage.trees import move
 
 FORMAT = 1
 SHARD_ROWS = 4096
@@ -84,7 +85,7 @@ def write_imageset(
     root.update_attributes({**facts, "digest": json_digest(facts)})
     fsync_tree(aside)
     if path.exists():
-        os.rename(path, old)  # whole: a half removed set would not be recognised as one
+        move(path, old)  # whole: a half removed set would not be recognised as one
     os.rename(aside, path)
     fsync_path(path.parent)
     shutil.rmtree(old, ignore_errors=True)

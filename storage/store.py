@@ -3,6 +3,7 @@
 <home>/artifacts/<stage>/<readable-name>-<fingerprint prefix>/    published, never changed again
 <home>/work/<stage>/<fingerprint prefix>/                         what lets a stage continue after a crash
 <home>/work/.discarded-<id>-<name>/                               on its way out: nothing looks into it any more
+<home>/artifacts/<stage>/.<name>.<id>.partial/                    the same, or on its way in, from or to another disk
 <home>/monitor/<stage>/<readable-name>-<fingerprint prefix>/      a training's curves and samples, for people
 <home>/rates/<digest of the key>.json                             measured rates of this device, for plans
 <home>/locks/<stage>-<fingerprint prefix>.lock                    held by the one process that makes it
@@ -17,7 +18,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,11 +25,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage.artifact import MANIFEST, REBUILD, Artifact
-from storage.atomic import fsync_path, fsync_tree, write_json
+from storage.atomic import aside_of, fsync_path, fsync_tree, write_json
 from storage.errors import DamageError, UsageError
 from storage.home import check_home, default_home
 from storage.locks import take
 from storage.text import decodable
+from storage.trees import move, remove_tree
 
 Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
@@ -49,28 +50,31 @@ class Store:
         check_home(self.home)
 
     def prepare(self) -> None:
-        """Create the home. Raises UsageError where it cannot be written to, or nothing could be published."""
+        """Create the home. Raises UsageError where it cannot be written to."""
+        for name in ("artifacts", "work", "locks", "cache"):
+            self._prepare(self.home / name)
+
+    def prepare_stage(self, stage: str) -> None:
+        """Raises UsageError where artifacts of this stage cannot be written to: their folder may be a link or a mount,
+        and a stage would learn it when all its work is done."""
+        for name in ("artifacts", "work"):
+            self._prepare(self.home / name / stage)
+
+    def _prepare(self, folder: Path) -> None:
+        """Create a folder of the store, and try to write to it."""
+        probe = folder / f".probe-{uuid.uuid4().hex[:8]}.partial"
         try:
-            for folder in ("artifacts", "work", "locks", "cache"):
-                (self.home / folder).mkdir(parents=True, exist_ok=True)
-            probe = self.home / "work" / f".probe-{uuid.uuid4().hex[:8]}.partial"
+            folder.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
-            try:
-                os.rename(probe, self.home / "artifacts" / probe.name)  # as a stage's result will be
-            finally:
-                for folder in ("work", "artifacts"):
-                    (self.home / folder / probe.name).unlink(missing_ok=True)
+            probe.unlink()
         except OSError as error:
-            if error.errno == errno.EXDEV:
-                raise UsageError(
-                    "artifacts and work of a store must lie on one disk, because a rename publishes a result",
-                    f"{self.home}: one of them is a link to another disk, or a mount",
-                    "Move it to the same disk, or set FLOWCTL_HOME to a directory for both",
-                ) from None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # another remedy
+            lost = folder.is_symlink() and not folder.exists()
             raise UsageError(
-                "The store must be a writable directory",
-                f"{self.home} ({error.strerror})",
-                "Set FLOWCTL_HOME to another directory, or change its permissions",
+                "The store must be a writable directory, and so must what links in it lead to",
+                f"{folder} ({'a link that leads nowhere' if lost else error.strerror})",
+                "Set FLOWCTL_HOME to another directory, or change its permissions or links",
             ) from None
 
     # -- names ---------------------------------------------------------------------------------------------------
@@ -180,7 +184,13 @@ class Store:
     def _rename_aside(self, path: Path) -> Path:
         aside = self.home / "work" / f"{DISCARDED}{uuid.uuid4().hex[:8]}-{path.name}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(path, aside)
+        try:
+            os.rename(path, aside)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            aside = aside_of(path)  # on its own disk: ours need not have room for it
+            move(path, aside)
         return aside
 
     def discard(self, path: Path) -> None:
@@ -188,7 +198,8 @@ class Store:
         remove_tree(self.set_aside(path))
 
     def publish(self, artifact: Artifact, payload: Path) -> Artifact:
-        """Make `payload` (a directory inside the work directory) the artifact, manifest last, in one rename.
+        """Make `payload` (a directory inside the work directory) the artifact, manifest last, in one rename; where its
+        folder is on another disk, after a copy.
 
         Whatever stood under the same fingerprint is set aside right before, and removed after. One fsync covers both
         renames, which are of one directory: readers find no artifact for a moment, and not for as long as a disk takes.
@@ -198,7 +209,7 @@ class Store:
         final = self.home / "artifacts" / artifact.stage / f"{artifact.name}-{artifact.fingerprint[:PREFIX]}"
         final.parent.mkdir(parents=True, exist_ok=True)
         aside = [self._rename_aside(old) for old in self.directories(artifact.stage, artifact.fingerprint)]
-        os.rename(payload, final)
+        move(payload, final)
         fsync_path(final.parent)
         for old in (*aside, self.work(artifact.stage, artifact.fingerprint)):
             remove_tree(old)
@@ -209,15 +220,6 @@ def _directories(folder: Path, fingerprint: str) -> list[Path]:
     """Those of this fingerprint in a stage's folder. Other systems leave files there, as `._name`."""
     found = folder.glob(f"*-{fingerprint[:PREFIX]}") if folder.is_dir() else ()
     return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory or file as far as that is possible; nothing depends on what stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
 
 
 def _gone(pid: int) -> bool:

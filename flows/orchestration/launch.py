@@ -37,6 +37,9 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
             record_reused(session, steps)
         return steps
     check_device(session, steps)
+    for step in steps:
+        if step.action != "reuse":
+            session.store.prepare_stage(step.node.name)
     _connect(session, steps, debug)
     reruns.request([session])
     with recording(session, steps, server):

@@ -3,7 +3,6 @@ as in `flowctl run`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +26,8 @@ from storage.bank.facts import FACTS, Identity, read_json
 from storage.bank.reopen import reopen
 from storage.errors import BusyError, DamageError, FlowctlError, Interrupted
 from storage.inspection import CHECKPOINTS, FOREIGN, LINK, SCORES, Finding, banks_in, below, inspect_artifact, unchanged
-from storage.store import PREFIX, Key, Store, remove_tree
+from storage.store import PREFIX, Key, Store
+from storage.trees import move, remove_tree
 
 
 class NoRecipe(FlowctlError):
@@ -207,7 +207,7 @@ class Repairs:
         bad = sum(map(len, dropped.values()))
         write_json(work / SAVED, {"done": total - bad, "total": total, "unit": "shards"})
         state(work, contents(inputs))
-        os.rename(finding.root, work / "out")
+        move(finding.root, work / "out")
         fsync_path(work)
         fsync_path(finding.root.parent)
         return f"{bad} of {total} shards encoded again", []

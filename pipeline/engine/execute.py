@@ -29,7 +29,8 @@ from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
 from storage.errors import DamageError, DiskError, FlowctlError, OutOfMemory, StageFailed, out_of_memory
 from storage.remote import Remote, RemoteError
-from storage.store import PREFIX, Store, remove_tree
+from storage.store import PREFIX, Store
+from storage.trees import remove_tree
 
 log = logging.getLogger(__name__)
 ATTEMPTS = "attempts.json"
@@ -84,6 +85,7 @@ def execute(
                 remove_tree(work)  # a process that was killed right after it published left this behind
             if artifact is not None:
                 return Outcome("reused", artifact, time.monotonic() - started)
+            store.prepare_stage(node.name)
             if remote is not None and not rerun.is_requested(node, store):
                 artifact = _fetched(node, store, remote, offered, listeners, stop)
             if artifact is not None:

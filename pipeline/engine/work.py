@@ -14,7 +14,7 @@ from pathlib import Path
 from storage.artifact import Artifact
 from storage.atomic import fsync_path, write_json
 from storage.checksummed_json import json_digest
-from storage.store import remove_tree
+from storage.trees import remove_tree
 
 INPUTS = "inputs.json"
 

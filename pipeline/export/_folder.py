@@ -14,6 +14,7 @@ from pipeline.export._onnx import ONNX
 from pipeline.outputs.images import AUTOENCODER
 from storage.atomic import fsync_path, fsync_tree
 from storage.errors import UsageError
+from storage.trees import move
 
 CARD, PICTURE = "README.md", "samples.png"
 OURS = {WEIGHTS, NETWORK, SAMPLER, CARD, PICTURE, ONNX, f"{ONNX}.data", AUTOENCODER}
@@ -53,7 +54,7 @@ def published(out: Path) -> Iterator[Path]:
         yield aside
         fsync_tree(aside)
         if out.exists():
-            os.rename(out, old)
+            move(out, old)
         os.rename(aside, out)
         fsync_path(out.parent)
     finally:

@@ -17,7 +17,7 @@ from PIL.Image import Image
 
 from pipeline.outputs.curves import METRICS, read_curves
 from storage.required import required
-from storage.store import remove_tree
+from storage.trees import remove_tree
 
 
 class Monitor:

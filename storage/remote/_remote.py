@@ -18,7 +18,7 @@ from storage.remote import _files
 from storage.remote._address import client, parse
 from storage.remote._errors import asking
 from storage.remote._files import REPAIR
-from storage.store import remove_tree
+from storage.trees import remove_tree
 
 VARIABLE = "FLOWCTL_REMOTE"
 AT_ONCE = 8  # files on their way: a request takes long compared with the bytes of a small file

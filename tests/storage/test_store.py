@@ -201,22 +201,87 @@ def test_a_store_whose_path_is_no_text_is_refused(tmp_path):
     str(error.value).encode()
 
 
-@pytest.mark.parametrize("moved", ["artifacts", "work"])
-def test_a_store_on_two_disks_is_refused_before_anything_is_made(tmp_path, monkeypatch, moved):
-    """What would be told after a day's training otherwise, for artifacts are published by a rename."""
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """A directory on another disk than `tmp_path`, or one to which and from which no rename leads."""
     others = (place for place in map(Path, ("/dev/shm", tempfile.gettempdir())) if os.access(place, os.W_OK))
     two = next((place for place in others if place.stat().st_dev != tmp_path.stat().st_dev), None)
-    with tempfile.TemporaryDirectory(dir=two or tmp_path) as disk:
-        (tmp_path / moved).symlink_to(disk)
+    with tempfile.TemporaryDirectory(dir=two or tmp_path) as name:
         if two is None:
+            real, disk = os.rename, Path(name)
 
             def rename(source, target):
-                raise OSError(errno.EXDEV, "Invalid cross-device link")
+                if len({Path(path).parent.resolve().is_relative_to(disk) for path in (source, target)}) == 2:
+                    raise OSError(errno.EXDEV, "Invalid cross-device link")
+                real(source, target)
 
             monkeypatch.setattr(os, "rename", rename)
-        with pytest.raises(InputError, match=r"on one disk.*link to another disk.*FLOWCTL_HOME"):
-            Store(tmp_path).prepare()
-        assert os.listdir(disk) == [] and not list(tmp_path.glob("*/.probe*"))
+        yield Path(name)
+
+
+@pytest.mark.parametrize("linked", ["artifacts", "artifacts/teacher", "work", "work/teacher", "monitor"])
+def test_any_folder_of_a_store_may_be_on_another_disk(tmp_path, disk, linked):
+    (tmp_path / linked).parent.mkdir(exist_ok=True)
+    (tmp_path / linked).symlink_to(disk)
+    store = Store(tmp_path)
+    publish(store).path("w.bin").unlink()
+    artifact = publish(store, b"new")  # in the place of a damaged one
+    assert store.find("teacher", FINGERPRINT) == artifact and store.roots() == [artifact.root]
+    assert artifact.path("w.bin").read_bytes() == b"new" and not inspect_artifact(artifact.root).flaws
+    assert not store.work("teacher", FINGERPRINT).exists()
+    curves = store.monitor("teacher", FINGERPRINT)
+    curves.mkdir(parents=True)
+    aside = store.set_aside(artifact.root)
+    assert (aside / "w.bin").read_bytes() == b"new" and store.roots() == store.directories("teacher", FINGERPRINT) == []
+    for path in (aside, curves):
+        store.discard(path)
+    assert [path for path in (*tmp_path.rglob("*"), *disk.rglob("*")) if path.is_file()] == []
+
+
+def test_an_overlay_whose_lower_directories_cannot_be_renamed_is_good_enough(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    below, real = publish(store).root, os.rename
+
+    def rename(source, target):
+        if Path(source) == below and (below / "w.bin").stat().st_ino == lower:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    lower = (below / "w.bin").stat().st_ino
+    monkeypatch.setattr(os, "rename", rename)
+    assert publish(store, b"new").path("w.bin").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [MANIFEST, "w.bin"]
+
+
+@pytest.mark.parametrize("fails", ["copyfile", "rename"])
+def test_a_move_to_another_disk_that_fails_leaves_all_as_it_was(tmp_path, disk, monkeypatch, fails):
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "teacher").symlink_to(disk)
+
+    def fail(source, target):
+        if fails == "rename" and not str(source).endswith(".partial"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        raise OSError(errno.ENOSPC, "No space left on device")  # of the copy, or of its rename
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
+        broken.setattr(shutil if fails == "copyfile" else os, fails, fail)
+        publish(Store(tmp_path))
+    assert os.listdir(disk) == []
+    assert (Store(tmp_path).work("teacher", FINGERPRINT) / "out" / "w.bin").read_bytes() == b"weights"
+    assert publish(Store(tmp_path)).path("w.bin").is_file()
+
+
+@pytest.mark.parametrize("wrong", ["a link that leads nowhere", "a file"])
+def test_a_stage_whose_artifacts_have_no_place_is_refused(tmp_path, wrong):
+    store = Store(tmp_path)
+    store.prepare()
+    place = tmp_path / "artifacts" / "teacher"
+    place.write_text("") if wrong == "a file" else place.symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError) as error:
+        store.prepare_stage("teacher")
+    assert str(place) in error.value.value
+    store.prepare_stage("student")
+    assert os.listdir(tmp_path / "artifacts" / "student") == []
 
 
 def test_preparing_leaves_nothing_behind(tmp_path):

@@ -3,9 +3,11 @@
 import errno
 import gc
 import json
+import os
 import types
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from pipeline.outputs.results import DataResult
 from pipeline.recipe.load import load
 from storage.artifact import MANIFEST, NewerFormat
 from storage.atomic import write_json
-from storage.errors import DiskError, Interrupted, StageFailed
+from storage.errors import DiskError, Interrupted, StageFailed, UsageError
 from storage.inspection import inspect_artifact
 from storage.remote import RemoteError
 from storage.store import Store
@@ -343,6 +345,28 @@ def test_a_full_disk_is_one_message_with_its_remedy(store, ran, monkeypatch):
     monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=full))
     with pytest.raises(DiskError):
         execute(nodes()["data"], {}, store, load("nfm-digits").compute)
+
+
+def test_a_stage_whose_result_has_no_place_is_refused_before_its_work(store, ran):
+    (store.home / "artifacts" / "reference").symlink_to(store.home / "gone")
+    with pytest.raises(UsageError):
+        run_all(nodes(), store)
+    assert ran == ["data"]
+
+
+def test_a_stage_whose_artifacts_are_on_another_disk_is_published_there(store, ran, monkeypatch, tmp_path):
+    (store.home / "artifacts" / "reference").symlink_to(tmp_path)
+    real = os.rename
+
+    def rename(source, target):
+        if {Path(path).parent.resolve() == tmp_path for path in (source, target)} == {True, False}:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
+    assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"}
+    assert store.works() == []
 
 
 @pytest.mark.parametrize("kind", [errno.EACCES, errno.ENOENT])

@@ -4,7 +4,8 @@ import pytest
 
 from pipeline.engine import work as module
 from pipeline.engine.work import INPUTS, clear, foreign, read_by, state
-from storage.store import Store, remove_tree
+from storage.store import Store
+from storage.trees import remove_tree
 from tests.storage.test_store import manifest
 
 
