@@ -14,12 +14,15 @@ CHUNK_ROWS = 64  # rows decoded at once; fewer cost time (about 0.25 ms a chunk)
 def create_array(
     group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, shard: int, fill_value: Any, zstd: bool
 ) -> zarr.Array:
-    """An empty array `name` of `shape` (rows, ...) in `group`, a file for every `shard` rows.
+    """An empty array `name` of `shape` (rows, ...) in `group` or in groups below it, a file for every `shard` rows.
 
     A missing file reads as `fill_value`, so choose one that cannot pass for data where the type has one.
     """
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
+    *parents, name = name.split("/")
+    for parent in parents:  # Zarr would create them by hard links, which some file systems lack
+        group = group.require_group(parent)
     row = shape[1:]
     sharded = bool(row)  # a file of numbers, one to a row, is small enough to be decoded whole
     return group.create_array(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -51,3 +52,14 @@ def figures() -> Iterator[None]:
     """`brief_figures` in each test file that imports this."""
     with brief_figures():
         yield
+
+
+def without_hard_links(patch: pytest.MonkeyPatch, number: int) -> None:
+    """File systems from now on have none, as FAT and some of networks: a link is refused with this error number, after
+    the kernel has looked whether its name is taken."""
+
+    def link(source: Path, target: Path, **options: object) -> None:
+        taken = os.path.lexists(target)
+        raise OSError(errno.EEXIST if taken else number, os.strerror(errno.EEXIST if taken else number), str(target))
+
+    patch.setattr(os, "link", link)

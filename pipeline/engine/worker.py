@@ -21,6 +21,7 @@ if __name__ == "__main__":  # this directory is not on the path: importing `flow
     flowctl.check_packages()
 
 from pipeline.engine.elastic import ALIVE, ERRORS, LAUNCHER, LINES, OUTCOME, SPEC, outcome_of
+from storage.atomic import write_bytes, write_json
 
 LONGEST_WAIT = timedelta(hours=2)  # that one rank may work alone while the others wait for it
 CONNECT_SECONDS = 120.0  # that ranks may take to connect
@@ -54,7 +55,6 @@ def _run(work: Path) -> None:
     from pipeline.runtime import ranks
     from pipeline.runtime.job import Job, Progress, StopFile
     from storage.artifact import Artifact
-    from storage.atomic import write_json
 
     spec = json.loads((work / SPEC).read_bytes())
     stage = stage_named(spec["stage"])
@@ -108,14 +108,10 @@ def _report(work: Path, error: Exception) -> int:
         name = f"{time.time_ns()}-rank-{os.environ.get('RANK')}.txt"
         (work / ERRORS / name).write_text("".join(traceback.format_exception(error)))
         return 1
-    aside = work / f".{OUTCOME}.{os.getpid()}"
-    aside.write_text(json.dumps(outcome, default=str))
-    try:
-        os.link(aside, work / OUTCOME)  # the first outcome stays
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
+    with open(work / f"{OUTCOME}.lock", "a") as lock:  # not by a hard link, which some file systems lack
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (work / OUTCOME).exists():  # the first outcome stays
+            write_bytes(work / OUTCOME, json.dumps(outcome, default=str).encode())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from storage.errors import DamageError, DataError, InputError, MissingError
 from storage.imageset import ImageSet, Split, write_imageset
+from tests.shared import without_hard_links
 
 
 def split(n: int, labels: bool = True, channels: int = 1, size: int = 4, levels: int = 17) -> Split:
@@ -53,6 +55,13 @@ def test_several_shards_and_constant_content(tmp_path):
     (tmp_path / "set/train/images/c.1.0.0.0").unlink()
     with pytest.raises(DamageError, match=r"train/images/c\.1\.0\.0\.0: is missing"):
         ImageSet.open(tmp_path / "set")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_disk_without_hard_links_is_good_enough(tmp_path, monkeypatch, number):
+    first = content(write(tmp_path / "a"))
+    without_hard_links(monkeypatch, number)
+    assert content(write(tmp_path / "b")) == first
 
 
 def test_equal_content_has_equal_bytes_and_replaces_itself(tmp_path):
