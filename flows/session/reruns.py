@@ -39,9 +39,13 @@ def _interrupted(runs: Mapping[str, str], store: Store) -> Iterator[rerun.Reques
     """The requests of these runs, latest first, that one of them has not ended well since. A run of another command, up
     to an earlier stage say, ends none."""
     past = [facts for facts in of_runs(store.home) if facts["name"] in runs]
-    made = [asked for facts in past for asked in facts.get("reruns", ()) if asked.get("runs") == runs]
-    for asked in sorted(made, key=lambda asked: asked["asked"], reverse=True):
-        since = [facts for facts in past if facts["began"] >= asked["asked"] and ended_well(facts)]
+    made: dict[float, tuple[int, rerun.Request]] = {}  # by the time of a request, where it is found first
+    for place, facts in enumerate(past):
+        for asked in facts.get("reruns", ()):
+            if asked.get("runs") == runs:
+                made.setdefault(asked["asked"], (place, asked))
+    for place, asked in reversed(made.values()):
+        since = [facts for facts in past[place:] if ended_well(facts)]
         done = {(facts["name"], step["fingerprint"]) for facts in since for step in facts.get("plan", ())}
         if not runs.items() <= done:
             yield asked

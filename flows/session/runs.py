@@ -56,6 +56,7 @@ class RunRecord:
             "host": socket.gethostname(),
             "server": server and without_password(server),
             "flow_run": None,
+            "number": 1 + max(map(_number, read_all(home)[0]), default=0),
             "began": time.time(),
             "ended": None,
             "outcome": None,
@@ -105,13 +106,20 @@ class RunRecord:
 
 
 def records(home: Path) -> Iterator[dict[str, Any]]:
-    """All readable records, oldest first by their time: ids have local time, and containers other time zones. One of
-    the future is of a clock that ran ahead, and comes first: else its name would mean that run until then."""
+    """All readable records, oldest first by their number: a clock may be set back. Those of before numbers come first,
+    by their time: ids have local time, and containers other time zones. One of the future is of a clock that ran ahead,
+    and comes before the others: else its name would mean that run until then."""
     latest = time.time() + DAY
     readable, unreadable = read_all(home)
     for path in unreadable:
         _warn(path)
-    yield from sorted(readable, key=lambda facts: facts["began"] if facts["began"] <= latest else 0.0)
+    yield from sorted(readable, key=lambda facts: (_number(facts), facts["began"] if facts["began"] <= latest else 0.0))
+
+
+def _number(facts: Mapping[str, Any]) -> int:
+    """How many runs were recorded until this one; of two that begin together both may have the same."""
+    number = facts.get("number")
+    return number if isinstance(number, int) else 0
 
 
 def of_runs(home: Path) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
-from pipeline.engine.work import clear, contents, foreign, state
+from pipeline.engine.work import clear, contents, foreign, state, time_to_record
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
@@ -121,6 +121,7 @@ def execute(
             _check_inputs(node, work, store)
             files = record_files(job.out)
             seconds = time.monotonic() - started
+            created = time_to_record(datetime.now(UTC), seconds, node.fingerprint, inputs.values(), store)
             artifact = Artifact(
                 stage=node.name,
                 stage_version=node.stage.version,
@@ -130,7 +131,7 @@ def execute(
                 inputs={role: n.fingerprint for role, n in node.inputs.items()},
                 metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
                 files=files,
-                provenance=provenance(datetime.now(UTC), seconds, compute, resumed=attempts - 1),
+                provenance=provenance(created, seconds, compute, resumed=attempts - 1),
             )
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from storage.artifact import Artifact
+from storage.artifact import MANIFEST, Artifact
 from storage.atomic import fsync_path, write_json
 from storage.checksummed_json import json_digest
+from storage.store import Store
 from storage.trees import remove_tree
 
 INPUTS = "inputs.json"
@@ -40,8 +42,30 @@ def read_by(artifact: Artifact, inputs: Iterable[Artifact]) -> bool:
     """Whether the stage of `artifact` read these inputs: all were there when it began, give or take a second, and none
     was made again since."""
     made = artifact.provenance
-    latest = datetime.fromisoformat(made.created) - timedelta(seconds=max(made.wall_seconds - 1, 0))
-    return all(datetime.fromisoformat(source.provenance.created) <= latest for source in inputs)
+    latest = _time(made.created) - timedelta(seconds=max(made.wall_seconds - 1, 0))
+    return all(_time(source.provenance.created) <= latest for source in inputs)
+
+
+def time_to_record(
+    now: datetime, seconds: float, fingerprint: str, inputs: Iterable[Artifact], store: Store
+) -> datetime:
+    """When an artifact was created that took `seconds`: now, unless a clock was set back or machines differ in theirs.
+
+    Then it keeps the order of artifacts, which `read_by` and a remote go by: it comes after the one that it replaces
+    and all that were made from that, and its stage began after its inputs were there.
+    """
+    times = [now, *(_time(source.provenance.created) + timedelta(seconds=seconds) for source in inputs)]
+    for root in store.roots():
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: it is replaced as well
+            manifest = json.loads((root / MANIFEST).read_bytes())
+            if fingerprint in (manifest["fingerprint"], *manifest["inputs"].values()):
+                times.append(_time(manifest["provenance"]["created"]) + timedelta(microseconds=1))
+    return max(times)
+
+
+def _time(created: str) -> datetime:
+    time = datetime.fromisoformat(created)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def state(work: Path, given: Mapping[str, str]) -> None:

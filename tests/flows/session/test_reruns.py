@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -60,6 +61,15 @@ def test_the_same_command_does_not_rerun_a_stage_twice_before_it_ends_well(run):
     assert run("teacher") == DONE | {"teacher": "run"}
     assert run(fails="student", changes=["student.label_drop=0.3"])["teacher"] == "reused"  # another run of that name
     assert run("teacher") == DONE | {"teacher": "run"}
+
+
+def test_after_the_clock_was_set_back_each_force_still_reruns_once(run, monkeypatch):
+    assert run("teacher", fails="bank")["teacher"] == "run"
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3600)
+    assert run("teacher") == DONE | {"bank": "resumed", "student": "run"}
+    assert run("teacher") == DONE | {"teacher": "run"}
+    assert run("teacher", fails="bank") == DONE | {"teacher": "run"}
 
 
 def test_of_several_stages_each_is_rerun_once(run, lose):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import datetime
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_record_tells_who_runs_what(record, tmp_path):
     record.end("3 run")
     (facts,) = records(tmp_path)
     assert facts["outcome"] == "3 run" and facts["ended"] >= facts["began"]
+
+
+def test_the_latest_run_is_that_which_began_last_though_the_clock_was_set_back(record, tmp_path, monkeypatch):
+    record.end("3 run")
+    now = time.time
+    for seed, hours in ((1, 1), (2, 40)):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now() - 3600 * hours)
+        RunRecord(tmp_path, {"name": "tiny", "seed": seed}, PLAN, None).end("3 run")
+        assert latest(tmp_path)["tiny"]["recipe"]["seed"] == seed
+    assert [facts["recipe"]["seed"] for facts in records(tmp_path)] == [0, 1, 2]
 
 
 def test_the_dead_are_found_and_marked(record, tmp_path):

@@ -7,13 +7,16 @@ import os
 import types
 import weakref
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipeline.engine import dag, rerun
+from pipeline.engine import execute as execution
 from pipeline.engine.execute import InputsChanged, execute
 from pipeline.engine.plan import plan
+from pipeline.engine.work import read_by
 from pipeline.outputs.results import DataResult
 from pipeline.recipe.load import load
 from storage.artifact import MANIFEST, NewerFormat
@@ -61,6 +64,10 @@ def run_all(nodes, store, **options):
 def nodes(*overrides):
     built = dag.build(load("nfm-digits", overrides))
     return {name: built[name] for name in ("data", "reference")}
+
+
+def made(store):
+    return {name: store.find(name, node.fingerprint) for name, node in nodes().items()}
 
 
 def actions(nodes, store):
@@ -159,6 +166,28 @@ def test_force_runs_again_and_once(store, ran):
     force(store, "data", "reference")
     assert run_all(nodes(), store) == {"data": "run", "reference": "run"}
     assert run_all(nodes(), store) == {"data": "reused", "reference": "reused"} and len(ran) == 4
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_the_order_in_which_artifacts_were_made_holds_though_the_clock_was_set(store, ran, monkeypatch, days):
+    """A bank is kept in a repair only if its teacher was not made again since."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) + timedelta(days=days)
+
+    run_all(nodes(), store)
+    old = made(store)
+    monkeypatch.setattr(execution, "datetime", Clock)
+    force(store, "data")
+    run_all(nodes(), store)
+    new = made(store)
+    assert new["data"].provenance.created > old["data"].provenance.created
+    assert read_by(old["reference"], [old["data"]]) and not read_by(old["reference"], [new["data"]])
+    force(store, "reference")
+    run_all(nodes(), store)
+    assert read_by(made(store)["reference"], [new["data"]])
 
 
 def test_an_interrupted_force_goes_on_with_what_is_left_of_it(store, ran, monkeypatch):
