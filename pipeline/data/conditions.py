@@ -1,11 +1,11 @@
-"""Conditions of image-to-image students, and the held-out images that they are asked for."""
+"""Conditions of image-to-image students, and the images that they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,30 +32,34 @@ def _low_resolution(spec: Mapping[str, Any], levels: int | None) -> Condition:
 
 @dataclass(frozen=True)
 class TargetImages:
-    """Test images in turn: sample number i is asked to be image `order[i mod N]`, given its class and its condition.
+    """Images of a split in turn: sample number i is asked to be image `order[i mod N]`, given its class and its
+    condition.
 
     Attributes:
-        examples: the test split.
+        examples: the split.
         spec: the student's settings of the condition.
-        order: (N,) int64, rows of the test split.
+        order: (N,) int64, rows of the split.
     """
 
     examples: Examples
     spec: Mapping[str, Any]
     order: Tensor
+    split: Literal["train", "test"] = "test"
 
     @classmethod
-    def of(cls, images: ImageSet, spec: Mapping[str, Any] | None) -> TargetImages | None:
-        """All test images, mixed; None for a student without a condition."""
+    def of(
+        cls, images: ImageSet, spec: Mapping[str, Any] | None, split: Literal["train", "test"] = "test"
+    ) -> TargetImages | None:
+        """All images of a split, mixed; None for a student without a condition."""
         if spec is None:
             return None
-        test = Examples.of(images, "test")
-        return cls(test, spec, drawn(len(test), len(test)))
+        examples = Examples.of(images, split)
+        return cls(examples, spec, drawn(len(examples), len(examples)), split)
 
     @property
     def words(self) -> str:
         """The condition as a protocol states it."""
-        return f"{self.spec['kind']} {self.spec['factor']} of the test split, {len(self.order)} images in turn"
+        return f"{self.spec['kind']} {self.spec['factor']} of the {self.split} split, {len(self.order)} images in turn"
 
     def of_class(self, label: int) -> TargetImages:
         """The images of one class alone. Raises DataError where the test split has none."""

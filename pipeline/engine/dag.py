@@ -148,7 +148,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
     for name, config in recipe.sections().items():
         stage = stage_named(name)
         inputs = {role: nodes[role] for role in _inputs(stage, nodes, config)}
-        stage = replace(stage, version=_version(stage, config))
+        stage = replace(stage, version=_version(stage, config, inputs))
         external = recorded(stage.name, config) if recorded else None
         external = external or external_digest(config, cache)
         identity = fingerprint(
@@ -162,11 +162,13 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
     return nodes
 
 
-def _version(stage: Stage, config: Config) -> int:
+def _version(stage: Stage, config: Config, inputs: Collection[str]) -> int:
     """The version of a stage with these settings. Where its meaning changed for some of them alone, results of before
     with others are still found."""
     if isinstance(config, Data) and config.limit is not None:  # images are drawn, no longer the first by name
         return max(stage.version, 2)
+    if isinstance(config, Student) and config.quality and (config.condition or "source" in inputs):
+        return max(stage.version, 3)  # the best average is chosen on training inputs, no longer on test inputs
     return stage.version
 
 

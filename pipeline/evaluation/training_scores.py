@@ -29,7 +29,8 @@ from storage.required import required
 class SampleScores:
     """Scores of a student's network: the Frechet distance of its samples to the training and the held-out images.
 
-    Its noise and classes are not those of the evaluation, so that the best average is not chosen on them.
+    Its noise and classes are not those of the evaluation, and its conditions or source images are of the training
+    split, so that the best average is not chosen on what the evaluation samples from.
     """
 
     job: Job[Student]
@@ -45,7 +46,7 @@ class SampleScores:
         extractor = load_extractor(reference, images.originals, device)
         seed = derive(job.seed, "student", "quality")
         condition = job.config.condition
-        targets = TargetImages.of(images, None if condition is None else condition.model_dump())
+        targets = TargetImages.of(images, None if condition is None else condition.model_dump(), "train")
         quality = required(job.config.quality, "student.quality")
         samples = quality.samples
         labels = like_training(images, samples, seed) if targets is None else targets.labels(torch.arange(samples))
@@ -61,7 +62,7 @@ class SampleScores:
             decoder(job.inputs["data"], device),
             held_out=load_features(reference, "test").moments,
         )
-        start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
+        start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device)
         return cls(job, quality, evaluator, start, targets, path)
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
@@ -78,10 +79,11 @@ class SampleScores:
         how = quality.solver + (f", {quality.nfe} calls" if quality.nfe else "")
         how += f", {quality.grid} grid" if quality.grid != "uniform" else ""
         how += f", guidance {quality.guidance:g}" if quality.guidance != 1 else ""
+        inputs = " from training inputs" if self.targets is not None or "source" in self.job.inputs else ""
         count, features = min(quality.samples, self.evaluator.real.count), self.evaluator.width
         return fitted.quality(
             reference["metric"],
-            f"{reference['metric']} of {quality.samples:,} samples ({how}) against training images",
+            f"{reference['metric']} of {quality.samples:,} samples{inputs} ({how}) against training images",
             extractor=reference["extractor"],
             warnings=tuple(frechet_warnings(count, features)[: count <= features]),  # not that of few images
         )

@@ -73,6 +73,7 @@ class SampleQuality(Config):
     """Frechet distance of samples at points of the training, of each average of the weights.
 
     The best average by the distance to the training images is stored; `evaluation.student.ema: best` samples it.
+    Samples of images from images are made from training inputs.
     """
 
     points: Points = 10

@@ -11,7 +11,7 @@ from pipeline.data.conditions import low_resolution
 from pipeline.data.examples import Examples, drawn
 from pipeline.data.levels import as_stored
 from pipeline.engine.dag import build
-from pipeline.flow_matching.sampling import starting_images, student_samples
+from pipeline.flow_matching.sampling import starting_images, starting_noise, student_samples
 from pipeline.metrics import Moments, features, frechet_distance, psnr, ssim
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES
@@ -266,6 +266,41 @@ def test_sources_of_another_shape_are_refused(home, tmp_path):
 def test_the_report_makes_the_recipe_whole_again(carried):
     told = json.loads(carried["report"].path("report.json").read_text())
     assert "source" in [stage["stage"] for stage in told["stages"]]
+
+
+# -- the best average --------------------------------------------------------------------------------------------
+
+QUALITY = "student.quality={points: 2, samples: 300, solver: euler, nfe: 2}"
+CHANGES = {"sr-digits": [], "data-to-data": ["data.limit=100", "source.limit=90"]}
+
+
+@pytest.mark.parametrize("recipe", CHANGES)
+def test_the_best_average_is_chosen_on_training_inputs_and_not_on_those_of_the_evaluation(home, recipe):
+    made = small(home, recipe, *CHANGES[recipe], QUALITY, until="student")
+    quality, images = made["student"].metrics["quality"], ImageSet.open(made["data"].path(IMAGES))
+    network = networks.load_network(made["student"], average="best")
+    seed = derive(load(recipe).sections()["student"].seed, "student", "quality")
+    rows, labels, condition = torch.arange(300), None, None
+    if recipe == "sr-digits":
+        train = Examples.of(images)
+        asked = drawn(len(train), len(train))[rows % len(train)]
+        labels, condition = train.classes(asked), low_resolution(train.pixels(asked), 2, images.levels)
+        z = starting_noise(seed, rows, images.shape)
+    else:
+        z = starting_images(seed, rows, Examples.of(ImageSet.open(made["source"].path(IMAGES))))
+    x, _ = student_samples(network, z, labels, Sweep(solver="euler", nfe=(2,)), 2, condition=condition)
+    extractor = load_extractor(made["reference"], images.originals, torch.device("cpu"))
+    found = Moments.of(features(extractor, as_stored(x, images.levels)))
+    assert quality["value"] == pytest.approx(frechet_distance(load_features(made["reference"], "train").moments, found))
+    assert "training inputs" in quality["chosen_by"]
+
+
+def test_best_averages_that_were_chosen_on_test_inputs_are_made_again_and_no_others():
+    versions = {
+        recipe: [build(load(recipe, settings))["student"].stage.version for settings in ([], [QUALITY])]
+        for recipe in ("fm-digits", *CHANGES)
+    }
+    assert versions == {"fm-digits": [2, 2], "sr-digits": [2, 3], "data-to-data": [2, 3]}
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------
