@@ -22,9 +22,9 @@ from typing import IO
 import yaml
 
 import flowctl
+from flows.orchestration.child_signals import passing_on
 from flows.session.commands import as_typed
 from flows.session.display import say
-from flows.session.interrupts import asking_to_stop
 from pipeline.engine.provenance import COMMAND
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Compute
@@ -98,8 +98,8 @@ def run_children(
     """Run all, as many at once as there are places; the exit codes of those that were started. After a signal, and
     without `keep_going` after a failure, no further one is started.
 
-    The terminal sends Ctrl-C to the children too; SIGTERM and SIGHUP are forwarded. This process then waits until all
-    children have saved. What they print goes to stderr, because stdout is for the result of all of them.
+    Signals are passed on to the children, and this process waits until all of them have saved. What they print goes to
+    stderr, because stdout is for the result of all of them.
     """
     store = Store()
     store.prepare()
@@ -108,61 +108,53 @@ def run_children(
     running: dict[int, tuple[Child, subprocess.Popen]] = {}  # by place
     relays: list[threading.Thread] = []
     codes: dict[Child, int] = {}
-    ahead, stopped = list(children), False
-
-    def pass_on(number: int, frame: object) -> None:
-        nonlocal stopped
-        stopped = True
-        if number != signal.SIGINT:
-            for _, process in list(running.values()):
-                process.send_signal(number)
-
-    # Python hears signals in the main thread alone.
-    heard = asking_to_stop() if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, pass_on) for number in heard}
-    try:
-        while running or ahead:
-            for place, (child, process) in list(running.items()):
-                if process.poll() is not None:
-                    codes[child] = process.returncode
-                    del running[place]
-            if stopped or (not keep_going and any(codes.values())):
-                ahead.clear()
-            for place in range(len(places)):
-                if ahead and place not in running and not stopped:
-                    child = ahead.pop(0)
-                    number = len(children) - len(ahead)
-                    tell(f"[{number} of {len(children)}] {child.command}")
-                    file = Path(folder.name, f"recipe-{number}.yaml")
-                    process = _start(child, file, places[place], alone=len(places) == 1)
-                    running[place] = child, process
-                    if process.stdout is not None:
-                        relays.append(_relay(process.stdout, child.name))
-                    if stopped:  # by a signal that came while the child was started
-                        process.send_signal(signal.SIGTERM)
-            time.sleep(POLL_SECONDS if running else 0)
-        for relay in relays:  # last words lie in a pipe after the end, and say why
-            relay.join(LAST_WORDS_SECONDS)
-    except BaseException:  # as a full disk for the next child's recipe: those that run save and end too
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
-            process.wait()
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        folder.cleanup()
+    ahead = list(children)
+    with folder, passing_on(lambda: [process for _, process in list(running.values())]) as heard:
+        try:
+            while running or ahead:
+                for place, (child, process) in list(running.items()):
+                    if process.poll() is not None:
+                        codes[child] = process.returncode
+                        del running[place]
+                if heard.stop or (not keep_going and any(codes.values())):
+                    ahead.clear()
+                for place in range(len(places)):
+                    if ahead and place not in running and not heard.stop:
+                        child = ahead.pop(0)
+                        number = len(children) - len(ahead)
+                        tell(f"[{number} of {len(children)}] {child.command}")
+                        file = Path(folder.name, f"recipe-{number}.yaml")
+                        process = _start(child, file, places[place], heard.group, alone=len(places) == 1)
+                        running[place] = child, process
+                        if process.stdout is not None:
+                            relays.append(_relay(process.stdout, child.name))
+                        if heard.stop:  # by a signal that came while the child was started
+                            process.send_signal(signal.SIGTERM)
+                time.sleep(POLL_SECONDS if running else 0)
+            for relay in relays:  # last words lie in a pipe after the end, and say why
+                relay.join(LAST_WORDS_SECONDS)
+        except BaseException:  # as a full disk for the next child's recipe: those that run save and end too
+            for _, process in running.values():
+                process.terminate()
+            for _, process in running.values():
+                process.wait()
+            raise
     return codes
 
 
-def _start(child: Child, file: Path, place: Environment, alone: bool) -> subprocess.Popen:
-    """Start a child. Where several run, its output is a pipe."""
+def _start(child: Child, file: Path, place: Environment, group: int | None, alone: bool) -> subprocess.Popen:
+    """Start a child in this process group. Where several run, its output is a pipe."""
     command, environment = [*PROGRAM, *child.prepared(file)], {**os.environ, **place, COMMAND: child.command}
     if alone:
-        return subprocess.Popen(command, stdout=2, env=environment)
+        return subprocess.Popen(command, stdout=2, env=environment, process_group=group)
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        process_group=group,
+        text=True,
+        errors="replace",
     )
 
 

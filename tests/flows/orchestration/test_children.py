@@ -45,9 +45,9 @@ def test_an_error_before_the_next_child_ends_those_that_run(home, monkeypatch, t
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", wait))
     first, second = (Child(load("nfm-digits", [f"name={name}"]), name) for name in ("a", "b"))
 
-    def full(child, file, place, alone):
+    def full(child, *given, **more):
         if child is first:
-            return start(child, file, place, alone)
+            return start(child, *given, **more)
         while not (tmp_path / "said").exists() or (tmp_path / "said").read_text() != "ready":
             time.sleep(0.01)
         raise OSError(28, "No space left on device")

@@ -165,14 +165,15 @@ def test_on_one_gpu_its_lock_lets_one_student_run_at_a_time(sweep, home, tiny):
     assert done.exit_code == 0, done.stderr
 
 
-def test_sigterm_saves_every_run(sweep, home, tiny):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_every_run(sweep, home, tiny, number):
     slow = '{"student": {"steps": 600, "seconds": 0.1}}'
 
     def end() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 1800  # of what hangs
         while time.monotonic() < deadline:
             if len(list(home.glob("work/student/*/saved.json"))) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
                 return
             time.sleep(0.05)
 
@@ -187,27 +188,6 @@ def test_sigterm_saves_every_run(sweep, home, tiny):
 
 
 # -- children --------------------------------------------------------------------------------------------------------
-
-SLEEPER = """
-import os, signal, sys, time
-number = int(sys.argv[-1])
-signal.signal(number, lambda *_: sys.exit(7))
-signal.signal(signal.SIGINT, lambda *_: sys.exit(9))
-os.kill(os.getppid(), signal.SIGINT)  # of this process alone: a terminal's would reach the child too
-time.sleep(0.3)
-os.kill(os.getppid(), number)
-time.sleep(60)
-"""
-
-
-@pytest.mark.usefixtures("home", "not_under_nohup")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_passed_on_and_ctrl_c_is_left_to_the_terminal(monkeypatch, number):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", SLEEPER))
-    first, second = (Child(load("nfm-digits"), name, options=(str(int(number)),)) for name in ("a", "b"))
-    assert run_children([first, second], lambda text: None, keep_going=True) == {first: 7}
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
 @pytest.mark.usefixtures("home")
