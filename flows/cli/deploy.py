@@ -28,6 +28,7 @@ def deploy(
 ) -> None:
     """Register recipes as deployments with the Prefect server that PREFECT_API_URL names."""
     from flows.orchestration.server import check_server
+    from flows.orchestration.server_errors import explaining
     from flows.session import settings
     from flows.session.recipes import check_name, load
     from pipeline.recipe.load import shipped
@@ -55,7 +56,8 @@ def deploy(
     from flows.orchestration.stale_runs import close_dead_runs
 
     close_dead_runs(store.home, settings.server_url())
-    done = deployments.deploy(resolved, pool, schedule, store.home)
+    with explaining("while deployments are registered,", "its log"):
+        done = deployments.deploy(resolved, pool, schedule, store.home)
     typer.echo(
         f"Deployed on the work pool {pool}: {', '.join(done)}\n"
         "Start a worker in another terminal, from any directory:\n"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flows.orchestration.server import EmbeddedServer, ServerFailed, check_server
+from contextlib import suppress
+
+from flows.orchestration.server import EmbeddedServer, check_server
+from flows.orchestration.server_errors import explained
 from flows.session import forecasts, reruns, settings
 from flows.session.interrupts import graceful_shutdown
 from flows.session.joining import join
@@ -12,7 +15,7 @@ from flows.session.session import Session, current
 from pipeline.engine.dag import IMAGES
 from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
-from storage.errors import StageFailed
+from storage.errors import Interrupted, StageFailed
 
 
 def launch(session: Session, debug: bool = False) -> list[Step]:
@@ -76,21 +79,34 @@ def _orchestrate(session: Session, server: str | None) -> None:
     from flows.orchestration.stale_runs import close_dead_runs
 
     close_dead_runs(session.store.home, server)
-    recipe = session.recipe.model_dump(mode="json")
+    recipe, error = session.recipe.model_dump(mode="json"), None
     try:
         with current(session), tags(session.recorded.id, seed_tag(recipe)):
             state = pipeline(recipe, list(session.force), session.until, return_state=True)
-    except (Exception, Abort) as error:  # errors of stages come as states; this one is Prefect's
-        if session.error is None:  # else a full disk, say, has ended a stage together with the server
-            detail = "" if isinstance(error, Abort) else f" ({type(error).__name__}: {error})"
-            raise ServerFailed(
-                f"The Prefect server went away during the run{detail}. Finished stages and saved work stay"
-            ) from error
+    except (Exception, Abort) as raised:  # errors of stages come as states
+        error = raised
     else:
         if state.is_completed():
             return
-    if session.error is not None:
+        with suppress(Exception):  # it says what ended the flow itself, if it has that
+            found = state.result(raise_on_failure=False)
+            error = found if isinstance(found, Exception) else None
+    if session.error is not None:  # a full disk, say, ends a stage together with the server
         raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
+    if error is not None:
+        raise _of_prefect(error, session, server)
     if session.unsent and session.outcomes.keys() == session.nodes.keys():
         raise Unsent(session)
     raise StageFailed(state.message)
+
+
+def _of_prefect(error: BaseException, session: Session, server: str | None) -> BaseException:
+    """What ended a run outside its stages, as it is to be raised."""
+    log = "its log" if server else str(session.store.home / "prefect" / "server.log")
+    known = explained(error, "during the run, whose finished stages and saved work stay,", log)
+    if known is None and not isinstance(error, Exception):  # Prefect's Abort: it was cancelled before its first stage
+        known = Interrupted(f"Stopped in Prefect ({error})")
+    if known is None or known is error:
+        return error
+    known.__cause__ = error
+    return known

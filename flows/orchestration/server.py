@@ -23,20 +23,14 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+from flows.orchestration.server_errors import ServerFailed, ServerRefused, ServerUnread, explained
 from flows.session import settings
-from storage.errors import FlowctlError
 from storage.required import required
 from storage.text import without_password
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
 ANSWER_SECONDS = 5.0
 START_SECONDS = 300.0  # a cold database needs half a minute, and many times that on a machine that is busy
-
-
-class ServerFailed(FlowctlError):
-    """The embedded Prefect server, or the one that PREFECT_API_URL names, does not answer."""
-
-    retryable = True
 
 
 class EmbeddedServer:
@@ -152,15 +146,21 @@ def answers(url: str) -> bool:
 
 
 def check_server() -> None:
-    """Connect to the server that the user has named. Raises ServerFailed if it does not answer as Prefect's does."""
+    """Connect to the server that the user has named. Raises ServerFailed if it does not answer, ServerRefused if it
+    answers with an error, ServerUnread if it does not answer as Prefect's does."""
     url = required(settings.server_url(), "PREFECT_API_URL")
     try:
         settings.import_client(url)
         _ask()
-    except Exception as error:  # of the network, another kind of server, or a setting such as a certificate's file
-        why = str(error).partition("\n")[0] or type(error).__name__
+    except Exception as error:
+        where = f"at PREFECT_API_URL, {without_password(url)},"
+        if isinstance(known := explained(error, where, "its log"), ServerRefused | ServerUnread):
+            raise known from error
+        why = (
+            str(error).partition("\n")[0] or type(error).__name__
+        )  # of the network, or a setting such as a certificate
         raise ServerFailed(
-            f"The Prefect server at PREFECT_API_URL must answer, got {why!r} from {without_password(url)}. "
+            f"The Prefect server {where} must answer, got {why!r}. "
             "Start it (`flowctl ui`), correct the URL, which ends in /api, or unset PREFECT_API_URL to run without one."
         ) from error
 
@@ -181,4 +181,7 @@ def _ask() -> None:
         except ValueError:  # no JSON
             version = None
         if not isinstance(version, str):
-            raise TypeError("an answer that is not Prefect's")
+            raise ServerUnread(
+                f"PREFECT_API_URL must name the API of a Prefect server, got {without_password(str(client.api_url))}, "
+                "which answers otherwise. Correct the URL, which ends in /api, or unset it to run without a server."
+            )

@@ -19,7 +19,9 @@ from prefect.client.schemas import State
 from prefect.exceptions import Abort, ObjectNotFound
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows.orchestration.server_errors import trouble
 from pipeline.runtime.job import StopSignal
+from storage.required import required
 
 POLL_SECONDS = 3.0
 LOST_SECONDS = 20.0  # that a finished stage waits for a server that does not answer
@@ -43,6 +45,7 @@ class ServerWatch:
     def __init__(self, flow_run: UUID, stop: StopSignal, tell: Callable[[str], None]) -> None:
         self._flow_run, self._stop, self._tell = flow_run, stop, tell
         self._failures, self._lost_at = 0, 0.0
+        self._error: Exception | None = None  # the last one
         self._over = threading.Event()
 
     @property
@@ -53,7 +56,8 @@ class ServerWatch:
         """Return once the server answers. Raises Abort, which Prefect does not report, if it does not in this time."""
         while self.lost:
             if time.monotonic() - self._lost_at >= seconds:
-                raise Abort("The Prefect server does not answer")
+                error = required(self._error, "the error that lost the server")
+                raise Abort(f"The Prefect server {trouble(error)}") from error
             time.sleep(0.1)
 
     def poll(self) -> None:
@@ -74,11 +78,11 @@ class ServerWatch:
         self._over.set()
 
     def _failed(self, error: Exception) -> None:
-        self._failures += 1
+        self._failures, self._error = self._failures + 1, error
         logging.getLogger("flowctl").debug("the flow run's state could not be read: %s", error)
         if self._failures == FAILURES:
             self._lost_at = time.monotonic()
-            self._tell("The Prefect server does not answer; the stage continues without it")
+            self._tell(f"The Prefect server {trouble(error)}; the stage continues without it")
 
     def _answered(self, reason: str | None) -> None:
         if self.lost:

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from flows.orchestration import server as embedded
-from flows.orchestration.server import EmbeddedServer, ServerFailed, _migrations, answers, set_aside_unreadable
+from flows.orchestration.server import EmbeddedServer, _migrations, answers, set_aside_unreadable
+from flows.orchestration.server_errors import ServerFailed
 
 # Nothing listens on port 9 ("discard"); nobody can be reached through these.
 PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
@@ -25,11 +26,12 @@ THEIRS = {
 
 CONNECT = """
 from flows.session.settings import configure; configure()
-from flows.orchestration.server import ServerFailed, check_server
+from flows.orchestration.server import check_server
+from storage.errors import FlowctlError
 try:
     check_server()
-except ServerFailed as failed:
-    print(failed)
+except FlowctlError as failed:
+    print(type(failed).__name__, getattr(failed, "status", ""), failed)
 """
 
 
@@ -96,17 +98,21 @@ def test_a_server_behind_a_key_is_asked_with_the_users_headers(place):
         header = {"PREFECT_CLIENT_CUSTOM_HEADERS": '{"X-Key": "ours"}'}
         done = place.python(CONNECT, PREFECT_API_URL=f"{url}/api", **header)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert "403" in place.python(CONNECT, PREFECT_API_URL=f"{url}/api").stdout
+        assert place.python(CONNECT, PREFECT_API_URL=f"{url}/api").stdout.startswith("ServerRefused 403 ")
 
 
 @pytest.mark.parametrize(
     ("answer", "why"),
-    [(as_prefect, "404"), (lambda handler: (200, b"<html>"), ""), (lambda handler: (200, b"true"), "")],
+    [
+        (as_prefect, "ServerRefused 404 "),
+        (lambda handler: (200, b"<html>"), "ServerUnread "),
+        (lambda handler: (200, b"true"), "ServerUnread "),
+    ],
 )
 def test_a_server_that_is_not_prefects_is_refused_with_the_reason(place, answer, why):
     with serving(answer) as url:
         done = place.python(CONNECT, PREFECT_API_URL=url)  # without /api
-    assert done.returncode == 0 and url in done.stdout and why in done.stdout, done.stderr
+    assert done.returncode == 0 and url in done.stdout and done.stdout.startswith(why), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,12 @@ def test_a_server_that_is_not_prefects_is_refused_with_the_reason(place, answer,
 )
 def test_no_answer_and_wrong_settings_are_one_error(place, setting):
     done = place.python(CONNECT, **{"PREFECT_API_URL": "http://127.0.0.1:9/api"} | setting)
-    assert done.returncode == 0 and done.stdout, done.stderr
+    assert done.returncode == 0 and done.stdout.startswith("ServerFailed "), done.stderr
+
+
+def test_a_server_that_refuses_a_deployment_is_quoted(place, healthy):
+    done = place.flowctl("deploy", "tiny.yaml", PREFECT_API_URL=healthy)  # which has no POST
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "HTTP 501" in done.stderr, done.stderr
 
 
 def test_the_client_of_prefect_uses_no_proxy_for_a_server_on_this_machine(place, healthy):

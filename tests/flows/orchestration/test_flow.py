@@ -10,14 +10,16 @@ import types
 
 import pytest
 
+from flows.orchestration.server_errors import ServerFailed, ServerRefused, ServerUnread
 from flows.session.remotes import Unsent
 from flows.session.runs import RunRecord, records
 from flows.session.session import Session
 from pipeline.engine import dag
 from pipeline.recipe.load import load
-from storage.errors import FlowctlError, StageFailed
+from storage.errors import DiskError, FlowctlError, Interrupted, StageFailed
 from storage.remote import RemoteError
 from tests.flows import fakes
+from tests.flows.faults import fault
 
 pytestmark = pytest.mark.usefixtures("home")
 UNTIL = ("--until", "bank")  # data, teacher, couplings
@@ -327,26 +329,95 @@ def test_a_killed_run_is_marked_crashed_by_the_next(run, client, home):
     assert next(records(home))["outcome"] == "killed"
 
 
-def test_a_server_that_fails_is_told_in_one_line(run, monkeypatch):
-    def gone(*_, **__):
-        raise ConnectionError("refused")
+def _refused(status):
+    """The answer of a server, as Prefect's client raises it."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
 
-    monkeypatch.setattr("flows.orchestration.pipeline_flow.pipeline", gone)
-    result = run(*UNTIL)
-    assert result.exit_code == 1 and "went away during the run" in result.stderr
+    request = httpx.Request("POST", "http://127.0.0.1:9/api/flow_runs/")
+    response = httpx.Response(status, json={"detail": "no"}, request=request)
+    try:
+        response.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        return PrefectHTTPStatusError.from_httpx_error(error)
+
+
+def _unreadable():
+    from prefect.client.schemas import State
+    from pydantic import ValidationError
+
+    try:
+        State.model_validate({"type": "NEW KIND"})
+    except ValidationError as error:
+        return error
+
+
+def _not_found():
+    from prefect.exceptions import ObjectNotFound
+
+    return ObjectNotFound(_refused(404))
+
+
+def _cancelled():
+    from prefect.exceptions import Abort
+
+    return Abort("cancelled before it began")
+
+
+def _lost(error):
+    from prefect.exceptions import Abort
+
+    abort = Abort("lost")
+    abort.__cause__ = error
+    return abort
+
+
+@pytest.mark.parametrize("inside", [False, True])  # of the flow, where Prefect makes a state of it
+@pytest.mark.parametrize(
+    ("make", "kind", "status", "again"),
+    [
+        (lambda: ConnectionError("refused"), ServerFailed, None, True),
+        (lambda: _lost(ConnectionError("refused")), ServerFailed, None, True),
+        (lambda: _refused(401), ServerRefused, 401, False),
+        (lambda: _refused(503), ServerRefused, 503, True),
+        (lambda: _lost(_refused(500)), ServerRefused, 500, True),
+        (_not_found, ServerRefused, 404, False),
+        (_unreadable, ServerUnread, None, False),
+        (_cancelled, Interrupted, None, True),
+        (lambda: DiskError("full"), DiskError, None, False),
+    ],
+)
+def test_what_ends_a_run_in_prefect_is_told_as_what_it_is(run, monkeypatch, inside, make, kind, status, again):
+    def ended(*_, **__):
+        raise make()
+
+    name = "_run" if inside else "pipeline"
+    monkeypatch.setattr(f"flows.orchestration.pipeline_flow.{name}", ended)
+    error = fault(run(*UNTIL))
+    assert (type(error), getattr(error, "status", None), error.retryable) == (kind, status, again)
+
+
+@pytest.mark.usefixtures("run")
+def test_an_error_of_nobody_we_know_stays_what_it_is(tiny, monkeypatch):
+    from flows.orchestration.launch import launch
+
+    def ended(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("flows.orchestration.pipeline_flow._run", ended)
+    with pytest.raises(ZeroDivisionError):
+        launch(Session.open(load(tiny), until="bank"))
 
 
 def test_a_full_disk_that_ends_the_server_too_is_told_as_that(run, monkeypatch):
     from flows.session.session import find
-    from storage.errors import DiskError
 
     def gone(*_, **__):
         find().error = DiskError("Stage data could not write its files")
         raise ConnectionError("refused")
 
     monkeypatch.setattr("flows.orchestration.pipeline_flow.pipeline", gone)
-    result = run(*UNTIL)
-    assert result.exit_code == 1 and "could not write" in result.stderr and "went away" not in result.stderr
+    assert type(fault(run(*UNTIL))) is DiskError
 
 
 def test_progress_survives_a_server_in_trouble(monkeypatch, prefect_server, tiny):
