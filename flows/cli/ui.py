@@ -40,7 +40,8 @@ def ui(
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call a tracker whatever the settings say
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
-    server.set_aside_unreadable(store.home / "prefect")
+    database = server.claim_database(store.home / "prefect")
+    os.set_inheritable(database.fileno(), True)  # the server keeps the claim
     typer.echo(
         f"Prefect's UI: {url}   (Ctrl-C ends it)\nReports: {reports.start(store.home, port + 1)}\n"
         f"To have runs shown there, in another terminal:\n  export PREFECT_API_URL={url}/api"

@@ -9,7 +9,6 @@ flows/orchestration/serve.py), and takes none of the user's settings of Prefect 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import importlib.util
 import os
 import re
@@ -22,7 +21,9 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
+from flows.orchestration import database_lock
 from flows.orchestration.server_errors import ServerFailed, ServerRefused, ServerUnread, explained
 from flows.session import settings
 from storage.required import required
@@ -39,16 +40,16 @@ class EmbeddedServer:
     def __init__(self, home: Path) -> None:
         self.home = home
         settings.confine(home)
-        set_aside_unreadable(home)
+        database = claim_database(home)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         self.log = home / "server.log"
-        with listener, open(self.log, "ab") as log:
+        with listener, database, open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(CHILD), str(listener.fileno())],
                 cwd=home,
                 env=environment(),
-                pass_fds=[listener.fileno()],
+                pass_fds=[listener.fileno(), database.fileno()],  # the claim lasts as long as the server
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -91,18 +92,27 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
 
 
+def claim_database(home: Path) -> IO[str]:
+    """Make sure that this machine alone uses the database, and that the installed Prefect can read it; the open lock.
+
+    Raises BusyError where a server of another machine uses it.
+    """
+    with database_lock.turn(home):
+        lock = database_lock.claim(home)
+        set_aside_unreadable(home)
+    return lock
+
+
 def set_aside_unreadable(home: Path) -> None:
     """Rename a database that the installed Prefect cannot read, and say so: it holds the history of runs, no result."""
     database = home / "prefect.db"
-    with open(home / "migration.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        why = _unreadable(database)
-        if why is None:
-            return
-        aside = home / f"prefect-aside-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.db"
-        for ending in ("-wal", "-shm", ""):
-            if Path(f"{database}{ending}").exists():
-                os.rename(f"{database}{ending}", f"{aside}{ending}")
+    why = _unreadable(database)
+    if why is None:
+        return
+    aside = home / f"prefect-aside-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.db"
+    for ending in ("-wal", "-shm", ""):
+        if Path(f"{database}{ending}").exists():
+            os.rename(f"{database}{ending}", f"{aside}{ending}")
     print(
         f"warning: The history of runs in {database} {why}. It is renamed to {aside.name}, and a new history begins. "
         "No result is lost.",
