@@ -19,6 +19,7 @@ from flows.orchestration.stale_runs import close_dead_runs
 from flows.session import reruns, settings
 from flows.session import session as sessions
 from flows.session.display import Logged
+from flows.session.process import prepare_process
 from flows.session.recording import recording
 from flows.session.runs import records
 from flows.session.session import Session
@@ -40,6 +41,8 @@ def session_of(
     gives the flow nothing but its parameters.
     """
     caller = sessions.find()
+    if caller is None:
+        prepare_process()  # as `flowctl` does at its start; neither torch nor matplotlib is imported before
     home = None if caller is None else caller.store.home
     session = Session.open(validate(recipe, "of the flow run"), force, until, home, Logged())
     if caller is not None:

@@ -1,4 +1,7 @@
-"""Preparation of the `flowctl` process before anything else runs: open streams, a home directory, places for caches."""
+"""Preparation of a process before anything else runs: open streams, a home directory, places for caches.
+
+`flowctl` begins with it, and so does a flow run in a process that a Prefect worker has started.
+"""
 
 from __future__ import annotations
 

@@ -11,11 +11,15 @@ from uuid import uuid4
 
 import pytest
 
+from flows.session import process
 from flows.session.display import Lines
 from flows.session.interrupts import graceful_shutdown
 from flows.session.runs import RunRecord, records
+from pipeline.engine import dag
 from pipeline.recipe.load import load
 from pipeline.runtime.job import StopSignal
+from storage.store import Store
+from tests.flows import fakes
 
 pytestmark = pytest.mark.usefixtures("home")
 UNTIL = ("--until", "bank")
@@ -26,6 +30,15 @@ def served(prefect_server, monkeypatch):
     """Commands find the tests' server."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     monkeypatch.setattr("flows.session.settings.configure", lambda debug: None)  # done once, by the fixture
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """A worker's process is prepared, and ends with its run; this one goes on to the next test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
@@ -127,6 +140,29 @@ def test_a_worker_needs_no_session(in_worker, client, home):
     (facts,) = records(home)
     assert facts["flow_run"] == str(state.state_details.flow_run_id) and facts["outcome"] == "3 run"
     assert in_worker().message == "3 reused"
+
+
+def test_a_workers_process_is_prepared_as_that_of_a_command(in_worker, home, monkeypatch):
+    Store(home).prepare()  # as `flowctl deploy` does
+    monkeypatch.setenv("MPLBACKEND", "none")
+    monkeypatch.setenv("no_proxy", "intranet")
+    for name in process.CACHES:
+        monkeypatch.delenv(name, raising=False)
+    seen = {}
+
+    def module(stage):
+        return types.SimpleNamespace(run=lambda job: seen.update(os.environ) or fakes.run(job, {}))
+
+    monkeypatch.setattr(dag.Stage, "module", module)
+    assert in_worker().is_completed()
+    worker = dict(seen)
+    os.environ.update(MPLBACKEND="none", no_proxy="intranet")
+    for name in process.CACHES:
+        del os.environ[name]
+    process.prepare_process()
+    names = ("MPLBACKEND", "no_proxy", "NO_PROXY", *process.CACHES)
+    assert {name: worker.get(name) for name in names} == {name: os.environ[name] for name in names}
+    assert worker["MPLBACKEND"] == "agg"
 
 
 def test_a_worker_is_told_what_is_wrong_with_a_recipe(in_worker, home):
