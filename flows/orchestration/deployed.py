@@ -12,6 +12,7 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
 from prefect.exceptions import Abort, Pause
+from prefect.runtime import flow_run as runtime
 from prefect.states import AwaitingRetry, Cancelled, Suspended
 
 from flows.orchestration.server_watch import stop_reason
@@ -47,7 +48,7 @@ def session_of(
     session = Session.open(validate(recipe, "of the flow run"), force, until, home, Logged())
     if caller is not None:
         session = replace(caller, recipe=session.recipe, nodes=session.nodes, force=force, until=until)
-        session.recorded.joined(flow_run)
+        session.recorded.joined(flow_run, runtime.run_count)
         try:
             yield session
         finally:
@@ -59,7 +60,7 @@ def session_of(
         reruns.request([session], resumes=False)
     server = settings.server_url()
     with recording(session, plan(session.nodes, session.store, remote=session.remote), server) as record:
-        record.joined(flow_run)
+        record.joined(flow_run, runtime.run_count)
         close_dead_runs(session.store.home, server)  # after that: this flow run may be one of them, resumed
         yield session
 

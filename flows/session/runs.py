@@ -57,6 +57,7 @@ class RunRecord:
             "server": server and without_password(server),
             "flow_run": None,
             "number": 1 + max(map(_number, read_all(home)[0]), default=0),
+            "attempt": None,
             "began": time.time(),
             "ended": None,
             "outcome": None,
@@ -71,9 +72,9 @@ class RunRecord:
             _lock(self._path).unlink(missing_ok=True)
             raise
 
-    def joined(self, flow_run: object) -> None:
-        """Note the id of the run's flow run in Prefect."""
-        self.facts["flow_run"] = str(flow_run)
+    def joined(self, flow_run: object, attempt: int | None = None) -> None:
+        """Note the id of the run's flow run in Prefect, and how often that has been begun, this time included."""
+        self.facts |= {"flow_run": str(flow_run), "attempt": attempt}
         self._write()
 
     def expects(self, plan: list[dict[str, Any]]) -> None:

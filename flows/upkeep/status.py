@@ -26,9 +26,14 @@ def unfinished(store: Store) -> list[dict[str, Any]]:
     running = {(facts["pid"], key): facts["name"] for facts in living for key in _keys(facts)}
     planned = {key: facts["name"] for facts in every for key in _keys(facts)}  # by the latest run
     plans = {key: facts["plan"] for facts in living for key in _keys(facts)}
-    works = [work for work in sorted((store.home / "work").glob("*/*/")) if work.parent.name in NAMES]
-    described = [_describe(work, store, running, planned) for work in works] + [_waiting(facts) for facts in living]
-    items = [item for item in described if item is not None]
+    every_work = {*(store.home / "work").glob("*/*/"), *(store.work(*key) for key in plans)}  # one may not be there yet
+    works = [work for work in sorted(every_work) if work.parent.name in NAMES]
+    items = [item for work in works if (item := _describe(work, store, running, planned)) is not None]
+    at_work = {(item["pid"], item["stage"], item["fingerprint"]) for item in items if item["state"] == "running"}
+    for facts in living:  # since its record was read, a waiting process may have got what it waits for
+        item = _waiting(facts)
+        if item is not None and (item["pid"], item["stage"], item["fingerprint"]) not in at_work:
+            items.append(item)
     for item in items:
         if item["state"] == "running" and (key := (item["stage"], item["fingerprint"])) in plans:
             item["run_seconds_left"] = _run_left(plans[key], items, store)
@@ -97,8 +102,8 @@ def _describe(
     done = _published(store, stage, fingerprint) and not (work / REQUEST).is_file()
     if not running and (saved is None or done):
         return None  # its process died before it saved anything, or just after it had published
-    pid = progress.pop("pid", None)
-    pid = pid if running else None
+    reporting = progress.pop("pid", None)  # of several ranks the first
+    pid = _read(store.lock_path(stage, fingerprint)).get("pid", reporting) if running else None
     key = stage, fingerprint
     recipe = planned.get(key) if pid is None else recipes.get((pid, key), planned.get(key))
     item = _item(stage, fingerprint, "running" if running else "stopped", recipe, pid)

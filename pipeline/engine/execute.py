@@ -23,7 +23,7 @@ from pipeline.engine.remote import fetched
 from pipeline.engine.work import clear, contents, foreign, state, time_to_record
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
-from pipeline.runtime.job import Job, Listener, Progress, StopSignal, read_saved
+from pipeline.runtime.job import PROGRESS, Job, Listener, Progress, StopSignal, read_saved
 from pipeline.runtime.timings import Timings
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
@@ -86,6 +86,7 @@ def execute(
             if artifact is not None:
                 return Outcome("reused", artifact, time.monotonic() - started)
             store.prepare_stage(node.name)
+            (work / PROGRESS).unlink(missing_ok=True)  # of a process that is gone: `status` would show that one
             if remote is not None and not rerun.is_requested(node, store):
                 artifact = _fetched(node, store, remote, offered, listeners, stop)
             if artifact is not None:

@@ -322,9 +322,9 @@ def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(serve
 # -- dead runs -----------------------------------------------------------------------------------------------------
 
 
-def _dead(home, flow_run):
+def _dead(home, flow_run, attempt=None):
     record = RunRecord(home, {"name": "tiny"}, [], None)
-    record.joined(flow_run)
+    record.joined(flow_run, attempt)
     return record  # which holds its lock as long as anyone has it
 
 
@@ -390,3 +390,34 @@ def test_a_worker_does_not_offer_again_what_it_has_taken_up(flowctl, client, hom
     with session_of(run.id, load(tiny).model_dump(mode="json"), (), "bank"):
         assert client.read_flow_run(run.id).state.name == "Running"
     assert [facts["outcome"] for facts in records(home)] == ["killed", ""]
+
+
+def test_a_dead_run_that_a_process_has_just_taken_up_is_left_to_it(client, home, monkeypatch):
+    """Prefect says Running before that process has written its record."""
+    from datetime import timedelta
+
+    from prefect import flow, states
+
+    from flows.orchestration import stale_runs
+
+    @flow
+    def any_flow():
+        pass
+
+    run = client.create_flow_run(any_flow, state=states.Pending())
+    client.set_flow_run_state(run.id, states.Running(), force=True)
+    attempt = client.read_flow_run(run.id).run_count
+    _dead(home, run.id, attempt - 1).release()
+    stale_runs.close_dead_runs(home, None)
+    (facts,) = records(home)
+    assert (client.read_flow_run(run.id).state.name, facts["outcome"]) == ("Running", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(stale_runs, "BEGIN", timedelta(0))  # that process has died too, before its record
+        stale_runs.close_dead_runs(home, None)
+    (facts,) = records(home)
+    assert (client.read_flow_run(run.id).state.name, facts["outcome"]) == ("Crashed", "killed")
+    later = client.create_flow_run(any_flow, state=states.Pending())
+    client.set_flow_run_state(later.id, states.Running(), force=True)
+    _dead(home, later.id, client.read_flow_run(later.id).run_count).release()
+    stale_runs.close_dead_runs(home, None)
+    assert client.read_flow_run(later.id).state.name == "Crashed"  # its own process is the dead one

@@ -141,6 +141,41 @@ def test_a_running_stage_of_another_container_has_the_recipe_whose_run_holds_its
     assert (item["state"], item["pid"], item["recipe"]) == ("running", 12, "tiny")
 
 
+@pytest.fixture
+def taken(home, tiny):
+    """A run on record that holds the lock of its teacher, and has not written anything yet: its record and pid."""
+    session = Session.open(load(tiny), until="teacher")
+    recipe = session.recipe.model_dump(mode="json")
+    record = RunRecord(home, recipe, outline(plan(session.nodes, session.store)), None)
+    lock = session.store.lock_path("teacher", session.nodes["teacher"].fingerprint)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.write(json.dumps({"pid": record.facts["pid"], "host": "h"}))
+        stream.flush()
+        yield record, record.facts["pid"]
+    record.release()
+
+
+def test_a_stage_runs_from_the_moment_that_it_has_its_lock(flowctl, taken):
+    (item,) = json.loads(flowctl("status", "--json").stdout)
+    assert (item["state"], item["stage"], item["pid"], item["done"]) == ("running", "teacher", taken[1], None)
+
+
+def test_a_stage_is_that_of_the_process_that_holds_its_lock_whoever_reported_last(flowctl, home, tiny, taken):
+    work, _ = _work(home, tiny, "teacher")
+    write_json(work / "progress.json", {"stage": "teacher", "pid": 12, "done": 1, "total": 2, "unit": "images"})
+    (item,) = json.loads(flowctl("status", "--json").stdout)
+    assert (item["state"], item["pid"], item["recipe"]) == ("running", taken[1], "tiny")
+
+
+def test_a_process_that_has_what_it_waited_for_no_longer_waits(flowctl, taken):
+    record, pid = taken
+    record.waits("teacher", "process 12 on h, which runs it")  # read before it took the lock
+    (item,) = json.loads(flowctl("status", "--json").stdout)
+    assert (item["state"], item["pid"]) == ("running", pid)
+
+
 def test_a_run_ends_after_its_stage_and_the_planned_ones(flowctl, home, tiny):
     """10 s of the training by its rate, 4 s of its rest by the plan, and the later stages; reused ones take no time."""
     work, lock = _work(home, tiny, "teacher")

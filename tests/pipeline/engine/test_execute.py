@@ -161,6 +161,24 @@ def force(store, *stages):
     rerun.request(asked, forced, store)
 
 
+def test_a_stage_begins_without_the_progress_of_an_earlier_process(store, ran, monkeypatch):
+    """What looks at it meanwhile would take that process for the one at work."""
+    node = nodes()["data"]
+    work, seen = store.work("data", node.fingerprint), []
+    work.mkdir(parents=True)
+    write_json(work / "progress.json", {"pid": 12})
+    run = dag.Stage.module(node.stage).run
+    monkeypatch.setattr(
+        dag.Stage,
+        "module",
+        lambda self: types.SimpleNamespace(
+            run=lambda job: seen.append((job.work / "progress.json").exists()) or run(job)
+        ),
+    )
+    run_all({"data": node}, store)
+    assert seen == [False]
+
+
 def test_force_runs_again_and_once(store, ran):
     run_all(nodes(), store)
     force(store, "data", "reference")
