@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+HANGS = 3600.0  # seconds after which what a test waits for hangs; where others use the CPUs, Prefect starts in minutes
+
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that `make` fills once for all processes of pytest-xdist. Nothing in it may be changed afterwards."""

@@ -19,6 +19,7 @@ from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
 from pipeline.recipe.load import load
 from storage.store import Store
+from tests.shared import HANGS
 from tests.tiny import TINY
 
 LONG_BANK = ["bank.draws_per_image=8", "bank.shard=64", "compute.checkpoint_seconds=0.1"]  # 25 shards
@@ -51,14 +52,14 @@ def start(home: Path, changes: list[str], until: str = "student") -> subprocess.
 
 
 def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 0, output
     return output
 
 
 def kill_once_saved(process: subprocess.Popen, home: Path, stage: str) -> int:
     """kill -9 as soon as the stage says that it has saved something; how far it had come."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + HANGS
     while time.monotonic() < deadline:
         assert process.poll() is None, f"ended before {stage} could be killed: {process.communicate()[0]}"
         for saved in (home / "work" / stage).glob("*/saved.json"):
@@ -113,11 +114,11 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path, migrated,
 @pytest.mark.slow
 def test_terminated_gently_it_saves_says_so_and_goes_on(tmp_path):
     process = start(tmp_path, LONGER)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGS
     while not list((tmp_path / "work" / "teacher").glob("*/progress.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert "error: Stopped in stage teacher (SIGTERM)" in output
     assert list((tmp_path / "work" / "teacher").glob("*/saved.json"))

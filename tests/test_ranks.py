@@ -24,6 +24,7 @@ from pipeline.runtime.job import StopSignal
 from storage.errors import BusyError, Interrupted, StageFailed
 from storage.store import Store
 from tests import forked_ranks
+from tests.shared import HANGS
 from tests.tiny import TINY
 
 ALONE, TWO = Compute(device="cpu", threads=1), Compute(device="cpu", threads=1, nproc=2)
@@ -165,7 +166,7 @@ def children(pid: int) -> list[int]:
 
 def kill_once_saved(work: Path, killed: list[int], whom=lambda agent: children(agent)[-1]) -> None:
     """kill -9 one of the ranks of this process's agent, or another, as soon as the stage has saved something."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGS
     while time.monotonic() < deadline:
         time.sleep(0.01)
         if not list(work.rglob("saved.json")):  # first: a small stage is over in a second, and `ps` takes its time

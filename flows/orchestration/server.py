@@ -26,12 +26,14 @@ from typing import IO
 from flows.orchestration import database_lock
 from flows.orchestration.server_errors import ServerFailed, ServerRefused, ServerUnread, explained
 from flows.session import settings
+from flows.session.display import say
 from storage.required import required
 from storage.text import without_password
 
 CHILD = Path(__file__).with_name("serve.py")  # by path: it imports nothing of ours
 ANSWER_SECONDS = 5.0
-START_SECONDS = 300.0  # a cold database needs half a minute, and many times that on a machine that is busy
+NOTE_SECONDS = 60.0  # after which a start is said to be slow: a cold database needs half a minute
+START_SECONDS = 1800.0  # until it is given up: a machine on which others use all CPUs needs many minutes
 
 
 class EmbeddedServer:
@@ -62,10 +64,13 @@ class EmbeddedServer:
 
     def wait(self) -> None:
         """Block until the server answers. Raises ServerFailed if it does not."""
-        deadline = time.monotonic() + START_SECONDS
-        while self._process.poll() is None and time.monotonic() < deadline:
+        began, noted = time.monotonic(), False
+        while self._process.poll() is None and (waited := time.monotonic() - began) < START_SECONDS:
             if answers(self.url):
                 return
+            if waited > NOTE_SECONDS and not noted:
+                noted = True
+                say("The embedded Prefect server starts slowly: the machine is busy, or another process migrates it")
             time.sleep(0.05)
         if (code := self._process.poll()) is None:
             found, remedy = (

@@ -12,6 +12,7 @@ import pytest
 
 from tests.environment.program import ROOT
 from tests.flows.conftest import RECIPE
+from tests.shared import HANGS
 
 PROGRAM = ROOT / "tests" / "environment" / "program.py"
 
@@ -62,7 +63,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=HANGS,
         )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.orchestration import reports
+from tests.shared import HANGS
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def server(home):
 
 
 def until(condition) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + HANGS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.flows.conftest import ROOT
+from tests.shared import HANGS
 
 # A worker's flow processes have the fake stages, too: Python runs this file first in each.
 SITE = """
@@ -58,7 +59,7 @@ class Workshop:
             text=True,
             env=self.environment,
             capture_output=True,
-            timeout=120,
+            timeout=HANGS,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -159,14 +160,14 @@ class Workshop:
         return json.loads(max((self.home / "runs").glob("run-*.json"), key=os.path.getmtime).read_bytes())["pid"]
 
     @staticmethod
-    def until(condition, seconds: float = 300) -> None:
-        deadline = time.monotonic() + seconds
+    def until(condition) -> None:
+        deadline = time.monotonic() + HANGS
         while not condition():
             assert time.monotonic() < deadline, condition
             time.sleep(0.5)
 
-    def reaches(self, run: str, *states: str, seconds: float = 300) -> None:
-        deadline = time.monotonic() + seconds
+    def reaches(self, run: str, *states: str) -> None:
+        deadline = time.monotonic() + HANGS
         while self.state(run) not in states:
             assert time.monotonic() < deadline, (self.state(run), self.message(run))
             time.sleep(0.5)

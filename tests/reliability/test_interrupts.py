@@ -17,6 +17,7 @@ from pipeline.engine.plan import plan
 from pipeline.recipe.load import load
 from storage.errors import StageFailed
 from storage.store import Store
+from tests.shared import HANGS
 
 UNTIL = ("--until", "bank")
 
@@ -34,7 +35,7 @@ def saved(home) -> int:
 
 def once_saved(home, process, beyond: int = 0) -> int:
     """Wait until more steps than `beyond` are saved: how many."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + HANGS
     while (done := saved(home)) <= beyond:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -53,7 +54,7 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     first = program("run", tiny, *UNTIL, FAKES=behaviour(0.2))
     once_saved(home, first)
     first.send_signal(signal.SIGTERM)
-    _, err = first.communicate(timeout=180)
+    _, err = first.communicate(timeout=HANGS)
     assert first.returncode == 1
     assert "SIGTERM" in err.splitlines()[-2]
     assert err.splitlines()[-1].startswith("error: ") and "SIGTERM" in err.splitlines()[-1]
@@ -64,13 +65,13 @@ def test_sigterm_then_ctrl_c_twice_then_to_the_end(program, home, tiny):
     while "Once more stops at once" not in second.stderr.readline():
         assert second.poll() is None
     second.send_signal(signal.SIGINT)
-    _, err = second.communicate(timeout=180)
+    _, err = second.communicate(timeout=HANGS)
     assert second.returncode == 1 and "Traceback" not in err
     assert err.splitlines()[-1].startswith("error: Stopped at once")
     assert saved(home) == before
 
     third = program("run", tiny, *UNTIL)
-    _, err = third.communicate(timeout=180)
+    _, err = third.communicate(timeout=HANGS)
     assert third.returncode == 0 and "bank: resumed" in err, err
     assert states(home) == ["Cancelled", "Crashed", "Completed"]
 
@@ -85,11 +86,11 @@ def test_the_prefect_server_is_killed(program, home, tiny):
     assert servers
     for server in servers:
         os.kill(server, signal.SIGKILL)
-    _, err = first.communicate(timeout=600)
+    _, err = first.communicate(timeout=HANGS)
     assert first.returncode == 1 and "Traceback" not in err
     assert "error: The Prefect server must answer during the run" in err
     second = program("run", tiny, *UNTIL)
-    out, err = second.communicate(timeout=180)
+    out, err = second.communicate(timeout=HANGS)
     assert second.returncode == 0, err
     assert "bank: resumed" in err or "all 3 stages" in out
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import HANGS
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -90,10 +91,10 @@ def workers(home: Path) -> list[int]:
 @pytest.mark.slow
 def test_the_launcher_of_two_ranks_is_killed_and_they_leave_with_it(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    output, _ = command(whole).communicate(timeout=900)
+    output, _ = command(whole).communicate(timeout=HANGS)
     assert weights(whole), output
     first = command(killed)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + HANGS
     while not list((killed / "work/student").glob("*/saved.json")):
         assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -101,7 +102,7 @@ def test_the_launcher_of_two_ranks_is_killed_and_they_leave_with_it(tmp_path):
     first.send_signal(signal.SIGKILL)
     first.communicate()
     second = command(killed)  # at once: it waits for them, or they are gone
-    output, _ = second.communicate(timeout=900)
+    output, _ = second.communicate(timeout=HANGS)
     assert second.returncode == 0 and "student: resumed" in output, output
     assert not workers(killed)
     assert weights(killed) == weights(whole)

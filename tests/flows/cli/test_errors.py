@@ -6,6 +6,7 @@ from flows.cli.errors import RESUME
 from pipeline.recipe.load import InvalidRecipe
 from storage.errors import FlowctlError, InputError, Interrupted
 from tests.flows.faults import fault
+from tests.shared import HANGS
 
 WRONG_INPUT = [
     (("plan", "nfm-digts"), InputError, "nfm-digts"),
@@ -67,5 +68,5 @@ def test_debug_shows_the_traceback_wherever_it_stands(flowctl, home, words):
 
 def test_an_unknown_server_is_named(program, tiny):
     process = program("run", tiny, PREFECT_API_URL="http://127.0.0.1:1/api")
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=HANGS)
     assert process.returncode == 1 and "http://127.0.0.1:1/api" in said

@@ -13,6 +13,7 @@ from flows.orchestration import children
 from flows.orchestration.children import Child, run_children
 from pipeline.recipe.load import load
 from tests.flows.conftest import ROOT
+from tests.shared import HANGS
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
 TO_PARENT = """
@@ -49,8 +50,8 @@ sys.exit(children.run_children([child], print)[child])
 
 
 def until(condition):
-    """What the condition gives once it is true; a bound that no machine reaches, unless it never will be."""
-    deadline = time.monotonic() + 300
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + HANGS
     while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -20,6 +20,7 @@ from pipeline.recipe.load import load
 from pipeline.runtime.job import StopSignal
 from storage.store import Store
 from tests.flows import fakes
+from tests.shared import HANGS
 
 pytestmark = pytest.mark.usefixtures("home")
 UNTIL = ("--until", "bank")
@@ -61,7 +62,7 @@ def test_deploy_needs_a_server(flowctl, program, tiny):
     result = flowctl("deploy", tiny)
     assert result.exit_code == 2 and "flowctl ui" in result.stderr and result.stderr.count("\n") == 1
     process = program("deploy", tiny, PREFECT_API_URL="http://127.0.0.1:1/api")
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=HANGS)
     assert process.returncode == 1 and "http://127.0.0.1:1/api" in said
 
 
@@ -178,7 +179,7 @@ def _asks(client, home, state):
     """Set the state of the flow run, as the UI does, once its couplings are under way."""
 
     def ask():
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + HANGS
         while not list((home / "work" / "bank").glob("*/saved.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         (*_, facts) = records(home)
@@ -309,7 +310,7 @@ def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(serve
     monkeypatch.setattr(server_watch, "POLL_SECONDS", 0.2)
     told = []
     with server_watch.watched(uuid4(), StopSignal(), told.append) as watch:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANGS
         while not watch.lost and time.monotonic() < deadline:
             time.sleep(0.02)
         assert told == ["The Prefect server does not answer; the stage continues without it"]

@@ -45,8 +45,8 @@ def test_the_life_of_a_run(shop, worker):
     assert shop.api(f"flow_runs/{run}")["name"] == "tiny, seed 0"
 
     shop.set_state(run, _suspended())
-    shop.until(lambda: "paused in Prefect: saving" in shop.logs(run), 30)
-    shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"), 60)
+    shop.until(lambda: "paused in Prefect: saving" in shop.logs(run))
+    shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"))
     paused_at = shop.saved("bank")
     assert shop.state(run) == "Suspended" and 3 <= paused_at < 120
     shop.api(f"flow_runs/{run}/resume", {})
@@ -54,34 +54,34 @@ def test_the_life_of_a_run(shop, worker):
     shop.until(lambda: shop.saved("bank") > paused_at)
     # A bare Paused, as the API sets it: Prefect would resume it in a process that has ended.
     shop.set_state(run, {"type": "PAUSED", "name": "Paused"})
-    shop.reaches(run, "Suspended", seconds=60)
-    shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"), 60)
+    shop.reaches(run, "Suspended")
+    shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"))
     paused_at = shop.saved("bank")
     shop.api(f"flow_runs/{run}/resume", {})
 
     shop.until(lambda: shop.saved("bank") > paused_at)
     os.kill(shop.pid(), signal.SIGTERM)
-    shop.reaches(run, "AwaitingRetry", "Pending", "Running", seconds=30)
+    shop.reaches(run, "AwaitingRetry", "Pending", "Running")
     assert shop.saved("bank") > paused_at
     preempted_at = shop.saved("bank")
 
     shop.until(lambda: shop.saved("bank") > preempted_at)
     os.kill(shop.pid(), signal.SIGKILL)
-    shop.reaches(run, "Crashed", seconds=60)
+    shop.reaches(run, "Crashed")
     # Prefect's worker reports a death twice, seconds apart; the second report would undo a retry of between.
-    shop.until(lambda: "flow_runs.worker - Check whether the flow run exceeded" in shop.worker_said(), 60)
+    shop.until(lambda: "flow_runs.worker - Check whether the flow run exceeded" in shop.worker_said())
     killed_at = shop.saved("bank")
     shop.retry(run)
     shop.reaches(run, "Failed")
     assert "Stage student" in shop.message(run) and "boom" in shop.message(run)
     assert shop.tasks(run)[-2:] == [("bank", "Resumed"), ("student", "Failed")] and killed_at > preempted_at
-    shop.until(lambda: "Traceback" in shop.logs(run), 30)  # logs come seconds after the state
+    shop.until(lambda: "Traceback" in shop.logs(run))  # logs come seconds after the state
     assert "ValueError: boom" in shop.logs(run)
 
     shop.retry(run)
     shop.reaches(run, "Completed")
     assert shop.message(run) == "4 reused, 1 resumed, 2 run"
-    shop.until(lambda: len(shop.tasks(run)) == 7, 30)
+    shop.until(lambda: len(shop.tasks(run)) == 7)
     names = [f"{stage} (reused)" for stage in STAGES[:4]] + STAGES[4:]
     assert shop.tasks(run) == list(zip(names, ["Reused"] * 4 + ["Resumed", "Completed", "Completed"], strict=True))
     assert {"tiny-seed-0-scores", "tiny-seed-0-samples"} <= set(shop.artifacts(run))
@@ -97,8 +97,8 @@ def test_cancelling_saves_first(shop, worker):
     run = shop.api(f"deployments/{found['id']}/create_flow_run", {"parameters": {"recipe": recipe}})["id"]
     shop.until(lambda: shop.saved("bank") >= 3)
     shop.set_state(run, {"type": "CANCELLING", "name": "Cancelling"})
-    shop.reaches(run, "Cancelled", seconds=60)
-    shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"), 60)
+    shop.reaches(run, "Cancelled")
+    shop.until(lambda: not os.path.exists(f"/proc/{shop.pid()}"))
     assert shop.state(run) == "Cancelled"
     time.sleep(5)  # logs come seconds after the state
     assert "Traceback" not in shop.logs(run) + shop.worker_said()
@@ -110,7 +110,7 @@ def test_cancelling_saves_first(shop, worker):
     worker.send_signal(signal.SIGINT)
     worker.wait(60)
     pid = shop.pid()
-    shop.until(lambda: not os.path.exists(f"/proc/{pid}"), 30)
+    shop.until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert shop.state(run) == "Running"
     shop.deploy(str(shop.folder / "tiny.yaml"))
     assert shop.state(run) == "AwaitingRetry"

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.shared import HANGS
+
 SLOW_COUPLINGS = json.dumps({"bank": {"steps": 600, "seconds": 0.2}})
 UNTIL = ("--until", "bank")
 
@@ -17,8 +19,8 @@ def _states(home):
         return [name for (name,) in database.execute("select state_name from flow_run order by created")]
 
 
-def _wait_until_saved(home, process, timeout=180):
-    deadline = time.monotonic() + timeout
+def _wait_until_saved(home, process):
+    deadline = time.monotonic() + HANGS
     while not list((home / "work" / "bank").glob("*/saved.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -48,11 +50,11 @@ def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tin
     assert waiting["stage"] == "bank" and waiting["waits_for"].startswith(f"process {first.pid} on ")
 
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=180)
+    _, err = first.communicate(timeout=HANGS)
     assert first.returncode == 1
     assert err.splitlines()[-2].startswith("Ctrl-C: saving")
     assert err.splitlines()[-1].startswith("error: Stopped in stage bank (Ctrl-C)")
-    _, err = second.communicate(timeout=180)
+    _, err = second.communicate(timeout=HANGS)
     assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Cancelled", "Completed"]
     assert (home / "prefect" / "server.log").read_text() == ""
@@ -66,12 +68,12 @@ def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
     first.kill()
     first.wait()
     assert _states(home) == ["Running"]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANGS
     while any(os.path.exists(f"/proc/{server}") for server in servers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert servers and not any(os.path.exists(f"/proc/{server}") for server in servers)
     second = program("run", tiny, *UNTIL)
-    _, err = second.communicate(timeout=180)
+    _, err = second.communicate(timeout=HANGS)
     assert second.returncode == 0 and "bank: resumed" in err, err
     assert _states(home) == ["Crashed", "Completed"]
     with sqlite3.connect(home / "prefect" / "prefect.db") as database:
@@ -82,6 +84,6 @@ def test_kill_9_leaves_no_server_and_no_running_flow(program, home, tiny):
 def test_four_at_once_on_a_new_store(program, home, tiny):
     processes = [program("run", tiny, "--set", f"seed={seed}") for seed in range(4)]
     for process in processes:
-        _, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=HANGS)
         assert process.returncode == 0, err
     assert _states(home) == ["Completed"] * 4

@@ -14,6 +14,7 @@ from flows.session.session import Session
 from pipeline.recipe.load import load
 from storage.store import Store
 from tests.flows.conftest import ROOT
+from tests.shared import HANGS
 
 UNTIL = ("--until", "bank")
 ALONE = """
@@ -80,7 +81,7 @@ def share_a_teacher(start, recipes: list[str], home: Path) -> None:
             assert forward_logs(process, "teacher: waiting").startswith(
                 f"teacher: waiting for process {os.getpid()} on "
             )
-    said = [process.communicate(timeout=180)[1] for process in processes]
+    said = [process.communicate(timeout=HANGS)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert sorted(line.split(" ")[1] for text in said for line in text.splitlines() if "teacher: r" in line) == [
         "reused",
@@ -111,19 +112,19 @@ def test_whoever_waits_can_be_stopped(alone, recipes, home):
         process = alone(recipes[0])
         forward_logs(process, "waiting")
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=180)
+        _, said = process.communicate(timeout=HANGS)
     assert process.returncode != 0 and f"while waiting for process {os.getpid()} on" in said
 
 
 def test_one_takes_over_from_one_that_was_killed(alone, recipes, home):
     first = alone(recipes[0], seconds=1.0)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGS
     while not list((home / "work/teacher").glob("*/saved.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
     second = alone(recipes[1])
     first.kill()
     first.wait()
-    _, said = second.communicate(timeout=120)
+    _, said = second.communicate(timeout=HANGS)
     assert second.returncode == 0 and "teacher: resumed" in said, said
     facts = json.loads((home / "locks" / next(p.name for p in (home / "locks").glob("teacher-*"))).read_text())
     assert facts["pid"] == second.pid

@@ -24,6 +24,7 @@ from storage.store import Store
 from tests.flows import sweeping
 from tests.flows.conftest import ROOT, make_all, written
 from tests.flows.faults import fault
+from tests.shared import HANGS
 
 RATES = ("--set", "student.training.lr=0.1,0.2")
 NAMES = ["tiny[student.lr=0.1]", "tiny[student.lr=0.2]"]
@@ -170,7 +171,7 @@ def test_a_signal_saves_every_run(sweep, home, tiny, number):
     slow = '{"student": {"steps": 600, "seconds": 0.1}}'
 
     def end() -> None:
-        deadline = time.monotonic() + 1800  # of what hangs
+        deadline = time.monotonic() + HANGS
         while time.monotonic() < deadline:
             if len(list(home.glob("work/student/*/saved.json"))) == 2:
                 os.kill(os.getpid(), number)

@@ -81,7 +81,7 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     page.click("Retry")
     page.shows("This will retry flow run")
     page.click("Retry")
-    shop.until(lambda: shop.state(run) != "Failed", 30)
+    shop.until(lambda: shop.state(run) != "Failed")
 
     shop.reaches(run, "Completed")
     page.open(f"{shop.ui}/runs/flow-run/{run}")
@@ -109,7 +109,7 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     page.open(f"{shop.ui}/artifacts/artifact/{samples}")
     page.shows("Samples of tiny, seed 0")
     picture = "[...document.images].some(image => image.src.startsWith('data:image/png') && image.naturalWidth > 0)"
-    shop.until(lambda: page.value(picture), 30)
+    shop.until(lambda: page.value(picture))
     shoot("samples")
 
     stages = shop.artifacts(run)["tiny-seed-0-stages"]["id"]
@@ -121,7 +121,7 @@ def test_a_run_fails_in_the_ui_and_is_retried_there(shop, page, shoot):
     link = shop.artifacts(run)["tiny-seed-0-report-page"]["id"]
     page.open(f"{shop.ui}/artifacts/artifact/{link}")
     page.shows("Report of tiny, seed 0")
-    shop.until(lambda: page.value(FOLLOW), 30)
+    shop.until(lambda: page.value(FOLLOW))
     page.shows("report ['")  # what the fake stage writes
     address = page.value("document.location.href")
     assert address.startswith("http://127.0.0.1:") and not address.startswith(shop.ui)

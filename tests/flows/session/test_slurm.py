@@ -14,6 +14,7 @@ from storage.errors import UsageError
 from storage.store import Store
 from tests.flows.conftest import ROOT
 from tests.flows.faults import fault
+from tests.shared import HANGS
 
 SCRIPT = ROOT / "docs" / "slurm.sbatch"
 STEP = {
@@ -145,19 +146,19 @@ def test_the_script_is_valid_and_asks_for_what_flowctl_needs():
 
 def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(job, home, tiny, tmp_path):
     process = job(FAKES='{"student": {"steps": 600, "seconds": 0.1}}')
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + HANGS
     while not list(home.glob("work/student/*/saved.json")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)  # as --signal=B:TERM@300: to the script alone
-    assert process.wait(timeout=180) == 1
+    assert process.wait(timeout=HANGS) == 1
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 42\n"
-    assert job().wait(timeout=180) == 0
+    assert job().wait(timeout=HANGS) == 0
     student = next(artifact for artifact in Store(Path(home)).artifacts() if artifact.stage == "student")
     assert student.provenance.resumed == 1
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 42\n"
 
 
 def test_a_failed_job_is_not_requeued(job, tmp_path):
-    assert job(FAKES='{"student": {"fail": "ValueError"}}').wait(timeout=180) == 1
+    assert job(FAKES='{"student": {"fail": "ValueError"}}').wait(timeout=HANGS) == 1
     assert not (tmp_path / "scontrol.txt").exists()

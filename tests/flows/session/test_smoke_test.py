@@ -11,6 +11,7 @@ import pytest
 from flows.session.smoke_test import _stopped_at_once, run_smoke_test
 from pipeline.recipe.load import load
 from storage.errors import UsageError
+from tests.shared import HANGS
 
 SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP)]
 
@@ -20,12 +21,12 @@ SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGIN
 def test_a_smoke_test_that_is_ended_removes_its_store(program, home, tiny, tmp_path, number):
     slow = json.dumps({"teacher": {"steps": 600, "seconds": 0.1}})
     process = program("run", tiny, "--smoke-test", FAKES=slow, TMPDIR=str(tmp_path))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGS
     while not list(tmp_path.glob("flowctl-smoke-test-*/work/teacher/*/saved.json")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.wait(60) == 1
+    assert process.wait(HANGS) == 1
     assert not list(tmp_path.glob("flowctl-smoke-test-*")) and not home.exists()
 
 
