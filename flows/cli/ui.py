@@ -31,7 +31,8 @@ def ui(
         raise UsageError("--port must be free on 127.0.0.1", port, f"{error.strerror}: choose another") from None
     os.environ.pop("PREFECT_API_URL", None)  # of another server
     configure()
-    confine(store.home / "prefect")
+    home, database = server.claim_database(store.home / "prefect")
+    confine(home)
     url = f"http://127.0.0.1:{port}"
     os.environ |= {
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
@@ -40,12 +41,11 @@ def ui(
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call a tracker whatever the settings say
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
-    database = server.claim_database(store.home / "prefect")
     os.set_inheritable(database.fileno(), True)  # the server keeps the claim
     typer.echo(
         f"Prefect's UI: {url}   (Ctrl-C ends it)\nReports: {reports.start(store.home, port + 1)}\n"
         f"To have runs shown there, in another terminal:\n  export PREFECT_API_URL={url}/api"
     )
     sys.stdout.flush()
-    os.chdir(store.home / "prefect")  # the database is named relative to it, and no file of the user's is read there
+    os.chdir(home)  # the database is named relative to it, and no file of the user's is read there
     os.execve(sys.executable, [sys.executable, "-P", "-m", "prefect", "server", "start"], server.environment())

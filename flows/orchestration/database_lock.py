@@ -1,21 +1,21 @@
-"""One machine at a time uses the database of a store's embedded servers.
+"""A database of embedded servers is used by one machine at a time.
 
 The servers of one machine share Prefect's SQLite file. Those of two machines, which share the store's disk alone, would
 damage it: its log is kept in memory that only one kernel shares. Each server therefore holds a lock that names its
-machine, and none starts where the lock of another machine is held. The kernel frees it with the server.
+machine, and where another machine holds the database, it takes another folder. The kernel frees a lock with its server.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-
-from storage.errors import BusyError
 
 TURN = "migration.lock"  # which serve.py takes too: who holds it is alone with the database
 
@@ -29,45 +29,44 @@ def machine() -> str:
 
 
 @contextmanager
-def turn(home: Path) -> Iterator[None]:
-    """Look at the database, or change its place, while no other process does."""
-    with open(home / TURN, "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def claimed(home: Path) -> Iterator[tuple[Path, IO[str]]]:
+    """A folder for the database, and the lock of this machine on it, held until the last process that has the file open
+    closes it: `home`, or one in it where servers of another machine use that. While the block lasts no other process
+    looks at the database or changes its place."""
+    name = re.sub(r"[^\w.-]", "-", socket.gethostname())
+    for number in itertools.count():
+        folder = home / f"on-{name}{f'-{number}' if number > 1 else ''}" if number else home
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / TURN, "a") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            if (lock := _claim(folder)) is not None:
+                yield folder, lock
+                return
 
 
-def claim(home: Path) -> IO[str]:
-    """The lock of this machine, held until the last process that has the file open closes it. Call in one's `turn`.
-
-    Raises BusyError where a server of another machine uses the database.
-    """
-    mine = home / f"machine-{machine()}.lock"
-    for path in home.glob("machine-*.lock"):
-        if path == mine:
-            continue
-        if (other := _user(path)) is not None:
-            raise BusyError(
-                f"The history of runs in {home} must be used by one machine at a time, because it is an SQLite file, "
-                f"got {socket.gethostname()} while a server on {other} uses it. Start one Prefect server that both "
-                "reach, and set PREFECT_API_URL to it on both, or wait until the runs there have ended."
-            )
-        path.unlink(missing_ok=True)
+def _claim(folder: Path) -> IO[str] | None:
+    """The lock of this machine; None where another machine holds its own."""
+    mine = folder / f"machine-{machine()}.lock"
+    for path in folder.glob("machine-*.lock"):
+        if path != mine:
+            if _held(path):
+                return None
+            path.unlink(missing_ok=True)
     stream = open(mine, "a+")  # noqa: SIM115 - also to be read, which NFS asks of a shared lock
     fcntl.flock(stream, fcntl.LOCK_SH)
-    with suppress(OSError):  # on a full disk the machine stays without a name
+    with suppress(OSError):  # for people; on a full disk the machine stays without a name
         os.ftruncate(stream.fileno(), 0)
         stream.write(socket.gethostname())
         stream.flush()
     return stream
 
 
-def _user(path: Path) -> str | None:
-    """The name of the machine whose servers hold this lock; None if none does."""
+def _held(path: Path) -> bool:
     try:
         with open(path, "r+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return None
+        return False
     except BlockingIOError:
-        return path.read_text() or "another machine"
-    return None
+        return True
+    return False

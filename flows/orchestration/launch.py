@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 from flows.orchestration.server import EmbeddedServer, check_server
@@ -94,15 +95,15 @@ def _orchestrate(session: Session, server: str | None) -> None:
     if session.error is not None:  # a full disk, say, ends a stage together with the server
         raise failure(next(name for name in session.nodes if name not in session.outcomes), session.error)
     if error is not None:
-        raise _of_prefect(error, session, server)
+        raise _of_prefect(error, server)
     if session.unsent and session.outcomes.keys() == session.nodes.keys():
         raise Unsent(session)
     raise StageFailed(state.message)
 
 
-def _of_prefect(error: BaseException, session: Session, server: str | None) -> BaseException:
+def _of_prefect(error: BaseException, server: str | None) -> BaseException:
     """What ended a run outside its stages, as it is to be raised."""
-    log = "its log" if server else str(session.store.home / "prefect" / "server.log")
+    log = "its log" if server else f"{os.environ['PREFECT_HOME']}/server.log"
     known = explained(error, "during the run, whose finished stages and saved work stay,", log)
     if known is None and not isinstance(error, Exception):  # Prefect's Abort: it was cancelled before its first stage
         known = Interrupted(f"Stopped in Prefect ({error})")

@@ -40,16 +40,15 @@ class EmbeddedServer:
     """A starting server: do slow imports, then `wait` until it answers. It ends with this process."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        settings.confine(home)
-        database = claim_database(home)
+        self.home, database = claim_database(home)
+        settings.confine(self.home)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        self.log = home / "server.log"
+        self.log = self.home / "server.log"
         with listener, database, open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(CHILD), str(listener.fileno())],
-                cwd=home,
+                cwd=self.home,
                 env=environment(),
                 pass_fds=[listener.fileno(), database.fileno()],  # the claim lasts as long as the server
                 stdin=subprocess.PIPE,
@@ -60,7 +59,7 @@ class EmbeddedServer:
         # At exit, and registered before Prefect is imported, so that Prefect's own last logs and events come first.
         atexit.register(self._stop)
         os.environ["PREFECT_API_URL"] = self.url
-        settings.import_client(self.url, home)
+        settings.import_client(self.url, self.home)
 
     def wait(self) -> None:
         """Block until the server answers. Raises ServerFailed if it does not."""
@@ -97,15 +96,18 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
 
 
-def claim_database(home: Path) -> IO[str]:
-    """Make sure that this machine alone uses the database, and that the installed Prefect can read it; the open lock.
-
-    Raises BusyError where a server of another machine uses it.
-    """
-    with database_lock.turn(home):
-        lock = database_lock.claim(home)
-        set_aside_unreadable(home)
-    return lock
+def claim_database(home: Path) -> tuple[Path, IO[str]]:
+    """A folder whose database this machine alone uses and the installed Prefect can read, and the open lock on it."""
+    with database_lock.claimed(home) as (folder, lock):
+        set_aside_unreadable(folder)
+    if folder != home:
+        print(
+            f"warning: Servers of another machine use the history of runs in {home}, so this machine's goes to "
+            f"{folder}. Set PREFECT_API_URL on both to one server if you want one history. Results are not concerned.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return folder, lock
 
 
 def set_aside_unreadable(home: Path) -> None:
