@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-HANGS = 3600.0  # seconds after which what a test waits for hangs; where others use the CPUs, Prefect starts in minutes
+HANGS = 900.0  # seconds after which what a test waits for hangs; where others use the CPUs, Prefect starts in minutes
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -39,8 +39,12 @@ print(os.getpid(), file=out)
 while True:
     time.sleep(600)
 """
+# Signals are as a terminal's shell leaves them: one that starts a process in the background ignores some for it.
 PARENT = """
-import os, sys
+import os, signal, sys
+for number in (signal.SIGQUIT, signal.SIGTSTP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from flows.orchestration import children
 from pipeline.recipe.load import load
 children.PROGRAM = (sys.executable, "-c", os.environ["LISTENER"])
@@ -91,7 +95,7 @@ def test_ctrl_c_on_a_terminal_reaches_a_child_once_and_the_second_signal_ends_it
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     until(lambda: lines()[1:])
     os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does
-    assert process.wait() == 3
+    assert process.wait(HANGS) == 3
     assert lines()[1:] == [signal.SIGINT, signal.SIGTERM]
 
 
@@ -113,4 +117,4 @@ def test_ctrl_z_stops_the_child_too_until_the_parent_continues(family):
 def test_a_terminal_that_quits_leaves_no_child(family):
     process, _ = family
     os.killpg(process.pid, signal.SIGQUIT)
-    assert process.wait() != 0  # not before its child
+    assert process.wait(HANGS) != 0  # not before its child

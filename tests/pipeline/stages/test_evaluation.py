@@ -173,7 +173,7 @@ def test_a_stopped_evaluation_resumes_to_the_same_numbers(made, found, tmp_path,
         with pytest.raises(Interrupted):
             evaluation.run(replace(more, stop=stop))
         assert read_saved(more.work) == Saved(done, {"scores": 7, "figures": 10}[unit], unit)
-    monkeypatch.setattr(Evaluator, "images", None)  # nothing is sampled again
+    monkeypatch.setattr(Evaluator, "score", None)  # nothing is sampled again
     monkeypatch.setattr(TrainingSetNeighbours, "nearest", None)
     again = evaluation.run(more)
     assert [(s.digest, s.value) for s in again.scores] == [(s.digest, s.value) for s in whole.scores]
