@@ -19,7 +19,8 @@ from pipeline.training.devices import Speed, device_name, gpu_speed, speed_of
 from pipeline.training.estimate import image_shape
 from pipeline.training.fitting import check_fit
 from pipeline.training.flops import Work
-from pipeline.training.parts import REST, Part, parts
+from pipeline.training.part import Part
+from pipeline.training.parts import REST, parts
 from pipeline.training.rates import Rates
 from storage.checksummed_json import cached, json_digest
 from storage.required import required

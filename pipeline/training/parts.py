@@ -5,26 +5,24 @@ The names of parts are those under which the stages measure them (`pipeline.runt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
 
-from pipeline.engine.dag import IMAGES, Node, sampled_among, students_among
+from pipeline.engine.dag import IMAGES, Node, students_among
 from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
 from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
 from pipeline.outputs.whitening import whitening_draws
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
-from pipeline.training.autoencoding import coding_work, network_name
 from pipeline.training.estimate import ImageShape, first_student, potentials_of, real_images, teacher_of
 from pipeline.training.flops import Work
+from pipeline.training.image_parts import DECODING, coding, evaluation, reference
+from pipeline.training.part import Part, network_digest
 from pipeline.training.work import (
     DOPRI5_CALLS,
-    extractor_training,
-    extractor_work,
     forward_work,
+    network_calls,
     pictures_work,
     potentials_work,
     searched,
@@ -33,36 +31,10 @@ from pipeline.training.work import (
 from storage.checksummed_json import json_digest
 
 REST = "rest"
-DECODING = 4.0  # forward passes of a TarFlow that decoding one image takes, by a calibrated schedule and denoised
 CALIBRATION = 600.0  # images decoded to choose the schedules
 DIAGNOSED_PER_SECOND = 1e7  # numbers of noise in the tests of a bank, and of a student's pairs
 READ = {"images": 2e-3}  # seconds to read an image, from single files
 READ_ARRAY = 5e-5  # the same, from one file of arrays
-
-
-@dataclass(frozen=True)
-class Part:
-    """Work of one kind.
-
-    Attributes:
-        name: of the part in its stage.
-        amount: units of work.
-        unit: of the work, such as "images".
-        facts: everything but the device that its speed depends on.
-        work: the counted work of one unit; None where nothing is counted.
-        seconds: what is added for all units where the part is estimated: files, statistics, pictures.
-        precision: of the products.
-        counted: units of work in one of what the stage counts, such as the network calls of a pair.
-    """
-
-    name: str
-    amount: float
-    unit: str
-    facts: Mapping[str, Any]
-    work: Callable[[], Work] | None = None
-    seconds: float = 0.0
-    precision: str = "float32"
-    counted: float = 1.0
 
 
 def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
@@ -71,11 +43,11 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.Data() as config:
             read = real_images(node, shape).rows * READ.get(config.source, READ_ARRAY)
             own, rest = (
-                _coding(node, "latents", "encode", shape.rows + shape.test, shape),
+                coding(node, "latents", "encode", shape.rows + shape.test, shape),
                 _rest(node, shape, 3.0 + read),
             )
         case configs.Reference() as config:
-            own, rest = _reference(config, real_images(node, shape)), _rest(node, shape, 5.0)
+            own, rest = reference(config, real_images(node, shape)), _rest(node, shape, 5.0)
         case configs.Teacher() as config:
             own = [_training(node, config.training, shape, compute), _likelihood(config, shape, compute)]
             own += _quality(node, config, shape)
@@ -94,17 +66,11 @@ def parts(node: Node, shape: ImageShape, compute: Compute) -> list[Part]:
         case configs.Pairs() as config:
             own, rest = _pairs(node, config, shape), _rest(node, shape, 3.0)
         case configs.Evaluation() as config:
-            own = _evaluation(node, config, shape, compute)
+            own = evaluation(node, config, shape, compute)
             rest = _rest(node, shape, 5.0 * len(config.metrics) + 5.0, partial(pictures_work, node, config, shape))
         case _:
             own, rest = [], _rest(node, shape, 3.0)
     return [*own, rest]
-
-
-def network_digest(architecture: NetworkConfig) -> str:
-    """A name for all networks of one architecture. The number of classes changes a table, and no time."""
-    facts = {name: value for name, value in asdict(architecture).items() if name != "classes"}
-    return json_digest([type(architecture).__name__, facts])[:16]
 
 
 # -- trainings -----------------------------------------------------------------------------------------------------
@@ -207,94 +173,6 @@ def _pairs(node: Node, config: configs.Pairs, shape: ImageShape) -> list[Part]:
         Part(name, count * each[name], "network calls", {"work": name, **facts}, forward, counted=each[name])
         for name, count in counts.items()
     ]
-
-
-# -- evaluation ----------------------------------------------------------------------------------------------------
-
-
-def _reference(config: configs.Reference, shape: ImageShape) -> list[Part]:
-    facts = {"extractor": config.extractor, "channels": shape.channels, "size": shape.size}
-    training = {"rows": shape.rows, "classes": len(shape.classes)}
-    return [
-        Part(
-            "extractor",
-            1,
-            "networks",
-            {"work": "extractor", **facts, **training},
-            partial(extractor_training, config, shape),
-        ),
-        Part(
-            "features",
-            shape.rows + shape.test,
-            "images",
-            {"work": "real features", **facts},
-            partial(extractor_work, config.extractor, shape),
-        ),
-    ]
-
-
-def _evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, compute: Compute) -> list[Part]:
-    batch, own, images = compute.inference_batch, [], 0
-    if config.teacher and "teacher" in node.inputs:
-        own.append(_decoded(teacher_of(node), config.samples, shape, batch))
-        images += config.samples
-    for model in sampled_among(node.inputs):
-        calls = network_calls(config.sweeps_of(model))
-        samples = [config.samples] * len(calls)
-        if model == "student" and config.noise_cost:  # once more from either start
-            again = calls + network_calls(config.from_encoded)
-            samples += [config.of_noise(shape.test)] * len(again)
-            calls = calls + again
-        images += sum(samples)
-        network = student_architecture(first_student(node.inputs[model]), shape)
-        facts = {"work": "sampling", "network": network_digest(network), "batch": batch}
-        own.append(
-            Part(
-                f"sampling {model}",
-                sum(count * each for count, each in zip(samples, calls, strict=True)),
-                "network calls",
-                facts,
-                partial(forward_work, network, batch),
-            )
-        )
-    reference, seen = node.inputs["reference"].config, real_images(node, shape)
-    assert isinstance(reference, configs.Reference)
-    facts = {
-        "work": "features",
-        "extractor": reference.extractor,
-        "channels": seen.channels,
-        "size": seen.size,
-        "batch": batch,
-        "metrics": list(config.metrics),
-    }
-    work = partial(extractor_work, reference.extractor, seen)
-    own.append(Part("features", images, "images", facts, work))
-    return own + _coding(node, "decoding", "decode", images, shape)
-
-
-def _coding(node: Node, name: str, way: Literal["encode", "decode"], amount: int, shape: ImageShape) -> list[Part]:
-    """Images into latents or back, where the data has an autoencoder."""
-    data = (node if node.name in IMAGES else node.inputs["data"]).config
-    assert isinstance(data, configs.Data)
-    if shape.pixels is None or data.autoencoder is None:
-        return []
-    folder, size = data.autoencoder, shape.pixels[1]
-    facts = {"work": name, "network": network_name(folder), "size": size}
-    return [Part(name, amount, "images", facts, partial(coding_work, folder, size, way))]
-
-
-def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:
-    """The NFE of each sampler."""
-    return [nfe for sweep in sweeps for nfe in (sweep.nfe or (DOPRI5_CALLS,))]
-
-
-def _decoded(config: configs.Teacher, samples: int, shape: ImageShape, batch: int) -> Part:
-    network = teacher_architecture(config, shape)
-    asked = {name: getattr(config, name) for name in ("decoding", "denoise", "noise_std")}
-    facts = {"work": "decoding", "network": network_digest(network), "batch": batch, **asked}
-    facts["guided"] = bool(config.guidance)
-    passes = DECODING * (2 if config.guidance else 1)
-    return Part("sampling teacher", samples, "images", facts, lambda: forward_work(network, batch) * passes)
 
 
 # -- the rest ------------------------------------------------------------------------------------------------------

@@ -35,6 +35,11 @@ def forward_work(architecture: NetworkConfig, images: int = ENCODE_BATCH) -> Wor
         return counted(lambda: network(*arguments, **options)) * (1 / images)
 
 
+def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:
+    """The NFE of each sampler."""
+    return [nfe for sweep in sweeps for nfe in (sweep.nfe or (DOPRI5_CALLS,))]
+
+
 def step_work(node: Node, shape: ImageShape) -> Work:
     """Of one image in a training step, with what the coupling computes for it."""
     work, coupling = estimate_of(node, shape).work, getattr(node.config, "coupling", None)

@@ -16,8 +16,9 @@ from pipeline.training.devices import Speed
 from pipeline.training.estimate import estimate, image_shape
 from pipeline.training.flops import counted
 from pipeline.training.forecast import REST, Forecast, left, measured_share
-from pipeline.training.parts import DOPRI5_CALLS, Part, parts
-from pipeline.training.work import extractor_work, forward_work, pictures_work
+from pipeline.training.part import Part
+from pipeline.training.parts import parts
+from pipeline.training.work import DOPRI5_CALLS, extractor_work, forward_work, pictures_work
 from storage.atomic import write_json
 from storage.store import Store
 from tests.pipeline.data.autoencoders import make_autoencoder
