@@ -46,11 +46,12 @@ def take(path: Path) -> IO[str] | None:
         time.sleep(POLL)
 
 
-def held(path: Path) -> bool:
-    """Whether a living process holds the lock file, in whatever container, or on whatever machine with this disk."""
+def held(path: Path, shared: bool = False) -> bool:
+    """Whether a living process holds the lock file, in whatever container, or on whatever machine with this disk; with
+    `shared`, also where processes share it, which needs a file that can be written to."""
     try:
-        with open(path) as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(path, "r+" if shared else "r") as stream:
+            fcntl.flock(stream, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from storage.locks import held
+
 TURN = "migration.lock"  # which serve.py takes too: who holds it is alone with the database
 
 
@@ -49,7 +51,7 @@ def _claim(folder: Path) -> IO[str] | None:
     mine = folder / f"machine-{machine()}.lock"
     for path in folder.glob("machine-*.lock"):
         if path != mine:
-            if _held(path):
+            if held(path, shared=True):
                 return None
             path.unlink(missing_ok=True)
     stream = open(mine, "a+")  # noqa: SIM115 - also to be read, which NFS asks of a shared lock
@@ -59,14 +61,3 @@ def _claim(folder: Path) -> IO[str] | None:
         stream.write(socket.gethostname())
         stream.flush()
     return stream
-
-
-def _held(path: Path) -> bool:
-    try:
-        with open(path, "r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

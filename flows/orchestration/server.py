@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from flows.orchestration import database_lock
-from flows.orchestration.server_errors import ServerFailed, ServerRefused, ServerUnread, explained
+from flows.orchestration.server_errors import ServerFailed, ServerRefused, ServerUnread, explained, first_line
 from flows.session import settings
 from flows.session.display import say
 from storage.required import required
@@ -173,11 +173,8 @@ def check_server() -> None:
         where = f"at PREFECT_API_URL, {without_password(url)},"
         if isinstance(known := explained(error, where, "its log"), ServerRefused | ServerUnread):
             raise known from error
-        why = (
-            str(error).partition("\n")[0] or type(error).__name__
-        )  # of the network, or a setting such as a certificate
-        raise ServerFailed(
-            f"The Prefect server {where} must answer, got {why!r}. "
+        raise ServerFailed(  # of the network, or a setting such as a certificate's file
+            f"The Prefect server {where} must answer, got {first_line(error)!r}. "
             "Start it (`flowctl ui`), correct the URL, which ends in /api, or unset PREFECT_API_URL to run without one."
         ) from error
 

@@ -57,13 +57,14 @@ def explained(error: BaseException, when: str, log: str) -> FlowctlError | None:
             )
         if isinstance(cause, httpx.RequestError | ConnectionError | TimeoutError):
             return ServerFailed(
-                f"The Prefect server must answer {when}, got {type(cause).__name__}: {_line(cause)}. "
+                f"The Prefect server must answer {when}, got {type(cause).__name__}: {first_line(cause)}. "
                 f"See whether it still runs, and read {log}"
             )
         if isinstance(cause, ValidationError | json.JSONDecodeError):
             return ServerUnread(
                 f"The Prefect server must answer {when} as Prefect {__version__} does, got an answer that it cannot "
-                f"read ({_line(cause)}). Use one version of Prefect for both, and see that PREFECT_API_URL is its API"
+                f"read ({first_line(cause)}). Use one version of Prefect for both, and see that PREFECT_API_URL is its "
+                "API"
             )
     return None
 
@@ -114,5 +115,6 @@ def _remedy(status: int, log: str, version: str) -> str:
     return f"Use one version of Prefect for the server and here, where it is {version}"
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing."""
     return str(error).partition("\n")[0] or type(error).__name__
