@@ -26,7 +26,7 @@ from storage.checksummed_json import cached, json_digest
 from storage.required import required
 from storage.store import Store
 
-WORK_VERSION = 1  # of the counting of work; raise it when `pipeline.training.work` counts otherwise
+WORK_VERSION = 2  # of the counting of work; raise it when `pipeline.training.work` counts otherwise
 
 
 @dataclass(frozen=True)
