@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import artifacts_of, cell, crossed, facts, options, run_name, sweep, write
+from benchmarks.matrix import artifacts_of, cell, crossed, facts, frechet_scores, options, run_name, sweep, write
 from benchmarks.one_call import COUPLINGS, NOT_TRAINING
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
@@ -53,7 +53,7 @@ def measured(base: str, coupling: str, knob: str, seed: int, overrides: list[str
     """The scores and costs of one row; missing stages are run first."""
     artifacts = artifacts_of(base, rules(base, coupling, knob, seed, overrides))
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
-    scores = {f"{score.model} at {score.nfe:g}": score for score in evaluation.scores}
+    scores = {f"{score.model} at {score.nfe:g}": score for score in frechet_scores(evaluation)}
     training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
     onestep, student = scores["onestep at 1"], scores[f"student at {STUDENT_CALLS}"]
     return {

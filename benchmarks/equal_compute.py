@@ -13,7 +13,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, WITHOUT_TEACHER, artifacts_of, both, facts, options, run_name, write
+from benchmarks.matrix import (
+    STUDENT_ONLY,
+    WITHOUT_TEACHER,
+    artifacts_of,
+    both,
+    distances,
+    facts,
+    frechet_scores,
+    options,
+    run_name,
+    write,
+)
 from pipeline.engine.dag import build
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
@@ -57,17 +68,12 @@ def measured(base: str, coupling: str, seed: int, overrides: list[str]) -> dict[
     """The scores and costs of one row; missing stages are run first."""
     changed = rules(base, coupling, seed, overrides)
     recipe, artifacts = load(base, changed), artifacts_of(base, changed)
-    scores = [
-        score
-        for score in EvaluationResult.model_validate(artifacts["evaluation"].metrics).scores
-        if score.model == "student"
-    ]
-    metric = scores[0].metric
+    evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
+    scores = [score for score in frechet_scores(evaluation) if score.model == "student"]
     return {
-        "metric": metric,
-        "protocol": scores[0].protocol,
-        "train": {f"{score.nfe:g}": score.value for score in scores if score.metric == metric},
-        "held_out": {f"{score.nfe:g}": score.value_held_out for score in scores if score.metric == metric},
+        "metric": scores[0].metric,
+        "protocol": evaluation.protocol,
+        **distances(scores),
         "yardstick": artifacts["reference"].metrics["held_out"],
         "images": recipe.student.training.images,
         "flops": flops(recipe),

@@ -15,7 +15,19 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.matrix import NO_TEACHER, STUDENT_ONLY, artifacts_of, cell, facts, options, run_name, sweep, write
+from benchmarks.matrix import (
+    NO_TEACHER,
+    STUDENT_ONLY,
+    artifacts_of,
+    cell,
+    distances,
+    facts,
+    frechet_scores,
+    options,
+    run_name,
+    sweep,
+    write,
+)
 from pipeline.outputs.results import EvaluationResult, TeacherResult
 from pipeline.recipe.load import load
 from storage.required import required
@@ -71,8 +83,7 @@ def measured(base: str, knob: str, seed: int, overrides: list[str]) -> dict[str,
     row: dict[str, Any] = {
         "protocol": evaluation.protocol,
         "seconds": {name: artifact.provenance.wall_seconds for name, artifact in artifacts.items()},
-        "train": {f"{score.nfe:g}": score.value for score in evaluation.scores if score.model == "student"},
-        "held_out": {f"{score.nfe:g}": score.value_held_out for score in evaluation.scores if score.model == "student"},
+        **distances(score for score in frechet_scores(evaluation) if score.model == "student"),
         "yardstick": artifacts["reference"].metrics["held_out"],
     }
     if "teacher" in artifacts:

@@ -18,13 +18,15 @@ from benchmarks.matrix import (
     artifacts_of,
     both,
     crossed,
+    distances,
     facts,
+    frechet_scores,
     nearest,
     options,
     run_name,
     write,
 )
-from pipeline.outputs.results import EvaluationResult
+from pipeline.outputs.results import EvaluationResult, Score
 from pipeline.recipe.load import load
 
 CALLS = (2, 4, 8, 16)
@@ -54,17 +56,17 @@ def measured(base: str, coupling: str, guidances: str, seed: int, overrides: lis
     run first."""
     artifacts = artifacts_of(base, rules(base, coupling, guidances.split(","), seed, overrides))
     result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
-    metric = result.scores[0].metric
-    rows: dict[str, Any] = {}
-    for score in (score for score in result.scores if score.metric == metric):
-        row = rows.setdefault(f"{score.protocol['guidance']:g}", {"train": {}, "held_out": {}})
-        row["train"][f"{score.nfe:g}"], row["held_out"][f"{score.nfe:g}"] = score.value, score.value_held_out
+    scores = frechet_scores(result)
+    metric = scores[0].metric
+    by_guidance: dict[str, list[Score]] = {}
+    for score in scores:
+        by_guidance.setdefault(f"{score.protocol['guidance']:g}", []).append(score)
     return {
         "protocol": result.protocol,
         "metric": metric,
         "yardstick": result.held_out[metric],
         "class_leak": artifacts["student"].metrics["class_leak"],
-        "guidances": rows,
+        "guidances": {name: distances(found) for name, found in by_guidance.items()},
     }
 
 

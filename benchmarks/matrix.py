@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.publish import command_line, publish
 from benchmarks.timing import processor
 from pipeline.engine.dag import build
+from pipeline.outputs.results import EvaluationResult, Score
 from pipeline.recipe.load import as_name, load
 from pipeline.recipe.recipe import Recipe
 from storage.artifact import Artifact
@@ -38,6 +39,20 @@ def artifacts_of(base: str, rules: Sequence[str]) -> dict[str, Artifact | None]:
     store = Store()
     nodes = build(load(base, rules), store.home / "cache")
     return {name: store.find(name, node.fingerprint) for name, node in nodes.items() if name != "report"}
+
+
+def frechet_scores(evaluation: EvaluationResult) -> list[Score]:
+    """The Frechet distances, which come first; an override may ask for further metrics."""
+    return [score for score in evaluation.scores if score.metric == evaluation.scores[0].metric]
+
+
+def distances(scores: Iterable[Score]) -> dict[str, dict[str, float | None]]:
+    """Both distances of a model's samplers, by their calls."""
+    scores = list(scores)
+    return {
+        "train": {f"{score.nfe:g}": score.value for score in scores},
+        "held_out": {f"{score.nfe:g}": score.value_held_out for score in scores},
+    }
 
 
 def run_name(base: str, *parts: str) -> str:

@@ -23,7 +23,9 @@ from benchmarks.matrix import (
     artifacts_of,
     cell,
     crossed,
+    distances,
     facts,
+    frechet_scores,
     options,
     run_name,
     sweep,
@@ -94,13 +96,12 @@ def measured(base: str, coupling: str, method: str, seed: int, overrides: list[s
     """The scores and costs of one row; missing stages are run first."""
     artifacts = artifacts_of(base, rules(base, coupling, method, seed, overrides))
     evaluation = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
-    scores = [score for score in evaluation.scores if score.model == METHODS[method].model]
+    scores = [score for score in frechet_scores(evaluation) if score.model == METHODS[method].model]
     training = {name: artifact for name, artifact in artifacts.items() if name not in NOT_TRAINING}
     return {
         "protocol": evaluation.protocol,
         "metric": scores[0].metric,
-        "train": {f"{score.nfe:g}": score.value for score in scores},
-        "held_out": {f"{score.nfe:g}": score.value_held_out for score in scores},
+        **distances(scores),
         "yardstick": artifacts["reference"].metrics["held_out"],
         "images_seen": sum(artifact.metrics.get("images_seen", 0) for artifact in training.values()),
         "seconds": {name: artifact.provenance.wall_seconds for name, artifact in training.items()},

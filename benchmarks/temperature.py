@@ -12,7 +12,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.matrix import STUDENT_ONLY, artifacts_of, both, facts, nearest, options, run_name, write
+from benchmarks.matrix import (
+    STUDENT_ONLY,
+    artifacts_of,
+    both,
+    distances,
+    facts,
+    frechet_scores,
+    nearest,
+    options,
+    run_name,
+    write,
+)
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 
@@ -25,15 +36,12 @@ def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]
     rules = [*STUDENT_ONLY, "evaluation.teacher=false", f"evaluation.student={sweep}", *overrides, f"seed={seed}"]
     artifacts = artifacts_of(base, [*rules, f"name={run_name(base, 'temperature')}"])
     result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)
-    metric = result.scores[0].metric
-    scores = [score for score in result.scores if score.metric == metric]
-    rows: dict[str, Any] = {}
-    for temperature in temperatures:
-        here = [score for score in scores if score.temperature == float(temperature)]
-        rows[temperature] = {
-            "train": {f"{score.nfe:g}": score.value for score in here},
-            "held_out": {f"{score.nfe:g}": score.value_held_out for score in here},
-        }
+    scores = frechet_scores(result)
+    metric = scores[0].metric
+    rows = {
+        temperature: distances(score for score in scores if score.temperature == float(temperature))
+        for temperature in temperatures
+    }
     return {"protocol": result.protocol, "metric": metric, "yardstick": result.held_out[metric], "temperatures": rows}
 
 
