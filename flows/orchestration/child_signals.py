@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flows.session.interrupts import asking_to_stop
@@ -22,10 +22,11 @@ from flows.session.interrupts import asking_to_stop
 @dataclass
 class Heard:
     """What signals have asked for, and the process group of children to be started: 0 is their own; None is that of
-    this process, where it hears no signals that it could pass on."""
+    this process, where it hears no signals that it could pass on. `told` are the children that got one."""
 
     group: int | None
     stop: bool = False
+    told: set[subprocess.Popen] = field(default_factory=set)
 
 
 @contextmanager
@@ -37,6 +38,7 @@ def passing_on(running: Callable[[], Iterable[subprocess.Popen]]) -> Iterator[He
     def pass_on(number: int, frame: Any) -> None:
         heard.stop = True
         for process in running():
+            heard.told.add(process)
             process.send_signal(number)
 
     def suspend(number: int, frame: Any) -> None:
@@ -46,6 +48,7 @@ def passing_on(running: Callable[[], Iterable[subprocess.Popen]]) -> Iterator[He
 
     def quit_(number: int, frame: Any) -> None:
         heard.stop = True
+        heard.told.update(running())
         _send_to_groups(running(), signal.SIGQUIT)
 
     before: dict[signal.Signals, Any] = {}

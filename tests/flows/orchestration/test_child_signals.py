@@ -118,3 +118,38 @@ def test_a_terminal_that_quits_leaves_no_child(family):
     process, _ = family
     os.killpg(process.pid, signal.SIGQUIT)
     assert process.wait(HANGS) != 0  # not before its child
+
+
+# Ready once it can hear; it counts what it hears in a second after the first signal.
+COUNTER = """
+import os, signal, sys, time
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(0))
+open(os.environ["SAID"], "w").close()
+while not heard:
+    time.sleep(0.01)
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    time.sleep(0.01)
+sys.exit(len(heard))
+"""
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("moment", ["_start", "_relay"])
+def test_a_signal_while_a_child_is_started_reaches_it_once(monkeypatch, tmp_path, moment):
+    said = tmp_path / "said"
+    monkeypatch.setenv("SAID", str(said))
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", COUNTER))
+    original = getattr(children, moment)
+
+    def interrupted(*given, **more):
+        result = original(*given, **more)
+        until(said.exists)
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.3)  # a second one at once would be one with the first
+        return result
+
+    monkeypatch.setattr(children, moment, interrupted)
+    first, second = (Child(load("nfm-digits"), name) for name in ("a", "b"))
+    assert run_children([first, second], lambda text: None, places=({}, {})) == {first: 1}
