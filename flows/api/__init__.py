@@ -180,7 +180,9 @@ class Recipe:
         """
         import torch
 
-        from flows.views.samples import SampleRequest, draw, to_bytes
+        from flows.views.sample_files import to_bytes
+        from flows.views.sample_request import SampleRequest
+        from flows.views.samples import draw
 
         if count < 1:
             raise UsageError("count must be >= 1", count, "Ask for one image or more.")

@@ -58,7 +58,9 @@ def sample(
     check_out(out, folder=not out.suffix)
     if grid is not None and out.suffix != ".png":
         raise UsageError("--grid needs a picture", str(out), "Omit --grid, or end --out in .png.")
-    from flows.views.samples import SampleRequest, draw, write
+    from flows.views.sample_files import write
+    from flows.views.sample_request import SampleRequest
+    from flows.views.samples import draw
 
     request = SampleRequest(model, steps, solver, class_, guidance, seed, count, ema)
     write(out, draw(load(recipe, set_ or ()), request, as_typed(recipe, set_)), grid)

@@ -1,73 +1,36 @@
-"""Sample images from a recipe's finished network, and write them as a grid or an archive."""
+"""Sample images from a recipe's finished network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from flows.session.session import Session
+from flows.views.sample_files import Drawn
+from flows.views.sample_request import SampleRequest, check_sampler, solver_of
 from pipeline.data.conditions import TargetImages
-from pipeline.data.levels import quantise, to_unit
+from pipeline.data.levels import quantise
 from pipeline.data.sources.text import normal, shown
 from pipeline.engine.dag import Node
 from pipeline.engine.rerun import valid_artifact
 from pipeline.flow_matching.sampling import class_labels, start_of, student_velocity, teacher_samples
-from pipeline.flow_matching.solvers import SOLVERS, FixedStep, Solver, calls_per_evaluation, integrate, plan_for_nfe
+from pipeline.flow_matching.solvers import SOLVERS, Solver, calls_per_evaluation, integrate, plan_for_nfe
 from pipeline.flow_matching.times import time_grid
 from pipeline.outputs import networks
 from pipeline.outputs.images import IMAGES, decoder, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import StudentResult, TeacherResult
-from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Grid, usable_memory
-from pipeline.reporting.pictures import grid, labelled_rows, png
 from pipeline.runtime.device import prepare
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
-from storage.atomic import replacing, write_bytes
 from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
 from storage.required import complete, required
-
-CAPTION = 40  # characters of a class name
-FIXED_STEP = tuple(name for name, kind in SOLVERS.items() if issubclass(kind, FixedStep))
-
-
-@dataclass(frozen=True)
-class SampleRequest:
-    """The network and its sampler.
-
-    `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number. `class_` is
-    the name or number of one class, or of a class for each image. `nfe` is the number of network calls, in place of
-    `steps`.
-    """
-
-    model: str
-    steps: int | None
-    solver: str | None
-    class_: str | Sequence[str] | None
-    guidance: float | None
-    seed: int
-    count: int
-    ema: str | None = None  # name of an average of the weights; None is the first
-    nfe: int | None = None
-
-
-class Drawn(NamedTuple):
-    """Grey levels (N, C, H, W) uint8, labels (N,) int64 or None, the number of levels, and the names of the classes."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    levels: int
-    classes: tuple[str, ...] | None
 
 
 def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Drawn:
@@ -78,7 +41,7 @@ def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Dra
     """
     session = Session.finished(recipe)
     check_model(request.model, session)
-    _check_sampler(request, recipe)
+    check_sampler(request, recipe)
     artifact, data = _finished(request.model, session, name), _finished("data", session, name)
     images = ImageSet.open(data.path(IMAGES))
     _check_count(request.count, images.originals.shape)
@@ -133,19 +96,13 @@ def _sampled_in(recipe: Recipe, model: str) -> tuple[Grid, float]:
 
 def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
     """The solver and its number of steps. Raises InputError where no number of steps costs `nfe` calls."""
-    name = request.solver or _solver(request.model, recipe)
+    name = request.solver or solver_of(request.model, recipe)
     if request.nfe is not None:
         guidance = 1.0 if request.guidance is None else request.guidance
         plan = plan_for_nfe(name, request.nfe, calls_per_evaluation(guidance))
         return plan.solver, plan.steps
     trained = required(recipe.onestep, "onestep").steps if request.model == "onestep" else 8
     return SOLVERS[name](), request.steps or trained
-
-
-def _solver(model: str, recipe: Recipe) -> str:
-    """The solver of a model unless another one is asked for."""
-    jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
-    return "jump" if jumps.get(model) == "meanflow" else "euler"
 
 
 def _finished(stage: str, session: Session, name: str | None) -> Artifact:
@@ -174,57 +131,6 @@ def _check_count(number: int, shape: tuple[int, int, int]) -> None:
     each = 2 * math.prod(shape) + 24  # in batches and joined; number and label
     if number > (most := usable_memory() // each):
         raise UsageError(f"--count must be at most {most:,}, images that fit the memory", f"{number:,}", "Lower it.")
-
-
-def _check_sampler(request: SampleRequest, recipe: Recipe) -> None:
-    """Raises UsageError for an option that the network ignores, or a sampler that it was not trained for."""
-    if request.guidance is not None and not 0 <= request.guidance < math.inf:
-        raise UsageError("--guidance must be a number >= 0", f"{request.guidance:g}", "Correct it.")
-    if request.solver is not None and request.solver not in FIXED_STEP:
-        raise UsageError("--solver must be a fixed-step solver", request.solver, nearest(request.solver, FIXED_STEP))
-    if request.model == "teacher":
-        if (request.steps, request.nfe, request.solver) != (None, None, None):
-            raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")
-        if request.guidance and required(recipe.teacher, "the teacher").label_drop == 0 and recipe.data.labels:
-            raise UsageError(
-                "Guidance needs a teacher trained without labels too (teacher.label_drop > 0)",
-                f"--guidance {request.guidance:g}",
-                "Omit --guidance.",
-            )
-        return
-    if request.solver == "jump" and _solver(request.model, recipe) != "jump":
-        remedy = {
-            "student": "Train with student.objective=meanflow",
-            "onestep": "Train with onestep.mode=meanflow",
-        }.get(request.model, "Omit --solver")
-        raise UsageError("The solver jump needs a student of average velocities", request.model, remedy)
-    onestep = recipe.onestep if request.model == "onestep" else None
-    steps = {request.steps, request.nfe} - {None, onestep and onestep.steps}
-    if onestep and onestep.mode == "distil" and (steps or request.solver not in (None, "euler")):
-        raise UsageError(
-            f"A student distilled to {onestep.steps} Euler step{'s' * (onestep.steps > 1)} must be sampled so",
-            _given(request),
-            "Omit --steps and --solver.",
-        )
-    if request.guidance in (None, 1):
-        return
-    if request.model != "student":
-        raise UsageError(
-            "Guidance needs a network trained without labels too, and students of pairs are not",
-            f"--guidance {request.guidance:g}",
-            "Omit --guidance.",
-        )
-    if recipe.student.label_drop == 0:
-        raise UsageError(
-            "Guidance needs a network trained without labels too (student.label_drop > 0)",
-            f"--guidance {request.guidance:g} with student.label_drop 0",
-            "Omit --guidance.",
-        )
-
-
-def _given(request: SampleRequest) -> str:
-    given = {"--steps": request.steps, "nfe": request.nfe, "--solver": request.solver}
-    return " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 
 def networks_of(nodes: Mapping[str, Node]) -> list[str]:
@@ -262,48 +168,3 @@ def _class(name: str, classes: Sequence[str] | None) -> int:
     if name not in numbers or any(of_class.isdecimal() for of_class in classes):  # else 0 might be the class "1"
         raise UsageError("--class must be a class of the data", name, f"Its classes: {', '.join(map(shown, classes))}.")
     return int(name)
-
-
-def to_bytes(images: np.ndarray, levels: int) -> np.ndarray:
-    """(N, H, W, C) uint8 in 0..255 of images (N, C, H, W) of `levels` grey levels."""
-    return np.rint(images.transpose(0, 2, 3, 1) * (255 / (levels - 1))).astype(np.uint8)
-
-
-def write(out: Path, drawn: Drawn, columns: int | None = None) -> None:
-    """Write images by the ending of `out`.
-
-    .png: one picture, a captioned row for each class where there are labels, else as square as it can be. .npz: arr_0
-    (N, H, W, C) uint8 in 0..255 and arr_1, the labels, as ADM writes samples. No ending: a folder of PNG files, in a
-    folder for each class, named by its number, where there are labels.
-    """
-    if out.suffix == ".png":
-        write_bytes(out, png(_picture(drawn, columns)))
-        return
-    pixels, labels = to_bytes(drawn.images, drawn.levels), drawn.labels
-    if out.suffix == ".npz":
-        with replacing(out) as aside, open(aside, "wb") as stream:
-            np.savez(stream, pixels, *([] if labels is None else [labels]))
-        return
-    for number, image in enumerate(pixels):
-        folder = out if labels is None else out / str(labels[number])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / f"{number:06}.png", png(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)))
-
-
-def _picture(drawn: Drawn, columns: int | None) -> Image.Image:
-    images, labels, levels, _ = drawn
-    if labels is None:
-        return grid(images, columns or math.ceil(math.sqrt(len(images))), levels=levels)
-    by_class = {int(label): images[labels == label] for label in np.unique(labels)}
-    widest = columns or min(20, max(map(len, by_class.values())))
-    rows = [
-        (_caption(label, drawn.classes), torch.from_numpy(to_unit(some, levels))) for label, some in by_class.items()
-    ]
-    return labelled_rows(rows, widest)
-
-
-def _caption(label: int, classes: Sequence[str] | None) -> str:
-    """The name of a class; "class 3" where the name is a number too."""
-    name = str(label) if classes is None else shown(classes[label])
-    name = name if len(name) <= CAPTION else name[: CAPTION - 1] + "…"
-    return f"class {name}" if name.isdecimal() else name

@@ -71,7 +71,7 @@ def test_networks_of_rounds_can_be_sampled_and_exported(flowctl, made, rounds, t
         patch.setattr(
             "flows.views.samples.draw", lambda recipe, request, name: seen.update(request=request) or (0, 0, 17)
         )
-        patch.setattr("flows.views.samples.write", lambda out, *_: None)
+        patch.setattr("flows.views.sample_files.write", lambda out, *_: None)
         result = flowctl("sample", rounds, "--model", "reflow-2", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
     assert (seen["request"].model, seen["request"].steps) == ("reflow-2", None)

@@ -7,9 +7,7 @@ import signal
 import threading
 import types
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from flows.session import words
 from flows.session.display import Bars, Display, Lines, Logged
@@ -183,20 +181,6 @@ def test_warnings_of_our_loggers_reach_the_display():
         logger.warning("too %s", "weak")
     logger.warning("nor this")
     assert notes.notes == ["warning: too weak"]
-
-
-@pytest.mark.parametrize(("channels", "count", "size"), [(1, 5, (148, 98)), (3, 4, (98, 98)), (1, 1, (48, 48))])
-def test_pictures_are_grids_of_whole_pixels(tmp_path, channels, count, size):
-    from flows.views.samples import Drawn, write
-
-    images = np.full((count, channels, 8, 8), 16, np.uint8)
-    write(tmp_path / "a.png", Drawn(images, None, 17, None))
-    picture = Image.open(tmp_path / "a.png")
-    assert picture.size == size and picture.getpixel((0, 0)) == (255, 255, 255, 255)
-    write(tmp_path / "a.npz", Drawn(images, np.arange(count), 17, None))
-    arrays = np.load(tmp_path / "a.npz")
-    assert arrays["arr_0"].shape == (count, 8, 8, channels) and (arrays["arr_0"] == 255).all()
-    assert arrays["arr_1"].tolist() == list(range(count))
 
 
 def test_a_server_that_does_not_answer_is_no_server():

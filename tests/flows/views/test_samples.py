@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from flows.views import samples
-from flows.views.samples import SampleRequest, draw
+from flows.views.sample_request import SampleRequest
+from flows.views.samples import draw
 from pipeline.data.conditions import low_resolution
 from pipeline.data.examples import drawn as mixed
 from pipeline.data.levels import quantise
@@ -16,7 +17,7 @@ from pipeline.outputs.networks import path_of
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Sweep
 from pipeline.runtime.seeds import derive
-from storage.errors import MissingError, UsageError
+from storage.errors import UsageError
 from storage.imageset import ImageSet
 from tests.pipeline.stages.test_image_to_image import SMALL, held_out, small
 from tests.shared import figures  # noqa: F401 - a fixture
@@ -109,32 +110,6 @@ def test_data_to_data_draws_from_the_test_images_of_the_source(drawn):
         drawn("data-to-data", *SHORT, class_="7")
 
 
-DISTILLED = ["onestep.mode=distil", "onestep.steps=2", "pairs.grid=uniform", "evaluation.onestep=[]"]
-
-
-@pytest.mark.parametrize(
-    ("model", "asked", "value"),
-    [
-        ("teacher", {"steps": 999, "solver": "rk4"}, "--steps 999 --solver rk4"),
-        ("teacher", {"solver": "euler"}, "--solver euler"),
-        ("onestep", {"steps": 3}, "--steps 3"),
-        ("onestep", {"solver": "heun"}, "--solver heun"),
-        ("onestep", {"guidance": 2.0}, "--guidance 2"),
-        ("student", {"guidance": 0.0}, "--guidance 0 with student.label_drop 0"),
-    ],
-)
-def test_what_a_network_has_no_use_for_or_never_learned_is_refused(tmp_path, monkeypatch, model, asked, value):
-    monkeypatch.setenv("FLOWCTL_HOME", str(tmp_path))
-    recipe = load("nfm-digits", [*DISTILLED, "student.label_drop=0"])
-    allowed = {"onestep": {"steps": 2, "solver": "euler", "guidance": 1.0}, "teacher": {"guidance": 0.5}}
-    rest = {"steps": None, "solver": None, "guidance": None, "class_": None, "seed": 0, "count": 1}
-    with pytest.raises(UsageError) as raised:
-        draw(recipe, SampleRequest(model, **{**rest, **asked}))
-    assert raised.value.value == value
-    with pytest.raises(MissingError):  # the request is valid, but nothing is trained
-        draw(recipe, SampleRequest(model, **{**rest, **allowed.get(model, {})}))
-
-
 def test_a_teacher_without_guidance_leaves_out_what_acts_through_it(monkeypatch):
     recipe = load("nfm-digits", ["teacher.guidance=0.5", "teacher.attention_temperature=1.5", "teacher.annealed=true"])
     used = []
@@ -153,3 +128,12 @@ def test_more_images_than_fit_the_memory_are_refused(drawn):
     with pytest.raises(UsageError) as raised:
         drawn("vp-digits", "evaluation.likelihood=null", count=10**12)
     assert raised.value.value == "1,000,000,000,000"
+
+
+def test_a_number_means_a_class_by_its_place_only_where_no_name_is_a_number():
+    assert [samples._class(name, ("cat", "caf\u00e9")) for name in ("cat", "0", "1", "cafe\u0301")] == [0, 0, 1, 1]
+    assert [samples._class(name, ("1", "2", "10")) for name in ("1", "10")] == [0, 2]
+    for name, classes in (("0", ("1", "2", "10")), ("2", ("cat", "dog")), ("x", ("cat", "a\nb"))):
+        with pytest.raises(UsageError) as error:
+            samples._class(name, classes)
+        assert error.value.value == name and "\n" not in error.value.remedy

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from flows.views.samples import SampleRequest, draw
+from flows.views.sample_request import SampleRequest
+from flows.views.samples import draw
 from models.load import load as load_exported
 from models.tarflow import schedule_from_dict
 from pipeline.export import Subject, export

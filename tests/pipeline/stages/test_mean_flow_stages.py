@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flows.views.samples import SampleRequest, draw
+from flows.views.sample_request import SampleRequest
+from flows.views.samples import draw
 from models.load import load as load_exported
 from pipeline.export import Subject, export
 from pipeline.flow_matching.sampling import class_labels, starting_noise, student_samples, student_walk

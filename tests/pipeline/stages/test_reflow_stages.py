@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from flows.session.session import needed_for
-from flows.views.samples import SampleRequest, draw
+from flows.views.sample_request import SampleRequest
+from flows.views.samples import draw
 from pipeline.data.examples import Examples
 from pipeline.data.levels import quantise
 from pipeline.engine.dag import build

@@ -1,0 +1,92 @@
+"""What `flowctl sample` is asked for: a network and its sampler, checked against the recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.flow_matching.solvers import SOLVERS, FixedStep
+from pipeline.recipe.load import nearest
+from pipeline.recipe.recipe import Recipe
+from storage.errors import UsageError
+from storage.required import required
+
+FIXED_STEP = tuple(name for name, kind in SOLVERS.items() if issubclass(kind, FixedStep))
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """The network and its sampler.
+
+    `solver` None means Euler, or jump for MeanFlow; `steps` None means 8, for onestep its trained number. `class_` is
+    the name or number of one class, or of a class for each image. `nfe` is the number of network calls, in place of
+    `steps`.
+    """
+
+    model: str
+    steps: int | None
+    solver: str | None
+    class_: str | Sequence[str] | None
+    guidance: float | None
+    seed: int
+    count: int
+    ema: str | None = None  # name of an average of the weights; None is the first
+    nfe: int | None = None
+
+
+def check_sampler(request: SampleRequest, recipe: Recipe) -> None:
+    """Raises UsageError for an option that the network ignores, or a sampler that it was not trained for."""
+    if request.guidance is not None and not 0 <= request.guidance < math.inf:
+        raise UsageError("--guidance must be a number >= 0", f"{request.guidance:g}", "Correct it.")
+    if request.solver is not None and request.solver not in FIXED_STEP:
+        raise UsageError("--solver must be a fixed-step solver", request.solver, nearest(request.solver, FIXED_STEP))
+    if request.model == "teacher":
+        if (request.steps, request.nfe, request.solver) != (None, None, None):
+            raise UsageError("A teacher has no ODE solver", _given(request), "Omit --steps and --solver.")
+        if request.guidance and required(recipe.teacher, "the teacher").label_drop == 0 and recipe.data.labels:
+            raise UsageError(
+                "Guidance needs a teacher trained without labels too (teacher.label_drop > 0)",
+                f"--guidance {request.guidance:g}",
+                "Omit --guidance.",
+            )
+        return
+    if request.solver == "jump" and solver_of(request.model, recipe) != "jump":
+        remedy = {
+            "student": "Train with student.objective=meanflow",
+            "onestep": "Train with onestep.mode=meanflow",
+        }.get(request.model, "Omit --solver")
+        raise UsageError("The solver jump needs a student of average velocities", request.model, remedy)
+    onestep = recipe.onestep if request.model == "onestep" else None
+    steps = {request.steps, request.nfe} - {None, onestep and onestep.steps}
+    if onestep and onestep.mode == "distil" and (steps or request.solver not in (None, "euler")):
+        raise UsageError(
+            f"A student distilled to {onestep.steps} Euler step{'s' * (onestep.steps > 1)} must be sampled so",
+            _given(request),
+            "Omit --steps and --solver.",
+        )
+    if request.guidance in (None, 1):
+        return
+    if request.model != "student":
+        raise UsageError(
+            "Guidance needs a network trained without labels too, and students of pairs are not",
+            f"--guidance {request.guidance:g}",
+            "Omit --guidance.",
+        )
+    if recipe.student.label_drop == 0:
+        raise UsageError(
+            "Guidance needs a network trained without labels too (student.label_drop > 0)",
+            f"--guidance {request.guidance:g} with student.label_drop 0",
+            "Omit --guidance.",
+        )
+
+
+def _given(request: SampleRequest) -> str:
+    given = {"--steps": request.steps, "nfe": request.nfe, "--solver": request.solver}
+    return " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+
+
+def solver_of(model: str, recipe: Recipe) -> str:
+    """The solver of a model unless another one is asked for."""
+    jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
+    return "jump" if jumps.get(model) == "meanflow" else "euler"
