@@ -10,6 +10,7 @@ first; the same command resumes after any stop. Writes benchmarks/results/temper
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from benchmarks.matrix import (
@@ -30,9 +31,8 @@ from pipeline.recipe.load import load
 
 def measured(base: str, temperatures: list[str], seed: int, overrides: list[str]) -> dict[str, Any]:
     """Both distances by temperature and calls."""
-    how = load(base, overrides).evaluation.student[0]
-    sampler = f"solver: {how.solver}, grid: {how.grid}, nfe: {list(how.nfe)}"
-    sweep = f"[{{{sampler}, temperature: [{', '.join(temperatures)}]}}]"
+    how = load(base, overrides).evaluation.student[0].model_dump(mode="json", exclude_unset=True)
+    sweep = json.dumps([{**how, "temperature": [float(one) for one in temperatures]}])
     rules = [*STUDENT_ONLY, "evaluation.teacher=false", f"evaluation.student={sweep}", *overrides, f"seed={seed}"]
     artifacts = artifacts_of(base, [*rules, f"name={run_name(base, 'temperature')}"])
     result = EvaluationResult.model_validate(artifacts["evaluation"].metrics)

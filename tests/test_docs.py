@@ -222,7 +222,18 @@ def overrides_in(text: str) -> list[str]:
     return [quoted or bare for quoted, bare in re.findall(r"--set (?:'([^']+)'|([\w.]+=[\w./-]*\w))", comments)]
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_the_overrides_in_the_comments_of_recipes_can_be_made(name):
-    for override in overrides_in((ROOT / f"pipeline/recipes/{name}.yaml").read_text()):
-        assert load(name, [override]) != load(name), override
+COMMENTED = [
+    (name, override)
+    for name in shipped()
+    for override in overrides_in((ROOT / f"pipeline/recipes/{name}.yaml").read_text())
+]
+
+
+@pytest.mark.parametrize(("name", "override"), COMMENTED)
+def test_the_overrides_in_the_comments_of_recipes_can_be_made(name, override):
+    assert load(name, [override]) != load(name)
+
+
+def test_overrides_in_comments_are_noticed():
+    assert overrides_in("a: 1  # or --set data.size=14, or\nb: 2  # --set 'c=[1, 2]'.") == ["data.size=14", "c=[1, 2]"]
+    assert {name for name, _ in COMMENTED} >= {"nfm-cifar10", "nfm-fashion", "nfm-imagenet64"}

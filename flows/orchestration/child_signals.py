@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,5 +67,6 @@ def passing_on(running: Callable[[], Iterable[subprocess.Popen]]) -> Iterator[He
 def _send_to_groups(leaders: Iterable[subprocess.Popen], number: int) -> None:
     """To the children and to the processes that they have started, as a terminal does."""
     for leader in leaders:
-        if leader.poll() is None:  # else its number may be another's
-            os.killpg(leader.pid, number)
+        with suppress(ProcessLookupError):  # the signal came while its end was read
+            if leader.poll() is None:  # else its number may be another's
+                os.killpg(leader.pid, number)

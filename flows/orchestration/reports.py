@@ -15,12 +15,14 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 HOSTS = ("127.0.0.1", "localhost")  # a page of another site that resolves its name to this machine is refused
+_PARENT_OF: list[subprocess.Popen] = []  # so that nothing closes their pipes before this process ends
 
 
 def start(home: Path, port: int) -> str:
@@ -39,6 +41,7 @@ def start(home: Path, port: int) -> str:
         )
         assert process.stdin is not None
         os.set_inheritable(process.stdin.fileno(), True)  # the pipe ends with the program that takes our place
+        _PARENT_OF.append(process)
         return _url(listener)
 
 
@@ -92,10 +95,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         file = self._file()
-        if file is None:
+        try:
+            stream = None if file is None else open(file, "rb")  # noqa: SIM115 - closed below
+        except OSError:  # removed, or another user's
+            stream = None
+        if file is None or stream is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        with open(file, "rb") as stream:
+        with stream, suppress(ConnectionError):  # of a browser that wants it no more
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", mimetypes.guess_type(file.name)[0] or "application/octet-stream")
             self.send_header("Content-Length", str(os.fstat(stream.fileno()).st_size))
@@ -112,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         except (OSError, ValueError, RuntimeError):
             return None
         inside = file.is_relative_to(self.folder) and len(file.relative_to(self.folder).parts) > 1
-        return file if inside and file.is_file() and os.access(file, os.R_OK) else None
+        return file if inside and file.is_file() else None
 
     def log_message(self, format: str, *words: object) -> None:
         """Say nothing."""

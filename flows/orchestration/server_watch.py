@@ -62,12 +62,12 @@ class ServerWatch:
 
     def poll(self) -> None:
         """Read the flow run's state again and again, until `close`."""
-        with temporary_settings(FAIL_FAST):
-            client = get_client(sync_client=True)
+        with temporary_settings(FAIL_FAST), get_client(sync_client=True) as client:
             while not self._over.wait(POLL_SECONDS):
                 try:
                     state = client.read_flow_run(self._flow_run).state
                 except ObjectNotFound:  # deleted in the UI
+                    self._answered(None)
                     return
                 except Exception as error:
                     self._failed(error)
@@ -78,10 +78,12 @@ class ServerWatch:
         self._over.set()
 
     def _failed(self, error: Exception) -> None:
-        self._failures, self._error = self._failures + 1, error
+        self._error = error
+        if self._failures + 1 == FAILURES:
+            self._lost_at = time.monotonic()
+        self._failures += 1  # the last, as another thread may wait from now on
         logging.getLogger("flowctl").debug("the flow run's state could not be read: %s", error)
         if self._failures == FAILURES:
-            self._lost_at = time.monotonic()
             self._tell(f"The Prefect server {trouble(error)}; the stage continues without it")
 
     def _answered(self, reason: str | None) -> None:

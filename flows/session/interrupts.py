@@ -7,7 +7,7 @@ import signal
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pipeline.runtime.job import StopSignal
@@ -35,10 +35,11 @@ def graceful_shutdown(stop: StopSignal, tell: Callable[[str], None], insistent: 
             _leave_terminal()
         if not stop:  # the UI may have asked before
             stop.request(REASONS[signal.Signals(number)])
-        tell(
-            f"{stop.reason}: saving at the next possible point, then stopping"
-            + (". Once more stops at once" if insistent else "")
-        )
+        with suppress(RuntimeError):  # the signal came in the middle of another line, and Python writes none in one
+            tell(
+                f"{stop.reason}: saving at the next possible point, then stopping"
+                + (". Once more stops at once" if insistent else "")
+            )
 
     if threading.current_thread() is not threading.main_thread():  # a worker's thread gets no signals
         yield

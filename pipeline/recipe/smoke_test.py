@@ -83,8 +83,8 @@ def _few_steps(section: Any, steps: int, batch: int | None) -> Any:
 
 
 def _fewest(sweeps: tuple) -> tuple:
+    """Each sampler with one number of calls, the fewest; an adaptive one chooses its own."""
     return tuple(
-        sweep.model_copy(update={"nfe": (calls_of_a_step(sweep.solver, sweep.guidance),)})
+        sweep.model_copy(update={"nfe": (calls_of_a_step(sweep.solver, sweep.guidance),)}) if sweep.nfe else sweep
         for sweep in sweeps
-        if sweep.nfe
     )

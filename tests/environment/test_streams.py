@@ -17,6 +17,7 @@ from flows.session.interrupts import graceful_shutdown
 from pipeline.runtime.job import StopSignal
 from tests.environment.conftest import PROGRAM
 from tests.environment.program import ROOT
+from tests.shared import HANGS
 
 STREAMS = [closed for count in range(4) for closed in itertools.combinations((0, 1, 2), count)]
 
@@ -174,3 +175,32 @@ def test_hangups_may_come_twice_and_are_ignored_under_nohup():
         assert not stop
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# Ctrl-C while the main thread waits for a reader of its lines: Python writes no line in the middle of another.
+BLOCKED = """
+import os, signal, sys, threading, time
+from flows.session.display import Lines
+from flows.session.interrupts import graceful_shutdown
+from pipeline.runtime.job import StopSignal
+stop, lines = StopSignal(), Lines()
+def interrupt():
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+with graceful_shutdown(stop, lines.note):
+    while not stop:
+        lines.note("x" * 10_000)
+print(stop.reason)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_ctrl_c_while_a_line_waits_for_its_reader_asks_to_save(unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(3)  # the pipe is full, and the signal has come
+    said, errors = process.communicate(timeout=HANGS)
+    assert (process.returncode, said) == (0, b"Ctrl-C\n"), errors[-2000:]

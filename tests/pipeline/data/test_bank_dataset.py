@@ -93,8 +93,9 @@ def test_couples_are_an_image_and_its_own_noise(home, buffer):
 
 @pytest.mark.parametrize("buffer", [2**20, 3 * STREAM])
 def test_a_bank_of_pairs_needs_nothing_else(home, buffer):
-    dataset = BankDataset(home / "pairs.zarr", 64, epochs=1, buffer_bytes=buffer)
-    for batch in batches(dataset):
+    found = batches(BankDataset(home / "pairs.zarr", 64, epochs=1, buffer_bytes=buffer))
+    assert sum(len(batch["z"]) for batch in found) == 2 * COUNT * DRAWS
+    for batch in found:
         assert batch["z"].dtype == batch["x"].dtype == torch.float32 and batch["labels"].dtype == torch.int64
         assert torch.equal(batch["x"], -batch["z"]) and torch.equal(batch["labels"], batch["index"] % 3)
 

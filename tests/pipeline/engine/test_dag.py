@@ -6,13 +6,10 @@ from pipeline.engine import dag
 from pipeline.engine.plan import plan
 from pipeline.outputs.results import ReflowResult
 from pipeline.recipe.load import load
-from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import OneStep, Pairs, Reflow
-from pipeline.recipe.smoke_test import reduced
 from pipeline.reporting.diff import of_recipe
 from pipeline.reporting.diff._stages import stage_pairs
-from pipeline.training.estimate import ImageShape, estimate
-from pipeline.training.fitting import check_fit
+from pipeline.training.estimate import estimate
 from storage.errors import InputError
 from storage.store import Store
 
@@ -159,11 +156,6 @@ def test_plan_estimate_rehearsal_and_diff_know_rounds(tmp_path):
     assert (figures.parameters, figures.steps) == (student.parameters, 20)
     assert estimate(found["pairs-2"]).disk_bytes == 2 * 100 * 64 * 4
 
-    small = reduced(made)
-    assert list(dag.build(small)) == list(found)
-    assert [(this.pairs.count, this.pairs.nfe, this.training.images) for this in small.reflow] == [(32, 1, 4)] * 2
-    assert small.evaluation.reflow[0].nfe == (1,)
-
     pairs = stage_pairs(of_recipe(recipe(ROUND), store), of_recipe(made, store))
     assert [pair.stage for pair in pairs] == list(found)
     alone = [pair.stage for pair in pairs if pair.why == ("B alone has it",)]
@@ -222,33 +214,6 @@ def test_the_memory_of_lpips_is_estimated_without_its_weights(tmp_path, network)
     assert perceptual.memory_bytes > plain.memory_bytes + 128 * first
 
 
-def test_a_rehearsal_has_images_for_each_metric():
-    asked = load("nfm-digits", ["evaluation.metrics=[kid, precision-recall, inception-score, sliced-wasserstein]"])
-    small = reduced(asked)
-    shape = ImageShape(small.data.limit, small.data.limit, 1, 8, ("",) * 10)
-    check_fit(dag.build(small)["evaluation"], shape)
-
-
-def test_a_rehearsal_has_images_for_all_processes_and_whole_batches_where_that_is_asked():
-    made = load("nfm-digits", ["compute.nproc=8", "teacher.training.accumulate=2"])
-    assert reduced(made).teacher.training.batch % 8 == 0 == reduced(made).student.training.batch % 8
-    whole = reduced(made, whole_batches=True)
-    for section, full in ((whole.teacher, made.teacher), (whole.student, made.student), (whole.onestep, made.onestep)):
-        assert section.training.images == section.training.batch == full.training.batch
-        assert section.training.accumulate == full.training.accumulate and section.training.steps == 1
-    assert whole.evaluation.samples == whole.pairs.count == made.compute.inference_batch
-    assert whole.data.limit >= max(made.teacher.training.batch, made.student.training.batch)
-    assert Recipe.model_validate(whole.model_dump()) == whole
-
-
-def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
-    made = load(
-        "nfm-digits",
-        ["onestep.steps=4", "evaluation.onestep=[{grid: uniform, nfe: [4]}]", "pairs.solver=heun", "pairs.nfe=16"],
-    )
-    assert reduced(made).pairs.nfe == 8 and reduced(made).onestep.steps == 4
-
-
 @pytest.mark.parametrize(
     ("overrides", "rule"),
     [
@@ -294,20 +259,6 @@ def test_k_steps_are_rehearsed_with_calls_that_pass_their_times():
 def test_what_does_not_fit_is_refused_with_a_remedy(overrides, rule):
     with pytest.raises(InputError, match=rule):
         load("nfm-digits", overrides)
-
-
-def test_a_rehearsal_has_calls_and_samples_enough_for_guidance_and_kid():
-    made = load(
-        "nfm-digits",
-        [
-            "evaluation.student=[{solver: heun, nfe: [12], guidance: 2.0}]",
-            "evaluation.metrics=[kid]",
-            "pairs.guidance=2.0",
-        ],
-    )
-    small = reduced(made)
-    assert Recipe.model_validate(small.model_dump()).evaluation.student[0].nfe == (4,)
-    assert small.pairs.nfe == 2 and small.evaluation.samples >= 20
 
 
 def test_pixels_know_no_classes_for_the_inception_score():

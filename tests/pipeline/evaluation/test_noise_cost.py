@@ -84,7 +84,7 @@ def test_half_of_the_held_out_images_are_encoded_with_their_classes(tmp_path, mo
 
 def test_images_without_classes_have_no_labels_in_the_protocol(tmp_path, monkeypatch):
     _, _, entries = noise_cost_of(tmp_path, monkeypatch, samples=64, classes=None)
-    assert all(judge.labels is None and "labels" not in judge.protocol for judge, _ in entries)
+    assert entries and all(judge.labels is None and "labels" not in judge.protocol for judge, _ in entries)
 
 
 def test_samples_are_held_against_images_that_they_do_not_carry(tmp_path, monkeypatch):

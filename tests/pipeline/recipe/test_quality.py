@@ -4,7 +4,6 @@ import pytest
 
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
-from pipeline.recipe.smoke_test import reduced
 from storage.errors import RecipeError
 
 BEST = "evaluation.student=[{nfe: [2], ema: best}]"
@@ -47,11 +46,3 @@ def test_the_extractor_is_part_of_a_students_identity_only_where_it_chooses_its_
 def test_what_does_not_go_together_is_refused(settings):
     with pytest.raises(RecipeError):
         load("nfm-digits", settings)
-
-
-@pytest.mark.parametrize(
-    ("quality", "nfe"), [("{solver: rk4, nfe: 8, guidance: 2}", 8), ("{solver: dopri5, nfe: null}", None), ("null", 0)]
-)
-def test_a_smoke_test_has_few_samples_by_the_fewest_calls(quality, nfe):
-    small = reduced(load("nfm-digits", [f"student.quality={quality}"])).student.quality
-    assert small is None if quality == "null" else (small.samples, small.nfe) == (32, nfe)
