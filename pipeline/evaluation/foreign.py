@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tokenize
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,11 @@ from storage.errors import DataError
 from storage.imageset import ImageSet
 from storage.required import required
 
+# What NumPy and zipfile raise for files that are damaged, or claim more than the memory holds.
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, BadZipFile, TypeError, SyntaxError, MemoryError),
+    *(zlib.error, tokenize.TokenError),
+)
 BATCH = 512  # images
 RESIZING = "Images are measured as they are: crop and resize these first."
 
@@ -83,12 +90,15 @@ def read_images(path: Path, behind: str = "white") -> Images:
             key = next((key for key in ("arr_0", "images") if key in arrays.files), None)
             pixels = None if key is None else arrays[key]
             levels = int(arrays["levels"]) if "levels" in arrays.files else 256
-    except (OSError, ValueError, EOFError, BadZipFile, TypeError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path} must be an .npz of plain arrays", str(error), "Write it with numpy.savez.") from None
-    if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 4 or not len(pixels):
+    if not isinstance(pixels, np.ndarray):  # a member that is no array is read as bytes
+        value = None if pixels is None else "a member that is no array"
+        raise DataError(f"{path} must hold arr_0 or images", value, "Write it with numpy.savez.")
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or not len(pixels):
         raise DataError(
             f"{path} must hold arr_0 or images, uint8 of four dimensions",
-            None if pixels is None else f"{pixels.dtype} {pixels.shape}",
+            f"{pixels.dtype} {pixels.shape}",
             "Write images as uint8 of 0..255, NHWC or NCHW.",
         )
     _, a, b, c = pixels.shape

@@ -1,11 +1,12 @@
 """Fingerprints: the identity of a result, from what can change it and nothing else.
 
 SHA-256 over (scheme, stage, stage version, meaningful config, input fingerprints), each value with its type, so that
-the number 1, the text "1" and the truth value True never collide. Two annotations on a config field state its role
+the number 1, the text "1" and the truth value True never collide. Three annotations on a config field state its role
 here:
 
     Annotated[str, NotFingerprinted]        cannot change the result (device, workers, ...): left out
     Annotated[int, AddedLater(3)]          added later; at the value 3 the stage behaves as before: left out there
+    Annotated[str | None, Verifies]         compared with what is identified otherwise: stands as None
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class NotFingerprinted:
     """Marks a field that cannot change a stage's result."""
 
 
+class Verifies:
+    """Marks a field that what a stage reads is compared with, by which it changes no result."""
+
+
 @dataclass(frozen=True)
 class AddedLater:
     """Marks a field added to a published config, with the value at which nothing changes."""
@@ -41,7 +46,7 @@ def fingerprint_fields(config: BaseModel) -> dict[str, Any]:
         value = getattr(config, name)
         if any(mark is NotFingerprinted or mark == AddedLater(value) for mark in field.metadata):
             continue
-        tree[name] = _plain(value)
+        tree[name] = None if Verifies in field.metadata else _plain(value)
     return tree
 
 

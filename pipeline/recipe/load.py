@@ -74,6 +74,10 @@ def changed(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Reci
         raise RecipeError("The name of a run must not be that of another shipped recipe", base, "Choose another name.")
     if recipe.seed != own:
         recipe = recipe.model_copy(update={"name": f"{recipe.name.partition('@')[0]}@{recipe.seed}"})
+    base, _, number = recipe.name.partition("@")
+    if number not in ("", str(recipe.seed)):
+        rule = "A name that ends in @ and a number must be of that seed"
+        raise RecipeError(rule, f"{recipe.name} at seed {recipe.seed}", f"Name it {base}, or set seed to {number}.")
     return recipe
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -137,6 +138,12 @@ def roles_of(name: str) -> set[str]:
     return {role for role, of in roles.items() if any(is_one_of(word, of) for word in words)}
 
 
-def natural(name: str) -> list[tuple[bool, int, str]]:
+def natural(name: str) -> list[tuple[bool, int, str, str]]:
     """A key that sorts class2 before class10, so that numbered folders get their numbers as labels."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+    return [_number(part) if part.isdecimal() else (True, 0, "", part) for part in re.split(r"(\d+)", name)]
+
+
+def _number(digits: str) -> tuple[bool, int, str, str]:
+    """A key in the order of numbers. By their digits: Python makes no number of more than some thousands of them."""
+    value = "".join(str(unicodedata.decimal(digit)) for digit in digits).lstrip("0")
+    return False, len(value), value, digits

@@ -66,8 +66,16 @@ def images_digest(config: Data, cache_dir: Path | None = None) -> str | None:
     or of the four files in the folder. images: of the archive file, or of the names and content of the folder's images.
     Digests are cached in `cache_dir` by name, size and times, so the next call only reads those.
 
-    Raises DataError if there is nothing at `config.path`.
+    Raises DataError if there is nothing at `config.path`, or another content than `config.checksum` is of.
     """
+    found = _images_digest(config, cache_dir)
+    if config.checksum not in (None, found):
+        remedy = "Fetch it again, or correct data.checksum."
+        raise DataError(f"{shown(str(config.path))} must have the checksum {config.checksum}", found, remedy)
+    return found
+
+
+def _images_digest(config: Data, cache_dir: Path | None) -> str | None:
     if config.source == "digits":
         return None
     if config.source in CIFAR:

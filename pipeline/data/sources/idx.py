@@ -35,10 +35,7 @@ def load(config: Data, cache_dir: Path | None) -> LoadedData:
         ]
     else:
         files = list(idx_files(config.path).values())
-        checksum = images_digest(config, cache_dir)
-        if config.checksum not in (None, checksum):
-            remedy = "Fetch the files again, or correct data.checksum."
-            raise DataError(f"{config.path} must have the checksum {config.checksum}", checksum, remedy)
+        images_digest(config, cache_dir)  # verifies the checksum
     classes = list(published.classes)
     train, test = (_split(images, labels, len(classes)) for images, labels in (files[:2], files[2:]))
     return chosen(config, train, test, classes)

@@ -164,6 +164,8 @@ def refusing(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         rule = f"Names in {place} must be of the encoding {error.encoding}"
         raise DataError(rule, error.object, "Set data.names_encoding to the encoding that wrote them.") from error
+    except RecursionError as error:
+        raise DataError("Folders must lie at most some hundreds deep in each other", place, "Move them up.") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, or of unknown compression
         rule = "An archive must not be encrypted, and must be compressed by a common method"
         raise DataError(rule, f"{place}: {error}", "Pack it without a password, by deflate.") from error

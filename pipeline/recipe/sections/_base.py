@@ -20,7 +20,9 @@ Grid = Annotated[
         "shorter steps near the data (NFM); edm, the noise levels of EDM; logit, the quantiles of logit-normal(-0.2, 1)"
     ),
 ]
-Temperature = Annotated[float, Field(gt=0, description="standard deviation of the noise that samples start from")]
+Temperature = Annotated[
+    float, Field(gt=0, le=100, description="standard deviation of the noise that samples start from")
+]
 # name, name[field=value,...] in a sweep, or either with @seed
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\[[A-Za-z0-9_.+=,-]{1,120}\])?(@[0-9]{1,10})?$")]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted
+from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted, Verifies
 from pipeline.recipe.sections._base import Config, Positive, UserPath
 
 
@@ -53,7 +53,9 @@ class Data(Config):
     path: Annotated[UserPath | None, NotFingerprinted] = Field(
         None, description="local archive or folder; its content counts"
     )
-    checksum: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the archive at `path`")
+    checksum: Annotated[str | None, Verifies] = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the archive at `path`"
+    )
     size: int | None = Field(
         None, ge=4, le=1024, description="side in pixels: own images are cropped and resized, others shrink"
     )

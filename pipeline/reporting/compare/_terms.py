@@ -14,6 +14,8 @@ from pipeline.reporting.text.numbers import plain
 from storage.checksummed_json import json_digest
 from storage.errors import InputError, MissingError
 
+SEED_OF_ITS_OWN = ("data", "source", "reference", "report")  # which all seeds of a recipe share by intention
+
 
 def by_recipe(runs: Sequence[SeedRun]) -> dict[str, list[SeedRun]]:
     """Runs by recipe, in the order given."""
@@ -28,6 +30,14 @@ def check(runs: Sequence[SeedRun]) -> None:
     twice = sorted({run for run in runs_at if runs_at.count(run) > 1})
     if twice:
         raise InputError("Each recipe must come once at a seed", ", ".join(twice), "Rename one of the recipes.")
+    shared = _shared_stages(runs)
+    pinned = [f"seeds {seeds} of {recipe}" for recipe, seeds, stage in shared if stage == "evaluation"]
+    if pinned:
+        raise InputError(
+            "Each seed must have a result of its own",
+            f"one for {' and '.join(pinned)}",
+            "Leave the seeds of single stages, such as student.seed and evaluation.seed, out of the recipe.",
+        )
     if not _one_protocol(runs):
         raise ProtocolError(
             "Numbers in one table must share one protocol",
@@ -43,6 +53,18 @@ def _one_protocol(runs: Sequence[SeedRun]) -> bool:
     digests = {(str(run.noise_seed), run.protocol) for run in runs}
     within = all(_but_seed(run) == _but_seed(some[0]) for some in recipes for run in some)
     return within and len(seeds) == 1 and len(digests) == len(set(*seeds)) and len({run.floor for run in runs}) == 1
+
+
+def _shared_stages(runs: Sequence[SeedRun]) -> list[tuple[str, str, str]]:
+    """(recipe, seeds, stage) where a recipe's seeds share a result that should differ with the seed."""
+    found = []
+    for recipe, some in by_recipe(runs).items():
+        for stage in dict.fromkeys(stage for run in some for stage in run.fingerprints if stage not in SEED_OF_ITS_OWN):
+            for fingerprint in dict.fromkeys(run.fingerprints[stage] for run in some if stage in run.fingerprints):
+                seeds = [run.seed for run in some if run.fingerprints.get(stage) == fingerprint]
+                if len(seeds) > 1:
+                    found.append((recipe, " and ".join(map(str, seeds)), stage))
+    return found
 
 
 def protocol(runs: Sequence[SeedRun]) -> str:
@@ -87,6 +109,10 @@ def unequal(runs: Sequence[SeedRun]) -> list[str]:
             else set()
         ),
     )
+    lines += [
+        f"seeds {seeds} of {recipe} share one {stage}, whose spread ± leaves out"
+        for recipe, seeds, stage in _shared_stages(runs)
+    ]
     lines += _differ("times were taken on different machines", runs, lambda run: {run.machine})
     again = sorted({f"{stage} of {run.recipe} (seed {run.seed})" for run in runs for stage in run.resumed})
     if again:

@@ -1,5 +1,8 @@
 """Fréchet distances of foreign images: against arithmetic, in every layout, and the images that are refused."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +113,33 @@ def test_what_does_not_exist_is_said_to(tmp_path, name):
     with pytest.raises(DataError) as raised:
         read_images(tmp_path / name)
     assert raised.value.value == str(tmp_path / name)
+
+
+def test_a_damaged_archive_is_refused_or_read_whole(tmp_path):
+    """Each single bit of a part of it, and of its first headers."""
+    pixels = random(20)
+    np.savez_compressed(tmp_path / "x.npz", pixels)
+    raw = (tmp_path / "x.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for place in [*range(30, 180), *rng.integers(0, len(raw), 150)]:
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "x.npz").write_bytes(damaged)
+        try:
+            found = read_images(tmp_path / "x.npz").pixels
+        except DataError:
+            refused += 1
+        else:
+            assert np.array_equal(found, pixels)
+    assert refused > 150
+
+
+def test_members_that_are_no_arrays_or_fit_no_memory_are_refused(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**40, 8, 8, 3)})
+    for content in (b"hello", header.getvalue()):
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("arr_0" if content == b"hello" else "arr_0.npy", content)
+        with pytest.raises(DataError):
+            read_images(tmp_path / "x.npz")

@@ -3,7 +3,14 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel
 
-from pipeline.recipe.fingerprint import AddedLater, NotFingerprinted, differences, fingerprint, fingerprint_fields
+from pipeline.recipe.fingerprint import (
+    AddedLater,
+    NotFingerprinted,
+    Verifies,
+    differences,
+    fingerprint,
+    fingerprint_fields,
+)
 
 
 class Old(BaseModel):
@@ -62,3 +69,13 @@ def test_differences_name_the_path_and_both_values():
 
 def test_meaning_leaves_incidental_fields_out():
     assert fingerprint_fields(Old()) == {"lr": 1e-3}
+
+
+def test_what_only_verifies_changes_nothing():
+    class Checked(Old):
+        checksum: Annotated[str | None, Verifies] = None
+
+    class Plain(Old):
+        checksum: str | None = None
+
+    assert of(Checked(checksum="sha256:12")) == of(Checked()) == of(Plain()) != of(Plain(checksum="sha256:12"))

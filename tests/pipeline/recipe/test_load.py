@@ -355,3 +355,13 @@ def test_extending_in_a_circle_or_nothing_is_refused(tmp_path, extends):
     path.write_text(f"name: mine\nextends: {extends.format(path=path)}\n")
     with pytest.raises((RecipeError, MissingError)):
         load(str(path))
+
+
+def test_a_name_with_a_seed_is_of_that_seed(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: fm-digits\nname: mine@1\nseed: 2\n")
+    assert load(str(file), ["seed=1"]).name == "mine@1" and load(str(file), ["seed=3"]).name == "mine@3"
+    for recipe, changes in ((str(file), []), ("fm-digits", ["name=mine@1"])):
+        with pytest.raises(RecipeError):
+            load(recipe, changes)
+    assert load("fm-digits", ["name=mine@1", "seed=1"]).name == "mine@1"

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from pipeline.data.sources.arrange import arrange
+from pipeline.data.sources.arrange import arrange, natural
 from storage.errors import DataError
 
 
@@ -103,3 +103,9 @@ def test_a_name_is_one_name_in_both_forms_of_unicode():
     found = arrange("set", tree(f"train/{nfc}", "train/tea", f"test/{nfd}", "test/tea"))
     assert nfc != nfd and found.classes == [nfc, "tea"] and found.labels.tolist() == [0, 0, 1, 1] * 2
     assert len(found.names) == 8
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers_however_long():
+    long = ["class" + "9" * 5000, "class1" + "0" * 5000]
+    ordered = ["class2", "class010", "class10", "class\u0661\u0661", *long, "klass1"]  # Arabic digits: 11
+    assert sorted(sorted(ordered, reverse=True), key=natural) == ordered

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.sources import decode, load, remarks, source_digest
 from pipeline.data.sources.kinds import BY_EXTENSION, FORMATS, format_of
-from pipeline.data.sources.members import HIDDEN, STORE
+from pipeline.data.sources.members import HIDDEN, STORE, walk
 from pipeline.data.sources.opening import open_members
 from storage.errors import DataError
 from storage.store import Store
@@ -322,3 +322,17 @@ def test_large_files_wait_in_small_batches(monkeypatch):
         assert len(batch) <= 16 and sum(held[:-1]) < limit
         read_ahead.append(sum(held))
     assert max(read_ahead) < limit + 9_000
+
+
+def test_folders_deeper_than_python_walks_are_refused_as_such(tmp_path):
+    folders = [tmp_path]
+    for _ in range(1_200):
+        folders.append(folders[-1] / "a")
+        os.mkdir(folders[-1])
+    try:
+        with pytest.raises(DataError) as raised:
+            list(walk(tmp_path))
+    finally:
+        for folder in folders[:0:-1]:  # the removal of old temporary folders walks too
+            os.rmdir(folder)
+    assert isinstance(raised.value.__cause__, RecursionError)

@@ -35,7 +35,7 @@ def run(recipe="fm-digits", sweep=FM, seed=0, scores=None, scale=1.0, **changes)
             "seconds": {"data": 1.0, "student": 66.0, "evaluation": 20.0},
             "resumed": (),
             "machine": "cpu, 2 threads, torch 2.9.1",
-            "fingerprints": {"student": "0123456789ab"},
+            "fingerprints": {"student": f"{seed:012x}"},
             **changes,
         }
     )
@@ -64,6 +64,7 @@ def seeds(*scales, **changes):
             update={
                 "seed": seed,
                 "protocol": f"{seed:016x}",
+                "fingerprints": {"student": f"{seed:012x}"},
                 "curvature": one.curvature * scale,
                 **changes,
                 "scores": tuple(

@@ -106,3 +106,22 @@ def test_variance_is_compared_at_equal_pairs():
     (line,) = compare([run("fm-digits"), run("ot-digits", velocity_variance=few)]).unequal
     assert line.startswith("Var(v | x_t, t) was estimated differently: ")
     assert line.endswith("fm-digits 1,437 pairs within classes; ot-digits 300 pairs")
+
+
+def _at(seed, **stages):
+    fingerprints = {stage: f"{stage} {number}" for stage, number in stages.items()}
+    return run(seed=seed, fingerprints={"data": "d", "reference": "r", **fingerprints})
+
+
+def test_seeds_that_share_a_result_are_no_seeds():
+    """As where a recipe sets student.seed and evaluation.seed: each of its seeds is one and the same run."""
+    with pytest.raises(InputError) as raised:
+        compare([_at(0, student=0, evaluation=0), _at(1, student=0, evaluation=0), _at(2, student=2, evaluation=2)])
+    assert raised.value.value == "one for seeds 0 and 1 of fm-digits"
+
+
+def test_a_network_that_seeds_share_is_said():
+    shared = [_at(0, student=0, evaluation=0), _at(1, student=0, evaluation=1)]
+    (line,) = compare(shared).unequal
+    assert line.startswith("seeds 0 and 1 of fm-digits share one student")
+    assert compare([_at(0, student=0, evaluation=0), _at(1, student=1, evaluation=1)]).unequal == []
