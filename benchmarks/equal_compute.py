@@ -29,7 +29,7 @@ from pipeline.engine.dag import build
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
-from pipeline.training.estimate import image_shape
+from pipeline.training.image_shape import image_shape
 from pipeline.training.parts import REST, parts
 from storage.required import required
 

@@ -14,8 +14,8 @@ from flows.session.recording import record_reused, recording, run_stages
 from flows.session.remotes import Unsent
 from flows.session.session import Session, current
 from pipeline.engine.dag import IMAGES
-from pipeline.engine.execute import failure
 from pipeline.engine.plan import Step, plan
+from pipeline.engine.stage_errors import failure
 from storage.errors import Interrupted, StageFailed
 
 

@@ -16,9 +16,10 @@ from flows.session.runs import RunRecord, ended_well, latest
 from flows.session.session import Session
 from flows.session.trackers import following
 from pipeline.engine.dag import Node
-from pipeline.engine.execute import Outcome, execute, failure
+from pipeline.engine.execute import Outcome, execute
 from pipeline.engine.plan import Step, outline
 from pipeline.engine.rerun import pending
+from pipeline.engine.stage_errors import failure
 from pipeline.runtime.job import Listener
 from storage.artifact import Artifact
 from storage.errors import DamageError, Interrupted, StageFailed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import logging
@@ -20,6 +19,7 @@ from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
+from pipeline.engine.stage_errors import disk_error, memory_error
 from pipeline.engine.work import clear, contents, foreign, state, time_to_record
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
@@ -27,7 +27,7 @@ from pipeline.runtime.job import PROGRESS, Job, Listener, Progress, StopSignal, 
 from pipeline.runtime.timings import Timings
 from storage.artifact import Artifact, record_files
 from storage.atomic import write_json
-from storage.errors import DamageError, DiskError, FlowctlError, OutOfMemory, StageFailed, out_of_memory
+from storage.errors import DamageError, StageFailed
 from storage.remote import Remote, RemoteError
 from storage.store import PREFIX, Store
 from storage.trees import remove_tree
@@ -137,7 +137,7 @@ def execute(
             published = store.publish(artifact, job.out)
             return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
     except (OSError, MemoryError, RuntimeError) as error:
-        explained = _disk_error(error, node, store) if isinstance(error, OSError) else _memory_error(error, node)
+        explained = disk_error(error, node, store) if isinstance(error, OSError) else memory_error(error, node)
         if explained is None:
             raise
         raise explained from error
@@ -217,50 +217,3 @@ def _remove_leftovers(work: Path) -> None:
     for leftover in list(work.rglob("*")):
         if leftover.is_symlink() or leftover.name.endswith(".partial"):
             remove_tree(leftover)
-
-
-def _disk_error(error: OSError, node: Node, store: Store) -> DiskError | None:
-    """A full, read-only or vanished disk as an error for the user; None for any other error."""
-    remedies = {
-        errno.ENOSPC: "Free some space",
-        errno.EDQUOT: "Free some of your quota",
-        errno.EROFS: "Make the store writable",
-        errno.EACCES: "Make the store writable",
-    }
-    ours = Path(str(error.filename or store.home)).is_relative_to(store.home)
-    if error.errno in remedies and (ours or error.errno != errno.EACCES):  # EACCES elsewhere: the user's images
-        return DiskError(
-            f"Stage {node.name} could not write {error.filename or 'its files'}: {error.strerror}. "
-            f"Saved work stays. {remedies[error.errno]}; the next run resumes"
-        )
-    if error.errno in (errno.ENOENT, errno.ENOTDIR) and ours:
-        return DiskError(
-            f"Stage {node.name}: {error.filename or store.home} vanished while it was in use. Check whether something "
-            f"removes files from {store.home}, or whether its disk is gone"
-        )
-    return None
-
-
-def _memory_error(error: MemoryError | RuntimeError, node: Node) -> OutOfMemory | None:
-    """A lack of memory, of the machine or of a GPU, as an error for the user; None for any other error."""
-    if not out_of_memory(error):
-        return None
-    remedies = []
-    if hasattr(node.config, "training"):
-        remedies.append("raise `accumulate` in the training of this stage")
-    if node.stage.kind in ("teacher", "evaluation") or getattr(node.config, "quality", None) is not None:
-        remedies.append("lower compute.inference_batch")  # the others have batches of a fixed size, for the same bytes
-    remedy = ", or ".join(remedies) or "free some memory, or run it where there is more"
-    return OutOfMemory(
-        f"Stage {node.name} ran out of memory ({str(error).partition(chr(10))[0] or type(error).__name__}). "
-        f"Saved work stays. {remedy[0].upper()}{remedy[1:]}"
-    )
-
-
-def failure(stage: str, error: BaseException) -> FlowctlError:
-    """A stage's exception as an error for the user."""
-    if isinstance(error, FlowctlError):
-        return error
-    failed = StageFailed(f"Stage {stage} failed: {type(error).__name__}: {error}. Saved work stays")
-    failed.__cause__ = error
-    return failed

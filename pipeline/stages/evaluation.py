@@ -9,8 +9,6 @@ starts from the source's test images in turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -23,20 +21,21 @@ from pipeline.engine.dag import students_among
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.figures import Figures, stoppable
 from pipeline.evaluation.gallery import ROW_IMAGES, Gallery, rows_in_turn
-from pipeline.evaluation.neighbours import TrainingSetNeighbours
+from pipeline.evaluation.memorisation import best_of, memorisation_of
 from pipeline.evaluation.noise_cost import noise_cost_samplers
-from pipeline.evaluation.samplers import ENLARGED, samplers
-from pipeline.evaluation.scored import SCORES, Scored, score_all
+from pipeline.evaluation.protocol import different_samples, shared_protocol
+from pipeline.evaluation.samplers import samplers
+from pipeline.evaluation.scored import SCORES, score_all
 from pipeline.evaluation.student_likelihood import student_bits
 from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
 from pipeline.metrics import MetricSuite, frechet_warnings
-from pipeline.metrics.neighbours import STORED_SAMPLES, judged
+from pipeline.metrics.neighbours import STORED_SAMPLES
 from pipeline.metrics.straightness import PATH_STEPS, PATHS, path_shape
 from pipeline.outputs import networks
-from pipeline.outputs.images import autoencoder_of, decoder, images_of, source_examples
+from pipeline.outputs.images import decoder, images_of, source_examples
 from pipeline.outputs.networks import path_of
 from pipeline.outputs.reference import RealFeatures, load_extractor, load_features
-from pipeline.outputs.results import EvaluationResult, LikelihoodResult, MemorisationResult, PathResult
+from pipeline.outputs.results import EvaluationResult, LikelihoodResult, PathResult
 from pipeline.recipe.sections import Evaluation
 from pipeline.reporting.page.rounds import rounds
 from pipeline.runtime import ranks
@@ -81,7 +80,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         images.originals.grey_levels,
         job.compute.inference_batch,
         device,
-        _shared_protocol(job, images, targets),
+        shared_protocol(job, images, targets),
         decoder(job.inputs["data"], device),
         None if targets is None else targets.images,
         suite,
@@ -99,7 +98,7 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         return None
 
     students = students_among(job.inputs)
-    best = _best(scored)
+    best = best_of(scored)
     figures = Figures(job, len(PICTURES) + 1 + len(best) + len(students))
     rows = _rows_shown(targets, labels, config.samples)
     gallery = Gallery(
@@ -115,14 +114,14 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     figures.picture("samples.png", partial(gallery.grid, scored))
     figures.picture("trajectories.png", partial(gallery.trajectories, ways))
     figures.picture("interpolations.png", partial(gallery.interpolations, ways))
-    memorisation = _memorisation(job, best, gallery, figures, device)
+    memorisation = memorisation_of(job, best, gallery, figures, device)
     paths = [
         PathResult(**figures.numbers(f"path-{role}", partial(_path, job, role, images, start, targets, device)))
         for role in students
     ]
     scores = [score for item in scored for score in item.scores]
     write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in scores])
-    fewest = min(_different(job, images), real.moments.count)
+    fewest = min(different_samples(job, images), real.moments.count)
     warnings = frechet_warnings(fewest, evaluator.width, held_out.moments.count)
     if both_starts:
         few = frechet_warnings(both_starts[0][0].samples, evaluator.width)
@@ -195,103 +194,8 @@ def _path(
     }
 
 
-def _best(scored: Sequence[Scored]) -> list[Scored]:
-    """Each network's samples of the least Frechet distance to the training images; the first of equal ones."""
-    best: dict[str, Scored] = {}
-    for item in scored:
-        model = item.sampler.model
-        if model == ENLARGED:
-            continue
-        if model not in best or item.scores[0].value < best[model].scores[0].value:
-            best[model] = item
-    return list(best.values())
-
-
-def _memorisation(
-    job: Job[Evaluation], best: Sequence[Scored], gallery: Gallery, figures: Figures, device: torch.device
-) -> list[MemorisationResult]:
-    """Each model's best samples against their nearest training images, with the held-out images as yardstick."""
-
-    def progress(done: int, total: int) -> None:
-        job.progress(done, total, "training images compared")
-        job.pause_point()
-
-    training = TrainingSetNeighbours(gallery.images.originals, job.inputs["data"].config["flips"], device, progress)
-    held_out = torch.tensor(
-        figures.numbers("neighbours-held-out", lambda: {"distances": training.held_out().tolist()})["distances"]
-    )
-
-    def compared(item: Scored) -> dict[str, Any]:
-        distances, rows = training.nearest(item.samples())
-        return {"distances": distances.tolist(), "rows": rows.tolist()}
-
-    neighbours, results = [], []
-    for item in best:
-        nearest = figures.numbers(f"neighbours-{item.sampler.model}", partial(compared, item))
-        distances = torch.tensor(nearest["distances"])
-        neighbours.append((item, distances, torch.tensor(nearest["rows"])))
-        comparison = judged(distances, held_out)
-        results.append(
-            MemorisationResult(
-                model=item.sampler.model,
-                solver=item.sampler.solver,
-                nfe=item.scores[0].nfe,
-                **asdict(comparison),
-                generated=len(distances),
-                real=len(held_out),
-                train=len(training.train),
-            )
-        )
-    figures.picture("neighbours.png", partial(gallery.neighbours, neighbours, training.train))
-    return results
-
-
 def _likelihood(job: Job[Evaluation], images: ImageSet, device: torch.device) -> LikelihoodResult | None:
     if job.config.likelihood is None:
         return None
     network = networks.load_network(job.inputs["student"], device)
     return student_bits(network, images, job.config.likelihood, job, device)
-
-
-def _different(job: Job[Evaluation], images: ImageSet) -> int:
-    """Samples that can differ: the same source image with the same class gives the same sample."""
-    samples = job.config.samples
-    if "source" not in job.inputs:
-        return samples
-    return min(samples, job.inputs["source"].metrics["test"] * len(images.classes or " "))
-
-
-def _shared_protocol(job: Job[Evaluation], images: ImageSet, targets: TargetImages | None) -> dict[str, Any]:
-    """The facts that scores of one table have in common."""
-    config = job.config
-    reference = job.inputs["reference"]
-    return {
-        "metric": reference.metrics["metric"],
-        "extractor": reference.metrics["extractor"],
-        "reference": reference.fingerprint[:12],
-        "data": images.name,
-        "split": "train",
-        "n_real": reference.metrics["images"],
-        "n_held_out": job.inputs["data"].metrics["test"],
-        "n_fake": config.samples,
-        "quantised": f"{images.originals.grey_levels} levels, rounded half up",
-        "labels": "in the proportions of the training split" if images.classes else "none",
-        "seed": job.seed,
-        **_image_to_image(job, targets),
-        **reference.metrics["facts"],
-        **autoencoder_of(job.inputs["data"]),
-    }
-
-
-def _image_to_image(job: Job[Evaluation], targets: TargetImages | None) -> dict[str, Any]:
-    """The condition or the source images of the samples, where there are any."""
-    if targets is not None:
-        classes = {} if targets.examples.labels is None else {"labels": "those of the test images"}
-        return {"condition": targets.words} | classes
-    if "source" in job.inputs:
-        source = job.inputs["source"]
-        return {
-            "start": f"{source.metrics['name']} {source.fingerprint[:12]}, test split, {source.metrics['test']} "
-            "images in turn"
-        }
-    return {}

@@ -6,7 +6,7 @@ tensors autograd would keep: the estimate follows the architecture and not a rul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.data.batches import FlowBatch, NoisyImages
-from pipeline.data.latent_space import latent_space
 from pipeline.engine.dag import IMAGES, Node, last_student
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
 from pipeline.flow_matching.objective import FlowMatching
@@ -24,17 +23,9 @@ from pipeline.outputs.networks import build, student_architecture, teacher_archi
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
 from pipeline.training.flops import Work, counted
+from pipeline.training.image_shape import ImageShape, image_shape, real_images
 from storage.required import required
 
-# (rows, held-out rows, channels, size, classes) of sources, before they are read. A folder of images is measured by the
-# data stage.
-_SOURCES = {
-    "digits": (1438, 359, 1, 8, 10),
-    "mnist": (60_000, 10_000, 1, 28, 10),
-    "fashion-mnist": (60_000, 10_000, 1, 28, 10),
-    "cifar10": (50_000, 10_000, 3, 32, 10),
-    "cifar100": (50_000, 10_000, 3, 32, 100),
-}
 UPDATES = 18  # numbers of each parameter that an optimizer step reads or writes: clipping, AdamW, one average
 
 
@@ -47,30 +38,6 @@ class Estimate:
     memory_bytes: int | None = None
     disk_bytes: int | None = None
     work: Work | None = None  # of a training, for one image: forward, backward, and its share of the optimizer step
-
-
-@dataclass(frozen=True)
-class ImageShape:
-    """The part of an image set that networks and times depend on. `rows` counts mirror images too, `test` does not."""
-
-    rows: int
-    test: int
-    channels: int
-    size: int
-    classes: tuple[str, ...]
-    pixels: tuple[int, int] | None = None  # channels and size of the images, where these are latents
-
-    @property
-    def values(self) -> int:
-        return self.channels * self.size**2
-
-
-def real_images(node: Node, shape: ImageShape) -> ImageShape:
-    """The data as pixels, each image once: what files hold, and what a stage that judges images sees."""
-    data = (node if node.name in IMAGES else node.inputs["data"]).config
-    assert isinstance(data, configs.Data)
-    channels, size = shape.pixels or (shape.channels, shape.size)
-    return replace(shape, rows=shape.rows // (2 if data.flips else 1), channels=channels, size=size, pixels=None)
 
 
 def estimate(node: Node, measured: dict | None = None, processes: int = 1) -> Estimate:
@@ -136,41 +103,6 @@ def potentials_of(node: Node) -> configs.Potentials:
     config = node.inputs["potentials"].config
     assert isinstance(config, configs.Potentials)
     return config
-
-
-def image_shape(config: configs.Data, measured: Mapping[str, Any] | None) -> ImageShape | None:
-    """The images' shape, from the metrics of their artifact or from what is published of the source; else None."""
-    flips = 2 if config.flips else 1
-    if measured is not None:
-        return ImageShape(
-            measured["train"] * flips,
-            measured["test"],
-            measured["channels"],
-            measured["size"],
-            tuple(measured["classes"] or ()),
-            tuple(measured["pixels"]) if measured.get("pixels") else None,
-        )
-    space = None if config.autoencoder is None else latent_space(config.autoencoder)
-    if (expected := config.expected) is not None:
-        rows, test, channels, size = expected.train, expected.test, expected.channels, expected.size
-        classes = expected.classes
-        pixels = None if space is None else (space.channels, size * space.factor)
-    elif config.source not in _SOURCES or config.classes is not None:
-        return None  # the data stage counts and measures them
-    else:
-        rows, test, channels, side, classes = _SOURCES[config.source]
-        size, pixels = config.size or side, None
-        if space is not None:
-            pixels = channels, size
-            channels, size, _ = space.latent_shape(*pixels)
-    return ImageShape(
-        min(rows, config.limit or rows) * flips,
-        min(test, config.limit or test),
-        channels,
-        size,
-        ("",) * classes * config.labels,
-        pixels,
-    )
 
 
 @lru_cache(maxsize=32)

@@ -16,9 +16,9 @@ from pipeline.recipe.sections import Compute, Data
 from pipeline.runtime.job import Saved, read_saved
 from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed, device_name, gpu_speed, speed_of
-from pipeline.training.estimate import image_shape
 from pipeline.training.fitting import check_fit
 from pipeline.training.flops import Work
+from pipeline.training.image_shape import image_shape
 from pipeline.training.part import Part
 from pipeline.training.parts import REST, parts
 from pipeline.training.rates import Rates

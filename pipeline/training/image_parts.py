@@ -10,7 +10,8 @@ from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Compute
 from pipeline.training.autoencoding import coding_work, network_name
-from pipeline.training.estimate import ImageShape, first_student, real_images, teacher_of
+from pipeline.training.estimate import first_student, teacher_of
+from pipeline.training.image_shape import ImageShape, real_images
 from pipeline.training.part import Part, network_digest
 from pipeline.training.work import extractor_training, extractor_work, forward_work, network_calls
 

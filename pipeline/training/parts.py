@@ -15,9 +15,10 @@ from pipeline.outputs.whitening import whitening_draws
 from pipeline.recipe import sections as configs
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute, Training
-from pipeline.training.estimate import ImageShape, first_student, potentials_of, real_images, teacher_of
+from pipeline.training.estimate import first_student, potentials_of, teacher_of
 from pipeline.training.flops import Work
 from pipeline.training.image_parts import DECODING, coding, evaluation, reference
+from pipeline.training.image_shape import ImageShape, real_images
 from pipeline.training.part import Part, network_digest
 from pipeline.training.work import (
     DOPRI5_CALLS,

@@ -15,8 +15,9 @@ from pipeline.metrics.straightness import PATH_STEPS, PATHS
 from pipeline.outputs.banks import ENCODE_BATCH
 from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.estimate import ImageShape, estimate_of, first_student, potentials_of, real_images, teacher_of
+from pipeline.training.estimate import estimate_of, first_student, potentials_of, teacher_of
 from pipeline.training.flops import Work, counted
+from pipeline.training.image_shape import ImageShape, real_images
 
 DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
 

@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
-from pipeline.training.estimate import ImageShape
 from pipeline.training.fitting import check_fit
+from pipeline.training.image_shape import ImageShape
 from storage.errors import InputError
 
 CLASSES = tuple("0123456789")

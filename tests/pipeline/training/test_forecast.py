@@ -13,9 +13,10 @@ from pipeline.recipe.load import load, shipped
 from pipeline.runtime.job import Saved
 from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed
-from pipeline.training.estimate import estimate, image_shape
+from pipeline.training.estimate import estimate
 from pipeline.training.flops import counted
 from pipeline.training.forecast import REST, Forecast, left, measured_share
+from pipeline.training.image_shape import image_shape
 from pipeline.training.part import Part
 from pipeline.training.parts import parts
 from pipeline.training.work import DOPRI5_CALLS, extractor_work, forward_work, pictures_work
