@@ -9,17 +9,12 @@ One seed. All students are trained on 153,600 images, a round and each distillat
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.matrix import artifacts_of
 from benchmarks.publish import publish
 from benchmarks.timing import processor
-from pipeline.engine.dag import build
-from pipeline.engine.rerun import valid_artifact
-from pipeline.recipe.load import load
-from storage.store import Store
 
 RESULTS = Path("benchmarks/results")
 COUPLINGS = {"nfm": "NFM", "fm": "independent", "ot": "minibatch OT", "loom": "LOOM-CFM"}
@@ -30,19 +25,15 @@ NO_ROUND = [f"evaluation.student={CALLS}", "reflow=[]", "evaluation.reflow=[]"]
 
 def measured(coupling: str, overrides: list[str]) -> dict[str, float]:
     """Frechet distance by "model calls", and straightness by stage; computed first where missing."""
-    name, store = f"{coupling}-digits-reflow", Store()
-    nodes = build(load(name, overrides), store.home / "cache")
-    if valid_artifact(nodes["evaluation"], store) is None:
-        words = [word for override in overrides for word in ("--set", override)]
-        subprocess.run([sys.executable, "-m", "flows.cli", "run", name, *words], check=True)
-    metrics = store.find("evaluation", nodes["evaluation"].fingerprint).metrics
-    result: dict[str, Any] = {f"{score['model']} {score['nfe']:g}": score["value"] for score in metrics["scores"]}
-    result |= {
-        f"straightness {name}": store.find(name, node.fingerprint).metrics["straightness"]
-        for name, node in nodes.items()
-        if node.stage.kind in ("pairs", "reflow")
+    artifacts = artifacts_of(f"{coupling}-digits-reflow", overrides)
+    metrics = {name: artifact.metrics for name, artifact in artifacts.items()}
+    result: dict[str, Any] = {
+        f"{score['model']} {score['nfe']:g}": score["value"] for score in metrics["evaluation"]["scores"]
     }
-    return result | {"protocol": metrics["protocol"], "floor": metrics["floor"]}
+    result |= {
+        f"straightness {name}": found["straightness"] for name, found in metrics.items() if "straightness" in found
+    }
+    return result | {name: metrics["evaluation"][name] for name in ("protocol", "floor")}
 
 
 def markdown(result: dict[str, Any]) -> str:
