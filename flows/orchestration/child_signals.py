@@ -22,11 +22,11 @@ from flows.session.interrupts import asking_to_stop
 @dataclass
 class Heard:
     """What signals have asked for, and the process group of children to be started: 0 is their own; None is that of
-    this process, where it hears no signals that it could pass on. `told` are the children that got one."""
+    this process, where it hears no signals that it could pass on. `reached` are the children that got one."""
 
     group: int | None
     stop: bool = False
-    told: set[subprocess.Popen] = field(default_factory=set)
+    reached: set[subprocess.Popen] = field(default_factory=set)
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def passing_on(running: Callable[[], Iterable[subprocess.Popen]]) -> Iterator[He
     def pass_on(number: int, frame: Any) -> None:
         heard.stop = True
         for process in running():
-            heard.told.add(process)
+            heard.reached.add(process)
             process.send_signal(number)
 
     def suspend(number: int, frame: Any) -> None:
@@ -48,7 +48,7 @@ def passing_on(running: Callable[[], Iterable[subprocess.Popen]]) -> Iterator[He
 
     def quit_(number: int, frame: Any) -> None:
         heard.stop = True
-        heard.told.update(running())
+        heard.reached.update(running())
         _send_to_groups(running(), signal.SIGQUIT)
 
     before: dict[signal.Signals, Any] = {}

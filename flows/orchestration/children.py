@@ -128,7 +128,7 @@ def run_children(
                         running[place] = child, process
                         if process.stdout is not None:
                             relays.append(_relay(process.stdout, child.name))
-                        if heard.stop and process not in heard.told:  # the signal came while the child was started
+                        if heard.stop and process not in heard.reached:  # the signal came while the child was started
                             process.send_signal(signal.SIGTERM)
                 time.sleep(POLL_SECONDS if running else 0)
             for relay in relays:  # last words lie in a pipe after the end, and say why

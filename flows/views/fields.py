@@ -13,6 +13,7 @@ from pipeline.recipe.recipe import Recipe
 
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 REQUIRED = "required"
+UNBOUNDED = 2**63  # below which every positive integer of a recipe stays: it says nothing to a reader
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def kind(node: dict[str, Any], link: bool = False) -> str:
     if node.get("type") == "array":
         items: dict[str, Any] = node.get("items") or next(iter(node.get("prefixItems", [])), {})
         return f"list of {kind(items, link)}"
-    bounds = " and".join(f" {sign} {node[key]}" for key, sign in BOUNDS.items() if key in node)
+    bounds = " and".join(
+        f" {sign} {node[key]}" for key, sign in BOUNDS.items() if node.get(key, UNBOUNDED) != UNBOUNDED
+    )
     return f"{node.get('type', 'any')}{bounds}"
 
 

@@ -12,7 +12,11 @@ from pipeline.recipe.sections._memory import usable_memory
 class Compute(Config):
     """Where and how fast. Nothing here changes a result beyond rounding, and nothing here is fingerprinted."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto: a GPU if torch finds one, else the CPU; cpu; cuda; cuda:1 for the second GPU",
+    )
     nproc: Positive = Field(1, description="processes on this machine that share a stage, one for each GPU")
     nnodes: Positive = Field(1, description="machines that share a stage; each runs the same command")
     node_rank: int = Field(0, ge=0, description="rank of this machine; rank 0 plans, writes and records")
@@ -21,8 +25,10 @@ class Compute(Config):
         None, description="CPU threads of each process; default: OMP_NUM_THREADS, else its share of the usable CPUs"
     )
     inference_batch: Positive = Field(512, description="images at once in sampling, its features and a teacher's bits")
-    checkpoint_seconds: float = Field(15.0, gt=0)
-    compile: bool = False
+    checkpoint_seconds: float = Field(
+        15.0, gt=0, description="seconds between checkpoints of a training, more where writing one takes long"
+    )
+    compile: bool = Field(False, description="compile networks that are trained: slower to start, then faster")
     deterministic: bool = Field(
         True, description="on a GPU: kernels that give the same bits each time; false allows faster ones"
     )

@@ -128,7 +128,9 @@ class Reference(Config):
     checksum: Annotated[str | None, AddedLater(None)] = Field(
         None, pattern=r"^sha256:[0-9a-f]{64}$", description="of `weights`, where they are not the published ones"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(
+        0, ge=0, description="of the classifier; apart from the recipe's, so that all seeds share one feature space"
+    )
 
     @model_validator(mode="after")
     def _weights_are_inceptions(self) -> Reference:

@@ -34,7 +34,7 @@ def check(runs: Sequence[SeedRun]) -> None:
     pinned = [f"seeds {seeds} of {recipe}" for recipe, seeds, stage in shared if stage == "evaluation"]
     if pinned:
         raise InputError(
-            "Each seed must have a result of its own",
+            "Each seed must have another result",
             f"one for {' and '.join(pinned)}",
             "Leave the seeds of single stages, such as student.seed and evaluation.seed, out of the recipe.",
         )
