@@ -54,7 +54,7 @@ PARTS = (
     Part("networks", 6),
     Part("repeat", 10),
     Part("tests", 8),
-    Part("unet", 16),
+    Part("unet", 30),
     Part("teacher", 14),
     Part("memory", 6),
     Part("waiting", 14),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.gpu_parts import Context, Row, matmul_flops
+from benchmarks.gpu_parts import DTYPES, TF32, Context, Row, matmul_flops
 from benchmarks.timing import processor
 
 COPIED = 2**28  # bytes
@@ -29,7 +29,7 @@ def measure(context: Context) -> Iterator[Row]:
         facts["memory"] = f"{torch.cuda.get_device_properties(context.device).total_memory / 2**30:.0f} GiB"
     for name, value in facts.items():
         yield {"fact": name, "value": str(value)}
-    for precision in ("float32", "bfloat16"):
+    for precision in (*DTYPES, *([TF32] if context.cuda else [])):
         yield {"speed": f"matrix products, {precision}, TFLOP/s", "figure": matmul_flops(context, precision) / 1e12}
     block = torch.empty(COPIED // (64 if context.quick else 1), dtype=torch.uint8)
     there = torch.empty_like(block, device=context.device)

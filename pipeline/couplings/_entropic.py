@@ -67,30 +67,16 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
         regularisation: positive, in standard deviations of the gain of a pairing.
     """
     cost = (x.flatten(1) @ z.flatten(1).T).mul_(-2).double()  # (b, b); |x|^2 and |z|^2 change no plan
-    weights = cost.new_full((len(x),), 1 / len(x))
     unit = gain_deviation(cost)
     if unit <= 1e-12 * float(cost.abs().max()):  # images or noises are all the same
-        return weights[:, None] * weights
-    from ot.bregman import sinkhorn_log  # slow to import, and few recipes need it
-
+        return torch.full_like(cost, (1 / len(x)) ** 2)
     # Small regularisations converge slowly from nothing, and soon from the potentials of one twice as large.
     halvings = max(0, math.ceil(-math.log2(regularisation)))
-    start = None
+    u, error = cost.new_zeros(len(x)), math.inf
     for k in range(halvings, -1, -1):
         e = regularisation * 2**k * unit
-        transport, facts = sinkhorn_log(
-            weights,
-            weights,
-            cost,
-            e,
-            numItermax=_ANNEALING if k else ITERATIONS + 1,
-            stopThr=TOLERANCE / math.sqrt(len(x)),
-            warn=False,
-            log=True,
-            warmstart=start,
-        )
-        start = (2 * facts["log_u"], 2 * facts["log_v"])  # potentials over e, and e halves
-    error = float(facts["err"][-1]) * math.sqrt(len(x))
+        transport, u, error = _sinkhorn(-cost / e, u, _ANNEALING if k else ITERATIONS + 1)
+        u = 2 * u  # a potential over e, and e halves
     if not error <= TOLERANCE:
         # The text has no number that changes from batch to batch, so Python shows it once.
         warnings.warn(
@@ -101,3 +87,30 @@ def plan(x: Tensor, z: Tensor, regularisation: float) -> Tensor:
             stacklevel=2,
         )
     return transport
+
+
+def _sinkhorn(gain: Tensor, u: Tensor, iterations: int) -> tuple[Tensor, Tensor, float]:
+    """Sinkhorn's iterations on logarithms, until the columns' sums are right to `TOLERANCE`.
+
+    Not POT's: given tensors it makes a generator and a tensor on the first GPU, whichever one computes, and given
+    arrays of NumPy it takes four to five times as long at a regularisation of 0.1.
+
+    Args:
+        gain: (b, b), minus the cost over e.
+        u: (b,), the potential of the rows to start from, over e.
+        iterations: their largest number.
+
+    Returns:
+        the plan exp(gain_ij + u_i + v_j), its u, and the error of its columns' sums as `plan` has it.
+    """
+    weights, error = gain.new_full((len(gain),), 1 / len(gain)), math.inf
+    logarithms = weights.log()
+    for iteration in range(iterations):
+        v = logarithms - torch.logsumexp(gain + u[:, None], 0)
+        u = logarithms - torch.logsumexp(gain + v, 1)
+        if iteration % 10 == 0:  # half the work of an iteration, and a GPU is waited for
+            sums = (gain + u[:, None] + v).exp().sum(0)
+            error = float((sums - weights).norm()) * math.sqrt(len(gain))
+            if error < TOLERANCE:
+                break
+    return (gain + u[:, None] + v).exp(), u, error

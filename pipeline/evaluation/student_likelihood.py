@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.precision import ieee
 from pipeline.data.examples import Examples, drawn
 from pipeline.evaluation.figures import resumed, stoppable
 from pipeline.flow_matching.likelihood import bits_per_dimension, dequantise, log_density
@@ -47,7 +48,8 @@ def student_bits(
         x = dequantise(held_out.pixels(rows), images.grey_levels, u).to(device)
         labels = held_out.classes(rows)
         velocity = Guided(network, None if labels is None else labels.to(device))
-        with same_bits(device):
+        # TF32 would round by more than the tolerance.
+        with same_bits(device), ieee(device, "matmul"), ieee(device, "conv"):
             likelihood = log_density(
                 stoppable(velocity, job),
                 x,

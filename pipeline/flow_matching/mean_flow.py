@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from models.precision import ieee
 from pipeline.data.batches import FlowBatch
 from storage.errors import InputError
 
@@ -53,6 +54,9 @@ class MeanFlow:
             hardly moves while quality changes; these do.
         """
         assert batch.r is not None
+        # A GPU is waited for where rows are looked up: here it has little to do yet, after the forward pass much.
+        interval = batch.r < batch.t
+        kinds = {"error_instant": (~interval).nonzero()[:, 0], "error_interval": interval.nonzero()[:, 0]}
         x_t = torch.lerp(batch.x, batch.z, batch.t.view(-1, *[1] * (batch.x.ndim - 1)))
         inner, velocity = unwrapped(network), batch.z - batch.x
         if self.guidance != 1:
@@ -64,11 +68,7 @@ class MeanFlow:
         squared = (u - target).float().square().flatten(1).sum(1)  # (B,)
         weight = (squared.detach() + self.epsilon) ** -self.power
         error = squared.detach() / target[0].numel()
-        interval = batch.r < batch.t
-        raw = {
-            name: torch.stack([error[rows].sum(), rows.sum()])
-            for name, rows in (("error_instant", ~interval), ("error_interval", interval))
-        }
+        raw = {name: torch.stack([error[rows].sum(), error.new_full((), len(rows))]) for name, rows in kinds.items()}
         return (weight * squared).mean(), raw
 
 
@@ -87,6 +87,8 @@ def guided_velocity(
     if labels is None:
         raise InputError("guidance must be 1 without labels", guidance, "Give labels, or leave it at 1.")
     rows = (labels >= 0).nonzero()[:, 0]
+    if not len(rows):  # a small part of a batch may have lost all its labels, and a transformer refuses an empty one
+        return velocity
     x_t, t = x_t[rows], t[rows]
     condition = None if condition is None else condition[rows]
     with _evaluating(network, x_t.device):
@@ -142,11 +144,15 @@ def time_derivative(
 
 @contextmanager
 def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """The network computes in float32 and without dropout."""
+    """The network computes in float32, without the TF32 of cuDNN's convolutions, and without dropout.
+
+    The precision of matrix products is left alone. It is float32 unless the surroundings ask for less; it belongs to
+    all threads, and an online coupling may be encoding the next batch in another.
+    """
     training = network.training
     network.eval()
     try:
-        with torch.autocast(device.type, enabled=False):
+        with ieee(device, "conv"):
             yield
     finally:
         network.train(training)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from models.precision import ieee
 from storage.errors import InputError
 
 _WIDTH = 32  # channels of the first level
@@ -58,8 +59,9 @@ class Classifier(nn.Module):
         return self.classify(F.silu(self.layers(x)))
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] to (B, F)."""
-        return (self.layers(x) - self.centre) / self.spread
+        """(B, C, H, W) in [-1, 1] to (B, F), in float32 without TF32."""
+        with ieee(x.device, "matmul"), ieee(x.device, "conv"):
+            return (self.layers(x) - self.centre) / self.spread
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:

@@ -12,6 +12,10 @@ import torch
 from pipeline.recipe.sections import Compute
 from storage.errors import RecipeError
 
+# Else cuBLAS may choose among its workspaces, and with them the order of its sums. It is read at the first product on a
+# GPU, which may come before any stage is prepared.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 
 def prepare(compute: Compute) -> torch.device:
     """Set the number of threads and the choice of kernels. Returns the device to run on.
@@ -60,8 +64,6 @@ def check_present(name: str, nproc: int = 1) -> None:
 
 def _choose_kernels(deterministic: bool) -> None:
     """Kernels that give the same bits each time, or the fastest ones. CPU kernels are the same in both cases."""
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may choose among its workspaces
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # torch would fill every new tensor with NaN, a tenth of a small network's training step. Nothing here reads memory
     # that was not written.

@@ -159,11 +159,11 @@ def _addresses(what: str, values: Tensor | range | int, bits: int, device: torch
     tensor = torch.atleast_1d(torch.as_tensor(values))
     if tensor.dtype.is_floating_point or tensor.dtype == torch.bool or tensor.dim() > 1:
         raise ValueError(f"{what}s are integers (N,), got {tuple(tensor.shape)} {tensor.dtype}")
-    tensor = tensor.to(device=device, dtype=torch.int64)
-    if tensor.numel():
-        _check(what, int(tensor.min()), bits)
-        _check(what, int(tensor.max()), bits)
-    return tensor
+    tensor = tensor.to(torch.int64)
+    if tensor.numel():  # before the move: the values of a tensor on a GPU are waited for
+        for value in torch.stack(tensor.aminmax()).tolist():
+            _check(what, value, bits)
+    return tensor.to(device)
 
 
 def _check(what: str, value: int, bits: int) -> None:

@@ -2,11 +2,15 @@
 
 import math
 
+import numpy as np
+import ot
 import pytest
 import torch
+from ot.bregman import sinkhorn_log
 
 from pipeline.couplings import Entropic, Independent, MinibatchOT, _entropic, assignment
 from pipeline.couplings._entropic import TOLERANCE, plan
+from pipeline.couplings._minibatch_ot import gain_deviation
 
 
 def generator(seed=0):
@@ -26,6 +30,31 @@ def test_marginals(regularisation):
     assert found.dtype == torch.float64 and (found >= 0).all()
     torch.testing.assert_close(found.sum(1), torch.full((48,), 1 / 48, dtype=torch.float64), rtol=1e-9, atol=0)
     assert (48 * found.sum(0) - 1).square().mean().sqrt() <= TOLERANCE
+
+
+@pytest.mark.parametrize("regularisation", [1.0, 0.3])
+def test_the_plan_is_pots(regularisation):
+    """The published implementation, on arrays of NumPy."""
+    x, z = pairs()
+    cost = -2 * (x.flatten(1) @ z.flatten(1).T).double()
+    e, weights = regularisation * gain_deviation(cost), np.full(48, 1 / 48)
+    expected = sinkhorn_log(weights, weights, cost.numpy(), e, numItermax=10_000, stopThr=1e-12)
+    found = plan(x, z, regularisation).numpy()
+    assert np.linalg.norm(found - expected) < TOLERANCE * np.linalg.norm(expected)
+
+
+def test_no_gpu_is_touched_for_images_on_the_cpu(monkeypatch):
+    """A batch is coupled in a thread, next to the step of a GPU that need not be the first."""
+
+    def refused(*words):
+        raise AssertionError("POT's backend of torch takes memory of the first GPU")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", refused)
+    monkeypatch.setattr(ot.backend.TorchBackend, "__init__", refused)
+    monkeypatch.setattr(ot.backend, "_BACKENDS", {})
+    x, _ = pairs(12)
+    assert Entropic(0.3).noise_for(x, None, torch.arange(12), generator()).shape == x.shape
 
 
 def test_two_points_by_hand():

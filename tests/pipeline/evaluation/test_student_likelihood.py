@@ -45,3 +45,20 @@ def test_bits_are_those_of_the_density_of_each_images_class(tmp_path, told):
     assert found.bits_per_dim == pytest.approx(bits.mean().item(), rel=1e-4)
     assert found.standard_error == pytest.approx(bits.std().item() / count**0.5, rel=1e-2)
     assert (found.images, found.probe_error) == (count, pytest.approx(0, abs=1e-5))  # a probe tells a I exactly
+
+
+def test_the_network_is_called_without_tf32(tmp_path):
+    """It is the default of cuDNN's convolutions, and set for the whole process, so that a CPU shows it."""
+    products, convolutions, seen = torch.backends.cuda.matmul, torch.backends.cudnn.conv, []
+
+    class Precisions(Growing):
+        def forward(self, x, t, labels=None):
+            seen.append((products.fp32_precision, convolutions.fp32_precision))
+            return super().forward(x, t, labels)
+
+    test = SimpleNamespace(images=np.zeros((2, 1, 2, 2), np.uint8), labels=None)
+    images, config = SimpleNamespace(test=test, levels=17, grey_levels=17), Likelihood(images=2, probes=2)
+    before = products.fp32_precision, convolutions.fp32_precision
+    student_bits(Precisions(), images, config, job(tmp_path, "evaluation"), torch.device("cpu"))
+    assert set(seen) == {("ieee", "ieee")}
+    assert (products.fp32_precision, convolutions.fp32_precision) == before

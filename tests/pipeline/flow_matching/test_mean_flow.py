@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.dit import DiT, DiTConfig
 from models.unet import UNet, UNetConfig
@@ -125,6 +126,64 @@ def test_guidance_moves_the_velocity_away_from_that_without_a_class():
     torch.testing.assert_close(guided, expected)
     with pytest.raises(InputError):
         guided_velocity(network, x_t, v, t, None, None, 2.5)
+
+
+def test_guidance_of_a_batch_without_any_class_is_the_pairs_velocity():
+    """As a small part of a batch may be. A transformer cannot cut no images at all into patches."""
+    x_t, v, t, none = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([-1, -1])
+    assert torch.equal(guided_velocity(dit(), x_t, v, t, none, None, 2.5), v)
+
+
+@pytest.mark.parametrize("improved", [False, True])
+def test_the_derivative_is_without_tf32_and_leaves_matrix_products_alone(improved):
+    """Settings of the whole process, so a CPU shows them. Those of products are also set where a teacher encodes the
+    next batch, which is done by another thread."""
+    products, convolutions, seen = torch.backends.cuda.matmul, torch.backends.cudnn.conv, []
+
+    class Precisions(Exact):
+        def forward(self, *words, **named):
+            seen.append((products.fp32_precision, convolutions.fp32_precision))
+            return super().forward(*words, **named)
+
+    x, (r, t) = images(4), times(4)
+    before = products.fp32_precision, convolutions.fp32_precision
+    try:
+        products.fp32_precision, convolutions.fp32_precision = "tf32", "tf32"
+        time_derivative(Precisions(), x, x, r, t, improved=improved)
+        assert set(seen) == {("tf32", "ieee")} and len(seen) == 1 + improved
+        assert (products.fp32_precision, convolutions.fp32_precision) == ("tf32", "tf32")
+    finally:
+        products.fp32_precision, convolutions.fp32_precision = before
+
+
+class Waits(TorchDispatchMode):
+    """Operations in which values of a tensor are read or decide about a shape: a GPU is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        chosen = args[1] if func is torch.ops.aten.index.Tensor else ()
+        by_mask = any(index is not None and index.dtype == torch.bool for index in chosen)
+        if by_mask or func in (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_is_not_waited_for_between_the_forward_and_the_backward_pass():
+    waits = Waits()
+
+    class Last(Exact):
+        def forward(self, *words, **named):
+            waits.found.clear()
+            return super().forward(*words, **named)
+
+    x, z, (r, t) = images(6), images(6, 7), times(6)
+    batch = SimpleNamespace(x=x, z=z, t=t, r=torch.where(torch.arange(6) < 2, t, r), labels=None, condition=None)
+    with waits:
+        MeanFlow()(Last(), batch)
+    assert waits.found == []
 
 
 def test_guided_averages_are_those_of_pairs_with_the_guided_velocity():

@@ -84,6 +84,28 @@ def test_a_walk_ends_where_the_samples_are(how):
         torch.testing.assert_close(states[0], path.start(z))
 
 
+@pytest.mark.parametrize(("solver", "precisions"), [("dopri5", {("ieee", "ieee")}), ("euler", {("none", "tf32")})])
+def test_an_adaptive_solver_calls_its_network_without_tf32(solver, precisions):
+    """TF32 is the default of cuDNN's convolutions. It is set for the whole process, so a CPU shows it."""
+    products, convolutions, seen = torch.backends.cuda.matmul, torch.backends.cudnn.conv, []
+
+    class Precisions(Recorder):
+        def forward(self, x, t, labels=None, condition=None):
+            seen.append((products.fp32_precision, convolutions.fp32_precision))
+            return super().forward(x, t, labels, condition) + 1
+
+    before = products.fp32_precision, convolutions.fp32_precision
+    how = Sweep(solver=solver, **({"nfe": (4,)} if solver == "euler" else {}))
+    try:
+        products.fp32_precision, convolutions.fp32_precision = "none", "tf32"
+        for sample in (student_samples, student_walk):
+            sample(Precisions(), torch.zeros(2, 1, 2, 2), None, how, 4)
+        assert set(seen) == precisions
+        assert (products.fp32_precision, convolutions.fp32_precision) == ("none", "tf32")
+    finally:
+        products.fp32_precision, convolutions.fp32_precision = before
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_a_teacher_samples_from_its_prior_at_the_temperature_asked_for(temperature):
     """Its own samples lead back to the noise that they were made of."""

@@ -44,6 +44,19 @@ def test_features_are_standardised(network, digits):
     torch.testing.assert_close(features(network, digits[0][:7]), f[:7], atol=1e-5, rtol=0)
 
 
+def test_features_are_without_tf32_and_autocast(network, digits):
+    x, seen = digits[0][:8], []
+    settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    plain, before = features(network, x), [setting.fp32_precision for setting in settings]
+    hook = network.layers.register_forward_hook(lambda *_: seen.append({each.fp32_precision for each in settings}))
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(features(network, x), plain)
+    finally:
+        hook.remove()
+    assert seen == [{"ieee"}] and [setting.fp32_precision for setting in settings] == before
+
+
 def test_frechet_distance_orders_corruptions(network, digits):
     x = digits[0]
     real = Moments.of(features(network, x))

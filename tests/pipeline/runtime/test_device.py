@@ -1,5 +1,7 @@
 """The choice of kernels: repeatable by default, the fastest where the recipe allows it."""
 
+import os
+import runpy
 from contextlib import nullcontext
 
 import pytest
@@ -9,6 +11,7 @@ from torch.utils import deterministic
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
 from pipeline.recipe.sections import Compute
+from pipeline.runtime import device
 from pipeline.runtime.device import check_present, prepare, same_bits
 from storage.errors import RecipeError
 
@@ -31,6 +34,16 @@ def asked() -> tuple[bool, bool]:
     """Whether deterministic kernels are asked for, and whether a lack of one is an error."""
     enabled = torch.are_deterministic_algorithms_enabled()
     return enabled, enabled and not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_the_workspaces_of_cublas_are_fixed_at_import_unless_they_were(monkeypatch, before, after):
+    """cuBLAS reads them once, at the first product on a GPU, which may come before `prepare`."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before or "")  # which restores it at the end
+    if before is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    runpy.run_path(device.__file__)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == after
 
 
 def test_kernels_are_repeatable_by_default():

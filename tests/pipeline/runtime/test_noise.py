@@ -118,6 +118,13 @@ def test_addresses_out_of_range_are_refused(arguments, rule):
         noise(0, 0, 0, (2,), stream=2**31)
 
 
+def test_rows_on_the_cpu_are_checked_there_and_no_device_is_waited_for():
+    """Tensors of the device "meta" have no values: reading one raises."""
+    assert noise(0, range(3), torch.arange(3), (2, 5), device="meta").shape == (3, 2, 5)
+    with pytest.raises(ValueError, match="row"):
+        noise(0, torch.tensor([0, -1]), 0, (2,), device="meta")
+
+
 def test_gaussian_distribution():
     values = noise(3, range(2000), 0, (256,)).double().flatten().numpy()  # 512,000
     n = len(values)
