@@ -292,34 +292,6 @@ def test_a_signal_after_a_request_is_not_the_second(monkeypatch):
 # -- a server that goes away ---------------------------------------------------------------------------------------
 
 
-def test_a_lost_server_is_told_and_a_finished_stage_does_not_wait_for_ever(served, monkeypatch):
-    from prefect.exceptions import Abort
-
-    answers = [ConnectionError("refused")] * 3 + [None]
-
-    class Client:
-        def read_flow_run(self, id):
-            answer = answers.pop(0) if answers else None
-            if answer is not None:
-                raise answer
-            return types.SimpleNamespace(state=None)
-
-    from flows.orchestration import server_watch
-
-    monkeypatch.setattr(server_watch, "get_client", lambda sync_client: Client())
-    monkeypatch.setattr(server_watch, "POLL_SECONDS", 0.2)
-    told = []
-    with server_watch.watched(uuid4(), StopSignal(), told.append) as watch:
-        deadline = time.monotonic() + HANGS
-        while not watch.lost and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert told == ["The Prefect server does not answer; the stage continues without it"]
-        with pytest.raises(Abort):
-            watch.wait_if_lost(seconds=0.0)
-        watch.wait_if_lost(seconds=10.0)
-        assert not watch.lost and told[1:] == ["The Prefect server answers again"]
-
-
 # -- dead runs -----------------------------------------------------------------------------------------------------
 
 
