@@ -16,21 +16,23 @@ _BEFORE: dict[Operation, list[str]] = {}
 
 
 @contextmanager
-def ieee(device: torch.device | str, operation: Operation) -> Iterator[None]:
-    """No autocast on a device, and neither TF32 nor bf16 products in an operation of torch's; then as it was."""
+def ieee(device: torch.device | str, *operations: Operation) -> Iterator[None]:
+    """No autocast on a device, and neither TF32 nor bf16 products in these operations of torch's; then as it was."""
     with _LOCK:
-        if not _OPEN[operation]:
-            _BEFORE[operation] = [backend.fp32_precision for backend in _backends(operation)]
-            _set(operation, ["ieee", "ieee"])
-        _OPEN[operation] += 1
+        for operation in operations:
+            if not _OPEN[operation]:
+                _BEFORE[operation] = [backend.fp32_precision for backend in _backends(operation)]
+                _set(operation, ["ieee", "ieee"])
+            _OPEN[operation] += 1
     try:
         with torch.autocast(torch.device(device).type, enabled=False):
             yield
     finally:
         with _LOCK:
-            _OPEN[operation] -= 1
-            if not _OPEN[operation]:
-                _set(operation, _BEFORE[operation])
+            for operation in operations:
+                _OPEN[operation] -= 1
+                if not _OPEN[operation]:
+                    _set(operation, _BEFORE[operation])
 
 
 def _backends(operation: Operation) -> list:

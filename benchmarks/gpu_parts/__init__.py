@@ -62,12 +62,12 @@ def matmul_flops(context: Context, precision: str) -> float:
         for _ in range(count):
             a @ b
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == TF32 else "highest")
+    settings = torch.backends.cuda.matmul
+    before, settings.fp32_precision = settings.fp32_precision, "tf32" if precision == TF32 else "ieee"
     try:
         [seconds] = context.bench(5).medians(products)
     finally:
-        torch.set_float32_matmul_precision(before)
+        settings.fp32_precision = before
     return count * 2 * size**3 / seconds
 
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 HOSTS = ("127.0.0.1", "localhost")  # a page of another site that resolves its name to this machine is refused
@@ -94,32 +95,28 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "").rpartition(":")[0] not in HOSTS:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
-        file = self._file()
-        try:
-            stream = None if file is None else open(file, "rb")  # noqa: SIM115 - closed below
-        except OSError:  # removed, or another user's
-            stream = None
-        if file is None or stream is None:
+        stream = self._opened()
+        if stream is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         with stream, suppress(ConnectionError):  # of a browser that wants it no more
             self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", mimetypes.guess_type(file.name)[0] or "application/octet-stream")
+            self.send_header("Content-Type", mimetypes.guess_type(stream.name)[0] or "application/octet-stream")
             self.send_header("Content-Length", str(os.fstat(stream.fileno()).st_size))
             self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
             if body:
                 shutil.copyfileobj(stream, self.wfile)
 
-    def _file(self) -> Path | None:
-        """The file that the request names, if it lies in a report."""
+    def _opened(self) -> BinaryIO | None:
+        """The file that the request names, if it lies in a report and may be read."""
         try:
             name = unquote(urlsplit(self.path).path, errors="strict").lstrip("/")
             file = (self.folder / name).resolve(strict=True)
+            inside = file.is_relative_to(self.folder) and len(file.relative_to(self.folder).parts) > 1
+            return open(file, "rb") if inside and file.is_file() else None
         except (OSError, ValueError, RuntimeError):
             return None
-        inside = file.is_relative_to(self.folder) and len(file.relative_to(self.folder).parts) > 1
-        return file if inside and file.is_file() else None
 
     def log_message(self, format: str, *words: object) -> None:
         """Say nothing."""

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from models.evaluating import evaluating
 from models.tarflow._checks import check_images, check_labels
 from models.tarflow._decoding import SEQUENTIAL, BlockWork, Inverse
 from models.tarflow._flow import TarFlow
 from models.tarflow._guidance import Guidance
-from models.tarflow._precision import evaluating
 from models.tarflow._schedules import GaussSeidelJacobi, Jacobi, Schedule
 
 SEGMENTS = (2, 4, 8, 16, 32)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from models.evaluating import evaluating
 from models.patches import patchify, unpatchify
 from models.tarflow._block import Block
 from models.tarflow._cache import KVCache
 from models.tarflow._checks import check_images, check_labels, first_bad_row
 from models.tarflow._flow import TarFlow
 from models.tarflow._guidance import Guidance
-from models.tarflow._precision import evaluating
 from models.tarflow._schedules import Schedule, Sequential
 from models.tarflow._token import TokenReader, reads_tokens
 

@@ -1,22 +1,12 @@
-"""Surroundings in which a flow is evaluated: without dropout, and in the precision of its weights."""
+"""A flow is evaluated without dropout, and in the precision of its weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
 
+from models.evaluating import evaluating
 from models.precision import ieee
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and back as it was."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def student_bits(
         labels = held_out.classes(rows)
         velocity = Guided(network, None if labels is None else labels.to(device))
         # TF32 would round by more than the tolerance.
-        with same_bits(device), ieee(device, "matmul"), ieee(device, "conv"):
+        with same_bits(device), ieee(device, "matmul", "conv"):
             likelihood = log_density(
                 stoppable(velocity, job),
                 x,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from models.evaluating import evaluating
 from models.precision import ieee
 from pipeline.data.batches import FlowBatch
 from storage.errors import InputError
@@ -91,7 +92,7 @@ def guided_velocity(
         return velocity
     x_t, t = x_t[rows], t[rows]
     condition = None if condition is None else condition[rows]
-    with _evaluating(network, x_t.device):
+    with _exactly(network, x_t.device):
         free = network(x_t, t, torch.full_like(labels[rows], -1), condition, t)
     guided = velocity.clone()
     guided[rows] = guidance * velocity[rows] + (1 - guidance) * free.to(velocity.dtype)
@@ -133,7 +134,7 @@ def time_derivative(
     improved: bool = False,
 ) -> Tensor:
     """d/dt u(x_t, r, t) with dx/dt = `tangent` (B, C, H, W), r fixed: one product in forward mode, without a graph."""
-    with _evaluating(network, x_t.device):
+    with _exactly(network, x_t.device):
         if improved:
             tangent = network(x_t, t, labels, condition, t)
         with forward_ad.dual_level():
@@ -143,19 +144,14 @@ def time_derivative(
 
 
 @contextmanager
-def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
+def _exactly(network: nn.Module, device: torch.device) -> Iterator[None]:
     """The network computes in float32, without the TF32 of cuDNN's convolutions, and without dropout.
 
     The precision of matrix products is left alone. It is float32 unless the surroundings ask for less; it belongs to
     all threads, and an online coupling may be encoding the next batch in another.
     """
-    training = network.training
-    network.eval()
-    try:
-        with ieee(device, "conv"):
-            yield
-    finally:
-        network.train(training)
+    with evaluating(network), ieee(device, "conv"):
+        yield
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

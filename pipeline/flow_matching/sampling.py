@@ -136,7 +136,7 @@ def _precise(solver: Solver, device: torch.device) -> Iterator[None]:
     if not isinstance(solver, Dopri5):
         yield
         return
-    with ieee(device, "matmul"), ieee(device, "conv"):
+    with ieee(device, "matmul", "conv"):
         yield
 
 

@@ -60,7 +60,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] to (B, F), in float32 without TF32."""
-        with ieee(x.device, "matmul"), ieee(x.device, "conv"):
+        with ieee(x.device, "matmul", "conv"):
             return (self.layers(x) - self.centre) / self.spread
 
     @torch.no_grad()

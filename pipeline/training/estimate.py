@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.data.batches import FlowBatch, NoisyImages
-from pipeline.engine.dag import IMAGES, Node, last_student
+from pipeline.engine.dag import Node, last_student
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
 from pipeline.flow_matching.objective import FlowMatching
 from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
 from pipeline.training.flops import Work, counted
-from pipeline.training.image_shape import ImageShape, image_shape, real_images
+from pipeline.training.image_shape import ImageShape, data_of, image_shape, real_images
 from storage.required import required
 
 UPDATES = 18  # numbers of each parameter that an optimizer step reads or writes: clipping, AdamW, one average
@@ -45,9 +45,7 @@ def estimate(node: Node, measured: dict | None = None, processes: int = 1) -> Es
 
     `measured` are the metrics of its data artifact, where that is there already.
     """
-    data = (node if node.name in IMAGES else node.inputs["data"]).config
-    assert isinstance(data, configs.Data)
-    shape = image_shape(data, None if node.name == "source" else measured)
+    shape = image_shape(data_of(node), None if node.name == "source" else measured)
     return Estimate() if shape is None or node.name == "source" else estimate_of(node, shape, processes)
 
 

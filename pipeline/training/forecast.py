@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from pipeline.engine.dag import IMAGES, Node
+from pipeline.engine.dag import Node
 from pipeline.engine.plan import Step
-from pipeline.recipe.sections import Compute, Data
+from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Saved, read_saved
 from pipeline.runtime.timings import Timings
 from pipeline.training.devices import Speed, device_name, gpu_speed, speed_of
 from pipeline.training.fitting import check_fit
 from pipeline.training.flops import Work
-from pipeline.training.image_shape import image_shape
+from pipeline.training.image_shape import data_of, image_shape
 from pipeline.training.part import Part
 from pipeline.training.parts import REST, parts
 from pipeline.training.rates import Rates
@@ -134,9 +134,7 @@ class Forecast:
 
     def parts(self, node: Node) -> list[Part] | None:
         """The parts of a stage; None where its images are not yet counted. Raises InputError where it cannot fit."""
-        data = (node if node.name in IMAGES else node.inputs["data"]).config
-        assert isinstance(data, Data)
-        shape = image_shape(data, None if node.name == "source" else self.measured)
+        shape = image_shape(data_of(node), None if node.name == "source" else self.measured)
         if shape is None:
             return None
         check_fit(node, shape)

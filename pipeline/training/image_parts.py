@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from pipeline.engine.dag import IMAGES, Node, sampled_among
+from pipeline.engine.dag import Node, sampled_among
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Compute
 from pipeline.training.autoencoding import coding_work, network_name
 from pipeline.training.estimate import first_student, teacher_of
-from pipeline.training.image_shape import ImageShape, real_images
+from pipeline.training.image_shape import ImageShape, data_of, real_images
 from pipeline.training.part import Part, network_digest
 from pipeline.training.work import extractor_training, extractor_work, forward_work, network_calls
 
@@ -82,8 +82,7 @@ def evaluation(node: Node, config: configs.Evaluation, shape: ImageShape, comput
 
 def coding(node: Node, name: str, way: Literal["encode", "decode"], amount: int, shape: ImageShape) -> list[Part]:
     """Images into latents or back, where the data has an autoencoder."""
-    data = (node if node.name in IMAGES else node.inputs["data"]).config
-    assert isinstance(data, configs.Data)
+    data = data_of(node)
     if shape.pixels is None or data.autoencoder is None:
         return []
     folder, size = data.autoencoder, shape.pixels[1]

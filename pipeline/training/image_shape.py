@@ -37,10 +37,16 @@ class ImageShape:
         return self.channels * self.size**2
 
 
-def real_images(node: Node, shape: ImageShape) -> ImageShape:
-    """The data as pixels, each image once: what files hold, and what a stage that judges images sees."""
+def data_of(node: Node) -> configs.Data:
+    """The settings of the images that a stage makes or reads."""
     data = (node if node.name in IMAGES else node.inputs["data"]).config
     assert isinstance(data, configs.Data)
+    return data
+
+
+def real_images(node: Node, shape: ImageShape) -> ImageShape:
+    """The data as pixels, each image once: what files hold, and what a stage that judges images sees."""
+    data = data_of(node)
     channels, size = shape.pixels or (shape.channels, shape.size)
     return replace(shape, rows=shape.rows // (2 if data.flips else 1), channels=channels, size=size, pixels=None)
 

@@ -5,6 +5,7 @@ import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +65,11 @@ def test_nothing_but_files_of_reports_is_given_out(server):
 def test_a_file_that_is_removed_meanwhile_is_not_found(tmp_path, monkeypatch):
     handler = object.__new__(reports.Handler)
     handler.headers, seen = {"Host": "127.0.0.1:80"}, []
-    monkeypatch.setattr(handler, "_file", lambda: tmp_path / "gone", raising=False)
+    handler.folder, handler.path = tmp_path, "/report/gone"
+    gone = tmp_path / "report" / "gone"
+    gone.parent.mkdir()
+    gone.touch()
+    monkeypatch.setattr(Path, "is_file", lambda path: path.unlink() is None)
     monkeypatch.setattr(handler, "send_error", seen.append, raising=False)
     handler.do_GET()
     assert [int(status) for status in seen] == [404]
