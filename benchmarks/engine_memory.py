@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine_sides import Ours, Peer, Setting
+from pipeline.cost.estimate import estimate
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
-from pipeline.training.estimate import estimate
 
 MIB = 2**20
 

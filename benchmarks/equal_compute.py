@@ -25,12 +25,12 @@ from benchmarks.matrix import (
     run_name,
     write,
 )
+from pipeline.cost.image_shape import image_shape
+from pipeline.cost.parts import REST, parts
 from pipeline.engine.dag import build
 from pipeline.outputs.results import EvaluationResult
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
-from pipeline.training.image_shape import image_shape
-from pipeline.training.parts import REST, parts
 from storage.required import required
 
 TRAINED = ("teacher", "bank", "potentials", "student")

@@ -31,7 +31,7 @@ from models.tarflow import TarFlow, TarFlowConfig
 from models.tarflow._decoding import ROWS_AT_ONCE, Inverse
 from models.tarflow._token import TokenReader, reads_tokens
 from models.unet import UNet
-from pipeline.training.flops import counted
+from pipeline.cost.flops import counted
 
 Work = Callable[[], object]
 MIDDLE = 128  # keys and values read by the token in the middle of 256: its time is the mean over tokens

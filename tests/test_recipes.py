@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from pipeline.cost.estimate import estimate
+from pipeline.cost.image_shape import image_shape
 from pipeline.engine.dag import build
 from pipeline.outputs import networks
 from pipeline.recipe.load import load, shipped
-from pipeline.training.estimate import estimate
-from pipeline.training.image_shape import image_shape
 from storage.atomic import sha256_file
 from tests.models.inception_weights import random_weights
 from tests.pipeline.data.sources.formats import make_cifar10_archive

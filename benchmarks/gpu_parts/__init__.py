@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Bench
-from pipeline.training.flops import counted
+from pipeline.cost.flops import counted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TF32 = "TF32"  # float32 whose products are rounded to 10 bits, the default of cuDNN's convolutions

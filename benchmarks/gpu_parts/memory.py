@@ -16,9 +16,9 @@ from benchmarks.engine_sides import Ours, Setting
 from benchmarks.gpu_parts import Context, Row
 from benchmarks.gpu_parts.repeat import Trained
 from models.tarflow import CONFIGS
+from pipeline.cost.estimate import estimate
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
-from pipeline.training.estimate import estimate
 
 
 def measure(context: Context) -> Iterator[Row]:

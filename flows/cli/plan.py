@@ -12,10 +12,10 @@ from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from flows.session.session import Session
+    from pipeline.cost.forecast import StageTime
     from pipeline.engine.plan import Step
     from pipeline.recipe.recipe import Recipe as Settings
     from pipeline.recipe.sweep import Point
-    from pipeline.training.forecast import StageTime
     from storage.remote import Remote as RemoteStore
 
 
@@ -40,7 +40,7 @@ def plan(
     from storage.remote import default_remote
 
     if on:
-        from pipeline.training.devices import check_known_gpu
+        from pipeline.cost.speeds import check_known_gpu
 
         check_known_gpu(on)
     recipes = sweep(recipe, set_ or ())
@@ -130,7 +130,7 @@ def _print_estimates(steps: list[Step], runs: list[tuple[Session, list[Step]]], 
     if not ahead:
         return
     from flows.session import forecasts, words
-    from pipeline.training.estimate import estimate
+    from pipeline.cost.estimate import estimate
 
     times: dict[str, StageTime | None] = {}
     processes: dict[str, int] = {}
@@ -169,7 +169,7 @@ def time_and_basis(time: StageTime | None) -> tuple[str, str]:
 def in_all(times: list[StageTime | None]) -> tuple[str, str]:
     """The same of all stages; unknown ones are left out, and the sum says so."""
     from flows.session import words
-    from pipeline.training.forecast import measured_share
+    from pipeline.cost.forecast import measured_share
 
     known = [time for time in times if time is not None]
     if not known:

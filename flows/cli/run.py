@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flows.session.session import Session
+    from pipeline.cost.forecast import StageTime
     from pipeline.recipe.recipe import Recipe as Settings
     from pipeline.recipe.sweep import Point
-    from pipeline.training.forecast import StageTime
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Expected times: of the stages ahead, by `pipeline.training.forecast`, and of what is left of a run."""
+"""Expected times: of the stages ahead, by `pipeline.cost.forecast`, and of what is left of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from storage.errors import InputError
 
 if TYPE_CHECKING:
     from flows.session.session import Session
+    from pipeline.cost.forecast import Forecast, StageTime
     from pipeline.engine.dag import Node
     from pipeline.engine.execute import Outcome
     from pipeline.engine.plan import Step
-    from pipeline.training.forecast import Forecast, StageTime
 
 AHEAD = ("run", "resume")  # actions that take the time of a stage
 
@@ -93,7 +93,7 @@ def complete(session: Session, measured: Mapping[str, Any]) -> None:
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None, gpu: str | None = None) -> Forecast:
-    from pipeline.training.forecast import Forecast
+    from pipeline.cost.forecast import Forecast
 
     return Forecast(session.recipe.compute, session.rates or session.store.home, measured, gpu=gpu)
 

@@ -30,7 +30,7 @@ from storage.errors import UsageError
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.training.forecast import Forecast, StageTime
+    from pipeline.cost.forecast import Forecast, StageTime
 
 MEASURED_STEPS = 8  # of each network; the first one warms up and does not count
 LONGEST = 120.0  # seconds that the steps of all networks may take together
@@ -59,7 +59,7 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
     On a GPU the batches are those of the recipe; on a CPU too, where `MEASURED_STEPS` of them are fast. Not tested:
     disk space for a whole training, and the teacher's sampling.
     """
-    from pipeline.training.forecast import Forecast
+    from pipeline.cost.forecast import Forecast
 
     _require_temporary_directory()
     store = Store()

@@ -17,7 +17,7 @@ from flows.session.session import Session
 from flows.upkeep.references import is_running, runs
 from pipeline.engine.dag import IMAGES
 from pipeline.engine.plan import plan
-from pipeline.engine.work import contents, read_by, state
+from pipeline.engine.saved_work import contents, read_by, state
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import SAVED
 from storage.artifact import MANIFEST, Artifact, NewerFormat

@@ -19,8 +19,8 @@ from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
+from pipeline.engine.saved_work import clear, contents, foreign, state, time_to_record
 from pipeline.engine.stage_errors import disk_error, memory_error
-from pipeline.engine.work import clear, contents, foreign, state, time_to_record
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import PROGRESS, Job, Listener, Progress, StopSignal, read_saved

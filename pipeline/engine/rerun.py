@@ -15,7 +15,7 @@ from typing import TypedDict
 from pydantic import ValidationError
 
 from pipeline.engine.dag import Node
-from pipeline.engine.work import clear
+from pipeline.engine.saved_work import clear
 from storage.artifact import MANIFEST, Artifact, NewerFormat
 from storage.atomic import sha256_file, write_json
 from storage.errors import DamageError

@@ -1,4 +1,4 @@
-"""The time that the parts of a stage take, measured where they run. `pipeline.training.rates` stores them as rates."""
+"""The time that the parts of a stage take, measured where they run. `pipeline.cost.rates` stores them as rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Timings:
-    """Sums of work and seconds by part. A part is a name of `pipeline.training.parts`, the work is in its unit.
+    """Sums of work and seconds by part. A part is a name of `pipeline.cost.parts`, the work is in its unit.
 
     Of several ranks the first one's count, and the work of a part is that of all ranks.
     """

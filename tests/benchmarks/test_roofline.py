@@ -6,7 +6,7 @@ import torch
 from benchmarks.roofline import MIDDLE, token, token_bytes
 from benchmarks.teacher import random_pair
 from models.tarflow import TarFlowConfig
-from pipeline.training.flops import counted
+from pipeline.cost.flops import counted
 
 CONFIG = TarFlowConfig(channels=1, size=32, patch=2, width=32, blocks=1, layers=2, head_dim=16, log_scale_bound=None)
 

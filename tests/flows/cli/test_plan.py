@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 from flows.session import forecasts
 from flows.session.session import Session
+from pipeline.cost.forecast import PartTime, StageTime
 from pipeline.recipe.load import load
-from pipeline.training.forecast import PartTime, StageTime
 
 STAGES = ["data", "reference", "teacher", "bank", "student", "evaluation", "report"]
 
@@ -35,7 +35,7 @@ def test_plan_estimates_the_stages_ahead(flowctl, home, tiny, monkeypatch):
     def figures(node, measured, processes):
         return SimpleNamespace(parameters=1234567, steps=2, memory_bytes=5e9 / processes, disk_bytes=1e6)
 
-    monkeypatch.setattr("pipeline.training.estimate.estimate", figures)
+    monkeypatch.setattr("pipeline.cost.estimate.estimate", figures)
     text = flowctl("plan", tiny, "--until", "teacher").stdout
     assert "1,234,567" in text and "5 GB" in text and "2 MB" in text
     assert "2.5 GB" in flowctl("plan", tiny, "--until", "teacher", "--set", "compute.nproc=2").stdout

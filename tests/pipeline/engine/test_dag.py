@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.cost.estimate import estimate
 from pipeline.engine import dag
 from pipeline.engine.plan import plan
 from pipeline.outputs.results import ReflowResult
@@ -9,7 +10,6 @@ from pipeline.recipe.load import load
 from pipeline.recipe.sections import OneStep, Pairs, Reflow
 from pipeline.reporting.diff import of_recipe
 from pipeline.reporting.diff._stages import stage_pairs
-from pipeline.training.estimate import estimate
 from storage.errors import InputError
 from storage.store import Store
 

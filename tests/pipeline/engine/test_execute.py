@@ -16,7 +16,7 @@ from pipeline.engine import dag, rerun
 from pipeline.engine import execute as execution
 from pipeline.engine.execute import InputsChanged, execute
 from pipeline.engine.plan import plan
-from pipeline.engine.work import read_by
+from pipeline.engine.saved_work import read_by
 from pipeline.outputs.results import DataResult
 from pipeline.recipe.load import load
 from storage.artifact import MANIFEST, NewerFormat

@@ -2,12 +2,12 @@
 
 import pytest
 
+from pipeline.cost.fitting import check_fit
+from pipeline.cost.image_shape import ImageShape
 from pipeline.engine import dag
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.smoke_test import reduced
-from pipeline.training.fitting import check_fit
-from pipeline.training.image_shape import ImageShape
 
 ROUND = "{pairs: {count: 100, nfe: 4}, training: {images: 1280, batch: 64, lr: 1.0e-3, ema: 100}}"
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pipeline.cost.estimate import estimate
 from pipeline.data.conditions import low_resolution
 from pipeline.data.examples import Examples, drawn
 from pipeline.data.levels import as_stored
@@ -21,7 +22,6 @@ from pipeline.recipe.sections import Sweep
 from pipeline.reporting.pictures import labelled_rows
 from pipeline.runtime.seeds import derive
 from pipeline.stages import pairs
-from pipeline.training.estimate import estimate
 from storage.bank import Bank
 from storage.errors import InputError
 from storage.imageset import ImageSet

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pipeline.cost.fitting import check_fit
+from pipeline.cost.image_shape import ImageShape
 from pipeline.engine.dag import build
 from pipeline.recipe.load import load
-from pipeline.training.fitting import check_fit
-from pipeline.training.image_shape import ImageShape
 from storage.errors import InputError
 
 CLASSES = tuple("0123456789")

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.cost.flops import Work, counted
 from pipeline.data.autoencoder import batch, require_library
 from pipeline.data.latent_space import LatentSpace, read_config, unreadable
-from pipeline.training.flops import Work, counted
 from storage.checksummed_json import json_digest
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.engine import work as module
-from pipeline.engine.work import INPUTS, clear, foreign, read_by, state
+from pipeline.engine import saved_work as module
+from pipeline.engine.saved_work import INPUTS, clear, foreign, read_by, state
 from storage.store import Store
 from storage.trees import remove_tree
 from tests.storage.test_store import manifest

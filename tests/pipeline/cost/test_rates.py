@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.training.rates import Rates
+from pipeline.cost.rates import Rates
 
 KEY = {"device": "a", "threads": 2, "network": "n", "batch": 128, "precision": "float32"}
 

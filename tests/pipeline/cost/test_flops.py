@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from models.tarflow._linear import Linear, LinearGELU
-from pipeline.training.flops import Work, counted
+from pipeline.cost.flops import Work, counted
 
 B, T, D = 4, 10, 16
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.cost.flops import Work, counted
+from pipeline.cost.image_shape import ImageShape, data_of, image_shape, real_images
 from pipeline.data.batches import FlowBatch, NoisyImages
 from pipeline.engine.dag import Node, last_student
 from pipeline.flow_matching.losses import LPIPS, SQUARED, Loss, LpipsHuber, PseudoHuber
@@ -22,8 +24,6 @@ from pipeline.flow_matching.objective import FlowMatching
 from pipeline.outputs.networks import build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Training
-from pipeline.training.flops import Work, counted
-from pipeline.training.image_shape import ImageShape, data_of, image_shape, real_images
 from storage.required import required
 
 UPDATES = 18  # numbers of each parameter that an optimizer step reads or writes: clipping, AdamW, one average

@@ -5,6 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.cost.estimate import estimate
+from pipeline.cost.flops import counted
+from pipeline.cost.forecast import REST, Forecast, left, measured_share
+from pipeline.cost.image_shape import image_shape
+from pipeline.cost.part import Part
+from pipeline.cost.parts import parts
+from pipeline.cost.speeds import Speed
+from pipeline.cost.work import DOPRI5_CALLS, extractor_work, forward_work, pictures_work
 from pipeline.engine.dag import build, students_among
 from pipeline.engine.plan import plan
 from pipeline.metrics.neighbours import STORED_SAMPLES
@@ -12,14 +20,6 @@ from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe.load import load, shipped
 from pipeline.runtime.job import Saved
 from pipeline.runtime.timings import Timings
-from pipeline.training.devices import Speed
-from pipeline.training.estimate import estimate
-from pipeline.training.flops import counted
-from pipeline.training.forecast import REST, Forecast, left, measured_share
-from pipeline.training.image_shape import image_shape
-from pipeline.training.part import Part
-from pipeline.training.parts import parts
-from pipeline.training.work import DOPRI5_CALLS, extractor_work, forward_work, pictures_work
 from storage.atomic import write_json
 from storage.store import Store
 from tests.pipeline.data.autoencoders import make_autoencoder

@@ -8,19 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pipeline.engine.dag import IMAGES, Node, students_among
-from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
-from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
-from pipeline.outputs.whitening import whitening_draws
-from pipeline.recipe import sections as configs
-from pipeline.recipe.fingerprint import fingerprint_fields
-from pipeline.recipe.sections import Compute, Training
-from pipeline.training.estimate import first_student, potentials_of, teacher_of
-from pipeline.training.flops import Work
-from pipeline.training.image_parts import DECODING, coding, evaluation, reference
-from pipeline.training.image_shape import ImageShape, real_images
-from pipeline.training.part import Part, network_digest
-from pipeline.training.work import (
+from pipeline.cost.estimate import first_student, potentials_of, teacher_of
+from pipeline.cost.flops import Work
+from pipeline.cost.image_parts import DECODING, coding, evaluation, reference
+from pipeline.cost.image_shape import ImageShape, real_images
+from pipeline.cost.part import Part, network_digest
+from pipeline.cost.work import (
     DOPRI5_CALLS,
     forward_work,
     network_calls,
@@ -29,6 +22,13 @@ from pipeline.training.work import (
     searched,
     step_work,
 )
+from pipeline.engine.dag import IMAGES, Node, students_among
+from pipeline.outputs.banks import ENCODE_BATCH, sigma_draws
+from pipeline.outputs.networks import NetworkConfig, student_architecture, teacher_architecture
+from pipeline.outputs.whitening import whitening_draws
+from pipeline.recipe import sections as configs
+from pipeline.recipe.fingerprint import fingerprint_fields
+from pipeline.recipe.sections import Compute, Training
 from storage.checksummed_json import json_digest
 
 REST = "rest"

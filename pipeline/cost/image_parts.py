@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from pipeline.cost.autoencoder_work import coding_work, network_name
+from pipeline.cost.estimate import first_student, teacher_of
+from pipeline.cost.image_shape import ImageShape, data_of, real_images
+from pipeline.cost.part import Part, network_digest
+from pipeline.cost.work import extractor_training, extractor_work, forward_work, network_calls
 from pipeline.engine.dag import Node, sampled_among
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
 from pipeline.recipe.sections import Compute
-from pipeline.training.autoencoding import coding_work, network_name
-from pipeline.training.estimate import first_student, teacher_of
-from pipeline.training.image_shape import ImageShape, data_of, real_images
-from pipeline.training.part import Part, network_digest
-from pipeline.training.work import extractor_training, extractor_work, forward_work, network_calls
 
 DECODING = 4.0  # forward passes of a TarFlow that decoding one image takes, by a calibrated schedule and denoised
 

@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 
+from pipeline.cost.fitting import check_fit
+from pipeline.cost.flops import Work
+from pipeline.cost.image_shape import data_of, image_shape
+from pipeline.cost.part import Part
+from pipeline.cost.parts import REST, parts
+from pipeline.cost.rates import Rates
+from pipeline.cost.speeds import Speed, device_name, gpu_speed, speed_of
 from pipeline.engine.dag import Node
 from pipeline.engine.plan import Step
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.job import Saved, read_saved
 from pipeline.runtime.timings import Timings
-from pipeline.training.devices import Speed, device_name, gpu_speed, speed_of
-from pipeline.training.fitting import check_fit
-from pipeline.training.flops import Work
-from pipeline.training.image_shape import data_of, image_shape
-from pipeline.training.part import Part
-from pipeline.training.parts import REST, parts
-from pipeline.training.rates import Rates
 from storage.checksummed_json import cached, json_digest
 from storage.required import required
 from storage.store import Store
 
-WORK_VERSION = 2  # of the counting of work; raise it when `pipeline.training.work` counts otherwise
+WORK_VERSION = 2  # of the counting of work; raise it when `pipeline.cost.work` counts otherwise
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.tarflow import TarFlowConfig
+from pipeline.cost.estimate import estimate_of, first_student, potentials_of, teacher_of
+from pipeline.cost.flops import Work, counted
+from pipeline.cost.image_shape import ImageShape, real_images
 from pipeline.engine.dag import Node, students_among
 from pipeline.metrics import Inception, build_classifier, classifier_images
 from pipeline.metrics.neighbours import STORED_SAMPLES
@@ -15,9 +18,6 @@ from pipeline.metrics.straightness import PATH_STEPS, PATHS
 from pipeline.outputs.banks import ENCODE_BATCH
 from pipeline.outputs.networks import NetworkConfig, build, student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.estimate import estimate_of, first_student, potentials_of, teacher_of
-from pipeline.training.flops import Work, counted
-from pipeline.training.image_shape import ImageShape, real_images
 
 DOPRI5_CALLS = 100  # network calls of dopri5 at the tolerance of samples; the flow decides, so this is a guess
 

@@ -5,9 +5,9 @@ import time
 import pytest
 import torch
 
-from pipeline.recipe.sections import Compute
-from pipeline.training import devices
-from pipeline.training.devices import (
+from pipeline.cost import speeds
+from pipeline.cost.flops import Work
+from pipeline.cost.speeds import (
     BANDWIDTH_SHARE,
     FULL_SHARE,
     HALF_SHARE,
@@ -19,7 +19,7 @@ from pipeline.training.devices import (
     gpu_speed,
     speed_of,
 )
-from pipeline.training.flops import Work
+from pipeline.recipe.sections import Compute
 
 
 def test_products_traffic_and_starts_follow_each_other():
@@ -58,7 +58,7 @@ def test_the_speed_of_a_cpu_is_measured_once_on_one_thread(tmp_path, monkeypatch
     calls = []
     threads = torch.get_num_threads()
     monkeypatch.setattr(
-        devices, "measure_cpu", lambda: calls.append(torch.get_num_threads()) or Speed(1.0, 2.0, 3.0, 4.0)
+        speeds, "measure_cpu", lambda: calls.append(torch.get_num_threads()) or Speed(1.0, 2.0, 3.0, 4.0)
     )
     one, many = (speed_of(Compute(device="cpu", threads=threads), tmp_path) for threads in (1, 16))
     assert one == Speed(1.0, 2.0, 3.0, 4.0) and many == Speed(16.0, 32.0, 3.0 * MEMORY_THREADS, 4.0)
@@ -67,17 +67,17 @@ def test_the_speed_of_a_cpu_is_measured_once_on_one_thread(tmp_path, monkeypatch
 
 
 def test_a_measured_cpu_is_no_slower_than_a_calculator():
-    speed = devices._one_thread()
+    speed = speeds._one_thread()
     assert speed.full > 1e8 and speed.half > 1e7 and speed.bandwidth > 1e8 and 0 < speed.start < 1e-3
 
 
 def test_waiting_for_other_programs_is_no_time_of_a_processor():
-    assert devices._best(lambda: time.sleep(0.02), times=2) < 0.01
+    assert speeds._best(lambda: time.sleep(0.02), times=2) < 0.01
 
 
 @pytest.mark.parametrize("seconds, sides", [(1e-4, [SMALL_SIDE, SIDE]), (1e-1, [SMALL_SIDE])])
 def test_a_product_that_takes_long_is_not_made_larger(monkeypatch, seconds, sides):
     asked = []
-    monkeypatch.setattr(devices, "_best", lambda call, times: asked.append(len(call.args[0])) or seconds)
-    assert devices._of_products(torch.bfloat16) == pytest.approx(2 * sides[-1] ** 3 / seconds)
+    monkeypatch.setattr(speeds, "_best", lambda call, times: asked.append(len(call.args[0])) or seconds)
+    assert speeds._of_products(torch.bfloat16) == pytest.approx(2 * sides[-1] ** 3 / seconds)
     assert asked == sides

@@ -1,6 +1,6 @@
 """How fast a device is: products, memory traffic, and the start of a kernel. Measured on a CPU, from a table for GPUs.
 
-Together with the counted work of a network (`pipeline.training.flops`) that is an estimate of its time: the sum of the
+Together with the counted work of a network (`pipeline.cost.flops`) that is an estimate of its time: the sum of the
 three, as if nothing overlapped.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from pipeline.cost.flops import Work
 from pipeline.recipe.sections import Compute
 from pipeline.runtime.device import check_present
-from pipeline.training.flops import Work
 from storage.checksummed_json import cached, json_digest
 from storage.errors import UsageError
 

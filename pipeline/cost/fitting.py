@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.cost.image_shape import ImageShape, real_images
 from pipeline.couplings import check_whitening
 from pipeline.engine.dag import Node, sampled_among
 from pipeline.outputs.networks import student_architecture, teacher_architecture
 from pipeline.recipe import sections as configs
-from pipeline.training.image_shape import ImageShape, real_images
 from storage.errors import InputError, RecipeError
 
 

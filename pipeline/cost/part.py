@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.cost.flops import Work
 from pipeline.outputs.networks import NetworkConfig
-from pipeline.training.flops import Work
 from storage.checksummed_json import json_digest
 
 
