@@ -1,4 +1,7 @@
-"""Zarr v3 arrays of rows, as we use them: a file for each run of rows (a shard), all its bytes under a checksum."""
+"""Zarr v3 arrays of image sets: a file for each run of rows (a shard), all its bytes under a checksum.
+
+Those of banks are in `storage.bank.layout`.
+"""
 
 from __future__ import annotations
 

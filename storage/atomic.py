@@ -77,6 +77,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; an empty one where it is missing, damaged, or holds something else."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def write_text(path: Path, text: str) -> None:
     """Publish `text` in UTF-8."""
     write_bytes(path, text.encode())

@@ -74,7 +74,7 @@ class Recipe:
             DataError: images or weights that the recipe names cannot be read.
         """
         session = Session.open(self.settings, force, until)
-        return Rows(outline(make_plan(session.nodes, session.store, reruns.left([session]), default_remote())))
+        return Rows(outline(make_plan(session.nodes, session.store, reruns.not_yet_rerun([session]), default_remote())))
 
     def run(self, until: str | None = None, force: Sequence[str] = ()) -> Recipe:
         """Run every stage that has no result yet, and return this recipe. Call it again to resume.

@@ -30,7 +30,7 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
 ) -> None:
-    """Write a finished network as safetensors, JSON and a model card. It loads with PyTorch only."""
+    """Write a finished network as safetensors, JSON and a model card. PyTorch, safetensors and `models` load it."""
     from flows.session.display import display
     from flows.session.recipes import load
     from flows.session.session import Session

@@ -48,7 +48,7 @@ def plan(
         _sweep(recipes, force or (), until, default_remote(remote), dag, on, json_)
         return
     session = Session.open(recipes[0][0], force or (), until)
-    steps = make_plan(session.nodes, session.store, reruns.left([session]), default_remote(remote))
+    steps = make_plan(session.nodes, session.store, reruns.not_yet_rerun([session]), default_remote(remote))
     if json_:
         print_json(forecasts.with_times(outline(steps), forecasts.stage_times(session, steps, on)))
     elif dag:

@@ -31,7 +31,7 @@ def runs(
     json_: Json = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """List all runs of this store: state, settings that differ from the recipe, best score, time."""
+    """List the latest run of each recipe, seed and settings: state, what differs from the recipe, best score, time."""
     from flows.views import runs as view
     from storage.errors import UsageError
     from storage.store import Store

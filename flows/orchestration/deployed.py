@@ -48,7 +48,7 @@ def session_of(
     session = Session.open(validate(recipe, "of the flow run"), force, until, home, Logged())
     if caller is not None:
         session = replace(caller, recipe=session.recipe, nodes=session.nodes, force=force, until=until)
-        session.recorded.joined(flow_run, runtime.run_count)
+        session.running_record.joined(flow_run, runtime.run_count)
         try:
             yield session
         finally:

@@ -28,7 +28,7 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     if session.recipe.compute.node_rank:  # the first machine plans, records and sends
         join(session)
         return plan(session.nodes, session.store)
-    steps = plan(session.nodes, session.store, reruns.left([session]), session.remote)
+    steps = plan(session.nodes, session.store, reruns.not_yet_rerun([session]), session.remote)
     for step in steps:
         if step.node.name in session.force and step.action == "reuse":
             session.display.note(f"{step.node.name}: rerun already by this command, which was interrupted later")
@@ -82,7 +82,7 @@ def _orchestrate(session: Session, server: str | None) -> None:
     close_dead_runs(session.store.home, server)
     recipe, error = session.recipe.model_dump(mode="json"), None
     try:
-        with current(session), tags(session.recorded.id, seed_tag(recipe)):
+        with current(session), tags(session.running_record.id, seed_tag(recipe)):
             state = pipeline(recipe, list(session.force), session.until, return_state=True)
     except (Exception, Abort) as raised:  # errors of stages come as states
         error = raised

@@ -64,7 +64,7 @@ def pipeline(recipe: dict[str, Any], force: list[str] | None = None, until: str 
 def _run(session: Session) -> State:
     """Run all stages up to the first that fails; the resulting state of the flow run."""
     states: dict[str, State] = {}
-    planned = {step["stage"]: step["action"] for step in session.recorded.facts["plan"]}
+    planned = {step["stage"]: step["action"] for step in session.running_record.facts["plan"]}
     tell = session.display.note
     with (
         sessions.current(session),

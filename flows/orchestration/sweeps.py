@@ -53,7 +53,7 @@ def open_sweep(
         session = Session.open(recipe, force, until)
         session.remote = remote
         sessions.append(session)
-    ahead = reruns.left(sessions)
+    ahead = reruns.not_yet_rerun(sessions)
     runs = [
         SweepRun(session, point, plan(session.nodes, session.store, ahead, remote))
         for session, (_, point) in zip(sessions, recipes, strict=True)

@@ -72,7 +72,7 @@ class ProgressArtifact:
 
     def _end(self, report: ProgressUpdate) -> str:
         """When the whole run ends, as far as that is known."""
-        plan = self._session.recorded.facts["plan"]
+        plan = self._session.running_record.facts["plan"]
         entry = next(entry for entry in plan if entry["stage"] == report.stage)
         elapsed = time.monotonic() - self._began
         stage = forecasts.stage_left(entry, report.unit, report.seconds_left, elapsed)

@@ -82,14 +82,14 @@ def complete(session: Session, measured: Mapping[str, Any]) -> None:
 
     Raises InputError where a stage does not fit the images; no other trouble stops the run.
     """
-    plan = session.recorded.facts["plan"]
+    plan = session.running_record.facts["plan"]
     unknown = [entry["stage"] for entry in plan if entry["action"] in AHEAD and "seconds" not in entry]
     if not unknown or session.rates:
         return
     with _times_not_needed():
         forecast = _forecast(session, measured)
         nodes = [session.nodes[stage] for stage in unknown]
-        session.recorded.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
+        session.running_record.expects(with_times(plan, {node.fingerprint: forecast.of_stage(node) for node in nodes}))
 
 
 def _forecast(session: Session, measured: Mapping[str, Any] | None, gpu: str | None = None) -> Forecast:

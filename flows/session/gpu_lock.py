@@ -55,7 +55,7 @@ def with_gpu_lock(
         wait_for(holder, node, session)
 
 
-def held(node: Node, session: Session) -> AbstractContextManager[None]:
+def gpus_locked(node: Node, session: Session) -> AbstractContextManager[None]:
     """The locks of the GPUs that a stage in several processes uses, on a machine that does not hold the stage's."""
     return _locked(devices(session.recipe.compute, parallel=True), node, session)
 

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from flows.session.gpu_lock import held
+from flows.session.gpu_lock import gpus_locked
 from flows.session.interrupts import graceful_shutdown
 from flows.session.session import Session
 from pipeline.engine.dag import Node
@@ -38,7 +38,7 @@ def join(session: Session) -> None:
                     )
                 work = session.store.work(node.name, node.fingerprint)
                 if node.stage.parallel and (work / SPEC).exists():
-                    with held(node, session):
+                    with gpus_locked(node, session):
                         if (work / SPEC).exists():  # the stage may have ended while its GPUs were waited for
                             _run_ranks(node, work, session)
                 time.sleep(POLL)

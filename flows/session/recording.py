@@ -86,7 +86,7 @@ def run_stage(session: Session, node: Node, listeners: tuple[Listener, ...] = ()
 
     Raises whatever the stage raises, which then is `session.error`; Interrupted on a stop signal.
     """
-    display, record = session.display, session.recorded
+    display, record = session.display, session.running_record
     display.begin(node.name)
     offered = any(step["stage"] == node.name and step["action"] == "fetch" for step in record.facts["plan"])
     try:

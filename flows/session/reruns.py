@@ -14,10 +14,10 @@ from pipeline.engine.dag import Node
 from storage.store import Store
 
 
-def left(sessions: Sequence[Session]) -> list[str]:
+def not_yet_rerun(sessions: Sequence[Session]) -> list[str]:
     """The fingerprints of the stages that --force is to rerun."""
     asked, nodes, store = _asked(sessions)
-    return [node.fingerprint for node in rerun.left(asked, nodes, store)]
+    return [node.fingerprint for node in rerun.not_yet_rerun(asked, nodes, store)]
 
 
 def request(sessions: Sequence[Session], resumes: bool = True) -> None:

@@ -83,7 +83,7 @@ class Session:
         return cls(recipe, store, nodes, force, until, display or Display())
 
     @property
-    def recorded(self) -> RunRecord:
+    def running_record(self) -> RunRecord:
         """The record of the run under way. Raises LookupError where nothing runs."""
         return required(self.record, "the record of the run")
 

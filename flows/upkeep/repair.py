@@ -17,7 +17,7 @@ from flows.session.session import Session
 from flows.upkeep.references import is_running, runs
 from pipeline.engine.dag import IMAGES
 from pipeline.engine.plan import plan
-from pipeline.engine.saved_work import contents, read_by, state
+from pipeline.engine.saved_work import contents, read_by, write_inputs
 from pipeline.recipe.recipe import Recipe
 from pipeline.runtime.job import SAVED
 from storage.artifact import MANIFEST, Artifact, NewerFormat
@@ -206,7 +206,7 @@ class Repairs:
         total = sum(len(read_json(bank / FACTS, Identity).facts.shards) for bank in banks)
         bad = sum(map(len, dropped.values()))
         write_json(work / SAVED, {"done": total - bad, "total": total, "unit": "shards"})
-        state(work, contents(inputs))
+        write_inputs(work, contents(inputs))
         move(finding.root, work / "out")
         fsync_path(work)
         fsync_path(finding.root.parent)

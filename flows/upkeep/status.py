@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from flows.session.runs import alive, keys_of, records
 from pipeline.engine.dag import NAMES
 from pipeline.engine.rerun import REQUEST
 from pipeline.runtime.job import PROGRESS, SAVED, read_saved
+from storage.atomic import read_facts
 from storage.locks import held
 from storage.store import PREFIX, Key, Store
 
@@ -95,7 +95,7 @@ def _describe(
     work: Path, store: Store, recipes: dict[tuple[int, Key], str], planned: dict[Key, str]
 ) -> dict[str, Any] | None:
     stage, fingerprint = work.parent.name, work.name
-    progress, saved, saved_at = _read(work / PROGRESS), read_saved(work), _written(work / SAVED)
+    progress, saved, saved_at = read_facts(work / PROGRESS), read_saved(work), _written(work / SAVED)
     if saved_at is None:
         saved = None
     running = held(store.lock_path(stage, fingerprint))
@@ -103,7 +103,7 @@ def _describe(
     if not running and (saved is None or done):
         return None  # its process died before it saved anything, or just after it had published
     reporting = progress.pop("pid", None)  # of several ranks the first
-    pid = _read(store.lock_path(stage, fingerprint)).get("pid", reporting) if running else None
+    pid = read_facts(store.lock_path(stage, fingerprint)).get("pid", reporting) if running else None
     key = stage, fingerprint
     recipe = planned.get(key) if pid is None else recipes.get((pid, key), planned.get(key))
     item = _item(stage, fingerprint, "running" if running else "stopped", recipe, pid)
@@ -128,11 +128,3 @@ def _written(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}

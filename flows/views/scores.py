@@ -12,6 +12,7 @@ from pipeline.engine.rerun import valid_artifact
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, Score
 from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.page.page import tables
 from pipeline.reporting.scores.front import fronts
 from pipeline.reporting.scores.metrics import HALVES, HELD_OUT, lower_is_better
@@ -155,7 +156,7 @@ def _likelihood(artifact: Artifact) -> dict[str, Any]:
     return {
         "recipe": artifact.name,
         "model": "student",
-        "solver": "dopri5",
+        "solver": ADAPTIVE,
         "nfe": result.calls,
         "metric": "bits per dimension",
         "value": result.bits_per_dim,

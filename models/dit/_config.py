@@ -67,6 +67,7 @@ class DiTConfig:
 # Table 1 of the paper: width, depth, heads.
 _SIZES = {"s": (384, 12, 6), "b": (768, 12, 12), "l": (1024, 24, 16), "xl": (1152, 28, 16)}
 
+#: Published sizes, for tests and benchmarks: recipes give their numbers.
 #: "dit-s/1" to "dit-xl/4", size and patch, on the paper's 32x32x4 latents of ImageNet's 256x256 images. On other images
 #: the same size is ``dataclasses.replace(CONFIGS[name], channels=..., size=..., classes=...)``.
 CONFIGS: dict[str, DiTConfig] = {

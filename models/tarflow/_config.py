@@ -105,6 +105,7 @@ class TarFlowConfig:
         return self.channels * self.size**2
 
 
+# Published sizes, for tests and benchmarks: recipes give their numbers.
 # ImageNet and AFHQ: Zhai et al. 2024. CIFAR-10: SeJD (arXiv 2505.24791), its CIFAR-10 teacher.
 CONFIGS: dict[str, TarFlowConfig] = {
     "imagenet64-uncond": TarFlowConfig(channels=3, size=64, patch=2, width=768, blocks=8, layers=8),

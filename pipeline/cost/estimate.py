@@ -64,7 +64,7 @@ def estimate_of(node: Node, shape: ImageShape, processes: int = 1) -> Estimate:
         case configs.Teacher() as config:
             return _teacher(config.model_copy(update={"training": training(config)}), shape)
         case configs.NoiseBank() as config:
-            return _couplings(config, shape)
+            return _bank(config, shape)
         case configs.Potentials():
             return Estimate(memory_bytes=_points(shape))
         case configs.Student() as config:
@@ -144,10 +144,14 @@ def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor, 
 
 
 def _loss(config: configs.Loss | None) -> Loss:
-    """The loss with the memory that it takes, without weights."""
-    if isinstance(config, configs.LpipsHuber):
-        return LpipsHuber(LPIPS(config.network, config.size), PseudoHuber(config.c))
-    return SQUARED
+    """The loss with the memory that it takes, without weights; that of flow matching unless a section is given."""
+    match config:
+        case None | configs.SquaredError():
+            return SQUARED
+        case configs.PseudoHuber():
+            return PseudoHuber(config.c)
+        case configs.LpipsHuber():
+            return LpipsHuber(LPIPS(config.network, config.size), PseudoHuber(config.c))
 
 
 def _images_of(shape: ImageShape, training: Training) -> Tensor:
@@ -190,7 +194,7 @@ def _points(shape: ImageShape) -> int:
     return 4 * shape.rows * shape.values
 
 
-def _couplings(config: configs.NoiseBank, shape: ImageShape) -> Estimate:
+def _bank(config: configs.NoiseBank, shape: ImageShape) -> Estimate:
     size = 2 if config.dtype == "float16" else 4
     disk = config.draws_per_image * shape.rows * shape.values * size
     if config.whiten:

@@ -97,7 +97,7 @@ def _training(node: Node, training: Training, shape: ImageShape, compute: Comput
     }
     if "potentials" in node.inputs:  # each noise is compared with every image of its class
         facts["cells"] = searched(potentials_of(node), shape)
-    if getattr(getattr(config, "coupling", None), "online", False):
+    if isinstance(config, configs.Student) and config.coupling.calls_teacher:
         facts["teacher"] = network_digest(teacher_architecture(teacher_of(node), shape))
     return Part(
         "training", training.steps * training.batch, "images", facts, partial(step_work, node, shape), 0.0,

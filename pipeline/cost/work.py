@@ -43,9 +43,9 @@ def network_calls(sweeps: tuple[configs.Sweep, ...]) -> list[int]:
 
 def step_work(node: Node, shape: ImageShape) -> Work:
     """Of one image in a training step, with what the coupling computes for it."""
-    work, coupling = estimate_of(node, shape).work, getattr(node.config, "coupling", None)
+    work = estimate_of(node, shape).work
     assert work is not None
-    if getattr(coupling, "online", False):
+    if isinstance(node.config, configs.Student) and node.config.coupling.calls_teacher:
         work += forward_work(teacher_architecture(teacher_of(node), shape))
     if "potentials" in node.inputs:
         work += Work(flops=2.0 * searched(potentials_of(node), shape) * shape.values)

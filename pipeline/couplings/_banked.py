@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from pipeline.couplings._base import Coupling
 from storage.bank import Streamed
 from storage.errors import InputError
 
 Stored = Tensor | np.ndarray | Streamed  # a bank's array: on a device, in memory or on the disk
 
 
-class Banked:
+class Banked(Coupling):
     """z from a bank of several draws per image; each visit takes a random draw.
 
     Args:
@@ -37,6 +38,9 @@ class Banked:
     def streamed(self) -> bool:
         """Whether its noise is read from the disk at each visit."""
         return isinstance(self.z, Streamed)
+
+    def for_one_rank(self) -> Banked:
+        return Banked(self.z)
 
     def noise_for(
         self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator, read: Tensor | None = None

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
 
 
-class Coupling(Protocol):
-    """Chooses the noise z of each image x of a batch. Training knows nothing else of it."""
+class Coupling(ABC):
+    """Chooses the noise z of each image x of a batch.
 
+    Of one that changes from step to step a training also saves the state (`pipeline.training.flow_batches`).
+    """
+
+    @property
+    def streamed(self) -> bool:
+        """Whether noise is read from the disk at each visit."""
+        return False
+
+    def for_one_rank(self) -> Self:
+        """This coupling, or one like it that gives the noise of whole batches where this one gives a rank's part."""
+        return self
+
+    @abstractmethod
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """Noise z for images x.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings._base import gaussian_like
+from pipeline.couplings._base import Coupling, gaussian_like
 from pipeline.couplings._minibatch_ot import gain_deviation, groups
 
 TOLERANCE = 1e-3  # of the plan's marginal on the noise, relative
@@ -18,7 +18,7 @@ _ANNEALING = 11  # iterations at each greater one before it
 
 
 @dataclass(frozen=True)
-class Entropic:
+class Entropic(Coupling):
     """Fresh noise, each image's drawn from its row of the entropic plan between the batch's images and noises.
 
     Tong et al. 2023 (arXiv 2302.00482, SB-CFM) and Pooladian et al. 2023 (arXiv 2304.14772); Sinkhorn's iterations are

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from pipeline.couplings._base import Draw, gaussian_like
+from pipeline.couplings._base import Coupling, Draw, gaussian_like
 
 
 @dataclass(frozen=True)
-class Independent:
+class Independent(Coupling):
     """z ~ N(0, I), or as `draw` gives it, whatever x is (Lipman et al. 2023, arXiv 2210.02747)."""
 
     draw: Draw = gaussian_like

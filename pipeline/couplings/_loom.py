@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings._base import gaussian_like
+from pipeline.couplings._base import Coupling, gaussian_like
 from pipeline.couplings._loom_exchange import exchange, keep
 from pipeline.couplings._loom_noises import Noises
 from storage.errors import InputError
@@ -18,7 +18,7 @@ from storage.errors import InputError
 STATISTICS = ("visited", "reassigned", "cost_before", "cost_after")
 
 
-class Loom:
+class Loom(Coupling):
     """Every image has K noises, and images in one minibatch exchange them where that shortens paths.
 
     Davtyan et al., ICLR 2025, arXiv 2603.15279, Algorithm 1, with the squared distance as the cost. Each visit takes

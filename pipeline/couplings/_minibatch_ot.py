@@ -9,14 +9,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
-from pipeline.couplings._base import Draw, gaussian_like
+from pipeline.couplings._base import Coupling, Draw, gaussian_like
 
 _SMOOTHING = (0.3, 0.1)  # of the Sinkhorn steps that prepare a cost, in units of `gain_deviation`
 _PREPARED = 64  # images; smaller problems are solved without preparation
 
 
 @dataclass(frozen=True)
-class MinibatchOT:
+class MinibatchOT(Coupling):
     """Fresh noise, handed out within the batch so that the sum of |z - x|^2 is least.
 
     Pooladian et al. 2023 (arXiv 2304.14772) and Tong et al. 2023 (arXiv 2302.00482), with the exact assignment: every z

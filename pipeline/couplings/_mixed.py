@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
@@ -11,13 +12,15 @@ from pipeline.couplings._base import Coupling, gaussian_like
 
 
 @dataclass(frozen=True)
-class _Over:
+class _Over(Coupling):
     coupling: Coupling
 
     @property
     def streamed(self) -> bool:
-        """Whether the coupling reads its noise from the disk."""
-        return getattr(self.coupling, "streamed", False)
+        return self.coupling.streamed
+
+    def for_one_rank(self) -> Self:
+        return replace(self, coupling=self.coupling.for_one_rank())
 
 
 @dataclass(frozen=True)

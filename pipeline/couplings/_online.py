@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 
 from models.tarflow import TarFlow
 from pipeline.couplings._banked import rows_of_rank
+from pipeline.couplings._base import Coupling
 from pipeline.couplings._standard import Standard
 
 
 @dataclass(frozen=True)
-class Online:
+class Online(Coupling):
     """z = standard(f(x + eta eps, c), c) with a fresh eps at each visit (NFM, arXiv 2603.09014), where a bank has K.
 
     Args:
@@ -29,6 +30,9 @@ class Online:
     standard: Standard
     rank: int = 0
     world: int = 1
+
+    def for_one_rank(self) -> Online:
+        return replace(self, rank=0, world=1)
 
     @torch.no_grad()
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:

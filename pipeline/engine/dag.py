@@ -20,7 +20,7 @@ from types import ModuleType
 from pipeline.outputs import results
 from pipeline.recipe.fingerprint import fingerprint
 from pipeline.recipe.recipe import KINDS, Recipe
-from pipeline.recipe.sections import Config, Data, Evaluation, LpipsHuber, Reflow, Student
+from pipeline.recipe.sections import Config, Data, Evaluation, Loss, Reflow, Student
 from pipeline.recipe.sweep import label_of
 from storage.required import required
 
@@ -32,7 +32,8 @@ class Stage:
     `version` is raised when its meaning changes, for some settings by `_version`. `inputs` names the kinds of stages
     that it reads, as far as a recipe has them; with `newest`, only the last student and the last pairs before it.
     `parallel` says whether several processes can share it (see `pipeline.runtime.ranks`), `alone` that it computes on
-    the device in one; `code` is its module in pipeline.stages if that has another name.
+    the device in one; `shared` that its artifacts are named by the data set, as all recipes on it have the same; `code`
+    is its module in pipeline.stages if that has another name.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stage:
     parallel: bool = False
     alone: bool = False
     newest: bool = False
+    shared: bool = False
     code: str | None = None
 
     @property
@@ -58,12 +60,12 @@ CHAIN = ("student", "reflow")  # kinds whose artifact is a student
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("data", 1, (), results.DataResult),
-        Stage("source", 1, (), results.DataResult, code="data"),
-        Stage("reference", 3, ("data",), results.ReferenceResult, alone=True),
+        Stage("data", 1, (), results.DataResult, shared=True),
+        Stage("source", 1, (), results.DataResult, shared=True, code="data"),
+        Stage("reference", 3, ("data",), results.ReferenceResult, alone=True, shared=True),
         Stage("teacher", 1, ("data",), results.TeacherResult, parallel=True),
         Stage("bank", 1, ("data", "teacher"), results.BankResult, parallel=True),
-        Stage("potentials", 1, ("data",), results.PotentialsResult, alone=True),
+        Stage("potentials", 1, ("data",), results.PotentialsResult, alone=True, shared=True),
         Stage(
             "student",
             2,
@@ -156,7 +158,7 @@ def build(recipe: Recipe, cache: Path | None = None, recorded: Recorded | None =
         )
         ancestors[name] = {name}.union(*(ancestors[role] for role in inputs))
         label = label_of(recipe.name, ancestors[name])
-        if stage.name in ("data", "reference", "potentials", "source"):  # shared by all recipes on these images
+        if stage.shared:
             label = required(recipe.source if stage.name == "source" else recipe.data, stage.name).source
         nodes[name] = Node(stage, config, inputs, identity, label, external)
     return nodes
@@ -182,7 +184,7 @@ def _inputs(stage: Stage, names: Collection[str], config: Config) -> list[str]:
     unread: set[str] = set()
     if stage.newest:
         unread.update(students_among(names)[:-1], of_kind(names, "pairs")[:-1])
-    if isinstance(config, Student) and not getattr(config.coupling, "online", False):
+    if isinstance(config, Student) and not config.coupling.calls_teacher:
         unread.add("teacher")
     if isinstance(config, Student) and not config.quality:
         unread.add("reference")
@@ -200,7 +202,5 @@ def external_digest(config: Config, cache: Path | None) -> str | None:
 
     if isinstance(config, Data):
         return source_digest(config, cache)
-    loss = getattr(config, "loss", None)
-    if isinstance(loss, LpipsHuber):
-        return files_digest({"features": loss.features, "linear": loss.linear}, cache)
-    return None
+    loss: Loss | None = getattr(config, "loss", None)
+    return files_digest(loss.files, cache) if loss is not None and loss.files else None

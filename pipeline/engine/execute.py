@@ -19,7 +19,7 @@ from pipeline.engine.dag import Node, external_digest
 from pipeline.engine.elastic import await_orphans, run_in_ranks
 from pipeline.engine.provenance import provenance
 from pipeline.engine.remote import fetched
-from pipeline.engine.saved_work import clear, contents, foreign, state, time_to_record
+from pipeline.engine.saved_work import changed_inputs, clear, contents, time_to_record, write_inputs
 from pipeline.engine.stage_errors import disk_error, memory_error
 from pipeline.recipe.fingerprint import fingerprint_fields
 from pipeline.recipe.sections import Compute
@@ -93,12 +93,12 @@ def execute(
                 return Outcome("fetched", artifact, time.monotonic() - started)
             rerun.start(work)
             given = contents(inputs)
-            if roles := foreign(work, given):
+            if roles := changed_inputs(work, given):
                 log.warning("%s: %s was made again, of other bytes; saved work is dropped", node.name, ", ".join(roles))
                 clear(work, but=rerun.REQUEST)
             resumed = read_saved(work) is not None
             work.mkdir(parents=True, exist_ok=True)
-            state(work, given)
+            write_inputs(work, given)
             _remove_leftovers(work)
             attempts = _count_attempt(work)
             for read in inputs.values():
@@ -166,7 +166,7 @@ def _check_inputs(node: Node, work: Path, store: Store) -> None:
         with suppress(DamageError):
             if (found := store.find(role, source.fingerprint)) is not None:
                 now[role] = found
-    if roles := foreign(work, contents(now)):
+    if roles := changed_inputs(work, contents(now)):
         log.warning(
             "%s: %s was made again, of other bytes, while this stage ran, and it may have read both: run again with "
             "--force %s",

@@ -86,14 +86,14 @@ def wanted(
     return new
 
 
-def left(asked: Request, nodes: Collection[Node], store: Store) -> list[Node]:
+def not_yet_rerun(asked: Request, nodes: Collection[Node], store: Store) -> list[Node]:
     """Which of these nodes the request has not rerun yet."""
     return [node for node in nodes if asked["replaces"][node.fingerprint] == _manifest(node, store)]
 
 
 def request(asked: Request, nodes: Collection[Node], store: Store) -> None:
-    """Ask for a rerun of the nodes that are `left`. What another request has pending is resumed, not begun again."""
-    for node in left(asked, nodes, store):
+    """Ask for a rerun of the nodes that are left. What another request has pending is resumed, not begun again."""
+    for node in not_yet_rerun(asked, nodes, store):
         work = store.work(node.name, node.fingerprint)
         there, begun = _read(work)
         if there != asked:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from storage.artifact import MANIFEST, Artifact
-from storage.atomic import fsync_path, write_json
+from storage.atomic import fsync_path, read_facts, write_json
 from storage.checksummed_json import json_digest
 from storage.store import Store
 from storage.trees import remove_tree
@@ -29,12 +29,9 @@ def contents(inputs: Mapping[str, Artifact]) -> dict[str, str]:
     }
 
 
-def foreign(work: Path, given: Mapping[str, str]) -> list[str]:
+def changed_inputs(work: Path, given: Mapping[str, str]) -> list[str]:
     """The inputs of which the saved work was made from other bytes than `given`; none where it does not say."""
-    try:
-        before = dict(json.loads((work / INPUTS).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return []
+    before = read_facts(work / INPUTS)
     return [role for role, digest in given.items() if before.get(role, digest) != digest]
 
 
@@ -68,7 +65,7 @@ def _time(created: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def state(work: Path, given: Mapping[str, str]) -> None:
+def write_inputs(work: Path, given: Mapping[str, str]) -> None:
     """Write which bytes the work is made from."""
     write_json(work / INPUTS, dict(given))
 

@@ -22,8 +22,7 @@ from pipeline.runtime import ranks
 from pipeline.runtime.job import Job
 from storage.atomic import replacing, sha256_file
 from storage.checksummed_json import read_checksummed, write_checksummed
-
-SCORES = "scores.json"
+from storage.inspection import SCORES
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pipeline.flow_matching.paths import GaussianPath, preconditioning
 from pipeline.flow_matching.solvers import Heun, calls_per_evaluation, plan_for_nfe
 from pipeline.flow_matching.times import time_grid
 from pipeline.outputs.results import Score
+from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.scores.metrics import lower_is_better
-from pipeline.reporting.scores.table import ADAPTIVE
 from storage.required import complete
 
 NEAR = 1.1  # times the best score: the recommended number of calls is the fewest within it

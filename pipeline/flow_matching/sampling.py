@@ -26,7 +26,7 @@ from pipeline.flow_matching.solvers import (
     trajectory,
 )
 from pipeline.flow_matching.times import time_grid
-from pipeline.recipe.sections import Sweep, Teacher
+from pipeline.recipe.sections import ADAPTIVE, Sweep, Teacher
 from pipeline.runtime.device import same_bits
 from pipeline.runtime.noise import noise
 from pipeline.runtime.seeds import generator
@@ -123,7 +123,7 @@ def student_walk(
     Dopri5 chooses its own steps; its states are those at `DOPRI5_WALK_STEPS` steps of the grid.
     """
     solver, steps = planned(how, nfe)
-    grid = path.times(time_grid(how.grid, DOPRI5_WALK_STEPS if how.solver == "dopri5" else steps))
+    grid = path.times(time_grid(how.grid, DOPRI5_WALK_STEPS if how.solver == ADAPTIVE else steps))
     velocity = student_velocity(network, path, labels, how.guidance, condition)
     with _precise(solver, z.device):
         return grid.tolist(), trajectory(velocity, path.start(how.temperature * z), grid, solver)
@@ -142,7 +142,7 @@ def _precise(solver: Solver, device: torch.device) -> Iterator[None]:
 
 def planned(how: Sweep, nfe: int) -> tuple[Solver, int]:
     """The solver and its steps for `nfe` network calls; dopri5 ignores `nfe` and takes one step of the grid."""
-    if how.solver == "dopri5":
+    if how.solver == ADAPTIVE:
         return Dopri5(TOLERANCE, TOLERANCE), 1
     plan = plan_for_nfe(how.solver, nfe, calls_per_evaluation(how.guidance))
     return plan.solver, plan.steps

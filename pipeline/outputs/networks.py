@@ -62,7 +62,7 @@ def teacher_architecture(config: configs.Teacher, images: Shape) -> TarFlowConfi
 
 def student_architecture(config: configs.Student, images: Shape) -> UNetConfig | DiTConfig:
     """The velocity network for these images. Raises RecipeError if its numbers do not fit them."""
-    kind: type[DiTConfig] | type[UNetConfig] = DiTConfig if isinstance(config.network, configs.DiT) else UNetConfig
+    kind: type[UNetConfig | DiTConfig] = KINDS[config.network.kind][1]
     objective, average = config.objective, {}
     if isinstance(objective, configs.MeanFlow):
         average = {"interval": True, "time_scale": objective.time_scale}

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.recipe.sections import ADAPTIVE
 from storage.checksummed_json import json_digest
 
 
@@ -188,7 +189,7 @@ class Score(Result):
     @property
     def digest(self) -> str:
         """Of all settings of this number: numbers of one digest were measured alike."""
-        nfe = {"calls": self.nfe} if self.solver != "dopri5" else {}  # dopri5 chooses its NFE
+        nfe = {"calls": self.nfe} if self.solver != ADAPTIVE else {}
         facts = {"model": self.model, "solver": self.solver, "metric": self.metric, **nfe, "protocol": self.protocol}
         return json_digest(facts)[:16]
 

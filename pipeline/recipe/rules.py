@@ -72,13 +72,14 @@ def _pairs_fit(recipe: Recipe) -> None:
             "pairs.intervals and pairs.forward follow from the students trained on the pairs: leave them out"
         )
     for stage, section in _trained(recipe).items():
-        if isinstance(getattr(section, "loss", None), configs.LpipsHuber) and recipe.data.autoencoder:
+        loss: configs.Loss | None = getattr(section, "loss", None)
+        if loss is not None and loss.needs_pixels and recipe.data.autoencoder:
             raise ValueError(
-                f"{stage}.loss is LPIPS, which needs pixels, not latents: choose another loss, "
+                f"{stage}.loss is {loss.kind}, which needs pixels, not latents: choose another loss, "
                 "or leave data.autoencoder out"
             )
     steps = recipe.onestep.steps if recipe.onestep else 1
-    if steps > 1 and recipe.pairs and recipe.pairs.solver != "dopri5":
+    if steps > 1 and recipe.pairs and recipe.pairs.solver != configs.ADAPTIVE:
         unit = steps * configs.calls_of_a_step(recipe.pairs.solver, recipe.pairs.guidance)
         if recipe.pairs.grid != "uniform" or (recipe.pairs.nfe or 0) % unit:
             raise ValueError(

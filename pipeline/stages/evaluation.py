@@ -25,7 +25,7 @@ from pipeline.evaluation.memorisation import best_of, memorisation_of
 from pipeline.evaluation.noise_cost import noise_cost_samplers
 from pipeline.evaluation.protocol import different_samples, shared_protocol
 from pipeline.evaluation.samplers import samplers
-from pipeline.evaluation.scored import SCORES, score_all
+from pipeline.evaluation.scored import score_all
 from pipeline.evaluation.student_likelihood import student_bits
 from pipeline.flow_matching.sampling import Start, conditioning_for, start_of, student_velocity
 from pipeline.metrics import MetricSuite, frechet_warnings
@@ -46,6 +46,7 @@ from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.checksummed_json import json_digest
 from storage.imageset import ImageSet
+from storage.inspection import SCORES
 
 PICTURES = ("samples", "trajectories", "interpolations", "neighbours")
 
@@ -71,21 +72,20 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     labels = (
         like_training(images, config.samples, seed) if targets is None else targets.labels(torch.arange(config.samples))
     )
-    suite = _suite(config, reference, real, held_out, extractor, job.seed, device)
     evaluator = Evaluator(
-        extractor,
-        real.moments,
-        config.samples,
-        labels,
-        images.originals.grey_levels,
-        job.compute.inference_batch,
-        device,
-        shared_protocol(job, images, targets),
-        decoder(job.inputs["data"], device),
-        None if targets is None else targets.images,
-        suite,
-        held_out.moments,
-        like_held_out(images, labels, config.samples),
+        extractor=extractor,
+        real=real.moments,
+        samples=config.samples,
+        labels=labels,
+        levels=images.originals.grey_levels,
+        batch=job.compute.inference_batch,
+        device=device,
+        protocol=shared_protocol(job, images, targets),
+        decode=decoder(job.inputs["data"], device),
+        targets=None if targets is None else targets.images,
+        suite=_suite(config, reference, real, held_out, extractor, job.seed, device),
+        held_out=held_out.moments,
+        like_held_out=like_held_out(images, labels, config.samples),
     )
 
     ways = [*samplers(job, start, targets, device)]
@@ -102,14 +102,14 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     figures = Figures(job, len(PICTURES) + 1 + len(best) + len(students))
     rows = _rows_shown(targets, labels, config.samples)
     gallery = Gallery(
-        images,
-        start,
-        targets,
-        "source" in job.inputs,
-        rows,
-        None if labels is None else labels[rows].to(device),
-        evaluator.decode,
-        job.pause_point,
+        images=images,
+        start=start,
+        targets=targets,
+        source="source" in job.inputs,
+        rows=rows,
+        labels=None if labels is None else labels[rows].to(device),
+        decode=evaluator.decode,
+        pause=job.pause_point,
     )
     figures.picture("samples.png", partial(gallery.grid, scored))
     figures.picture("trajectories.png", partial(gallery.trajectories, ways))
@@ -134,9 +134,9 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
         curvature=paths[0].curvature,
         likelihood=likelihood,
         paths=tuple(paths),
-        floors=suite.floors() if suite else {},
+        floors=evaluator.suite.floors() if evaluator.suite else {},
         held_out={reference.metrics["metric"]: reference.metrics["held_out"]}
-        | (suite.held_out_distances() if suite else {}),
+        | (evaluator.suite.held_out_distances() if evaluator.suite else {}),
         memorisation=tuple(memorisation),
         noise_cost=tuple(score for item in of_noise for score in item.scores),
         warnings=tuple(warnings),
@@ -156,14 +156,14 @@ def _suite(
     if not config.metrics:
         return None
     return MetricSuite(
-        config.metrics,
-        reference.metrics["metric"],
-        real.rows,
-        config.samples,
-        getattr(extractor, "logits", None),
-        derive(seed, "metrics") % 2**32,
-        device,
-        held_out.rows,
+        names=config.metrics,
+        metric=reference.metrics["metric"],
+        real=real.rows,
+        samples=config.samples,
+        logits=getattr(extractor, "logits", None),
+        seed=derive(seed, "metrics") % 2**32,
+        device=device,
+        held_out=held_out.rows,
     )
 
 

@@ -51,24 +51,30 @@ def run(job: Job[OneStep]) -> StudentResult | None:
 def _batches(job: Job[OneStep]) -> FlowBatches | Segments:
     config, artifact = job.config, job.inputs["pairs"]
     (pairs,) = open_arrays([bank_of(artifact)], job.compute)
-    place = ranks.rank(), ranks.world()
     if config.steps > 1:
         assert pairs.x is not None  # the bank is of a stage pairs
         labels = None if pairs.labels is None else pairs.labels[0]
         return Segments(
-            pairs.z[0], pairs.x[0], labels, config.steps, job.seed, config.training.batch, retained_of(artifact), *place
+            pairs.z[0],
+            pairs.x[0],
+            labels,
+            config.steps,
+            job.seed,
+            config.training.batch,
+            retained_of(artifact),
+            ranks.rank(),
+            ranks.world(),
         )
     examples, coupling = generated(artifact, pairs)
     return FlowBatches(
         examples,
         coupling,
-        At(1.0) if config.mode == "distil" else times_of_config(config.time),
-        LINEAR,
-        0.0,
-        job.seed,
-        config.training.batch,
-        None,
-        None,
-        Intervals.of_config(config.objective) if config.mode == "meanflow" else None,
-        *place,
+        time=At(1.0) if config.mode == "distil" else times_of_config(config.time),
+        path=LINEAR,
+        label_drop=0.0,
+        seed=job.seed,
+        batch=config.training.batch,
+        interval=Intervals.of_config(config.objective) if config.mode == "meanflow" else None,
+        rank=ranks.rank(),
+        world=ranks.world(),
     )

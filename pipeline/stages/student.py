@@ -71,18 +71,18 @@ def run(job: Job[Student]) -> StudentResult | None:
         assert isinstance(coupling, Independent | MinibatchOT)  # the recipe's own check
         source = required(source_examples(job.inputs["source"], images, "train"), "the source's images")
         coupling = replace(coupling, draw=Source(source))
-    left = truncated(coupling)
+    truncated_pairs = truncated(coupling)
     batches = FlowBatches(
-        examples if left is None else left,
+        examples if truncated_pairs is None else truncated_pairs,
         coupling,
-        times_of_config(config.time),
-        path,
-        config.label_drop,
-        job.seed,
-        config.training.batch,
-        getattr(config.coupling, "batch", None),
-        condition_of(condition, images.levels),
-        Intervals.of_config(config.objective),
+        time=times_of_config(config.time),
+        path=path,
+        label_drop=config.label_drop,
+        seed=job.seed,
+        batch=config.training.batch,
+        block=config.coupling.together,
+        condition=condition_of(condition, images.levels),
+        interval=Intervals.of_config(config.objective),
     )
     picture = preview(job, images, path, device)
     objective = objective_of_config(config.objective, path)
@@ -96,10 +96,11 @@ def run(job: Job[Student]) -> StudentResult | None:
         return None
     quality = scores.result(fitted) if scores else None
     result = result.model_copy(update={"quality": quality, **diagnose(batches, config.training.steps, device)})
-    if left is None:
+    if truncated_pairs is None:
         return result
-    labels = examples.classes(torch.arange(left.pairs) % len(examples))
-    account = truncation(left.pairs, left.retained.numpy(), None if labels is None else labels.numpy())
+    labels = examples.classes(torch.arange(truncated_pairs.pairs) % len(examples))
+    retained = truncated_pairs.retained.numpy()
+    account = truncation(truncated_pairs.pairs, retained, None if labels is None else labels.numpy())
     return result.model_copy(update={"truncation": account})
 
 

@@ -72,7 +72,7 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     quality = config.quality
 
     def score(network: nn.Module) -> dict[str, float]:
-        return {"held_out_bits": held_out_bits(cast(TarFlow, network), unseen, job, device)}
+        return {"held_out_bits": bits_of(cast(TarFlow, network), unseen, job, device)}
 
     watch = Watch(quality.points, score) if quality else None
     levels = config.noise_levels
@@ -80,7 +80,7 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
     fitted = fit(job, flow, batch, loss, config.training, device, watch=watch)
     best = quality and quality.use == "best" and fitted.best
     flow = cast(TarFlow, fitted.best_network() if best else fitted.network)
-    bits = [held_out_bits(flow, examples, job, device) for examples in (unseen, Examples.of(images, "train"))]
+    bits = [bits_of(flow, part, job, device) for part in (unseen, Examples.of(images, "train"))]
     if not ranks.first():
         return None
     networks.save_network(flow, job.out, fitted.averages)
@@ -101,7 +101,7 @@ def run(job: Job[Teacher]) -> TeacherResult | None:
 
 
 @torch.no_grad()
-def held_out_bits(flow: TarFlow, examples: Examples, job: Job[Teacher], device: torch.device) -> float:
+def bits_of(flow: TarFlow, examples: Examples, job: Job[Teacher], device: torch.device) -> float:
     """Mean bits per dimension over all rows, one draw of the training noise each."""
     total = torch.zeros((), dtype=torch.float64)
     for rows in ranks.mine(torch.arange(len(examples)).split(job.compute.inference_batch)):

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -116,6 +117,7 @@ def fit(
     monitor = Monitor(job.monitor if ranks.first() else None, loop.images)
     batches, saving = Prefetcher(batch, device), Clock(job.compute.checkpoint_seconds)
     drawing, previews = Clock(PICTURE_SECONDS), points(training.steps, PREVIEW_POINTS)
+    drawn = _drawn_once(picture, loop) if picture and ranks.first() else None
     if loop.scores.due(loop.step):  # the training stopped while these weights were measured
         _score(loop, monitor, {})
     scoring, scored = Clock(0.0), 0  # which is no training
@@ -136,14 +138,14 @@ def fit(
         facts["images_per_second"] = (loop.step - first) * training.batch / elapsed
         if loop.log_entry and not loop.scores.due(loop.step):
             monitor.line(facts | loop.log_entry)
-        if picture and ranks.first() and loop.step in previews:
-            _preview(job, loop.images, picture(loop.averaged()))
+        if drawn and loop.step in previews:
+            _preview(job, loop.images, drawn(loop.step))
         if save or stop or loop.scores.due(loop.step):
             with saving:
                 loop.save()
-            if picture and ranks.first() and drawing.due():
+            if drawn and drawing.due():
                 with drawing:
-                    monitor.picture(loop.images, picture(loop.averaged()))
+                    monitor.picture(loop.images, drawn(loop.step))
         if stop:  # as the ranks agreed before the step; later requests count at the next one
             job.stop.request(job.stop.reason or "another rank was asked to")
             job.pause_point()
@@ -151,8 +153,8 @@ def fit(
             with scoring:
                 _score(loop, monitor, facts)
             scored += 1
-    if picture and ranks.first():
-        monitor.picture(training.images, picture(loop.averaged()))
+    if drawn:
+        monitor.picture(training.images, drawn(loop.step))
     monitor.close()
     if loop.step > first + 1:
         seconds = time.monotonic() - start - warm - scoring.spent
@@ -172,6 +174,11 @@ def _score(loop: Loop, monitor: Monitor, facts: dict[str, float]) -> None:
     line = loop.score()
     monitor.line(facts | loop.history[-1])
     log.info("%s: %s", loop.job.stage, ", ".join(f"{name} {value:.4g}" for name, value in line.items()))
+
+
+def _drawn_once(picture: Callable[[nn.Module], Image], loop: Loop) -> Callable[[int], Image]:
+    """The picture of the present step, drawn once however many places show it."""
+    return lru_cache(maxsize=1)(lambda step: picture(loop.averaged()))
 
 
 def _preview(job: Job, images: int, picture: Image) -> None:

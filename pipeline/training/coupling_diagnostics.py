@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.couplings import Banked, Coupling, Mixed, Online, Semidiscrete, Softened
+from pipeline.couplings import Semidiscrete
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import FEWEST_SAMPLES, NEIGHBOURS, class_leak, gaussianity, velocity_variance
 from pipeline.outputs.results import ProbeResult, VelocityVariance
@@ -24,7 +24,6 @@ from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.truncated import Truncated
 from storage.required import complete
 
-C = TypeVar("C", bound=Coupling | Semidiscrete)
 log = logging.getLogger(__name__)
 MOST_PAIRS = 8192  # CIFAR-10 has 3072 dimensions
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints, so that the mean is the integral over t
@@ -99,7 +98,9 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     would tell the class of the one before.
     """
     stream = copy.copy(batches)
-    stream.label_drop, stream.coupling = 0.0, _single_rank(batches.coupling)
+    stream.label_drop = 0.0
+    if not isinstance(stream.coupling, Semidiscrete):
+        stream.coupling = stream.coupling.for_one_rank()
     # A half-used block is in the assignment now, but not in that of a run resumed from its last checkpoint.
     stream(step)
     every, count = len(stream.examples), min(MOST_PAIRS, len(stream.examples))
@@ -118,17 +119,3 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
         once = torch.from_numpy(np.sort(np.unique(stream.examples.images(rows), return_index=True)[1]))
         x, z, of_pairs = x[once], z[once], None if of_pairs is None else of_pairs[once]
     return x, z, of_pairs, drawn[0].condition is not None
-
-
-def _single_rank(coupling: C) -> C:
-    """The coupling for one rank: noise is encoded, or read, only for this rank's part of a batch otherwise."""
-    alone = copy.copy(coupling)
-    if isinstance(alone, Banked):
-        alone.rank, alone.world = 0, 1
-        return alone
-    if isinstance(alone, Truncated):
-        alone.bank = _single_rank(alone.bank)
-        return alone
-    if isinstance(coupling, Mixed | Softened):
-        return replace(coupling, coupling=_single_rank(coupling.coupling))
-    return replace(coupling, rank=0, world=1) if isinstance(coupling, Online) else coupling

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from pipeline.couplings import Banked, rows_of_rank
+from pipeline.couplings import Banked, Coupling, rows_of_rank
 from pipeline.data.examples import Examples
 from pipeline.runtime.seeds import generator
 from pipeline.training.truncated import Truncated
@@ -23,7 +23,7 @@ Pairs = tuple[Examples | Truncated, Banked | Truncated]
 LARGEST_DENOMINATOR = 10**6  # of a share
 
 
-class Mixture:
+class Mixture(Coupling):
     """Both the examples and the coupling of a `FlowBatches`.
 
     Rows 0 ... G - 1 are the generated pairs, G ... G + F - 1 the forward ones. Of the first n images of a training
@@ -47,8 +47,10 @@ class Mixture:
 
     @property
     def streamed(self) -> bool:
-        """Whether one of the banks is read from the disk."""
         return any(bank.streamed for _, bank in filter(None, (self.generated, self.forward)))
+
+    def for_one_rank(self) -> Mixture:
+        return Mixture(self.generated, self.forward, float(self.share))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,12 +91,12 @@ class Mixture:
             labels[here] = required(examples.classes(rows[here] - first), "the class of a pair")
         return labels
 
-    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, draws: Generator) -> Tensor:
+    def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:
         """See `pipeline.couplings.Coupling.noise_for`."""
         z, read = torch.empty_like(x), rows_of_rank(len(rows), self.rank, self.world)
         for here, (_, bank), first in self._kinds(rows):
             of_kind = None if labels is None else labels[here]
-            z[here] = bank.noise_for(x[here], of_kind, rows[here] - first, draws, read[here])
+            z[here] = bank.noise_for(x[here], of_kind, rows[here] - first, generator, read[here])
         return z
 
     def _kinds(self, rows: Tensor) -> list[tuple[Tensor, Pairs, int]]:

@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import nn
 
 from pipeline.data.batches import FlowBatch
-from pipeline.flow_matching.losses import LpipsHuber
+from pipeline.flow_matching.losses import SQUARED
 from pipeline.flow_matching.objective import FlowMatching, Objective, transport_cost
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.outputs import networks
@@ -42,10 +42,8 @@ def train(
 ) -> Fitted:
     """Fit `network` to the batches, by flow matching unless another objective is given.
 
-    Resumes and raises as `pipeline.training.fit` does.
-
-    With LPIPS a GPU ends a resumed training with slightly different weights: torch's backward passes of resizing and
-    pooling use atomic additions there.
+    Resumes and raises as `pipeline.training.fit` does. With a loss that is not `repeatable` a GPU ends a resumed
+    training with slightly different weights.
     """
     return fit(
         job,
@@ -57,7 +55,7 @@ def train(
         measure=transport_cost,
         picture=picture,
         memory=batches,
-        repeatable=not isinstance(getattr(objective, "loss", None), LpipsHuber),
+        repeatable=getattr(objective, "loss", SQUARED).repeatable,
         watch=watch,
     )
 

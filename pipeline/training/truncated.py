@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import Generator, Tensor
 
-from pipeline.couplings import Banked
+from pipeline.couplings import Banked, Coupling
 from pipeline.data.examples import Examples, shuffled
 from pipeline.outputs.results import Truncation
 from pipeline.outputs.tensorfile import write_tensors
@@ -26,7 +26,7 @@ READ_BYTES = 2**24  # of pairs that are measured at once
 Images = Callable[[np.ndarray], np.ndarray]
 
 
-class Truncated:
+class Truncated(Coupling):
     """Both the examples and the coupling of a training on the pairs of a bank that are left.
 
     Row i is the pair number `retained[i]` of the bank, draw * rows + row, so that an epoch holds each pair once.
@@ -38,7 +38,13 @@ class Truncated:
 
     def __init__(self, examples: Examples, bank: Banked, retained: np.ndarray) -> None:
         self.examples, self.bank, self.retained = examples, bank, torch.from_numpy(retained)
-        self.streamed = bank.streamed
+
+    @property
+    def streamed(self) -> bool:
+        return self.bank.streamed
+
+    def for_one_rank(self) -> Truncated:
+        return Truncated(self.examples, self.bank.for_one_rank(), self.retained.numpy())
 
     def __len__(self) -> int:
         return len(self.retained)

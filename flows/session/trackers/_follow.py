@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from flows.session.session import Session
@@ -29,7 +28,7 @@ from pipeline.outputs.curves import read_curves
 from pipeline.outputs.results import Score
 from pipeline.reporting.scores.table import setting
 from storage.artifact import Artifact
-from storage.atomic import write_json
+from storage.atomic import read_facts, write_json
 from storage.errors import Interrupted
 from storage.required import required
 
@@ -95,9 +94,9 @@ class _Follower(threading.Thread):
         self._monitor = session.store.monitor(node.name, node.fingerprint, node.label)
         self._attempts = self._count()
         self._state: dict[str, Any] = {"id": None, "images": -1, "picture": -1, "over": False}
-        earlier = _read(self._monitor / STATE).get(package)
+        earlier = read_facts(self._monitor / STATE).get(package)
         again = rerun.is_requested(node, session.store) and not rerun.started(node, session.store)
-        if earlier and not earlier["over"] and not again:
+        if isinstance(earlier, dict) and earlier.keys() == self._state.keys() and not earlier["over"] and not again:
             self._state |= earlier
         self._tracker: Tracker | None = None
         self._over = threading.Event()
@@ -127,7 +126,9 @@ class _Follower(threading.Thread):
                 required(self._tracker, "the tracker").end(self._ending)
         except BaseException as error:  # a tracker may raise anything, even SystemExit
             missing = isinstance(error, ImportError) and find_spec(self._package) is None
-            self.give_up(f"install it: pip install flowctl[{self._package}]" if missing else error)
+            self.give_up(
+                f"install it: pip install -e '.[{self._package}]' in the project's folder" if missing else error
+            )
 
     def _begun(self) -> bool:
         """Whether the stage runs or has run: it counts its attempts in its work directory, which goes at its end."""
@@ -172,17 +173,10 @@ class _Follower(threading.Thread):
     def _save(self) -> None:
         with _SAVING, suppress(OSError):
             self._monitor.mkdir(parents=True, exist_ok=True)
-            write_json(self._monitor / STATE, {**_read(self._monitor / STATE), self._package: self._state})
+            write_json(self._monitor / STATE, {**read_facts(self._monitor / STATE), self._package: self._state})
 
 
 _SAVING = threading.Lock()  # two trackers share the file
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}
 
 
 def _subject(node: Node, session: Session) -> Subject:

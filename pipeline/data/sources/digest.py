@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.sources.kinds import HEAD, is_image
 from pipeline.data.sources.published import CIFAR, IDX, IDX_FILES
 from pipeline.data.sources.text import normal, shown
-from storage.atomic import sha256_file, write_json
+from storage.atomic import read_facts, sha256_file, write_json
 from storage.checksummed_json import json_digest
 from storage.errors import DataError
 
@@ -156,15 +155,15 @@ def _digests(
     root: Path, files: dict[str, os.stat_result], notes: Path | None, compute: Callable[[Path], Any] | None = None
 ) -> dict[str, Any]:
     """What `compute`, by default SHA-256, gives for each file below `root`; from `notes` where size and times match."""
-    try:
-        noted = dict(json.loads(notes.read_text())) if notes else {}
-    except (OSError, ValueError, TypeError):
-        noted = {}
+    noted = read_facts(notes) if notes else {}
     now, settled, digests = time.time_ns(), {}, {}
     for name, stat in files.items():
         marks = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        note = noted.get(name)
-        digests[name] = note[1] if note and note[0] == marks else (compute or sha256_file)(root / name)
+        match noted.get(name):
+            case [before, digest] if before == marks:
+                digests[name] = digest
+            case _:
+                digests[name] = (compute or sha256_file)(root / name)
         if max(marks[1:]) < now - _SETTLED_SECONDS * 1e9:
             settled[name] = [marks, digests[name]]
     if notes and settled != noted:

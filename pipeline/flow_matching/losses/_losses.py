@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,9 +14,16 @@ from pipeline.flow_matching.losses._lpips import LPIPS, load_lpips
 from pipeline.recipe import sections
 
 
-class Loss(Protocol):
-    """Compares the velocity that a network answers with its target."""
+class Loss(ABC):
+    """Compares the velocity that a network answers with its target.
 
+    Attributes:
+        repeatable: whether a GPU gives its gradient the same bits each time.
+    """
+
+    repeatable: ClassVar[bool] = True
+
+    @abstractmethod
     def __call__(self, answer: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Mean over the batch, a float32 scalar; 0 where answer and target are equal.
 
@@ -29,7 +37,7 @@ class Loss(Protocol):
 
 
 @dataclass(frozen=True)
-class SquaredError:
+class SquaredError(Loss):
     """|answer - target|^2 per dimension (Lipman et al. 2023, arXiv 2210.02747, eq. 9)."""
 
     def __call__(self, answer: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -42,7 +50,7 @@ SQUARED = SquaredError()
 
 
 @dataclass(frozen=True)
-class PseudoHuber:
+class PseudoHuber(Loss):
     """(sqrt(r^2 + (c D)^2) - c D) / D of the norm r = |answer - target| over the D dimensions of an image.
 
     Lee et al. 2024, arXiv 2405.20320, sec. 4.2: the loss of improved consistency training (Song and Dhariwal 2023,
@@ -71,7 +79,7 @@ class PseudoHuber:
 
 
 @dataclass(frozen=True)
-class LpipsHuber:
+class LpipsHuber(Loss):
     """(1 - t) pseudo-Huber(answer, target) + LPIPS(x_t - t answer, x_t - t target) / t.
 
     Lee et al. 2024, arXiv 2405.20320, sec. 4.2, LPIPS-Huber-1/t. At t = 1, where one-step students are distilled, it is
@@ -79,6 +87,7 @@ class LpipsHuber:
     by little of it.
     """
 
+    repeatable = False  # torch's backward passes of resizing and pooling use atomic additions
     lpips: LPIPS
     huber: PseudoHuber
 

@@ -1,5 +1,6 @@
 """The sections of a recipe: one frozen, validated model for each stage. Lengths of training are in images seen."""
 
+from pipeline.recipe.sections._base import ADAPTIVE as ADAPTIVE
 from pipeline.recipe.sections._base import Config as Config
 from pipeline.recipe.sections._base import Grid as Grid
 from pipeline.recipe.sections._base import Name as Name

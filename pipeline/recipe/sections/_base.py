@@ -13,6 +13,7 @@ Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5", "jump"]
+ADAPTIVE: Solver = "dopri5"  # chooses its steps itself, and so its calls; it takes no notice of the grid
 Grid = Annotated[
     Literal["uniform", "quadratic", "edm", "logit"],
     Field(
@@ -63,9 +64,9 @@ def check_before_end(solver: Solver, guidance: float, nfe: int | None) -> None:
 
 
 def check_calls(solver: Solver, guidance: float, nfe: int | None) -> None:
-    """Raises ValueError unless steps of the solver cost exactly `nfe` network calls; None is dopri5's choice."""
-    if (solver == "dopri5") != (nfe is None):
-        raise ValueError("nfe must be a number for a fixed-step solver, and null for dopri5")
+    """Raises ValueError unless steps of the solver cost exactly `nfe` network calls; that of `ADAPTIVE` is None."""
+    if (solver == ADAPTIVE) != (nfe is None):
+        raise ValueError(f"nfe must be a number for a fixed-step solver, and null for {ADAPTIVE}")
     if nfe is None:
         return
     unit = calls_of_a_step("euler" if solver == "heun" else solver, guidance)  # Heun's last step may be Euler's

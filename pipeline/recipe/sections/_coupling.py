@@ -20,6 +20,16 @@ class _Coupling(Config):
         """Whether it needs a bank of the teacher's noise."""
         return False
 
+    @property
+    def calls_teacher(self) -> bool:
+        """Whether it runs the teacher at each step."""
+        return False
+
+    @property
+    def together(self) -> int | None:
+        """How many images are coupled together; None for those of a training step."""
+        return getattr(self, "batch", None)
+
 
 class Independent(_Coupling):
     """Fresh noise for each image."""
@@ -110,6 +120,10 @@ class NFM(_Coupling):
     @property
     def banked(self) -> bool:
         return True
+
+    @property
+    def calls_teacher(self) -> bool:
+        return self.online
 
 
 Coupling = Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe.fingerprint import AddedLater
-from pipeline.recipe.sections._base import Config, Grid, Positive, Seeded, Solver, Temperature, check_calls
+from pipeline.recipe.sections._base import ADAPTIVE, Config, Grid, Positive, Seeded, Solver, Temperature, check_calls
 
 Metric = Literal["kid", "precision-recall", "inception-score", "sliced-wasserstein"]
 #: Features that a metric needs on either side.
@@ -35,8 +35,8 @@ class Sweep(Config):
 
     @model_validator(mode="after")
     def _calls_where_they_can_be_chosen(self) -> Sweep:
-        if (self.solver == "dopri5") == bool(self.nfe):
-            raise ValueError("nfe lists the numbers of calls of a fixed-step solver, and is left out for dopri5")
+        if (self.solver == ADAPTIVE) == bool(self.nfe):
+            raise ValueError(f"nfe lists the numbers of calls of a fixed-step solver, and is left out for {ADAPTIVE}")
         return self
 
 
@@ -107,8 +107,7 @@ class Evaluation(Seeded):
             seen = set()
             for sweep in sweeps:
                 for nfe in sweep.nfe or (None,):
-                    # dopri5 chooses its steps, whatever the grid.
-                    grid = "uniform" if sweep.solver == "dopri5" else sweep.grid
+                    grid = "uniform" if sweep.solver == ADAPTIVE else sweep.grid
                     sampler = (sweep.model_copy(update={"nfe": (), "grid": grid}), nfe)
                     if sampler in seen:
                         calls = "" if nfe is None else f" at {nfe} network call{'s' * (nfe > 1)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,13 +12,25 @@ from pipeline.recipe.fingerprint import NotFingerprinted
 from pipeline.recipe.sections._base import Config, Positive, UserPath
 
 
-class SquaredError(Config):
+class _Loss(Config):
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Files outside the store whose content counts, by field."""
+        return {}
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether it compares images, and not latents."""
+        return False
+
+
+class SquaredError(_Loss):
     """Of the velocity, mean over dimensions."""
 
     kind: Literal["l2"] = "l2"
 
 
-class PseudoHuber(Config):
+class PseudoHuber(_Loss):
     """Squared for small errors of an image, the norm for large ones (Lee et al. 2024, arXiv 2405.20320, sec. 4.2)."""
 
     kind: Literal["pseudo-huber"] = "pseudo-huber"
@@ -27,7 +41,7 @@ class PseudoHuber(Config):
     )
 
 
-class LpipsHuber(Config):
+class LpipsHuber(_Loss):
     """LPIPS of the image predicted from the velocity, and pseudo-Huber far from the noise; LPIPS alone at t = 1."""
 
     kind: Literal["lpips-huber"] = "lpips-huber"
@@ -40,6 +54,14 @@ class LpipsHuber(Config):
     )
     size: Positive = Field(224, ge=32, description="side of the images that LPIPS compares, pixels")
     c: float = Field(0.00054, gt=0, description="of the pseudo-Huber part")
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        return {"features": self.features, "linear": self.linear}
+
+    @property
+    def needs_pixels(self) -> bool:
+        return True
 
 
 Loss = Annotated[SquaredError | PseudoHuber | LpipsHuber, Field(discriminator="kind")]

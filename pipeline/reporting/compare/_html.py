@@ -55,7 +55,7 @@ def comparison_page(comparison: Comparison, evaluations: Mapping[str, Artifact])
             (names.sentence(names.field(field)), stated(field, value))
             for field, value in comparison.to_json()["shared"].items()
         ],
-        digest=words.protocol(comparison.protocol, comparison.runs),
+        digest=words.protocol_line(comparison.protocol, comparison.runs),
     )
 
 

@@ -34,7 +34,9 @@ def text(
     ]
     if predicted:
         parts += [_lines([_predicts(predicted)]), _aligned(correlations(predicted), 1)]
-    return "\n\n".join([*parts, _lines([f"Protocol {words.protocol(protocol, runs)}.", *words.unequal(unequal)])])
+    return "\n\n".join(
+        [*parts, _lines([f"Protocol {words.protocol_line(protocol, runs)}.", *words.unequal_lines(unequal)])]
+    )
 
 
 def markdown(
@@ -54,8 +56,8 @@ def markdown(
     ]
     if predicted:
         parts += [_filled(_predicts(predicted)), piped(*correlations(predicted), 1)]
-    digest, _, rest = words.protocol(protocol, runs).partition(",")
-    last = _filled(f"Protocol `{digest}`{',' * bool(rest)}{rest}.", *words.unequal(unequal))
+    digest, _, rest = words.protocol_line(protocol, runs).partition(",")
+    last = _filled(f"Protocol `{digest}`{',' * bool(rest)}{rest}.", *words.unequal_lines(unequal))
     return "\n\n".join([*parts, last])
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.compare._words import name
 from pipeline.reporting.pictures import COLOURS, default_style
 from pipeline.reporting.scores.cells import Cell, Row, Table
-from pipeline.reporting.scores.table import ADAPTIVE
 from pipeline.reporting.text import names
 from storage.atomic import replacing
 from storage.errors import InputError, UsageError

@@ -43,7 +43,7 @@ def over_seeds(runs: Sequence[SeedRun]) -> str:
     return f"mean ± standard deviation over {low if low == high else f'{low} to {high}'} seeds" if high > 1 else ""
 
 
-def protocol(digest: str, runs: Sequence[SeedRun]) -> str:
+def protocol_line(digest: str, runs: Sequence[SeedRun]) -> str:
     """The digest, and whether it leaves out the seeds."""
     return digest + (", apart from the seed of the samples" if len({run.protocol for run in runs}) > 1 else "")
 
@@ -78,5 +78,5 @@ def remarks(runs: Sequence[SeedRun]) -> list[str]:
     return [*lines, SEEDS] if len({run.noise_seed for run in runs}) > 1 else lines
 
 
-def unequal(lines: Sequence[str]) -> list[str]:
+def unequal_lines(lines: Sequence[str]) -> list[str]:
     return [f"Not on equal terms: {line}." for line in lines]

@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.outputs.results import EvaluationResult, Score
 from pipeline.recipe.changes import Change, changes
+from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.diff._operands import Side
 from pipeline.reporting.scores.protocol import TRAINING, agreed
-from pipeline.reporting.scores.table import ADAPTIVE
 
 
 @dataclass(frozen=True)

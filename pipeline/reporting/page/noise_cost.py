@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.outputs.results import EvaluationResult, Score
+from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.scores.cells import Cell, Column, Spread
 from pipeline.reporting.scores.protocol import OF_A_ROW
-from pipeline.reporting.scores.table import ADAPTIVE, column_of, order, settings
+from pipeline.reporting.scores.table import column_of, order, settings
 from pipeline.reporting.text.numbers import digits_for
 from storage.required import required
 

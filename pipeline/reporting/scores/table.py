@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.outputs.results import Score
+from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.scores.cells import Cell, Column, Level, Row, Spread, Table
 from pipeline.reporting.scores.front import front
 from pipeline.reporting.scores.metrics import lower_is_better
@@ -19,7 +20,6 @@ from storage.errors import InputError
 from storage.required import complete
 
 TEACHER = "teacher"
-ADAPTIVE = "dopri5"  # chooses its steps itself, whatever the grid
 NOISE = 2.0  # standard errors of a difference that count as noise
 
 

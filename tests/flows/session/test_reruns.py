@@ -27,7 +27,7 @@ def run(tiny, monkeypatch):
         monkeypatch.setenv("FAKES", json.dumps({fails: {"fail": "StageFailed"}} if fails else {}))
         session = Session.open(load(tiny, changes), force, "student")
         session.store.prepare()
-        steps = plan(session.nodes, session.store, reruns.left([session]))
+        steps = plan(session.nodes, session.store, reruns.not_yet_rerun([session]))
         if all(step.action == "reuse" for step in steps):
             record_reused(session, steps)
             return DONE

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.engine import saved_work as module
-from pipeline.engine.saved_work import INPUTS, clear, foreign, read_by, state
+from pipeline.engine.saved_work import INPUTS, changed_inputs, clear, read_by, write_inputs
 from storage.store import Store
 from storage.trees import remove_tree
 from tests.storage.test_store import manifest
@@ -42,7 +42,7 @@ def test_a_crash_while_work_is_cleared_leaves_none_that_does_not_say_what_it_is_
 
         return made
 
-    state(tmp_path, {"teacher": "a"})
+    write_inputs(tmp_path, {"teacher": "a"})
     for name in ("saved.json", "request.json"):
         (tmp_path / name).touch()
     (tmp_path / "checkpoints").mkdir()
@@ -51,6 +51,6 @@ def test_a_crash_while_work_is_cleared_leaves_none_that_does_not_say_what_it_is_
         patch.setattr(module, "fsync_path", killed(module.fsync_path))
         patch.setattr(module.Path, "unlink", killed(module.Path.unlink))
         clear(tmp_path, but="request.json")
-    assert foreign(tmp_path, {"teacher": "b"}) == ["teacher"]
+    assert changed_inputs(tmp_path, {"teacher": "b"}) == ["teacher"]
     clear(tmp_path, but="request.json")
     assert [path.name for path in tmp_path.iterdir()] == ["request.json"] and not (tmp_path / INPUTS).exists()

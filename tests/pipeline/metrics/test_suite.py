@@ -133,3 +133,8 @@ def test_missing_samples_and_missing_classes_are_refused():
     with pytest.raises(InputError, match="got 'FID'"):
         panel(logits=None)
     assert panel(("inception-score",)).collect().features == []
+
+
+def test_a_metric_without_a_branch_gets_no_other_ones_number():
+    with pytest.raises(NotImplementedError):
+        panel(["kid"])._against("mmd", REAL, REAL)

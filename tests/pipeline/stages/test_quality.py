@@ -17,7 +17,7 @@ from pipeline.recipe.sections import Sweep
 from pipeline.reporting.page.page import view
 from pipeline.runtime.job import Job, Progress
 from pipeline.runtime.seeds import derive
-from pipeline.stages.teacher import held_out_bits
+from pipeline.stages.teacher import bits_of
 from pipeline.training import _fit
 from storage.imageset import ImageSet
 from tests.pipeline.stages.test_stages import load, run
@@ -84,7 +84,7 @@ def test_the_teacher_is_used_with_its_best_weights(made, tmp_path, monkeypatch):
     measured = []
 
     def worse_each_time(*arguments):
-        measured.append(held_out_bits(*arguments))
+        measured.append(bits_of(*arguments))
         return measured[-1] + len(measured)
 
     monkeypatch.setattr("pipeline.stages.teacher.held_out_bits", worse_each_time)
@@ -94,7 +94,7 @@ def test_the_teacher_is_used_with_its_best_weights(made, tmp_path, monkeypatch):
     settings, images = load("nfm-digits", [*TINY, OVERRIDES[2]]), ImageSet.open(made["data"].path(IMAGES))
     config, progress = settings.sections()["teacher"], Progress("teacher", tmp_path, silent=True)
     job = Job("teacher", config, {}, tmp_path, settings.compute, progress)
-    bits = held_out_bits(networks.load_flow(teacher), Examples.of(images, "test"), job, CPU)
+    bits = bits_of(networks.load_flow(teacher), Examples.of(images, "test"), job, CPU)
     assert bits == measured[0] and bits not in measured[1:4]
 
 

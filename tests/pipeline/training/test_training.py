@@ -213,7 +213,7 @@ def test_samples_and_curves_can_be_watched(tmp_path):
     drawn = []
 
     def picture(net):
-        drawn.append([p.clone() for p in net.parameters()])
+        drawn.append([p.detach().clone() for p in net.parameters()])
         return Image.new("L", (8, 8), len(drawn))
 
     task = job(tmp_path / "w", checkpoint_seconds=1e-9)
@@ -224,6 +224,7 @@ def test_samples_and_curves_can_be_watched(tmp_path):
     assert {"images_per_second", "data_wait", "saving", "gradient_norm", "lr"} <= set(lines[-1])
     assert list((task.monitor / "samples").glob("images-000000000640.png"))
     assert all(torch.equal(a, b) for a, b in zip(drawn[-1], fitted.network.parameters(), strict=True))
+    assert len({tuple(p.numpy().tobytes() for p in weights) for weights in drawn}) == len(drawn)  # each step's once
     [events] = task.monitor.glob("events.out.tfevents.*")
     assert {value.tag for event in read_events(events, Event) for value in event.summary.value} >= {"loss", "samples"}
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.session.trackers import _follow
+from storage.store import Store
 from tests.flows.session.trackers.conftest import LAST
 from tests.pipeline.reporting.finished import score
 
@@ -123,6 +124,16 @@ def test_a_rerun_is_a_new_run(run, notes):
     assert first != second and images_of(notes.runs[second]["curves"]) == [10, 20, 30, LAST]
 
 
+@pytest.mark.parametrize("left", ["[1]", "{", '{"mlflow": 3}', '{"mlflow": {"over": false}}'])
+def test_a_damaged_note_of_runs_begins_a_new_run(run, notes, left):
+    run(until="student", fail_at=30)
+    (note,) = Store().home.glob("monitor/student/*/trackers.json")
+    note.write_text(left)
+    run(until="student")
+    (first, _), (second, _) = [item for item in notes.started if item[1].stage == "student"]
+    assert first != second and notes.runs[second]["ends"] == ["finished"]
+
+
 @pytest.mark.parametrize("method", ["start", "curves", "results", "end"])
 def test_a_tracker_that_fails_is_warned_of_once_and_ends_no_run(run, notes, method, monkeypatch, caplog):
     def fail(*given):
@@ -150,7 +161,7 @@ def test_an_extra_that_is_not_installed_is_named(run, monkeypatch, caplog):
     monkeypatch.setattr(_follow, "find_spec", lambda package: None)
     with caplog.at_level(logging.WARNING, "flowctl"):
         run(until="data")
-    assert any("flowctl[wandb]" in record.getMessage() for record in caplog.records)
+    assert any("[wandb]" in record.getMessage() for record in caplog.records)
 
 
 class _Missing(_Noting):

@@ -138,4 +138,4 @@ def test_bits_are_those_of_the_density_and_the_width_of_a_grey_level(data, tmp_p
     y = x + 0.3 * noise(*address)
     nats = flow.log_prob(y, examples.classes(rows)) / 16 + (math.log(1 / 8) if levels else 0)
     bits = -nats.mean().item() / math.log(2)
-    assert teacher.held_out_bits(flow, examples, task, CPU) == pytest.approx(bits, rel=1e-5)
+    assert teacher.bits_of(flow, examples, task, CPU) == pytest.approx(bits, rel=1e-5)
