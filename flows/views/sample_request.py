@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pipeline.flow_matching.solvers import SOLVERS, FixedStep
 from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import MeanFlow, Solver, calls_of_a_step, check_before_end
 from storage.errors import UsageError
 from storage.required import required
 
+STEPS = 8  # of a student, unless it is asked for others
 FIXED_STEP = tuple(name for name, kind in SOLVERS.items() if issubclass(kind, FixedStep))
 
 
@@ -65,8 +68,17 @@ def check_sampler(request: SampleRequest, recipe: Recipe) -> None:
             _given(request),
             "Omit --steps and --solver.",
         )
+    if request.model == "student" and recipe.student.path.kind == "vp":
+        _check_before_end(request, solver_of(request.model, recipe))
     if request.guidance in (None, 1):
         return
+    objective = recipe.student.objective
+    if request.model == "student" and isinstance(objective, MeanFlow) and objective.guidance != 1:
+        raise UsageError(
+            f"The student's average velocities are guided already (student.objective.guidance {objective.guidance:g})",
+            f"--guidance {request.guidance:g}",
+            "Omit --guidance.",
+        )
     if request.model != "student":
         raise UsageError(
             "Guidance needs a network trained without labels too, and students of pairs are not",
@@ -81,12 +93,30 @@ def check_sampler(request: SampleRequest, recipe: Recipe) -> None:
         )
 
 
+def check_guidance_acts(request: SampleRequest, recipe: Recipe) -> None:
+    """Raises UsageError for guidance of images without classes, unless an attention temperature acts in their place."""
+    teacher = recipe.teacher if request.model == "teacher" else None
+    if request.guidance in (None, 0 if teacher else 1) or (teacher and teacher.attention_temperature != 1):
+        return
+    need, got = "Guidance goes from any class to one, and these images have none", f"--guidance {request.guidance:g}"
+    raise UsageError(need, got, "Omit --guidance.")
+
+
+def _check_before_end(request: SampleRequest, usual: Solver) -> None:
+    solver, guidance = cast(Solver, request.solver or usual), 1.0 if request.guidance is None else request.guidance
+    try:
+        check_before_end(solver, guidance, request.nfe or (request.steps or STEPS) * calls_of_a_step(solver, guidance))
+    except ValueError:
+        remedy = "Choose euler or midpoint."
+        raise UsageError("On the path vp no solver may evaluate the velocity at t = 0", solver, remedy) from None
+
+
 def _given(request: SampleRequest) -> str:
     given = {"--steps": request.steps, "nfe": request.nfe, "--solver": request.solver}
     return " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 
-def solver_of(model: str, recipe: Recipe) -> str:
+def solver_of(model: str, recipe: Recipe) -> Solver:
     """The solver of a model unless another one is asked for."""
     jumps = {"student": recipe.student.objective.kind, "onestep": recipe.onestep and recipe.onestep.mode}
     return "jump" if jumps.get(model) == "meanflow" else "euler"

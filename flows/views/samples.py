@@ -10,7 +10,7 @@ import torch
 
 from flows.session.session import Session
 from flows.views.sample_files import Drawn
-from flows.views.sample_request import SampleRequest, check_sampler, solver_of
+from flows.views.sample_request import STEPS, SampleRequest, check_guidance_acts, check_sampler, solver_of
 from pipeline.data.conditions import TargetImages
 from pipeline.data.levels import quantise
 from pipeline.data.sources.text import normal, shown
@@ -44,6 +44,8 @@ def draw(recipe: Recipe, request: SampleRequest, name: str | None = None) -> Dra
     check_sampler(request, recipe)
     artifact, data = _finished(request.model, session, name), _finished("data", session, name)
     images = ImageSet.open(data.path(IMAGES))
+    if not images.classes:
+        check_guidance_acts(request, recipe)
     _check_count(request.count, images.originals.shape)
     device = prepare(recipe.compute)
     decode, levels = decoder(data, device), images.originals.grey_levels
@@ -101,7 +103,7 @@ def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
         guidance = 1.0 if request.guidance is None else request.guidance
         plan = plan_for_nfe(name, request.nfe, calls_per_evaluation(guidance))
         return plan.solver, plan.steps
-    trained = required(recipe.onestep, "onestep").steps if request.model == "onestep" else 8
+    trained = required(recipe.onestep, "onestep").steps if request.model == "onestep" else STEPS
     return SOLVERS[name](), request.steps or trained
 
 

@@ -224,11 +224,8 @@ def _away(both: Tensor, weights: Tensor) -> Tensor:
 
 
 def _settled(old: Tensor, new: Tensor, tolerance: float) -> int:
-    """How many leading tokens of (B, N, D) an update left within the tolerance; at least one, which is final."""
-    n = new.shape[1]
-    if n == 1:
-        return 1
+    """How many leading tokens of (B, N, D) are final: those that an update left within the tolerance. The first one is
+    final in any case, for all before it are; one that moved changes what comes after it."""
     # A NaN is no small step: it does not count as settled.
     moving = ~((new - old).abs().amax(dim=(0, 2)) <= tolerance)  # (N,)
-    moving[0] = False
-    return int(torch.argmax(moving.int())) if bool(moving.any()) else n
+    return max(1, int(torch.argmax(moving.int()))) if bool(moving.any()) else new.shape[1]

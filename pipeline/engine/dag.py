@@ -20,7 +20,7 @@ from types import ModuleType
 from pipeline.outputs import results
 from pipeline.recipe.fingerprint import fingerprint
 from pipeline.recipe.recipe import KINDS, Recipe
-from pipeline.recipe.sections import Config, Data, Evaluation, Loss, Reflow, Student
+from pipeline.recipe.sections import Config, Data, Evaluation, Loss, Pairs, Reflow, Student
 from pipeline.recipe.sweep import label_of
 from storage.required import required
 
@@ -171,6 +171,10 @@ def _version(stage: Stage, config: Config, inputs: Collection[str]) -> int:
         return max(stage.version, 2)
     if isinstance(config, Student) and config.quality and (config.condition or "source" in inputs):
         return max(stage.version, 3)  # the best average is chosen on training inputs, no longer on test inputs
+    if isinstance(config, Evaluation) and config.teacher and "teacher" in inputs:
+        return max(stage.version, 6)  # Jacobi decoding takes no token for final that follows one that moved
+    if isinstance(config, Pairs) and config.nfe is None and config.intervals > 1:
+        return max(stage.version, 2)  # its calls are counted over all intervals
     return stage.version
 
 

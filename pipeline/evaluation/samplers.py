@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.tarflow import Sequential
 from pipeline.data.conditions import TargetImages
 from pipeline.engine.dag import sampled_among
 from pipeline.evaluation.evaluator import SamplerUnderTest
@@ -17,7 +18,7 @@ from pipeline.flow_matching.sampling import Start, student_samples, student_walk
 from pipeline.outputs import networks
 from pipeline.outputs.networks import path_of
 from pipeline.recipe import sections as configs
-from pipeline.recipe.sections import Evaluation, Sweep
+from pipeline.recipe.sections import ADAPTIVE, Evaluation, Sweep
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
 from storage.artifact import Artifact
@@ -43,6 +44,7 @@ def samplers(
         for how in config.sweeps_of(model):
             facts = {"grid": how.grid, "guidance": how.guidance, **trained(artifact, how.ema), **_path(artifact)}
             facts |= {} if how.temperature == 1 else {"temperature": how.temperature}
+            facts |= {"sampled_together": job.compute.inference_batch} if how.solver == ADAPTIVE else {}
             for nfe in how.nfe or (0,):  # dopri5 chooses its calls
                 make, walk = sampled(load(model, how.ema), path_of(artifact), how, nfe, start, targets, device)
                 yield SamplerUnderTest(model, how.solver, nfe, facts, make, walk)
@@ -89,6 +91,8 @@ def _teacher(job: Job, seed: int, device: torch.device) -> SamplerUnderTest:
         "noise": config.noise_std,
         **trained(teacher),
     }
+    if any(schedule != Sequential() for schedule in schedules):
+        facts["sampled_together"] = job.compute.inference_batch
     return SamplerUnderTest("teacher", "inverse", 0, facts, make)
 
 

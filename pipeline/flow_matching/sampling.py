@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from models.precision import ieee
 from models.tarflow import Guidance, Schedule, TarFlow, decode, denoise, full_precision
 from pipeline.data.conditions import TargetImages
 from pipeline.data.examples import Examples
@@ -104,8 +102,7 @@ def student_samples(
     velocity = CountedField(student_velocity(network, path, labels, how.guidance, condition))
     solver, steps = planned(how, nfe)
     grid = path.times(time_grid(how.grid, steps))
-    with _precise(solver, z.device):
-        return integrate(velocity, path.start(how.temperature * z), grid, solver), velocity.calls
+    return integrate(velocity, path.start(how.temperature * z), grid, solver), velocity.calls
 
 
 @torch.no_grad()
@@ -125,19 +122,7 @@ def student_walk(
     solver, steps = planned(how, nfe)
     grid = path.times(time_grid(how.grid, DOPRI5_WALK_STEPS if how.solver == ADAPTIVE else steps))
     velocity = student_velocity(network, path, labels, how.guidance, condition)
-    with _precise(solver, z.device):
-        return grid.tolist(), trajectory(velocity, path.start(how.temperature * z), grid, solver)
-
-
-@contextmanager
-def _precise(solver: Solver, device: torch.device) -> Iterator[None]:
-    """Dopri5 calls its network in float32 without TF32, whose rounding is larger than the errors that choose its steps.
-    Other solvers take no notice of it."""
-    if not isinstance(solver, Dopri5):
-        yield
-        return
-    with ieee(device, "matmul", "conv"):
-        yield
+    return grid.tolist(), trajectory(velocity, path.start(how.temperature * z), grid, solver)
 
 
 def planned(how: Sweep, nfe: int) -> tuple[Solver, int]:

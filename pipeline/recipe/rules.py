@@ -159,7 +159,8 @@ def _average_velocities_fit(recipe: Recipe) -> None:
         if this.mix.forward and recipe.bank and not (plain and _learns_the_whole_bank(recipe)):
             raise ValueError(
                 "mix.forward adds the bank's pairs, whose noise is that of generated pairs only at temperature 1, "
-                "guidance 1 and with student.coupling nfm, all of it (soften, independent and drop_longest 0): set "
+                "guidance 1 (student.objective's too) and with student.coupling nfm, all of it (soften, independent "
+                "and drop_longest 0): set "
                 f"reflow.{number}.mix.forward to 0, or these"
             )
     if first and first.solver == "jump" and recipe.reflow and recipe.reflow[0].mix.forward and not recipe.bank:
@@ -242,8 +243,10 @@ def _image_to_image_fits(recipe: Recipe) -> None:
 
 
 def _learns_the_whole_bank(recipe: Recipe) -> bool:
-    """Whether the student is trained on the teacher's pairs, each of them and nothing else."""
-    coupling = recipe.student.coupling
+    """Whether the student is trained on the teacher's pairs, each of them and nothing else, and without guidance."""
+    coupling, objective = recipe.student.coupling, recipe.student.objective
+    if isinstance(objective, configs.MeanFlow) and objective.guidance != 1:
+        return False
     return isinstance(coupling, configs.NFM) and not (coupling.soften or coupling.independent or coupling.drop_longest)
 
 

@@ -13,7 +13,7 @@ from pipeline.data.labels import like_training
 from pipeline.engine.dag import last_student
 from pipeline.flow_matching.paths import velocity_of
 from pipeline.flow_matching.sampling import TOLERANCE, planned, start_of, student_samples, student_velocity
-from pipeline.flow_matching.solvers import Guided, Solver, Velocity, integrate
+from pipeline.flow_matching.solvers import CountedField, Guided, Solver, Velocity, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
@@ -87,6 +87,12 @@ def run(job: Job[Pairs]) -> PairsResult | None:
         # Dopri5's one step stands for any number: it ends at each end of an interval.
         return [z, *passed(velocity, config.temperature * z, solver, max(steps, intervals), intervals)[1:]]
 
+    def adaptive_calls(z: Tensor, chosen: Tensor | None) -> float:
+        """Network calls of an adaptive solver on the way through all intervals."""
+        velocity = CountedField(student_velocity(network, path, chosen, config.guidance))
+        passed(velocity, config.temperature * z, planned(how, 0)[0], intervals, intervals)
+        return velocity.calls
+
     def generate(rows: Tensor) -> dict[str, Tensor]:
         parts = []
         paths = torch.arange(int(rows[0]) // intervals, int(rows[-1]) // intervals + 1)
@@ -110,7 +116,7 @@ def run(job: Job[Pairs]) -> PairsResult | None:
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    calls = config.nfe or student_samples(network, start(probe), chosen, how, 0, path)[1]
+    calls = config.nfe or adaptive_calls(start(probe), chosen)
     z = path.start(config.temperature * start(probe))
     return PairsResult(
         count=config.count,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from models.precision import ieee
 from pipeline.flow_matching.solvers._field import Velocity
 from storage.errors import StageFailed
 
@@ -43,7 +44,9 @@ class Dopri5:
 def adaptive(
     field: Callable[[Tensor, Any], Any], start: Any, times: list[float], device: torch.device, rtol: float, atol: float
 ) -> Any:
-    """torchdiffeq's dopri5 that never leaves the range of `times`.
+    """torchdiffeq's dopri5 that never leaves the range of `times`, on networks in float32 without TF32.
+
+    TF32's rounding is larger than the errors that choose the steps.
 
     By itself it steps past the last time and interpolates back, so that a network is asked for times that it was never
     trained at, and the error there decides about the last steps. `step_t` makes the last step end where the grid does.
@@ -64,15 +67,16 @@ def adaptive(
     t = torch.tensor(times, dtype=torch.float64, device=device)
     low, high = min(times), max(times)
     try:
-        return odeint(
-            lambda t, state: field(t.clamp(low, high), state),
-            start,
-            t,
-            rtol=rtol,
-            atol=atol,
-            method="dopri5",
-            options={"step_t": t[-1:]},
-        )
+        with ieee(device, "matmul", "conv"):
+            return odeint(
+                lambda t, state: field(t.clamp(low, high), state),
+                start,
+                t,
+                rtol=rtol,
+                atol=atol,
+                method="dopri5",
+                options={"step_t": t[-1:]},
+            )
     except AssertionError as error:  # torchdiffeq asserts that its step does not shrink to nothing
         raise StageFailed(
             f"dopri5 could not meet rtol {rtol}, atol {atol} ({error}). "

@@ -10,7 +10,9 @@ from pipeline.recipe.sections._memory import usable_memory
 
 
 class Compute(Config):
-    """Where and how fast. Nothing here changes a result beyond rounding, and nothing here is fingerprinted."""
+    """Where and how fast. Nothing here is fingerprinted, and nothing changes a result beyond rounding, with two
+    exceptions: `nproc` and `nnodes` where a network has dropout, as each process draws its own masks; and
+    `inference_batch` for dopri5 and Jacobi decoding, which choose their steps for a whole batch, as scores state."""
 
     device: str = Field(
         "auto",

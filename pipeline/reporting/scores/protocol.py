@@ -9,7 +9,8 @@ from pipeline.outputs.results import Score
 from pipeline.reporting.text.numbers import plain
 from storage.errors import InputError
 
-SAMPLING = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised")
+# sampled_together: images in a batch, for which an adaptive solver and Jacobi decoding choose one number of steps
+SAMPLING = ("grid", "guidance", "annealed", "temperature", "attention_temperature", "denoised", "sampled_together")
 BUDGET = ("images_seen", "ema")  # settings that a fair comparison holds equal
 TRAINING = (*BUDGET, "noise", "path")
 OF_A_ROW = (*SAMPLING, *TRAINING)  # every other field belongs to the table as a whole

@@ -47,6 +47,17 @@ def test_a_limit_that_chooses_other_images_than_before_makes_new_results_and_no_
     assert (whole.stage.version, limited.stage.version) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("stage", "settings", "versions"),
+    [
+        ("evaluation", ["evaluation.teacher=false"], (6, 5)),
+        ("pairs", ["pairs.solver=dopri5", "pairs.nfe=null", "onestep.steps=2", "evaluation.onestep=[]"], (1, 2)),
+    ],
+)
+def test_a_stage_is_new_where_what_it_measures_changed_and_only_there(stage, settings, versions):
+    assert tuple(dag.build(load("nfm-digits", more))[stage].stage.version for more in ([], settings)) == versions
+
+
 def test_two_rounds_lie_between_the_student_and_its_distillation():
     found = nodes(ROUND, MIXED)
     assert list(found) == TWO_ROUNDS

@@ -9,6 +9,7 @@ from models.tarflow import Sequential, TarFlowConfig
 from pipeline.data.examples import Examples
 from pipeline.flow_matching.paths import LINEAR, VariancePreserving
 from pipeline.flow_matching.sampling import (
+    planned,
     starting_images,
     starting_noise,
     student_samples,
@@ -17,6 +18,7 @@ from pipeline.flow_matching.sampling import (
     teacher_samples,
 )
 from pipeline.recipe.sections import Sweep, Teacher
+from pipeline.stages.pairs import passed
 from tests.models.test_tarflow import random_flow
 from tests.pipeline.jobs import training
 
@@ -98,8 +100,10 @@ def test_an_adaptive_solver_calls_its_network_without_tf32(solver, precisions):
     how = Sweep(solver=solver, **({"nfe": (4,)} if solver == "euler" else {}))
     try:
         products.fp32_precision, convolutions.fp32_precision = "none", "tf32"
+        network, z = Precisions(), torch.zeros(2, 1, 2, 2)
         for sample in (student_samples, student_walk):
-            sample(Precisions(), torch.zeros(2, 1, 2, 2), None, how, 4)
+            sample(network, z, None, how, 4)
+        passed(student_velocity(network, LINEAR, None), z, planned(how, 4)[0], 4, 2)
         assert set(seen) == precisions
         assert (products.fp32_precision, convolutions.fp32_precision) == ("none", "tf32")
     finally:

@@ -55,6 +55,7 @@ def test_flow_matching_by_name_changes_no_fingerprint_and_meanflow_only_what_fol
         ["student.objective={kind: meanflow, guidance: 2}", JUMP.replace("1, 2]", "2], guidance: 2")],  # twice
         ["onestep.mode=meanflow", "onestep.objective={kind: meanflow, guidance: 2}"],  # of pairs, each with its class
         ["onestep.mode=meanflow", "onestep.objective={kind: meanflow, interval_share: 0}"],
+        ["student.objective={kind: meanflow, guidance: 2}", JUMP, ROUND % ("jump", 0.5), "evaluation.reflow=[]"],
         [
             MEANFLOW,
             "onestep.mode=meanflow",

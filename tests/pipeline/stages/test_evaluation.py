@@ -15,10 +15,12 @@ from pipeline.engine.execute import execute
 from pipeline.evaluation import scored
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.neighbours import TrainingSetNeighbours
+from pipeline.evaluation.samplers import samplers
 from pipeline.metrics import Moments, features, frechet_distance
 from pipeline.outputs.images import images_of
 from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.recipe.load import load
+from pipeline.recipe.sections import Sweep
 from pipeline.reporting.page import facts, render
 from pipeline.runtime.job import Job, Progress, Saved, StopSignal, read_saved
 from pipeline.stages import evaluation
@@ -269,3 +271,10 @@ def test_the_page_of_such_an_evaluation(made, found, tmp_path):
     assert text.count("data:image/png") == 4 + 2  # the student's strip over its training
     told = facts(inputs)
     assert told["paths"][1]["model"] == "reflow-1" and told["floors"] == result.floors
+
+
+def test_a_score_states_the_batch_where_its_solver_chooses_steps_for_it(made, tmp_path):
+    sweeps = (Sweep(solver="dopri5"), Sweep(solver="heun", nfe=(3,)))
+    job = job_of(made, tmp_path, student=sweeps, onestep=(), teacher=False)
+    batches = [way.facts.get("sampled_together") for way in samplers(job, None, None, torch.device("cpu"))]
+    assert batches == [job.compute.inference_batch, None]

@@ -12,8 +12,8 @@ from pipeline.data.examples import Examples
 from pipeline.data.levels import quantise
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
-from pipeline.flow_matching.sampling import starting_noise, student_samples
-from pipeline.flow_matching.solvers import Euler, Guided, integrate
+from pipeline.flow_matching.sampling import TOLERANCE, starting_noise, student_samples
+from pipeline.flow_matching.solvers import CountedField, Dopri5, Euler, Guided, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.outputs import networks
 from pipeline.outputs.banks import BANK, FORWARD, PAIRS
@@ -23,6 +23,7 @@ from pipeline.recipe.load import load
 from pipeline.recipe.sections import Sweep
 from pipeline.runtime.job import StopSignal, read_saved
 from pipeline.runtime.seeds import derive
+from pipeline.stages.pairs import passed
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.segments import Segments
 from storage.bank import Bank
@@ -280,3 +281,16 @@ def test_distillation_by_lpips(store, nfm, tmp_path):
     made = make(store, [*NFM, loss], "onestep")["onestep"]
     assert made.fingerprint != nfm["onestep"].fingerprint and np.isfinite(made.metrics["loss"])
     assert "features" not in str(made.config) and made.config["loss"]["network"] == "alex"
+
+
+def test_pairs_of_several_steps_report_the_calls_of_all_their_intervals(store):
+    made = make(store, [*NFM, "pairs.solver=dopri5", "pairs.nfe=null"], "pairs")
+    pairs, network = made["pairs"], networks.load_network(made["reflow-2"])
+    z = pairs.config["temperature"] * starting_noise(derive(0, "pairs"), torch.arange(48), (1, 8, 8))
+    labels = bank(pairs)["labels"][::2]
+    velocity = CountedField(Guided(network, labels))
+    end = passed(velocity, z, Dopri5(TOLERANCE, TOLERANCE), 2, 2)[-1]
+    torch.testing.assert_close(end, bank(pairs)["x"][::2].float(), rtol=0, atol=1e-2)
+    whole = CountedField(Guided(network, labels))
+    integrate(whole, z, time_grid("uniform", 1), Dopri5(TOLERANCE, TOLERANCE))
+    assert pairs.metrics["nfe"] == velocity.calls > whole.calls
