@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.data.conditions import TargetImages
 from pipeline.data.labels import like_held_out, like_training
@@ -34,7 +34,7 @@ from pipeline.metrics.straightness import PATH_STEPS, PATHS, path_shape
 from pipeline.outputs import networks
 from pipeline.outputs.images import decoder, images_of, source_examples
 from pipeline.outputs.networks import path_of
-from pipeline.outputs.reference import RealFeatures, load_extractor, load_features
+from pipeline.outputs.reference import load_extractor, load_features
 from pipeline.outputs.results import EvaluationResult, LikelihoodResult, PathResult
 from pipeline.recipe.sections import Evaluation
 from pipeline.reporting.page.rounds import rounds
@@ -42,11 +42,11 @@ from pipeline.runtime import ranks
 from pipeline.runtime.device import prepare
 from pipeline.runtime.job import Job
 from pipeline.runtime.seeds import derive
-from storage.artifact import Artifact
 from storage.atomic import write_json
 from storage.checksummed_json import json_digest
 from storage.imageset import ImageSet
 from storage.inspection import SCORES
+from storage.required import required
 
 PICTURES = ("samples", "trajectories", "interpolations", "neighbours")
 
@@ -63,30 +63,13 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     device = prepare(job.compute)
     config = job.config
     images = images_of(job)
-    reference = job.inputs["reference"]
-    extractor = load_extractor(reference, images.originals, device)
-    real, held_out = (load_features(reference, split) for split in ("train", "test"))
     seed = derive(job.seed, "evaluation")
     start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "test"), device)
     targets = TargetImages.of(images, job.inputs["student"].config.get("condition"))
     labels = (
         like_training(images, config.samples, seed) if targets is None else targets.labels(torch.arange(config.samples))
     )
-    evaluator = Evaluator(
-        extractor=extractor,
-        real=real.moments,
-        samples=config.samples,
-        labels=labels,
-        levels=images.originals.grey_levels,
-        batch=job.compute.inference_batch,
-        device=device,
-        protocol=shared_protocol(job, images, targets),
-        decode=decoder(job.inputs["data"], device),
-        targets=None if targets is None else targets.images,
-        suite=_suite(config, reference, real, held_out, extractor, job.seed, device),
-        held_out=held_out.moments,
-        like_held_out=like_held_out(images, labels, config.samples),
-    )
+    evaluator = _evaluator(job, images, targets, labels, device)
 
     ways = [*samplers(job, start, targets, device)]
     entries = [(evaluator, way) for way in ways]
@@ -121,49 +104,59 @@ def run(job: Job[Evaluation]) -> EvaluationResult | None:
     ]
     scores = [score for item in scored for score in item.scores]
     write_json(job.out / SCORES, [score.model_dump(mode="json") | {"digest": score.digest} for score in scores])
-    fewest = min(different_samples(job, images), real.moments.count)
-    warnings = frechet_warnings(fewest, evaluator.width, held_out.moments.count)
+    fewest = min(different_samples(job, images), evaluator.real.count)
+    warnings = frechet_warnings(fewest, evaluator.width, required(evaluator.held_out, "held-out images").count)
     if both_starts:
         few = frechet_warnings(both_starts[0][0].samples, evaluator.width)
         warnings += [f"Cost of the noise: {text}" for text in few]
     warnings += [round.verdict for round in rounds(students, scores, paths) if round.verdict]
+    suite, yardstick = evaluator.suite, job.inputs["reference"].metrics
     return EvaluationResult(
         protocol=json_digest(evaluator.protocol)[:16],
-        floor=reference.metrics["split_half"],
+        floor=yardstick["split_half"],
         scores=tuple(scores),
         curvature=paths[0].curvature,
         likelihood=likelihood,
         paths=tuple(paths),
-        floors=evaluator.suite.floors() if evaluator.suite else {},
-        held_out={reference.metrics["metric"]: reference.metrics["held_out"]}
-        | (evaluator.suite.held_out_distances() if evaluator.suite else {}),
+        floors=suite.floors() if suite else {},
+        held_out={yardstick["metric"]: yardstick["held_out"]} | (suite.held_out_distances() if suite else {}),
         memorisation=tuple(memorisation),
         noise_cost=tuple(score for item in of_noise for score in item.scores),
         warnings=tuple(warnings),
     )
 
 
-def _suite(
-    config: Evaluation,
-    reference: Artifact,
-    real: RealFeatures,
-    held_out: RealFeatures,
-    extractor: nn.Module,
-    seed: int,
-    device: torch.device,
-) -> MetricSuite | None:
-    """The metrics that the recipe names; the Frechet distance is always there."""
-    if not config.metrics:
-        return None
-    return MetricSuite(
+def _evaluator(
+    job: Job[Evaluation], images: ImageSet, targets: TargetImages | None, labels: Tensor | None, device: torch.device
+) -> Evaluator:
+    """The Frechet distance in the reference's features, and the metrics that the recipe names."""
+    config, reference = job.config, job.inputs["reference"]
+    extractor = load_extractor(reference, images.originals, device)
+    real, held_out = (load_features(reference, split) for split in ("train", "test"))
+    suite = config.metrics and MetricSuite(
         names=config.metrics,
         metric=reference.metrics["metric"],
         real=real.rows,
         samples=config.samples,
         logits=getattr(extractor, "logits", None),
-        seed=derive(seed, "metrics") % 2**32,
+        seed=derive(job.seed, "metrics") % 2**32,
         device=device,
         held_out=held_out.rows,
+    )
+    return Evaluator(
+        extractor=extractor,
+        real=real.moments,
+        samples=config.samples,
+        labels=labels,
+        levels=images.originals.grey_levels,
+        batch=job.compute.inference_batch,
+        device=device,
+        protocol=shared_protocol(job, images, targets),
+        decode=decoder(job.inputs["data"], device),
+        targets=None if targets is None else targets.images,
+        suite=suite or None,
+        held_out=held_out.moments,
+        like_held_out=like_held_out(images, labels, config.samples),
     )
 
 

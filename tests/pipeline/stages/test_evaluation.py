@@ -240,12 +240,13 @@ def test_a_flipped_digit_of_a_score_is_not_believed(found, tmp_path):
     assert scored._finished(job) == []
 
 
-def test_pixels_have_no_inception_score(made, tmp_path):
+def test_pixels_have_no_inception_score(made, tmp_path, monkeypatch):
     job = job_of(made, tmp_path / "work", metrics=("inception-score",))
-    reference = made["reference"].model_copy(update={"metrics": made["reference"].metrics | {"metric": "FD-pixels"}})
+    pixels = made["reference"].model_copy(update={"metrics": made["reference"].metrics | {"metric": "FD-pixels"}})
+    monkeypatch.setitem(job.inputs, "reference", pixels)
+    monkeypatch.setattr(evaluation, "load_extractor", lambda *given: torch.nn.Identity())  # which knows no classes
     with pytest.raises(InputError, match=r"evaluation\.metrics"):
-        rows = evaluation.load_features(made["reference"], "train")
-        evaluation._suite(job.config, reference, rows, rows, torch.nn.Identity(), 0, torch.device("cpu"))
+        evaluation._evaluator(job, images_of(job), None, None, torch.device("cpu"))
 
 
 def test_the_page_of_such_an_evaluation(made, found, tmp_path):

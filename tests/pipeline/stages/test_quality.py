@@ -87,7 +87,7 @@ def test_the_teacher_is_used_with_its_best_weights(made, tmp_path, monkeypatch):
         measured.append(bits_of(*arguments))
         return measured[-1] + len(measured)
 
-    monkeypatch.setattr("pipeline.stages.teacher.held_out_bits", worse_each_time)
+    monkeypatch.setattr("pipeline.stages.teacher.bits_of", worse_each_time)
     teacher = run(tmp_path, OVERRIDES[2], until="teacher")["teacher"]
     curve, quality = history(teacher, "held_out_bits/half-life-128"), teacher.metrics["quality"]
     assert list(curve) == [256, 512, 768, 1024] and (quality["images"], quality["value"]) == (256, curve[256])
