@@ -11,8 +11,8 @@ from flows.upkeep.references import NewRuns, recipes, runs
 from pipeline.recipe.load import load
 from storage.errors import BusyError
 from storage.store import Store
+from tests.flows.cli.test_gc import STAGES, record, stages, store  # noqa: F401 - a fixture
 from tests.flows.conftest import make_all
-from tests.flows.upkeep.test_gc import STAGES, record, stages, store  # noqa: F401 - a fixture
 
 
 def forget(store: Store) -> None:  # noqa: F811
