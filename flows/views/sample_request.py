@@ -10,7 +10,7 @@ from typing import cast
 from pipeline.flow_matching.solvers import SOLVERS, FixedStep
 from pipeline.recipe.load import nearest
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import MeanFlow, Solver, calls_of_a_step, check_before_end
+from pipeline.recipe.sections import Solver, calls_of_a_step, check_before_end
 from storage.errors import UsageError
 from storage.required import required
 
@@ -36,6 +36,11 @@ class SampleRequest:
     count: int
     ema: str | None = None  # name of an average of the weights; None is the first
     nfe: int | None = None
+
+    @property
+    def weight(self) -> float:
+        """Of a student's guidance; 1 where none is asked for."""
+        return 1.0 if self.guidance is None else self.guidance
 
 
 def check_sampler(request: SampleRequest, recipe: Recipe) -> None:
@@ -72,10 +77,9 @@ def check_sampler(request: SampleRequest, recipe: Recipe) -> None:
         _check_before_end(request, solver_of(request.model, recipe))
     if request.guidance in (None, 1):
         return
-    objective = recipe.student.objective
-    if request.model == "student" and isinstance(objective, MeanFlow) and objective.guidance != 1:
+    if request.model == "student" and recipe.student.objective.guided:
         raise UsageError(
-            f"The student's average velocities are guided already (student.objective.guidance {objective.guidance:g})",
+            "The student's average velocities are guided already (student.objective.guidance)",
             f"--guidance {request.guidance:g}",
             "Omit --guidance.",
         )
@@ -103,9 +107,9 @@ def check_guidance_acts(request: SampleRequest, recipe: Recipe) -> None:
 
 
 def _check_before_end(request: SampleRequest, usual: Solver) -> None:
-    solver, guidance = cast(Solver, request.solver or usual), 1.0 if request.guidance is None else request.guidance
+    solver, weight = cast(Solver, request.solver or usual), request.weight
     try:
-        check_before_end(solver, guidance, request.nfe or (request.steps or STEPS) * calls_of_a_step(solver, guidance))
+        check_before_end(solver, weight, request.nfe or (request.steps or STEPS) * calls_of_a_step(solver, weight))
     except ValueError:
         remedy = "Choose euler or midpoint."
         raise UsageError("On the path vp no solver may evaluate the velocity at t = 0", solver, remedy) from None

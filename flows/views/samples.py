@@ -81,7 +81,7 @@ def _images(
         schedules = networks.schedules_of(artifact, request.ema)
         return teacher_samples(network, rows, labels, derive(request.seed, "sample"), config, schedules, device)
     path = path_of(artifact)
-    velocity = student_velocity(network, path, labels, 1.0 if request.guidance is None else request.guidance, condition)
+    velocity = student_velocity(network, path, labels, request.weight, condition)
     solver, steps = _plan(request, recipe)
     spacing, temperature = _sampled_in(recipe, request.model)
     return integrate(velocity, path.start(temperature * start(rows)), path.times(time_grid(spacing, steps)), solver)
@@ -100,8 +100,7 @@ def _plan(request: SampleRequest, recipe: Recipe) -> tuple[Solver, int]:
     """The solver and its number of steps. Raises InputError where no number of steps costs `nfe` calls."""
     name = request.solver or solver_of(request.model, recipe)
     if request.nfe is not None:
-        guidance = 1.0 if request.guidance is None else request.guidance
-        plan = plan_for_nfe(name, request.nfe, calls_per_evaluation(guidance))
+        plan = plan_for_nfe(name, request.nfe, calls_per_evaluation(request.weight))
         return plan.solver, plan.steps
     trained = required(recipe.onestep, "onestep").steps if request.model == "onestep" else STEPS
     return SOLVERS[name](), request.steps or trained

@@ -140,7 +140,7 @@ def derivative_work(objective: configs.MeanFlow, network: nn.Module, x: Tensor, 
     share of images with an interval, whose dual numbers cannot be counted without memory; and a pass for guidance."""
     with torch.no_grad():
         forward = counted(lambda: network(x, torch.empty(len(x)), None, condition)) * (1 / len(x))
-    return forward * (objective.interval_share * (3 if objective.improved else 2) + (objective.guidance != 1))
+    return forward * (objective.interval_share * (3 if objective.improved else 2) + objective.guided)
 
 
 def _loss(config: configs.Loss | None) -> Loss:

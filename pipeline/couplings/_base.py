@@ -10,11 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 
-class Coupling(ABC):
-    """Chooses the noise z of each image x of a batch.
-
-    Of one that changes from step to step a training also saves the state (`pipeline.training.flow_batches`).
-    """
+class Pairing:
+    """Gives a training its pairs of image and noise: a `Coupling`, or `Semidiscrete`, which draws both."""
 
     @property
     def streamed(self) -> bool:
@@ -22,8 +19,15 @@ class Coupling(ABC):
         return False
 
     def for_one_rank(self) -> Self:
-        """This coupling, or one like it that gives the noise of whole batches where this one gives a rank's part."""
+        """This one, or one like it that gives the noise of whole batches where this one gives a rank's part."""
         return self
+
+
+class Coupling(Pairing, ABC):
+    """Chooses the noise z of each image x of a batch.
+
+    Of one that changes from step to step a training also saves the state (`pipeline.training.flow_batches`).
+    """
 
     @abstractmethod
     def noise_for(self, x: Tensor, labels: Tensor | None, rows: Tensor, generator: Generator) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from pipeline.couplings._base import Pairing
 from pipeline.couplings._cells import Cells
 from pipeline.couplings._potentials import Potentials
 from storage.errors import InputError
 
 
-class Semidiscrete:
+class Semidiscrete(Pairing):
     """The optimal transport of N(0, I) to the finite training set: a noise z belongs to one image, whatever the batch.
 
     Mousavi-Hosseini et al. 2025 (arXiv 2509.25519), without entropic regularisation: z goes to the image x_i with the

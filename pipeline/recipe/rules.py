@@ -189,8 +189,7 @@ def _guidance_has_two_sides(recipe: Recipe) -> None:
     taught: list[Any] = [*recipe.evaluation.student, *([first] if first else [])]
     taught += [recipe.student.quality] if recipe.student.quality else []
     untaught: list[Any] = [*recipe.evaluation.reflow, *recipe.evaluation.onestep, *later]
-    objective = recipe.student.objective
-    learned = isinstance(objective, configs.MeanFlow) and objective.guidance != 1
+    learned = recipe.student.objective.guided
     if learned and any(how.guidance != 1 for how in taught):
         raise ValueError(
             "the student's average velocities are guided already: set the guidance of its samplers to 1, or "
@@ -244,10 +243,10 @@ def _image_to_image_fits(recipe: Recipe) -> None:
 
 def _learns_the_whole_bank(recipe: Recipe) -> bool:
     """Whether the student is trained on the teacher's pairs, each of them and nothing else, and without guidance."""
-    coupling, objective = recipe.student.coupling, recipe.student.objective
-    if isinstance(objective, configs.MeanFlow) and objective.guidance != 1:
+    coupling = recipe.student.coupling
+    if not isinstance(coupling, configs.NFM) or recipe.student.objective.guided:
         return False
-    return isinstance(coupling, configs.NFM) and not (coupling.soften or coupling.independent or coupling.drop_longest)
+    return not (coupling.soften or coupling.independent or coupling.drop_longest)
 
 
 def _pairs_of_the_student(recipe: Recipe) -> configs.Pairs | None:

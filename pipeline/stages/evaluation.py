@@ -133,16 +133,18 @@ def _evaluator(
     config, reference = job.config, job.inputs["reference"]
     extractor = load_extractor(reference, images.originals, device)
     real, held_out = (load_features(reference, split) for split in ("train", "test"))
-    suite = config.metrics and MetricSuite(
-        names=config.metrics,
-        metric=reference.metrics["metric"],
-        real=real.rows,
-        samples=config.samples,
-        logits=getattr(extractor, "logits", None),
-        seed=derive(job.seed, "metrics") % 2**32,
-        device=device,
-        held_out=held_out.rows,
-    )
+    suite = None
+    if config.metrics:
+        suite = MetricSuite(
+            names=config.metrics,
+            metric=reference.metrics["metric"],
+            real=real.rows,
+            samples=config.samples,
+            logits=getattr(extractor, "logits", None),
+            seed=derive(job.seed, "metrics") % 2**32,
+            device=device,
+            held_out=held_out.rows,
+        )
     return Evaluator(
         extractor=extractor,
         real=real.moments,
@@ -154,7 +156,7 @@ def _evaluator(
         protocol=shared_protocol(job, images, targets),
         decode=decoder(job.inputs["data"], device),
         targets=None if targets is None else targets.images,
-        suite=suite or None,
+        suite=suite,
         held_out=held_out.moments,
         like_held_out=like_held_out(images, labels, config.samples),
     )

@@ -78,27 +78,24 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     )
     stored = getattr(torch, config.dtype)
 
-    def ends(z: Tensor, chosen: Tensor | None) -> list[Tensor]:
-        """z (n, C, H, W), then the states of the path from T z at the ends of all intervals, until t = 0."""
+    def ends(z: Tensor, chosen: Tensor | None) -> tuple[list[Tensor], float]:
+        """z (n, C, H, W), then the states of the path from T z at the ends of all intervals, until t = 0; and
+        the network calls."""
         if intervals == 1:
-            return [z, student_samples(network, z, chosen, how, config.nfe or 0, path)[0]]
+            x, calls = student_samples(network, z, chosen, how, config.nfe or 0, path)
+            return [z, x], calls
         solver, steps = planned(how, config.nfe or 0)
-        velocity = student_velocity(network, path, chosen, config.guidance)
-        # Dopri5's one step stands for any number: it ends at each end of an interval.
-        return [z, *passed(velocity, config.temperature * z, solver, max(steps, intervals), intervals)[1:]]
-
-    def adaptive_calls(z: Tensor, chosen: Tensor | None) -> float:
-        """Network calls of an adaptive solver on the way through all intervals."""
         velocity = CountedField(student_velocity(network, path, chosen, config.guidance))
-        passed(velocity, config.temperature * z, planned(how, 0)[0], intervals, intervals)
-        return velocity.calls
+        # Dopri5's one step stands for any number: it ends at each end of an interval.
+        states = passed(velocity, config.temperature * z, solver, max(steps, intervals), intervals)
+        return [z, *states[1:]], velocity.calls
 
     def generate(rows: Tensor) -> dict[str, Tensor]:
         parts = []
         paths = torch.arange(int(rows[0]) // intervals, int(rows[-1]) // intervals + 1)
         for part in paths.split(ENCODE_BATCH):
             z = start(part).to(stored).float()
-            states = ends(z, None if labels is None else labels[part].to(device))
+            states, _ = ends(z, None if labels is None else labels[part].to(device))
             parts.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
         all_states = torch.cat(parts)
         asked = rows - paths[0] * intervals
@@ -116,7 +113,7 @@ def run(job: Job[Pairs]) -> PairsResult | None:
 
     probe = torch.arange(min(PROBED, config.count))
     chosen = None if labels is None else labels[probe].to(device)
-    calls = config.nfe or adaptive_calls(start(probe), chosen)
+    calls = config.nfe or ends(start(probe), chosen)[1]
     z = path.start(config.temperature * start(probe))
     return PairsResult(
         count=config.count,

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.couplings import Semidiscrete
 from pipeline.flow_matching.paths import GaussianPath
 from pipeline.metrics import FEWEST_SAMPLES, NEIGHBOURS, class_leak, gaussianity, velocity_variance
 from pipeline.outputs.results import ProbeResult, VelocityVariance
@@ -98,9 +97,7 @@ def _each_once(batches: FlowBatches, step: int) -> tuple[Tensor, Tensor, Tensor 
     would tell the class of the one before.
     """
     stream = copy.copy(batches)
-    stream.label_drop = 0.0
-    if not isinstance(stream.coupling, Semidiscrete):
-        stream.coupling = stream.coupling.for_one_rank()
+    stream.label_drop, stream.coupling = 0.0, batches.coupling.for_one_rank()
     # A half-used block is in the assignment now, but not in that of a run resumed from its last checkpoint.
     stream(step)
     every, count = len(stream.examples), min(MOST_PAIRS, len(stream.examples))

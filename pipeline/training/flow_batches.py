@@ -99,7 +99,7 @@ class FlowBatches:
         self.condition, self.label_drop, self.seed, self.interval = condition, label_drop, seed, interval
         self.batch, self.block = batch, block or batch
         self._part = None if world == 1 else rows_of_rank(batch, rank, world)
-        self.ahead = 0 if isinstance(coupling, Semidiscrete) or not coupling.streamed else STEPS_AHEAD
+        self.ahead = STEPS_AHEAD if coupling.streamed else 0
         self._next = 0  # the first block that is not drawn yet
         self._blocks: dict[int, Block] = {}  # those that the current step may still need
         self._epochs: list[tuple[int, list[float]]] = []  # the block after each epoch's last, and sums until then

@@ -11,13 +11,20 @@ from pipeline.recipe.sections._base import Config, named
 from pipeline.recipe.sections._times import LogitNormalTime, Time
 
 
-class FlowMatching(Config):
+class _Objective(Config):
+    @property
+    def guided(self) -> bool:
+        """Whether guidance is part of what is learned."""
+        return False
+
+
+class FlowMatching(_Objective):
     """The velocity at each time; samples integrate it."""
 
     kind: Literal["flow-matching"] = "flow-matching"
 
 
-class MeanFlow(Config):
+class MeanFlow(_Objective):
     """The average velocity over an interval [r, t], so that one call jumps over it (Geng et al. 2025, 2505.13447).
 
     The defaults are those of the paper's ablations on ImageNet at 256 pixels (table 1), which CIFAR-10's differ from.
@@ -52,6 +59,10 @@ class MeanFlow(Config):
         description="radians of the fastest sinusoid that embeds a time; the derivative in t is part of the target, "
         "and at 1000, which other students have, it oscillates",
     )
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance != 1
 
 
 Objective = Annotated[Annotated[FlowMatching | MeanFlow, Field(discriminator="kind")], BeforeValidator(named)]

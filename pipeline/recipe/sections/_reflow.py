@@ -109,7 +109,7 @@ class OneStep(Seeded):
             raise ValueError("the mode distil is trained at the ends of its steps alone: leave time out")
         if self.mode == "meanflow" and self.loss != SquaredError():
             raise ValueError("the mode meanflow weighs its squared error: set objective.power, and leave loss out")
-        if self.objective.guidance != 1:
+        if self.objective.guided:
             raise ValueError(
                 "students of pairs are trained with the class only, and guidance also needs none: set "
                 "objective.guidance to 1, and guide the pairs"
