@@ -23,6 +23,7 @@ FIELDS = {
     "images_seen": "images seen in training",
     "grid": "time grid",
     "denoised": "noise removed after sampling",
+    "sampled_together": "images sampled together",
     "noise": "training noise η",
     "start": "samples start from",
 }
