@@ -76,71 +76,102 @@ def execute(
     Raises FlowctlError for expected failures; the stage's saved work stays for the next call.
     """
     started, stop = time.monotonic(), StopSignal() if stop is None else stop
-    work = store.work(node.name, node.fingerprint)
     try:
         with store.lock(node.name, node.fingerprint, waiting):
-            await_orphans(work, stop)
-            artifact = rerun.reusable(node, store, lambda damage: _warn(node, damage))
-            if artifact is not None or work.is_symlink():
-                remove_tree(work)  # a process that was killed right after it published left this behind
-            if artifact is not None:
-                return Outcome("reused", artifact, time.monotonic() - started)
-            store.prepare_stage(node.name)
-            (work / PROGRESS).unlink(missing_ok=True)  # of a process that is gone: `status` would show that one
-            if remote is not None and not rerun.is_requested(node, store):
-                artifact = _fetched(node, store, remote, offered, listeners, stop)
-            if artifact is not None:
-                return Outcome("fetched", artifact, time.monotonic() - started)
-            rerun.start(work)
-            given = contents(inputs)
-            if roles := changed_inputs(work, given):
-                log.warning("%s: %s was made again, of other bytes; saved work is dropped", node.name, ", ".join(roles))
-                clear(work, but=rerun.REQUEST)
-            resumed = read_saved(work) is not None
-            work.mkdir(parents=True, exist_ok=True)
-            write_inputs(work, given)
-            _remove_leftovers(work)
-            attempts = _count_attempt(work)
-            for read in inputs.values():
-                read.check_files()
-            job = Job(
-                node.name,
-                node.config,
-                inputs,
-                work,
-                compute,
-                Progress(node.name, work, listeners),
-                stop,
-                store.monitor(node.name, node.fingerprint, node.label),
-            )
-            shared = node.stage.parallel and compute.world > 1
-            try:
-                result = run_in_ranks(job) if shared else node.stage.module().run(job)
-            finally:
-                _free_memory()
-            _check_external(node, store)
-            _check_inputs(node, work, store)
-            files = record_files(job.out)
-            seconds = time.monotonic() - started
-            created = time_to_record(datetime.now(UTC), seconds, node.fingerprint, inputs.values(), store)
-            artifact = Artifact(
-                stage=node.name,
-                stage_version=node.stage.version,
-                name=_label(node, store),
-                fingerprint=node.fingerprint,
-                config=fingerprint_fields(node.config),
-                inputs={role: n.fingerprint for role, n in node.inputs.items()},
-                metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
-                files=files,
-                provenance=provenance(created, seconds, compute, resumed=attempts - 1),
-            )
-            published = store.publish(artifact, job.out)
-            return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
+            await_orphans(store.work(node.name, node.fingerprint), stop)
+            found = _found(node, store, remote, offered, listeners, stop)
+            if found is not None:
+                action, artifact = found
+                return Outcome(action, artifact, time.monotonic() - started)
+            return _run(node, inputs, store, compute, listeners, stop, started)
     except (OSError, MemoryError, RuntimeError) as error:
         explained = disk_error(error, node, store) if isinstance(error, OSError) else memory_error(error, node)
         if explained is None:
             raise
         raise explained from error
+
+
+def _found(
+    node: Node, store: Store, remote: Remote | None, offered: bool, listeners: tuple[Listener, ...], stop: StopSignal
+) -> tuple[Literal["reused", "fetched"], Artifact] | None:
+    """The artifact, reused from the store or fetched from `remote`. Without one, the stage's folder is made for it."""
+    work = store.work(node.name, node.fingerprint)
+    artifact = rerun.reusable(node, store, lambda damage: _warn(node, damage))
+    if artifact is not None or work.is_symlink():
+        remove_tree(work)  # a process that was killed right after it published left this behind
+    if artifact is not None:
+        return "reused", artifact
+    store.prepare_stage(node.name)
+    (work / PROGRESS).unlink(missing_ok=True)  # of a process that is gone: `status` would show that one
+    if remote is None or rerun.is_requested(node, store):
+        return None
+    artifact = _fetched(node, store, remote, offered, listeners, stop)
+    return None if artifact is None else ("fetched", artifact)
+
+
+def _run(
+    node: Node,
+    inputs: Mapping[str, Artifact],
+    store: Store,
+    compute: Compute,
+    listeners: tuple[Listener, ...],
+    stop: StopSignal,
+    started: float,
+) -> Outcome:
+    """Run the stage, or resume it, and publish its artifact; `started` is when it was asked for, by the monotonic
+    clock."""
+    work = store.work(node.name, node.fingerprint)
+    resumed = _resumes(node, work, inputs)
+    attempts = _count_attempt(work)
+    for read in inputs.values():
+        read.check_files()
+    job = Job(
+        node.name,
+        node.config,
+        inputs,
+        work,
+        compute,
+        Progress(node.name, work, listeners),
+        stop,
+        store.monitor(node.name, node.fingerprint, node.label),
+    )
+    shared = node.stage.parallel and compute.world > 1
+    try:
+        result = run_in_ranks(job) if shared else node.stage.module().run(job)
+    finally:
+        _free_memory()
+    _check_external(node, store)
+    _check_inputs(node, work, store)
+    files = record_files(job.out)
+    seconds = time.monotonic() - started
+    created = time_to_record(datetime.now(UTC), seconds, node.fingerprint, inputs.values(), store)
+    artifact = Artifact(
+        stage=node.name,
+        stage_version=node.stage.version,
+        name=_label(node, store),
+        fingerprint=node.fingerprint,
+        config=fingerprint_fields(node.config),
+        inputs={role: n.fingerprint for role, n in node.inputs.items()},
+        metrics=node.stage.result.model_validate(result).model_dump(mode="json"),
+        files=files,
+        provenance=provenance(created, seconds, compute, resumed=attempts - 1),
+    )
+    published = store.publish(artifact, job.out)
+    return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
+
+
+def _resumes(node: Node, work: Path, inputs: Mapping[str, Artifact]) -> bool:
+    """Prepare the work directory; whether it has saved work to resume. Work on inputs of other bytes is dropped."""
+    rerun.start(work)
+    given = contents(inputs)
+    if roles := changed_inputs(work, given):
+        log.warning("%s: %s was made again, of other bytes; saved work is dropped", node.name, ", ".join(roles))
+        clear(work, but=rerun.REQUEST)
+    resumed = read_saved(work) is not None
+    work.mkdir(parents=True, exist_ok=True)
+    write_inputs(work, given)
+    _remove_leftovers(work)
+    return resumed
 
 
 def _free_memory() -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline.data.examples import Examples
 from pipeline.data.labels import like_training
 from pipeline.engine.dag import last_student
-from pipeline.flow_matching.paths import velocity_of
-from pipeline.flow_matching.sampling import TOLERANCE, planned, start_of, student_samples, student_velocity
-from pipeline.flow_matching.solvers import CountedField, Guided, Solver, Velocity, integrate
+from pipeline.flow_matching.intervals import interval_ends
+from pipeline.flow_matching.paths import LINEAR, velocity_of
+from pipeline.flow_matching.sampling import TOLERANCE, Start, planned, start_of, student_velocity
+from pipeline.flow_matching.solvers import Guided, integrate
 from pipeline.flow_matching.times import time_grid
 from pipeline.metrics.straightness import straightness
 from pipeline.outputs import networks
 from pipeline.outputs.banks import ENCODE_BATCH, FORWARD, PAIRS, PROBED
 from pipeline.outputs.fill import fill
 from pipeline.outputs.images import images_of, source_examples
-from pipeline.outputs.networks import path_of
 from pipeline.outputs.results import PairsResult, Truncation
 from pipeline.recipe.sections import Pairs, Sweep
 from pipeline.runtime import ranks
@@ -51,22 +50,17 @@ def run(job: Job[Pairs]) -> PairsResult | None:
     config = job.config
     images = images_of(job)
     student = job.inputs[last_student(job.inputs)]
-    network = networks.load_network(student, device)
-    path = path_of(student)
     seed = derive(job.seed, job.stage)  # rounds differ in their noises
-    start = start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device)
-    labels = like_training(images, config.count, seed)
-    how = Sweep(
-        solver=config.solver,
-        grid=config.grid,
-        nfe=() if config.nfe is None else (config.nfe,),
-        guidance=config.guidance,
-        temperature=config.temperature,
+    paths = _Paths(
+        networks.load_network(student, device),
+        start_of(seed, images.shape, source_examples(job.inputs.get("source"), images, "train"), device),
+        like_training(images, config.count, seed),
+        config,
+        device,
     )
-    intervals = config.intervals
     facts = BankFacts(
         kind="generated",
-        rows=config.count * intervals,
+        rows=config.count * config.intervals,
         draws=1,
         shape=images.shape,
         dtype=config.dtype,
@@ -74,74 +68,77 @@ def run(job: Job[Pairs]) -> PairsResult | None:
         seed=seed,
         producer=student.fingerprint,
         flips=False,
-        solver=_solver_text(config) + (f", {intervals} intervals of each path" if intervals > 1 else ""),
+        solver=_solver_text(config) + (f", {config.intervals} intervals of each path" if config.intervals > 1 else ""),
     )
-    stored = getattr(torch, config.dtype)
-
-    def ends(z: Tensor, chosen: Tensor | None) -> tuple[list[Tensor], float]:
-        """z (n, C, H, W), then the states of the path from T z at the ends of all intervals, until t = 0; and
-        the network calls."""
-        if intervals == 1:
-            x, calls = student_samples(network, z, chosen, how, config.nfe or 0, path)
-            return [z, x], calls
-        solver, steps = planned(how, config.nfe or 0)
-        velocity = CountedField(student_velocity(network, path, chosen, config.guidance))
-        # Dopri5's one step stands for any number: it ends at each end of an interval.
-        states = passed(velocity, config.temperature * z, solver, max(steps, intervals), intervals)
-        return [z, *states[1:]], velocity.calls
-
-    def generate(rows: Tensor) -> dict[str, Tensor]:
-        parts = []
-        paths = torch.arange(int(rows[0]) // intervals, int(rows[-1]) // intervals + 1)
-        for part in paths.split(ENCODE_BATCH):
-            z = start(part).to(stored).float()
-            states, _ = ends(z, None if labels is None else labels[part].to(device))
-            parts.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
-        all_states = torch.cat(parts)
-        asked = rows - paths[0] * intervals
-        x, z = (part.flatten(0, 1)[asked] for part in (all_states[:, :-1], all_states[:, 1:]))
-        return {"z": z, "x": x} | ({} if labels is None else {"labels": labels[rows // intervals]})
-
-    fill(
-        job, BankWriter(job.out / PAIRS, facts, arrays=("z", "x") if labels is None else ("z", "x", "labels")), generate
-    )
+    arrays = ("z", "x") if paths.labels is None else ("z", "x", "labels")
+    fill(job, BankWriter(job.out / PAIRS, facts, arrays=arrays), paths.pairs)
     if config.forward:
-        _invert(job, network, images, how, facts, device)
-    left_out = _truncate(job, None if labels is None else labels.numpy()) if config.drop_longest else None
+        _invert(job, paths, images, facts)
+    left_out = _truncate(job, paths.labels) if config.drop_longest else None
     if not ranks.first():
         return None
 
     probe = torch.arange(min(PROBED, config.count))
-    chosen = None if labels is None else labels[probe].to(device)
-    calls = config.nfe or ends(start(probe), chosen)[1]
-    z = path.start(config.temperature * start(probe))
+    z, labels = paths.start(probe), paths.classes(probe)
     return PairsResult(
         count=config.count,
-        nfe=calls,
+        nfe=config.nfe or paths.ends(z, labels)[1],
         solver=facts.solver,
-        straightness=straightness(Guided(velocity_of(network, path), chosen), z),
+        straightness=straightness(Guided(velocity_of(paths.network, LINEAR), labels), config.temperature * z),
         truncation=left_out,
     )
 
 
-def _truncate(job: Job[Pairs], labels: np.ndarray | None) -> Truncation:
+@dataclass(frozen=True)
+class _Paths:
+    """The student's `count` paths: number i leads from its start z, times the temperature, to its image x."""
+
+    network: nn.Module
+    start: Start
+    labels: Tensor | None  # (count,)
+    config: Pairs
+    device: torch.device
+
+    @property
+    def how(self) -> Sweep:
+        """The solver and its settings."""
+        config = self.config
+        return Sweep(
+            solver=config.solver,
+            grid=config.grid,
+            nfe=() if config.nfe is None else (config.nfe,),
+            guidance=config.guidance,
+            temperature=config.temperature,
+        )
+
+    def classes(self, numbers: Tensor) -> Tensor | None:
+        """Labels (n,) of these paths, on the device."""
+        return None if self.labels is None else self.labels[numbers].to(self.device)
+
+    def ends(self, z: Tensor, labels: Tensor | None) -> tuple[list[Tensor], float]:
+        """z (n, C, H, W), then the states of its path at the ends of all intervals; and the network calls."""
+        return interval_ends(self.network, z, labels, self.how, self.config.nfe or 0, self.config.intervals)
+
+    def pairs(self, rows: Tensor) -> dict[str, Tensor]:
+        """The bank's rows of these numbers (n,), rising by 1: z, x (n, C, H, W); labels (n,), if there are any."""
+        intervals, stored = self.config.intervals, getattr(torch, self.config.dtype)
+        parts = []
+        numbers = torch.arange(int(rows[0]) // intervals, int(rows[-1]) // intervals + 1)
+        for part in numbers.split(ENCODE_BATCH):
+            states, _ = self.ends(self.start(part).to(stored).float(), self.classes(part))
+            parts.append(torch.stack([state.cpu() for state in reversed(states)], 1))  # (n, intervals + 1, C, H, W)
+        paths = torch.cat(parts)
+        asked = rows - numbers[0] * intervals
+        x, z = (part.flatten(0, 1)[asked] for part in (paths[:, :-1], paths[:, 1:]))
+        return {"z": z, "x": x} | ({} if self.labels is None else {"labels": self.labels[rows // intervals]})
+
+
+def _truncate(job: Job[Pairs], labels: Tensor | None) -> Truncation:
     """Write which pairs students train on, and count those left out; `labels` (count,) are those of the paths."""
     config = job.config
     retained = without_longest(job, Bank.open(job.out / PAIRS), config.drop_longest, intervals=config.intervals)
-    return truncation(config.count, retained[:: config.intervals] // config.intervals, labels)
-
-
-@torch.no_grad()
-def passed(velocity: Velocity, z: Tensor, solver: Solver, steps: int, intervals: int) -> list[Tensor]:
-    """States (B, ...) of the path from z at the even times 1, 1 - 1/k, ..., 0, with k = `intervals`.
-
-    `solver` makes `steps` steps of equal length, a multiple of k; an adaptive one makes its own within each interval.
-    """
-    grid, each = time_grid("uniform", steps), steps // intervals
-    states = [z]
-    for first in range(0, steps, each):
-        states.append(integrate(velocity, states[-1], grid[first : first + each + 1], solver))
-    return states
+    kept = retained[:: config.intervals] // config.intervals
+    return truncation(config.count, kept, None if labels is None else labels.numpy())
 
 
 def _solver_text(config: Pairs) -> str:
@@ -150,23 +147,21 @@ def _solver_text(config: Pairs) -> str:
     return text if config.temperature == 1 else f"{text}, temperature {config.temperature}"
 
 
-def _invert(
-    job: Job[Pairs], network: nn.Module, images: ImageSet, how: Sweep, facts: BankFacts, device: torch.device
-) -> None:
+def _invert(job: Job[Pairs], paths: _Paths, images: ImageSet, facts: BankFacts) -> None:
     """A bank of the noise of each training image, mirror images too where the student was trained on them: the ODE from
     t = 0 to 1, by the same solver on the same grid, divided by the temperature."""
     config = job.config
     examples = Examples.of(images, flips=job.inputs["data"].config["flips"])
-    solver, steps = planned(how, config.nfe or 0)
-    grid = time_grid(how.grid, steps).flip(0)
-    velocity = partial(student_velocity, network, path_of(job.inputs[last_student(job.inputs)]))
+    solver, steps = planned(paths.how, config.nfe or 0)
+    grid = time_grid(config.grid, steps).flip(0)
 
     def encode(rows: Tensor) -> dict[str, Tensor]:
         parts = []
         for part in rows.split(ENCODE_BATCH):
             labels = examples.classes(part)
-            follow = velocity(None if labels is None else labels.to(device), how.guidance)
-            end = integrate(follow, examples.pixels(part).to(device), grid, solver)
+            labels = None if labels is None else labels.to(paths.device)
+            velocity = student_velocity(paths.network, LINEAR, labels, config.guidance)
+            end = integrate(velocity, examples.pixels(part).to(paths.device), grid, solver)
             parts.append((end / config.temperature).cpu())
         return {"z": torch.cat(parts)}
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from models.tarflow import Sequential, TarFlowConfig
 from pipeline.data.examples import Examples
+from pipeline.flow_matching.intervals import states_between
 from pipeline.flow_matching.paths import LINEAR, VariancePreserving
 from pipeline.flow_matching.sampling import (
     planned,
@@ -18,7 +19,6 @@ from pipeline.flow_matching.sampling import (
     teacher_samples,
 )
 from pipeline.recipe.sections import Sweep, Teacher
-from pipeline.stages.pairs import passed
 from tests.models.test_tarflow import random_flow
 from tests.pipeline.jobs import training
 
@@ -103,7 +103,7 @@ def test_an_adaptive_solver_calls_its_network_without_tf32(solver, precisions):
         network, z = Precisions(), torch.zeros(2, 1, 2, 2)
         for sample in (student_samples, student_walk):
             sample(network, z, None, how, 4)
-        passed(student_velocity(network, LINEAR, None), z, planned(how, 4)[0], 4, 2)
+        states_between(student_velocity(network, LINEAR, None), z, planned(how, 4)[0], 4, 2)
         assert set(seen) == precisions
         assert (products.fp32_precision, convolutions.fp32_precision) == ("none", "tf32")
     finally:

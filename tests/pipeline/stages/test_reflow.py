@@ -13,12 +13,12 @@ from torch import nn
 from pipeline.couplings import Banked
 from pipeline.data.batches import FlowBatch
 from pipeline.data.examples import Examples
+from pipeline.flow_matching.intervals import states_between
 from pipeline.flow_matching.objective import FlowMatching
 from pipeline.flow_matching.paths import LINEAR
 from pipeline.flow_matching.solvers import RK4, Dopri5, Euler
 from pipeline.flow_matching.times import Uniform, UShaped
 from pipeline.metrics.straightness import straightness
-from pipeline.stages.pairs import passed
 from pipeline.stages.reflow import measured, worsened
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.mixture import Mixture
@@ -51,14 +51,14 @@ def noises(shape, count=512, seed=0):
 
 def pairs(flow, shape, count=512):
     z = noises(shape, count)
-    return z, passed(flow, z, RK4(), 64, 1)[-1]
+    return z, states_between(flow, z, RK4(), 64, 1)[-1]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pairs_of_the_first_flow_lie_where_the_truth_says(shape):
     z, x = pairs(first_flow, shape)
     torch.testing.assert_close(x, MEAN + SPREAD * z, rtol=0, atol=1e-4)
-    adaptive = passed(first_flow, z, Dopri5(1e-6, 1e-6), 1, 1)[-1]
+    adaptive = states_between(first_flow, z, Dopri5(1e-6, 1e-6), 1, 1)[-1]
     torch.testing.assert_close(adaptive, MEAN + SPREAD * z, rtol=0, atol=1e-4)
 
 
@@ -114,7 +114,7 @@ def test_paths_grow_straight_in_a_round_and_end_where_they_did(tmp_path, first, 
     network.load_state_dict(first.state_dict())
     z = noises(shape, 2048)
     with torch.no_grad():
-        x = passed(network, z, RK4(), 64, 1)[-1]
+        x = states_between(network, z, RK4(), 64, 1)[-1]
         before = measured(network, z[:512], None, CPU)
         data = MEAN + SPREAD * noises(shape, 1024, 5)
         back = data

@@ -12,6 +12,7 @@ from pipeline.data.examples import Examples
 from pipeline.data.levels import quantise
 from pipeline.engine.dag import build
 from pipeline.engine.execute import execute
+from pipeline.flow_matching.intervals import states_between
 from pipeline.flow_matching.sampling import TOLERANCE, starting_noise, student_samples
 from pipeline.flow_matching.solvers import CountedField, Dopri5, Euler, Guided, integrate
 from pipeline.flow_matching.times import time_grid
@@ -23,7 +24,6 @@ from pipeline.recipe.load import load
 from pipeline.recipe.sections import Sweep
 from pipeline.runtime.job import StopSignal, read_saved
 from pipeline.runtime.seeds import derive
-from pipeline.stages.pairs import passed
 from pipeline.training.flow_batches import FlowBatches
 from pipeline.training.segments import Segments
 from storage.bank import Bank
@@ -289,7 +289,7 @@ def test_pairs_of_several_steps_report_the_calls_of_all_their_intervals(store):
     z = pairs.config["temperature"] * starting_noise(derive(0, "pairs"), torch.arange(48), (1, 8, 8))
     labels = bank(pairs)["labels"][::2]
     velocity = CountedField(Guided(network, labels))
-    end = passed(velocity, z, Dopri5(TOLERANCE, TOLERANCE), 2, 2)[-1]
+    end = states_between(velocity, z, Dopri5(TOLERANCE, TOLERANCE), 2, 2)[-1]
     torch.testing.assert_close(end, bank(pairs)["x"][::2].float(), rtol=0, atol=1e-2)
     whole = CountedField(Guided(network, labels))
     integrate(whole, z, time_grid("uniform", 1), Dopri5(TOLERANCE, TOLERANCE))

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.flow_matching.intervals import states_between
 from pipeline.flow_matching.losses import SQUARED, PseudoHuber
 from pipeline.flow_matching.objective import FlowMatching
-from pipeline.flow_matching.solvers import RK4, Dopri5, Euler
+from pipeline.flow_matching.solvers import RK4, Euler
 from pipeline.flow_matching.times import time_grid
-from pipeline.stages.pairs import passed
 from pipeline.training.segments import Segments, on_a_line
 from pipeline.training.student import train
 from tests.pipeline.flow_matching.solvers.test_order import sample
@@ -29,7 +29,7 @@ def noises(count: int = 40):
 
 def segments(steps: int, batch: int = 20, solver=None) -> tuple[Segments, list[torch.Tensor]]:
     """Those of the bent field, and its states at the even times."""
-    states = passed(bent, noises(), solver or RK4(), 16 * steps, steps)
+    states = states_between(bent, noises(), solver or RK4(), 16 * steps, steps)
     path = torch.stack(list(reversed(states)), 1).numpy()  # (paths, steps + 1, ...)
     ends, starts = (part.reshape(-1, *SHAPE) for part in (path[:, :-1], path[:, 1:]))
     labels = np.repeat(np.arange(len(path)), steps)
@@ -66,14 +66,6 @@ def test_k_euler_steps_of_it_end_where_the_path_does(steps):
     made = sample(lambda x, t: network(x, t, labels), states[0], Euler(), steps, "uniform")
     torch.testing.assert_close(made, states[-1], rtol=0, atol=1e-5)
     assert (sample(bent, states[0], Euler(), steps, "uniform") - states[-1]).abs().max() > 0.05
-
-
-@pytest.mark.parametrize("solver", [RK4(), Dopri5(1e-6, 1e-6)], ids=repr)
-def test_states_at_even_times_are_those_of_the_whole_path(solver):
-    states = passed(bent, noises(), solver, 16 if isinstance(solver, RK4) else 4, 4)
-    assert len(states) == 5 and torch.equal(states[0], noises())
-    x = sample(bent, noises(), solver, 16, "uniform")
-    torch.testing.assert_close(states[-1], x, rtol=0, atol=5e-5)
 
 
 def test_every_interval_of_every_path_comes_once_in_an_epoch():
