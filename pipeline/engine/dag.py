@@ -173,8 +173,8 @@ def _version(stage: Stage, config: Config, inputs: Collection[str]) -> int:
         return max(stage.version, 3)  # the best average is chosen on training inputs, no longer on test inputs
     if isinstance(config, Evaluation) and config.teacher and "teacher" in inputs:
         return max(stage.version, 6)  # Jacobi decoding takes no token for final that follows one that moved
-    if isinstance(config, Pairs) and config.nfe is None and config.intervals > 1:
-        return max(stage.version, 2)  # its calls are counted over all intervals
+    if isinstance(config, Pairs) and config.nfe is None and (config.intervals > 1 or config.forward):
+        return max(stage.version, 2)  # calls are counted over all intervals, and made without TF32
     return stage.version
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from storage.errors import InputError
 
-NEAR_QUANTILE = 0.05  # of held-out images' distances: samples below it count as near
+NEAR_QUANTILE = 0.05  # of the distances of held-out images that are no training images: samples up to it are near
 _DISTANCES_IN_MEMORY = 2**24
 
 
@@ -21,8 +21,9 @@ class Memorisation:
     Attributes:
         samples: (min, median, max) of generated images.
         held_out: the same of real images that were not trained on.
-        copies: share of samples nearer to a training image than 95 % of the held-out images are. About 0.05 is chance.
-        near: the threshold of that share, the 5th percentile of held-out images.
+        copies: share of samples as near to a training image as the nearest 5 % of the held-out images are, of those
+            that are no training images themselves. About 0.05 is chance.
+        near: the threshold of that share, the 5th percentile of these held-out images; 0 where there are none.
     """
 
     samples: tuple[float, float, float]
@@ -84,10 +85,10 @@ def _unlike(queries: Tensor, train: Tensor) -> InputError:
 
 def judged(of_samples: Tensor, of_held_out: Tensor) -> Memorisation:
     """The comparison of distances to nearest training images, of samples (M,) and held-out images (K,)."""
-    near = of_held_out.quantile(NEAR_QUANTILE)
-    return Memorisation(
-        _spread(of_samples), _spread(of_held_out), float((of_samples < near).double().mean()), float(near)
-    )
+    new = of_held_out[of_held_out > 0]
+    near = new.quantile(NEAR_QUANTILE) if len(new) else of_held_out.new_zeros(())
+    copies = float((of_samples <= near).double().mean())
+    return Memorisation(_spread(of_samples), _spread(of_held_out), copies, float(near))
 
 
 def _spread(distances: Tensor) -> tuple[float, float, float]:

@@ -99,11 +99,11 @@ def _evaluation_fits(recipe: Recipe) -> None:
             "evaluation.noise_cost compares a teacher's noise with N(0, I), and needs student.coupling: nfm. "
             "Leave it out"
         )
-    coupling = recipe.student.coupling
-    if recipe.evaluation.noise_cost and isinstance(coupling, configs.NFM) and (coupling.soften or coupling.independent):
+    if recipe.evaluation.noise_cost and not _is_the_whole_bank(recipe.student.coupling):
         raise ValueError(
-            "evaluation.noise_cost starts from the teacher's noise, and a student of a softened or mixed coupling "
-            "was trained on another: leave it out, or set soften and independent of student.coupling to 0"
+            "evaluation.noise_cost starts from the teacher's noise, and a student of a softened, mixed or shortened "
+            "coupling was trained on another: leave it out, or set soften, independent and drop_longest of "
+            "student.coupling to 0"
         )
     if recipe.evaluation.onestep and not recipe.onestep:
         raise ValueError("evaluation.onestep needs a one-step student: add the sections pairs and onestep")
@@ -243,8 +243,11 @@ def _image_to_image_fits(recipe: Recipe) -> None:
 
 def _learns_the_whole_bank(recipe: Recipe) -> bool:
     """Whether the student is trained on the teacher's pairs, each of them and nothing else, and without guidance."""
-    coupling = recipe.student.coupling
-    if not isinstance(coupling, configs.NFM) or recipe.student.objective.guided:
+    return _is_the_whole_bank(recipe.student.coupling) and not recipe.student.objective.guided
+
+
+def _is_the_whole_bank(coupling: configs.Coupling) -> bool:
+    if not isinstance(coupling, configs.NFM):
         return False
     return not (coupling.soften or coupling.independent or coupling.drop_longest)
 

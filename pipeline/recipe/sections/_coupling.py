@@ -70,6 +70,14 @@ class Loom(_Coupling):
     start: Literal["noise", "bank"] = Field("noise", description="start from fresh noise, or from the teacher's bank")
 
     @model_validator(mode="after")
+    def _settings_are_of_this_refinement(self) -> Loom:
+        of = {"epochs": ("before",), "tolerance": ("before",), "batch": ("before", "training")}
+        for name, kinds in of.items():
+            if self.refine not in kinds and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for refine: {' or '.join(kinds)}, not {self.refine}: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _bank_has_its_draws(self) -> Loom:
         if self.start == "bank" and self.noises_per_image != 1:
             raise ValueError(

@@ -9,19 +9,18 @@ from pipeline.reporting.text.numbers import calls, fixed
 
 
 def headline(table: Table) -> str:
-    """The fewest calls that come as near to the training images as held-out images are, at equal numbers of images;
-    else the best of the sweep."""
+    """The fewest calls that come as near to the training images as held-out images are, at equal numbers of images
+    (where such a score is not known, none does); else the best of the sweep."""
     level = table.yardstick
     real = f"; {model(level.model)} {'are at' if level.model == HELD_OUT else 'score'} {level.text}" if level else ""
     measured = sorted(table.measured, key=lambda item: (item[1].nfe, _worth(table, item[1].value)))
     if not measured:
         return f"No sample was measured{real}."
-    reached = [
-        item for item in measured if level and _worth(table, item[1].against_held_out) <= _worth(table, level.value)
-    ]
+    reached = [item for item in measured if level and _reaches(table, item[1].against_held_out, level.value)]
     row, cell = reached[0] if reached else _best(table, measured)
-    if level and cell.against_held_out != cell.value:
-        real += f", as many samples at {fixed(cell.against_held_out, cell.digits)}"
+    as_many = cell.against_held_out
+    if level and as_many is not None and as_many != cell.value:
+        real += f", as many samples at {fixed(as_many, cell.digits)}"
     held_out = table.to_held_out(row, cell)
     both = f" to the training and {held_out.rounded} to the held-out images," if held_out else ""
     return (
@@ -43,6 +42,10 @@ def figures(table: Table) -> list[tuple[str, str]]:
         shown.setdefault(cell.nfe, (cell.rounded, f"best of the sweep: {model(row.model)}, {calls(cell.nfe)}"))
     levels = [*table.baselines[:1], *([table.yardstick] if table.yardstick else [])]
     return [*shown.values(), *((level.text, model(level.model)) for level in levels)]
+
+
+def _reaches(table: Table, value: float | None, level: float) -> bool:
+    return value is not None and _worth(table, value) <= _worth(table, level)
 
 
 def _worth(table: Table, value: float) -> float:

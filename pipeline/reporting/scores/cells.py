@@ -47,7 +47,8 @@ class Cell:
     Attributes:
         nfe: network calls, the mean where the solver chooses them.
         seconds: that one image takes, the mean; None where it is not known.
-        at_equal_count: the score of as many samples as there are held-out images, the mean; None where it is not known.
+        against_held_out: what to hold against the score of held-out images, the mean: that of as many samples where
+            they are fewer; None where it is not known.
         chosen: whether the solver chose the number of calls.
         other_grid: its time grid is not the one that most cells of the table have.
         best: the best mean of its column, equal ones after rounding included.
@@ -59,7 +60,7 @@ class Cell:
     digits: int
     nfe: float
     seconds: float | None = None
-    at_equal_count: float | None = None
+    against_held_out: float | None = None
     chosen: bool = False
     other_grid: bool = False
     best: bool = False
@@ -69,11 +70,6 @@ class Cell:
     @property
     def value(self) -> float:
         return self.spread.mean
-
-    @property
-    def against_held_out(self) -> float:
-        """The value to hold against that of held-out images: of as many samples, where they are fewer."""
-        return self.value if self.at_equal_count is None else self.at_equal_count
 
     @property
     def rounded(self) -> str:
@@ -175,10 +171,12 @@ class Table:
         kind = self.yardstick and self.yardstick.model
         if kind == HELD_OUT:
             notes.append("Held-out images: their distance to the training images, the yardstick.")
-            if any(cell.against_held_out != cell.value for _, cell in self.measured):
+            others = {cell.against_held_out for _, cell in self.measured if cell.against_held_out != cell.value}
+            if others:
+                known = "compares with that of as many samples" if others != {None} else "is no measure of the samples"
                 notes.append(
                     f"They are {count(self.protocol['n_held_out'])}; with fewer images a distance is larger, so theirs "
-                    "compares with that of as many samples."
+                    f"{known}."
                 )
         if kind == HALVES and is_frechet(self.metric):
             notes.append("Two halves hold half as many images each, so their distance is no floor.")

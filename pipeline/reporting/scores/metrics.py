@@ -19,6 +19,11 @@ def is_frechet(metric: str) -> bool:
     return metric.lower().split("-")[0] in FRECHET
 
 
+def larger_of_fewer(metric: str) -> bool:
+    """Whether the distance is larger of fewer images, of the same distribution even."""
+    return is_frechet(metric) or metric.lower().startswith("sw2")
+
+
 def metrics_of(scores: Iterable[Score]) -> list[str]:
     """The metrics in the order of their weight: paired ones first, for they measure the very image that was asked for;
     else in order of appearance."""

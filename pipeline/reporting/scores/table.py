@@ -4,6 +4,7 @@ each number of network calls (NFE), each cell over the seeds. A report is the ta
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pipeline.outputs.results import Score
 from pipeline.recipe.sections import ADAPTIVE
 from pipeline.reporting.scores.cells import Cell, Column, Level, Row, Spread, Table
 from pipeline.reporting.scores.front import front
-from pipeline.reporting.scores.metrics import lower_is_better
+from pipeline.reporting.scores.metrics import larger_of_fewer, lower_is_better
 from pipeline.reporting.scores.protocol import require_one
 from pipeline.reporting.text.numbers import digits_with_errors, fixed, plain
 from storage.errors import InputError
@@ -172,17 +173,25 @@ def _cell(
     if not values:
         return None
     seconds = complete([score.seconds_per_image for score in scores])
-    equal = complete([score.value_at_equal_count for score in scores])
     other = len(grids) > 1 and any(_grid(score) not in (None, grids[0]) for score in scores)
     return Cell(
         Spread(tuple(values), _error(scores[0], held_out) if len(scores) == 1 else None),
         digits,
         statistics.fmean(score.nfe for score in scores),
         statistics.fmean(seconds) if seconds else None,
-        statistics.fmean(equal) if equal and not held_out else None,
+        None if held_out else _against_held_out(scores),
         column == ADAPTIVE,
         other,
     )
+
+
+def _against_held_out(scores: Sequence[Score]) -> float | None:
+    """A sampler may lack samples of a class for as many as there are held-out images, and of all it makes more."""
+    equal = complete([score.value_at_equal_count for score in scores])
+    if equal:
+        return statistics.fmean(equal)
+    more = any(score.protocol.get("n_fake", 0) > score.protocol.get("n_held_out", math.inf) for score in scores)
+    return None if more and larger_of_fewer(scores[0].metric) else statistics.fmean(score.value for score in scores)
 
 
 def _error(score: Score, held_out: bool) -> float | None:

@@ -40,6 +40,17 @@ def test_memorisation_tells_copies_from_new_images():
     assert copied.copies == pytest.approx(0.525, abs=0.035) and copied.samples[0] == pytest.approx(0.01, rel=1e-4)
 
 
+@pytest.mark.parametrize("known", [12, 200])  # of 200 held-out images
+def test_copies_are_seen_though_held_out_images_are_training_images_too(known):
+    """Their own distance of 0 is no threshold: none is below it."""
+    train = images(500, 1)
+    held_out = torch.cat([train[:known], images(200 - known, 2)])
+    new, copies = (
+        judged(nearest(x, [train])[0], nearest(held_out, [train])[0]) for x in (images(300, 3), train[-100:])
+    )
+    assert copies.copies == 1 and new.copies < 0.11 and (new.near > 0) == (known < 200)
+
+
 def test_bad_input():
     with pytest.raises(InputError, match="one size"):
         nearest(images(3, 0), [torch.zeros(5, 17)])

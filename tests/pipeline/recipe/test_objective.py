@@ -133,7 +133,7 @@ def test_pairs_of_the_bank_are_mixed_with_generated_ones_of_the_same_noise(solve
 
 def test_the_cost_of_the_noise_is_that_of_the_students_own():
     load("nfm-digits", ["evaluation.noise_cost=true"])
-    for other in ("soften", "independent"):
+    for other in ("soften", "independent", "drop_longest"):
         with pytest.raises(RecipeError):
             load("nfm-digits", ["evaluation.noise_cost=true", f"student.coupling={{kind: nfm, {other}: 0.5}}"])
 

@@ -261,8 +261,23 @@ def test_the_headline_compares_with_held_out_images_at_equal_numbers():
     made = table({"r": [scores]}, "FD-classifier", (HELD_OUT, 5.3))
     said = headline(made)
     assert said.startswith("2 network calls reach") and "2.5" in said and "5.3" in said and "5.2" in said
-    equal = [score.model_copy(update={"value_at_equal_count": None}) for score in scores]
-    assert len(made.notes) == len(table({"r": [equal]}, "FD-classifier", (HELD_OUT, 5.3)).notes) + 1
+    assert len(made.notes) == len(table({"r": [scores]}, "FD-classifier", None).notes) + 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "reach"), [("FD-classifier", False), ("SW2-classifier", False), ("KD-classifier", True)]
+)
+def test_the_headline_claims_nothing_of_more_samples_without_a_score_of_as_many(metric, reach):
+    """A class with too few samples leaves none; all of them against fewer images would say too much."""
+    scores = [finished.score("student", nfe, value) for nfe, value in {1: 3.0, 2: 2.5}.items()]
+    scores = [
+        score.model_copy(update={"metric": metric, "protocol": score.protocol | {"metric": metric, "n_held_out": 359}})
+        for score in scores
+    ]
+    made = table({"r": [scores]}, metric, (HELD_OUT, 5.3))
+    assert headline(made).startswith("1 network call reaches") == reach
+    assert ("the best of this sweep" in headline(made)) != reach
+    assert len(made.notes) == len(table({"r": [scores]}, metric, None).notes) + (1 if reach else 2)
 
 
 def test_the_headline_gives_the_distance_to_the_held_out_images_too():
