@@ -27,7 +27,6 @@ LONGEST = (
     "tests/reliability",
     "tests/test_ranks.py",
     "tests/flows/orchestration",
-    "tests/test_crash.py",
     "tests/flows/api",
 )
 

@@ -90,9 +90,10 @@ def undisturbed(home: Path, changes: list[str], until: str) -> None:
         artifacts[name] = execute(node, {role: artifacts[role] for role in node.inputs}, store, recipe.compute).artifact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("killed", "changes"),
-    [(["bank"], LONG_BANK), pytest.param(["teacher", "bank", "student"], LONGER, marks=pytest.mark.slow)],
+    [(["bank"], LONG_BANK), (["teacher", "bank", "student"], LONGER)],
     ids=["once", "three times"],
 )
 def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path, migrated, killed, changes):

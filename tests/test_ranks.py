@@ -125,6 +125,7 @@ def test_two_ranks_train_the_network_of_one_and_score_it_meanwhile(store, forks)
     assert min(curves[1]) == two.metrics["quality"]["value"]
 
 
+@pytest.mark.slow
 def test_two_ranks_train_the_average_velocities_of_one(store, forks):
     settings = ("student.objective={kind: meanflow, interval_share: 0.6}",)
     one = make(store, "student", ALONE, *settings).artifact
@@ -189,7 +190,7 @@ def digests_with_a_killed_rank(store, compute, *overrides):
     return files
 
 
-@pytest.mark.slow  # the next test kills a rank, too
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])  # three add up in an order that two cannot have
 def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(store, ranks):
     longer = (f"student.training.images={ranks * 1600}", f"student.training.batch={ranks * 32}")
@@ -199,6 +200,7 @@ def test_a_rank_that_dies_is_restarted_and_the_stage_goes_on_to_the_same_bits(st
     assert digests_with_a_killed_rank(store, quick, *longer) == undisturbed
 
 
+@pytest.mark.slow
 def test_ranks_that_stream_the_bank_train_the_network_of_a_resident_one(store, tmp_path, monkeypatch):
     """Whatever the directory and the path. Each reads its part of a batch; one is killed on the way."""
     longer = ("student.training.images=3200", "student.training.batch=64", "student.coupling={kind: nfm, soften: 0.2}")

@@ -135,6 +135,7 @@ def test_products_are_measured_in_the_precision_that_is_asked_for(monkeypatch):
     assert torch.get_float32_matmul_precision() == before
 
 
+@pytest.mark.slow
 def test_workspaces_are_allocated_before_the_first_measurement(monkeypatch):
     done = []
     monkeypatch.setattr(Context, "cuda", True)
@@ -151,6 +152,7 @@ def test_tests_of_a_gpu_are_told_apart_also_where_the_time_ended():
     assert tests.outcomes(summary)["test_c"] == tests.outcomes(summary)["test_a"] == "passed"
 
 
+@pytest.mark.slow
 def test_tests_of_a_gpu_end_with_the_time_of_their_part(tmp_path, monkeypatch):
     file = tmp_path / "test_two.py"
     head = "import pytest\npytestmark = pytest.mark.gpu\n"

@@ -38,6 +38,7 @@ def test_every_coupling_and_method_of_one_call_is_a_recipe(base):
         assert len(set(values)) == len(rows)
 
 
+@pytest.mark.slow
 def test_at_the_same_compute_every_coupling_has_all_of_nfm_s_flops():
     rows = [equal_compute.rules("nfm-digits", coupling, SEED, []) for coupling in equal_compute.COUPLINGS]
     recipes = [load("nfm-digits", row) for row in rows]

@@ -149,7 +149,7 @@ def test_channels_last_equals_contiguous(tiny):
     torch.testing.assert_close(last, contiguous, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("condition_channels", [0, 1])
+@pytest.mark.parametrize("condition_channels", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_traces_without_graph_breaks(tiny, condition_channels):
     torch._dynamo.reset()
     net = randomised(replace(tiny, condition_channels=condition_channels)).eval()

@@ -23,6 +23,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_every_file_that_is_not_of_its_size_is_named(copied, name):
     store, node = copied(), NODES[name]

@@ -43,6 +43,7 @@ def leave(place: Path, kib: int) -> None:
     mount("-o", f"remount,size={used + kib}k", place)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_is_full_in_every_stage_again_and_again(disk, real):
     """Little is free when a stage begins, and more each time that was too little: every kind of file is cut short."""

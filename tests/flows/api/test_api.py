@@ -148,6 +148,7 @@ def test_a_failed_run_says_so(tiny, home, monkeypatch):
 # -- a trained recipe ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_child_finds_the_same_results(trained, capfd):
     """The recipe reaches it whole: nothing has to run, with all that was changed."""
     assert trained.run(until="evaluation") is trained

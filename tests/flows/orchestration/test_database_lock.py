@@ -60,6 +60,7 @@ def test_containers_of_one_kernel_are_one_machine(monkeypatch):
     assert database_lock.machine() == here
 
 
+@pytest.mark.slow
 def test_a_run_next_to_another_machine_s_server_ends_well(program, home, tiny, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(database_lock, "machine", lambda: "first")
@@ -73,6 +74,7 @@ def test_a_run_next_to_another_machine_s_server_ends_well(program, home, tiny, m
     server.close()
 
 
+@pytest.mark.slow
 def test_a_server_holds_the_claim_of_its_machine(prefect_server, tmp_path_factory, on):
     """Of the server itself, not of the process that started it."""
     [folder] = {path.resolve() for path in tmp_path_factory.getbasetemp().glob("server*/prefect")}

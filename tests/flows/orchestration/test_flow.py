@@ -220,6 +220,7 @@ def test_a_forced_stage_is_not_rerun_by_the_command_that_resumes(run, monkeypatc
     assert "teacher: run" in run(*forced).stderr
 
 
+@pytest.mark.slow
 def test_a_forced_stage_that_fails_goes_on_whether_it_is_forced_again_or_not(run, flowctl, tiny, monkeypatch):
     assert run(*SHORT).exit_code == 0
     _behave(monkeypatch, teacher={"steps": 4, "fail": "timeout", "times": 1})

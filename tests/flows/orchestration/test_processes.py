@@ -32,6 +32,7 @@ def _children(pid):
         return [int(child) for child in stream.read().split()]
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_terminal_and_a_second_process(program, flowctl, home, tiny, migrated):
     """The second process waits for the first; Ctrl-C to the first saves, and the second takes over."""
     migrated(home)

@@ -95,6 +95,7 @@ def share_a_teacher(start, recipes: list[str], home: Path) -> None:
     assert store.find("teacher", node.fingerprint).provenance.resumed == 0
 
 
+@pytest.mark.slow
 def test_one_makes_the_teacher_and_the_others_use_it(alone, recipes, home):
     share_a_teacher(alone, recipes, home)
 
@@ -106,6 +107,7 @@ def test_whole_runs_share_a_teacher(program, recipes, home):
     )
 
 
+@pytest.mark.slow
 def test_whoever_waits_can_be_stopped(alone, recipes, home):
     node = Session.open(load(recipes[0])).nodes["teacher"]
     with Store(home).lock("teacher", node.fingerprint, pytest.fail):

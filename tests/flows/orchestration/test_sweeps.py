@@ -113,6 +113,7 @@ def test_a_sweep_runs_what_is_missing_and_ends_in_the_table(sweep, home, tiny, f
     assert [run["recipe"] for run in compared["runs"]] == NAMES
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others(sweep, home, tiny):
     done = sweep("run", tiny, *RATES, FAKES='{"student": {"fail": "ValueError"}}')
     assert done.exit_code == 1 and "2 of 2" in done.stderr.splitlines()[-1]
@@ -121,6 +122,7 @@ def test_a_failed_run_does_not_stop_the_others(sweep, home, tiny):
     assert again.exit_code == 0 and set(outcomes(home, "student").values()) == {"resumed"}
 
 
+@pytest.mark.slow
 def test_force_reruns_a_shared_stage_once(sweep, home, tiny):
     for rate in (0.1, 0.2):
         make_all(load(tiny, [f"student.training.lr={rate}"]))
@@ -152,6 +154,7 @@ def test_one_place_for_each_gpu(monkeypatch):
     assert places(Compute(), 8) == [{}] and len(places(Compute(), 8, jobs=2)) == 2
 
 
+@pytest.mark.slow
 def test_students_run_at_the_same_time_and_what_they_share_once(sweep, home, tiny):
     done = sweep("run", tiny, *RATES, "--jobs", "2", MEET="2")
     assert done.exit_code == 0, done.stderr
@@ -160,12 +163,14 @@ def test_students_run_at_the_same_time_and_what_they_share_once(sweep, home, tin
     assert all(f"{name}: student: run" in done.stderr for name in NAMES)  # whose line it is
 
 
+@pytest.mark.slow
 def test_on_one_gpu_its_lock_lets_one_student_run_at_a_time(sweep, home, tiny):
     slow = '{"student": {"steps": 4, "seconds": 0.1}}'
     done = sweep("run", tiny, *RATES, "--jobs", "2", CUDA_VISIBLE_DEVICES="7", ALONE="", FAKES=slow)
     assert done.exit_code == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_every_run(sweep, home, tiny, number):
     slow = '{"student": {"steps": 600, "seconds": 0.1}}'

@@ -144,6 +144,7 @@ def test_the_script_is_valid_and_asks_for_what_flowctl_needs():
     assert asked >= {"--nodes", "--ntasks-per-node", "--time", "--signal", "--requeue"}
 
 
+@pytest.mark.slow
 def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(job, home, tiny, tmp_path):
     process = job(FAKES='{"student": {"steps": 600, "seconds": 0.1}}')
     deadline = time.monotonic() + HANGS
@@ -159,6 +160,7 @@ def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(job, home, tiny, 
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 42\n"
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_not_requeued(job, tmp_path):
     assert job(FAKES='{"student": {"fail": "ValueError"}}').wait(timeout=HANGS) == 1
     assert not (tmp_path / "scontrol.txt").exists()

@@ -13,11 +13,10 @@ from pipeline.recipe.load import load
 from storage.errors import UsageError
 from tests.shared import HANGS
 
-SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP)]
 
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("not_under_nohup")
-@pytest.mark.parametrize("number", [signal.SIGTERM, *SLOW])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_smoke_test_that_is_ended_removes_its_store(program, home, tiny, tmp_path, number):
     slow = json.dumps({"teacher": {"steps": 600, "seconds": 0.1}})
     process = program("run", tiny, "--smoke-test", FAKES=slow, TMPDIR=str(tmp_path))

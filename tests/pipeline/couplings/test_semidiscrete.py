@@ -76,6 +76,7 @@ def test_optimal_against_the_linear_program():
     assert untrained < 0.95 * program  # so the bound is not met by just any potentials
 
 
+@pytest.mark.slow
 def test_divergence_falls_and_is_what_it_says():
     points = images().flatten(1)
     cells = Cells(points, None)
@@ -122,6 +123,7 @@ def test_stops_when_the_tolerance_is_reached():
     assert loose.divergence <= 0.15 and tight.divergence <= 0.015 and loose.steps < tight.steps < 1000 * 120 / 64
 
 
+@pytest.mark.slow
 def test_the_reported_divergence_is_measured_after_the_fit_and_better_than_by_a_check():
     """The check that ends a fit is the first low one; the report errs less and has no bias."""
     points, last = images(40).flatten(1), {}

@@ -106,7 +106,7 @@ def test_noise_alone_where_no_images_are_given(home):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("buffer", [2**20, 3 * STREAM])
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("workers", [0, 2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 3))])
 def test_workers_share_an_epoch_and_it_goes_on_at_any_batch(home, buffer, workers):
     kept = {"bank": home / "bank.zarr", "batch": 16, "seed": 5, "epochs": 2, "buffer_bytes": buffer}
     whole = batches(BankDataset(**kept), workers)

@@ -143,6 +143,7 @@ def test_the_script_names_any_folder(subject, tmp_path):
     assert 'dig"its' in {node.value for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Constant)}
 
 
+@pytest.mark.slow
 def test_the_documented_onnx_makes_the_images_of_the_export(subject, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
     out = export(subject(), tmp_path / "digits", onnx=True)

@@ -41,6 +41,7 @@ def written(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_network_of_average_velocities_takes_the_other_end_too(written):
     network, session = dit(), onnxruntime.InferenceSession(written)
     assert [put.name for put in session.get_inputs()] == ["x", "t", "r"]

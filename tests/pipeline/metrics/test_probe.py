@@ -57,6 +57,7 @@ def test_a_dependency_that_sliced_distances_miss_is_seen():
     assert 0.5 + 10 * probe.standard_error < probe.accuracy < best + 3 * probe.standard_error
 
 
+@pytest.mark.slow
 def test_a_law_that_depends_on_the_class_is_seen_given_the_class():
     labels = torch.arange(COUNT) % 2
     z = normal()
@@ -66,6 +67,7 @@ def test_a_law_that_depends_on_the_class_is_seen_given_the_class():
     assert with_class.accuracy == pytest.approx(0.75, abs=0.06)  # total variation 1/2 in each class
 
 
+@pytest.mark.slow
 def test_the_class_leaks_as_far_as_the_noise_depends_on_it():
     labels = torch.arange(COUNT) % 4
     nothing = class_leak(normal(), labels)

@@ -50,6 +50,7 @@ def untold(tmp_path_factory):
     return run(tmp_path_factory.mktemp("home"), "data.labels=false", *alone, until="evaluation")
 
 
+@pytest.mark.slow
 def test_networks_are_of_the_latents_shape(made):
     images = ImageSet.open(made["data"].path(IMAGES))
     assert images.shape == (4, 4, 4) and images.originals.shape == (1, 8, 8)

@@ -98,6 +98,7 @@ def test_a_streamed_bank_is_read_ahead(store, monkeypatch):
     assert set(seen) == {4}
 
 
+@pytest.mark.slow
 def test_training_takes_less_memory_than_the_bank(tmp_path):
     """Within an address space that the bank itself does not fit, to the weights of the resident bank."""
     bank = write_bank(tmp_path / "bank")

@@ -49,6 +49,7 @@ def test_training_finds_the_scale_of_gaussian_data(tmp_path):
     assert 0.5 + math.log(0.1) < losses[-1] < -0.8
 
 
+@pytest.mark.slow
 def test_one_flow_learns_the_scale_at_every_noise_level(tmp_path):
     """x = 0, so y = eta eps: z = y / eta is the truth at each eta, and the loss weighs an image by its eta."""
     torch.manual_seed(0)

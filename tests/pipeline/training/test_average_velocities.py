@@ -46,7 +46,7 @@ def test_interval_rows_are_spread_over_the_batch():
     assert (rows.mean(0) - 0.25).abs().max() < 0.15  # 5 standard deviations
 
 
-@pytest.mark.parametrize("guidance", [1.0, 1.5])
+@pytest.mark.parametrize("guidance", [1.0, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_is_bitwise_the_run_that_nothing_interrupted(tmp_path, guidance):
     settings, objective = training(images=640, batch=40, accumulate=2), MeanFlow(guidance=guidance)
 

@@ -19,6 +19,7 @@ def figures(z, held_out=None, probe=False):
     return diagnose(z, held_out, (normal(len(z), 9, z.shape[1:]) / 3).clamp(-1, 1)) | test
 
 
+@pytest.mark.slow
 def test_a_scale_that_distances_miss_changes_the_verdict():
     z = normal(2000, shape=(1, 4, 4))
     true, scaled = figures(z, probe=True), figures(SQUARE**0.5 * z, probe=True)
