@@ -77,11 +77,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+#: Where there is no file. What else keeps one from being read (a stale handle, a limit, a right that is lacking) may
+#: pass, and is no reason to take it for damaged.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; an empty one where it is missing, damaged, or holds something else."""
     try:
         facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import write_json
+from storage.atomic import ABSENT, write_json
 
 CHECKSUM = "checksum"
 
@@ -37,10 +37,13 @@ def write_checksummed(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_checksummed(path: Path) -> dict[str, Any] | None:
-    """The facts without their checksum; None if the file is missing, unreadable or not as it was written."""
+    """The facts without their checksum; None if the file is missing or not as it was written.
+
+    Raises OSError where it cannot be read for another reason.
+    """
     try:
         facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (*ABSENT, ValueError, RecursionError):
         return None
     return {key: value for key, value in facts.items() if key != CHECKSUM} if is_intact(facts) else None
 
@@ -50,9 +53,9 @@ def cached(path: Path, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str,
 
     Nothing is written where the folder does not exist, since a plan creates no store, or where it can only be read.
     """
-    facts = read_checksummed(path)
-    if facts is not None:
-        return facts
+    with suppress(OSError):
+        if (facts := read_checksummed(path)) is not None:
+            return facts
     computed = compute()
     if path.parent.is_dir():
         with suppress(OSError):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.artifact import MANIFEST
-from storage.store import DISCARDED, PREFIX, Key, Store
+from storage.store import DISCARDED, PREFIX, RECIPES, Key, Store, is_store, named_by_key
 
 DAY = 86400.0  # seconds
+LEAST_DAYS = 1.0  # that what no lock guards is left alone: a copy or a download may be under way
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Item:
 
 
 def room(path: Path) -> Room:
-    """Disk usage of a directory or file. Files that vanish meanwhile do not count."""
+    """Disk usage of a directory or file. Files that vanish meanwhile do not count; an empty directory is as old as
+    itself."""
     size, touched = 0, 0.0
     files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
     for file in files:
@@ -45,6 +47,9 @@ def room(path: Path) -> Room:
         except OSError:
             continue
         size, touched = size + facts.st_size, max(touched, facts.st_mtime)
+    if not touched:
+        with suppress(OSError):
+            touched = path.lstat().st_mtime
     return Room(size, touched)
 
 
@@ -68,8 +73,11 @@ def reachable(store: Store, keys: Collection[Key]) -> set[Key]:
 def garbage(store: Store, referenced: Collection[Key] | None, days: float) -> Iterator[Item]:
     """Everything that may be deleted: artifacts that no run needs, and files not touched for `days`.
 
-    `referenced` are the artifacts that runs refer to; None if unknown, and then no artifact is deleted.
+    `referenced` are the artifacts that runs refer to; None if unknown, and then no artifact is deleted. Nothing of a
+    home that is no store is: a user's folders may have the same names.
     """
+    if not is_store(store.home):
+        return
     before = time.time() - days * DAY
     artifacts, works = _by_key(store.roots()), _by_key(store.works())
     needed = set(artifacts) if referenced is None else reachable(store, referenced)
@@ -84,11 +92,11 @@ def garbage(store: Store, referenced: Collection[Key] | None, days: float) -> It
             del works[key]
             why = f"its artifact is there, and it was not touched for {_days(taken)}"
             yield Item(path, why if key in artifacts else f"not touched for {_days(taken)}", taken.size, key)
-    for path in sorted((store.home / "monitor").glob("*/*/")):
+    for path in named_by_key((store.home / "monitor").glob("*/*/")):
         key, taken = (path.parent.name, path.name[-PREFIX:]), room(path)
-        if not path.name.startswith(".") and key not in artifacts and key not in works and taken.touched <= before:
+        if key not in artifacts and key not in works and taken.touched <= before:
             yield Item(path, "its training is gone", taken.size, key)
-    yield from _leftovers(store, before)
+    yield from _leftovers(store, min(before, time.time() - LEAST_DAYS * DAY))
 
 
 def _by_key(paths: Collection[Path]) -> dict[Key, Path]:
@@ -125,14 +133,13 @@ def remove(
 
 
 def _leftovers(store: Store, before: float) -> Iterator[Item]:
-    """Leftovers of killed processes, and caches."""
-    for path in sorted((store.home / "work").glob(".*")):
+    """Leftovers of killed processes, and caches. No lock guards them."""
+    partial = (*store.home.glob("*/.*.partial"), *store.home.glob("*/*/.*.partial"))
+    for path in sorted(
+        (*(store.home / "work").glob(f"{DISCARDED}*"), *(store.home / "work").glob(f"{RECIPES}*"), *partial)
+    ):
         taken = room(path)
         if path.name.startswith(DISCARDED) or taken.touched <= before:
-            yield Item(path, "left over by a process that has ended", taken.size, None)
-    for path in sorted((*store.home.glob("*/.*.partial"), *store.home.glob("*/*/.*.partial"))):
-        taken = room(path)
-        if path.parent != store.home / "work" and taken.touched <= before:
             yield Item(path, "left over by a process that has ended", taken.size, None)
     for path in sorted((store.home / "cache").glob("[!.]*")):
         taken = room(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.artifact import MANIFEST, Artifact
-from storage.atomic import sha256_file
+from storage.atomic import ABSENT, sha256_file
 from storage.bank.facts import FACTS, INDEX
 from storage.bank.reopen import flaws as bank_flaws
 from storage.checksummed_json import read_checksummed
@@ -108,7 +108,7 @@ def _covers_tensors(record: Path) -> bool:
     facts = read_checksummed(record)
     try:
         return facts is not None and sha256_file(record.with_suffix(".safetensors")) == facts["sha256"]
-    except (OSError, KeyError):
+    except (*ABSENT, KeyError):
         return False
 
 

@@ -20,7 +20,7 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from storage.trees import move, remove_tree
 Key = tuple[str, str]  # stage and fingerprint prefix: what names an artifact, its work, its lock
 PREFIX = 12  # hex digits of a fingerprint in names: 48 bits
 DISCARDED = ".discarded-"
+RECIPES = ".recipes-"  # of the runs of a sweep, in work/ while it lasts
+STORE_FOLDERS = ("artifacts", "work", "locks", "cache")  # that every store has
 
 
 class Store:
@@ -51,7 +53,7 @@ class Store:
 
     def prepare(self) -> None:
         """Create the home. Raises UsageError where it cannot be written to."""
-        for name in ("artifacts", "work", "locks", "cache"):
+        for name in STORE_FOLDERS:
             self._prepare(self.home / name)
 
     def prepare_stage(self, stage: str) -> None:
@@ -128,8 +130,7 @@ class Store:
 
     def roots(self) -> list[Path]:
         """The directories of all artifacts, intact or damaged, by stage and name."""
-        folders = sorted((self.home / "artifacts").glob("*/*/"))
-        return [folder for folder in folders if re.search(rf"-[0-9a-f]{{{PREFIX}}}$", folder.name)]
+        return named_by_key((self.home / "artifacts").glob("*/*/"))
 
     def works(self) -> list[Path]:
         """The work directories of all stages, by stage and fingerprint."""
@@ -214,6 +215,20 @@ class Store:
         for old in (*aside, self.work(artifact.stage, artifact.fingerprint)):
             remove_tree(old)
         return Artifact.read(final)
+
+
+def is_store(folder: Path) -> bool:
+    """Whether `folder` is the home of an artifact store."""
+    return all((folder / name).is_dir() for name in STORE_FOLDERS)
+
+
+def named_by_key(folders: Iterable[Path]) -> list[Path]:
+    """Those that end in a fingerprint, sorted: artifacts, monitors. Other systems leave theirs there, as `._name`."""
+    return [
+        folder
+        for folder in sorted(folders)
+        if re.search(rf"-[0-9a-f]{{{PREFIX}}}$", folder.name) and not folder.name.startswith(".")
+    ]
 
 
 def _directories(folder: Path, fingerprint: str) -> list[Path]:

@@ -50,6 +50,8 @@ def rm(
     if own:
         outcome = "deleted" if yes and complete else "not deleted" if yes else "would be deleted"
         typer.echo(f"{len(own)} run record{'s' * (len(own) > 1)} of {name} {outcome}")
+    if yes and not complete:
+        raise typer.Exit(1)
 
 
 def _require_unused(own: list[Run], keys: set[Key], used: dict[Key, str]) -> None:

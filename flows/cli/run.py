@@ -69,7 +69,7 @@ def run(
     session = Session.open(resolved, force or (), until, display=display())
     session.remote = default_remote(remote)
     steps = launch(session, OPTIONS.debug)
-    if all(step.action == "reuse" for step in steps):
+    if resolved.compute.node_rank == 0 and all(step.action == "reuse" for step in steps):
         print_plan(steps)
         count = "the stage has a result" if len(steps) == 1 else f"all {len(steps)} stages have results"
         typer.echo(f"Nothing to run: {count}.")

@@ -29,7 +29,7 @@ from pipeline.engine.provenance import COMMAND
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import Compute
 from storage.errors import StageFailed
-from storage.store import Store
+from storage.store import RECIPES, Store
 
 PROGRAM = (sys.executable, flowctl.__file__)  # by file: the current directory may hold another package `flows`
 POLL_SECONDS = 0.05
@@ -104,7 +104,7 @@ def run_children(
     store = Store()
     store.prepare()
     # Of the recipes. In the store, for there may be no other place; `flowctl gc` finds leftovers by this name.
-    folder = tempfile.TemporaryDirectory(prefix=".recipes-", dir=store.home / "work")
+    folder = tempfile.TemporaryDirectory(prefix=RECIPES, dir=store.home / "work")
     running: dict[int, tuple[Child, subprocess.Popen]] = {}  # by place
     relays: list[threading.Thread] = []
     codes: dict[Child, int] = {}

@@ -26,12 +26,12 @@ class Rates:
 
     def get(self, key: Key) -> float | None:
         """Units of work in a second, of exactly this key; None if none was measured, or if its file is damaged."""
-        facts = read_checksummed(self._path(key))
-        if facts is None or facts.get("key") != dict(key):
-            return None
         try:
+            facts = read_checksummed(self._path(key))
+            if facts is None or facts.get("key") != dict(key):
+                return None
             rate = float(facts["per_second"])
-        except (KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError):
             return None
         return rate if rate > 0 else None
 

@@ -142,6 +142,7 @@ def _run(
         _free_memory()
     _check_external(node, store)
     _check_inputs(node, work, store)
+    _remove_leftovers(work)  # of ranks that died and were started again
     files = record_files(job.out)
     seconds = time.monotonic() - started
     created = time_to_record(datetime.now(UTC), seconds, node.fingerprint, inputs.values(), store)

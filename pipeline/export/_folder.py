@@ -41,10 +41,13 @@ def check_place(out: Path, force: bool) -> None:
 
 
 @contextmanager
-def published(out: Path) -> Iterator[Path]:
+def published(out: Path, force: bool) -> Iterator[Path]:
     """A directory next to `out` to write to: renamed to `out` if the block succeeds, else removed. An interruption
     leaves at `out` the new export or the earlier one; a kill between the two renames leaves both next to it, under
-    names that begin with a dot."""
+    names that begin with a dot.
+
+    Raises UsageError, as `check_place` does, for what has come to be at `out` while the block ran.
+    """
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
@@ -53,6 +56,7 @@ def published(out: Path) -> Iterator[Path]:
     try:
         yield aside
         fsync_tree(aside)
+        check_place(out, force)
         if out.exists():
             move(out, old)
         os.rename(aside, out)

@@ -68,7 +68,7 @@ def export(
             )
         require_onnx()
     network, facts = subject.network(), sampler_facts(subject)
-    with published(out) as folder:
+    with published(out, force) as folder:
         writing(WEIGHTS)
         _copy(subject.artifact, subject.weights, folder / WEIGHTS)
         writing(NETWORK)

@@ -100,9 +100,10 @@ class Progress:
             "seconds_left": report.seconds_left,
             **facts,
         }
-        aside = self.work / f".{PROGRESS}.partial"  # no fsync: this file may be lost
-        aside.write_text(json.dumps(line))
-        aside.replace(self.work / PROGRESS)
+        aside = self.work / f".{PROGRESS}.partial"
+        with suppress(OSError):  # this file may be lost: a disk that is full for a moment is no reason to stop
+            aside.write_text(json.dumps(line))  # no fsync
+            aside.replace(self.work / PROGRESS)
         for listener in self.listeners:
             listener(report)
 

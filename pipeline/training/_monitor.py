@@ -2,13 +2,15 @@
 
     tensorboard --logdir .flowctl/monitor
 
-No stage reads it, and it is no part of the artifact: a lost line costs nothing.
+No stage reads it, and it is no part of the artifact: a lost line costs nothing, and a disk that is full for a moment
+is no reason to stop.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +46,13 @@ class Monitor:
         from tensorboardX.summary import scalar
 
         images = int(line["images"])
-        with open(self.folder / METRICS, "a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        for name, value in line.items():
-            if name != "images":
-                self._write(images, summary=scalar(name, value))
-        self._events.flush()
+        with suppress(OSError):
+            with open(self.folder / METRICS, "a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            for name, value in line.items():
+                if name != "images":
+                    self._write(images, summary=scalar(name, value))
+            self._events.flush()
 
     def picture(self, images: int, picture: Image) -> None:
         """Samples after `images` images."""
@@ -57,14 +60,16 @@ class Monitor:
             return
         from tensorboardX.summary import image
 
-        (self.folder / "samples").mkdir(exist_ok=True)
-        picture.save(self.folder / "samples" / f"images-{images:012d}.png")
-        self._write(images, summary=image("samples", np.asarray(picture.convert("RGB")), dataformats="HWC"))
-        self._events.flush()
+        with suppress(OSError):
+            (self.folder / "samples").mkdir(exist_ok=True)
+            picture.save(self.folder / "samples" / f"images-{images:012d}.png")
+            self._write(images, summary=image("samples", np.asarray(picture.convert("RGB")), dataformats="HWC"))
+            self._events.flush()
 
     def close(self) -> None:
         if self.folder is not None:
-            self._events.close()
+            with suppress(OSError):
+                self._events.close()
 
     def _write(self, images: int, **event: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event

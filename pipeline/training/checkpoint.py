@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.outputs.tensorfile import write_tensors
-from storage.atomic import sha256_file
+from storage.atomic import ABSENT, sha256_file
 from storage.checksummed_json import read_checksummed, write_checksummed
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,10 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state of the newest valid checkpoint; None if there is none."""
+    """Tensors and state of the newest valid checkpoint; None if there is none.
+
+    Raises OSError for one that cannot be read and may be whole: a training from an earlier one would remove it.
+    """
     for record in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             facts = read_checksummed(record)
@@ -52,7 +55,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             if sha256_file(tensors) != facts["sha256"]:
                 raise ValueError("SHA-256 differs from the recorded one")
             return load_file(tensors), facts["state"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except (*ABSENT, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s): using the one before it", record.stem, error)
     return None
 

@@ -124,7 +124,7 @@ def test_leftovers_and_caches(store):
     write(store.home / "cache" / "source-1.json", days=31)
     write(store.home / "cache" / "source-2.json")
     found = places(store, {TEACHER, OTHER})
-    assert found == [f"work/{aside.name}", "runs/.run-1.json.0123abcd.partial", "cache/source-1.json"]
+    assert found == ["runs/.run-1.json.0123abcd.partial", f"work/{aside.name}", "cache/source-1.json"]
 
 
 def test_removing_takes_the_lock(store):
@@ -180,3 +180,31 @@ def test_belongings_are_artifact_work_and_monitor(store):
     write(store.monitor(*TEACHER) / "metrics.jsonl")
     found = [item.path.relative_to(store.home).parts[0] for item in belongings(store, {TEACHER}, "because")]
     assert found == ["artifacts", "work", "monitor"]
+
+
+def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
+    """FLOWCTL_HOME may name a folder of a user, who has a `work` of their own."""
+    for place in ("work/.git/config", "cache/mydata/results.csv", "monitor/logs/experiment1/x", "runs/.a.partial"):
+        write(tmp_path / place, days=60)
+    assert list(garbage(Store(tmp_path), set(), 0)) == []
+
+
+def test_in_a_store_only_names_that_we_give_are_taken(store):
+    for place in ("work/.git/config", "work/.venv/x", "monitor/logs/experiment1/x", "artifacts/teacher/theirs/x"):
+        write(store.home / place, days=60)
+    ours = write(store.home / "work" / ".recipes-0abc" / "x.yaml", days=60).parent
+    assert places(store, {TEACHER, OTHER}) == [ours.relative_to(store.home).as_posix()]
+
+
+def test_what_no_lock_guards_is_left_alone_for_a_day_and_an_empty_folder_is_no_older_than_itself(store):
+    """A download, a copy from another disk, or a sweep may have just begun."""
+    fresh = [
+        store.home / place for place in ("cache/mnist", "work/.recipes-0abc", "artifacts/data/.x.01234567.partial")
+    ]
+    for folder in fresh:
+        folder.mkdir(parents=True)
+    assert places(store, {TEACHER, OTHER}) == places(store, {TEACHER, OTHER}, days=0) == []
+    assert abs(room(fresh[0]).touched - time.time()) < 60
+    for folder in fresh:
+        os.utime(folder, (time.time() - 2 * DAY,) * 2)
+    assert len(places(store, {TEACHER, OTHER}, days=0)) == 3

@@ -18,11 +18,11 @@ from typing import Any
 from pipeline.data.sources.kinds import HEAD, is_image
 from pipeline.data.sources.text import shown
 from storage.errors import DataError
+from storage.store import STORE_FOLDERS, is_store
 
 MAX_BYTES = 1 << 28  # of one member, unpacked: no image or batch is near it, a bomb is beyond
 HIDDEN, STORE = "hidden", "flowctl store"  # kinds of files that are never read
 _OF_SYSTEMS = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "lost+found")
-_STORE_FOLDERS = ("artifacts", "work", "locks", "cache")  # that `storage.store.Store.prepare` creates
 
 
 @dataclass
@@ -60,9 +60,9 @@ class Members:
         """Take out the files of every store below, as `walk` does for a folder."""
         lowest = {*self.folders, *(name.rpartition("/")[0] for name in self.places)}
         folders = {str(folder) for name in lowest for folder in (PurePosixPath(name), *PurePosixPath(name).parents)}
-        above = {name.rpartition("/")[0] for name in folders if name.rpartition("/")[2] == _STORE_FOLDERS[0]}
+        above = {name.rpartition("/")[0] for name in folders if name.rpartition("/")[2] == STORE_FOLDERS[0]}
         for store in sorted(above):
-            if not folders.issuperset(f"{store}/{name}".lstrip("/") for name in _STORE_FOLDERS):
+            if not folders.issuperset(f"{store}/{name}".lstrip("/") for name in STORE_FOLDERS):
                 continue
             self.ignore(STORE, store or ".")
             inside = f"{store}/" if store else ""
@@ -116,11 +116,6 @@ def _stat_of_file(folder: Path, name: str, entry: os.DirEntry) -> os.stat_result
     if not stat.S_ISREG(status.st_mode):
         raise DataError("A folder of images must hold files and folders only", place, "Remove it.")
     return status
-
-
-def is_store(folder: Path) -> bool:
-    """Whether `folder` is the home of an artifact store."""
-    return all((folder / name).is_dir() for name in _STORE_FOLDERS)
 
 
 def refuse_stores(path: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline.recipe.load import load
 from pipeline.runtime.job import SAVED
 from storage.artifact import Artifact
 from storage.atomic import write_json
+from storage.garbage import DAY
 from storage.store import Store
 from tests.flows.conftest import make_all
 
@@ -73,6 +74,7 @@ def test_gc_says_what_would_go_and_removes_it_only_then(flowctl, store):
 def test_gc_says_what_it_cannot_delete(flowctl, store, monkeypatch):
     for name in ("a", "b"):
         (store.home / "cache" / f"{name}.json").write_text("{}")
+        os.utime(store.home / "cache" / f"{name}.json", (time.time() - 2 * DAY,) * 2)
     unlink = Path.unlink
 
     def refused(path, **words):

@@ -36,6 +36,13 @@ def test_without_a_place_for_its_store_it_says_so(tiny, monkeypatch, tmp_path):
         run_smoke_test(load(tiny))
 
 
+def test_several_machines_are_refused(tiny):
+    """Each would have a store of its own, and wait for the others."""
+    machines = ["compute.nnodes=2", "compute.rendezvous=here:29400"]
+    with pytest.raises(UsageError):
+        run_smoke_test(load(tiny, machines))
+
+
 def test_a_closed_terminal_ends_it_unless_hangups_are_ignored(not_under_nohup):
     with pytest.raises(KeyboardInterrupt), _stopped_at_once():
         os.kill(os.getpid(), signal.SIGHUP)

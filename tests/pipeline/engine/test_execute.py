@@ -161,6 +161,34 @@ def force(store, *stages):
     rerun.request(asked, forced, store)
 
 
+def test_what_dead_ranks_left_half_written_is_not_published(store, ran, monkeypatch):
+    """They are started again within the stage."""
+
+    def run(job):
+        (job.out / "w.bin").write_bytes(b"whole")
+        (job.out / ".w.bin.0123abcd.partial").write_bytes(b"wh")
+        return RESULT
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    node = dag.build(load("nfm-digits"))["data"]
+    artifact = execute(node, {}, store, load("nfm-digits").compute).artifact
+    assert [record.path for record in artifact.files] == ["w.bin"] and not inspect_artifact(artifact.root).flaws
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_no_more_than_a_line_of_progress(store, ran, monkeypatch):
+    def run(job):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", full)
+            job.progress(1, 2, "images")
+        return RESULT
+
+    def full(*given, **words):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(dag.Stage, "module", lambda self: types.SimpleNamespace(run=run))
+    assert execute(dag.build(load("nfm-digits"))["data"], {}, store, load("nfm-digits").compute).action == "run"
+
+
 def test_a_stage_begins_without_the_progress_of_an_earlier_process(store, ran, monkeypatch):
     """What looks at it meanwhile would take that process for the one at work."""
     node = nodes()["data"]

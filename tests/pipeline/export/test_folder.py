@@ -4,24 +4,43 @@ import os
 
 import pytest
 
+from models.load import SAMPLER, WEIGHTS
 from pipeline.export._folder import published
+from storage.errors import UsageError
 
 
 @pytest.mark.parametrize("step", range(2))
 def test_an_interrupted_replacement_leaves_the_earlier_export(tmp_path, monkeypatch, step):
     out, calls, rename = tmp_path / "out", iter(range(9)), os.rename
     out.mkdir()
-    (out / "earlier").touch()
+    for name in (SAMPLER, WEIGHTS):
+        (out / name).touch()
+    earlier = paths(tmp_path)
 
     def interrupted(source, target):
         if next(calls) == step:
             raise KeyboardInterrupt
         rename(source, target)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), published(out) as folder:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), published(out, True) as folder:
         (folder / "new").touch()
         patch.setattr(os, "rename", interrupted)
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/earlier"]
-    with published(out) as folder:
+    assert paths(tmp_path) == earlier
+    with published(out, True) as folder:
         (folder / "new").touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/new"]
+    assert paths(tmp_path) == ["out", "out/new"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_comes_to_be_there_meanwhile_stays(tmp_path, force):
+    """Samples and an ONNX network take minutes."""
+    out = tmp_path / "out"
+    with pytest.raises(UsageError), published(out, force) as folder:
+        (folder / "new").touch()
+        out.mkdir()
+        (out / "thesis.tex").touch()
+    assert paths(tmp_path) == ["out", "out/thesis.tex"]
+
+
+def paths(folder) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

@@ -1,8 +1,11 @@
 """Curves are for people: what a crash or a disk leaves of them stops no training."""
 
+import errno
 import json
+import os
 
 import pytest
+from PIL import Image
 
 from pipeline.training._monitor import Monitor
 
@@ -38,6 +41,21 @@ def test_damaged_lines_of_a_monitor_are_dropped_and_stop_no_training(tmp_path, d
     monitor.line({"images": 96, "loss": 1.0})
     monitor.close()
     assert len((tmp_path / "metrics.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_a_line_and_a_picture(tmp_path, monkeypatch):
+    monitor = Monitor(tmp_path, 0)
+
+    def full(*given, **words):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", full)
+        monitor.line({"images": 32, "loss": 1.0})
+        monitor.picture(32, Image.new("L", (8, 8)))
+    monitor.line({"images": 64, "loss": 1.0})
+    monitor.close()
+    assert [json.loads(line)["images"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [64]
 
 
 def test_a_monitor_beyond_reading_begins_anew(tmp_path):

@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass
 
@@ -138,6 +140,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     assert state["step"] == 2
     assert torch.equal(tensors["w"], torch.full((4,), 2.0))
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
+@pytest.mark.parametrize("reader", ["pipeline.training.checkpoint.sha256_file", "pathlib.Path.read_bytes"])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_taken_for_damaged(tmp_path, monkeypatch, number, reader):
+    """From an earlier one the training would go over it, and remove it."""
+    for step in (100, 200):
+        save_checkpoint(tmp_path, step, {"w": torch.tensor([float(step)])}, {"step": step})
+
+    def fail(*given):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, fail)
+        with pytest.raises(OSError) as raised:
+            load_checkpoint(tmp_path)
+        assert raised.value.errno == number
+    assert load_checkpoint(tmp_path)[1] == {"step": 200}
 
 
 def test_no_sound_checkpoint_is_no_checkpoint(tmp_path):

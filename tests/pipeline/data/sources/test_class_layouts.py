@@ -165,6 +165,16 @@ def test_one_archive_or_folder_of_samples_is_split_by_share(tmp_path, pack):
         assert source_digest(data_config("images", path=path, layout="webdataset")) != before
 
 
+def test_samples_may_lie_in_a_folder_within_a_tar(tmp_path):
+    folder = tmp_path / "wds"
+    folder.mkdir()
+    for number in range(2):
+        content = samples(6 * number, 6, ("cat", "dog"))
+        make_tar(folder / f"train-{number}.tar", {f"imgs/{name}": data for name, data in content.items()})
+    data = read(folder, tmp_path, layout="webdataset", test_fraction=0.5)
+    assert data.classes == ["cat", "dog"] and len(data.train.images) == len(data.test.images) == 6
+
+
 def test_tars_for_training_alone_are_split_by_share(tmp_path):
     folder = tmp_path / "wds"
     folder.mkdir()
