@@ -37,8 +37,11 @@ def plan(
     from flows.session.session import Session
     from pipeline.engine.plan import outline
     from pipeline.engine.plan import plan as make_plan
+    from storage.errors import UsageError
     from storage.remote import default_remote
 
+    if json_ and dag:
+        raise UsageError("A plan must be printed in one format", "--json --dag", "Leave one of them out.")
     if on:
         from pipeline.cost.speeds import check_known_gpu
 

@@ -60,6 +60,8 @@ def run(
         for resolved, _ in recipes:
             _smoke_test(resolved, until)
         return
+    if jobs is not None and len(recipes) == 1:
+        raise UsageError("--jobs is of a sweep", jobs, "Give a setting several values, or leave --jobs out.")
     for resolved, _ in recipes:
         check_name(recipe, resolved)
     if len(recipes) > 1:

@@ -25,7 +25,9 @@ def sample(
     model: Model = "student",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, help="Number of solver steps; default 8, for onestep its trained number."),
+        typer.Option(
+            "--steps", min=1, max=2**20, help="Number of solver steps; default 8, for onestep its trained number."
+        ),
     ] = None,
     solver: Annotated[
         str | None,

@@ -40,6 +40,9 @@ def show(
     from storage.store import Store
 
     if schema or reference:
+        if name is not None or set_ or explain or (schema and reference):
+            got = " ".join(filter(None, (name, *(set_ or ()), "--explain" * explain))) or "both"
+            raise UsageError("--schema and --reference are of all recipes, one at a time", got, "Leave the rest out.")
         if schema:
             print_json(fields.schema())
         else:

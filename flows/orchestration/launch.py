@@ -14,6 +14,7 @@ from flows.session.recording import record_reused, recording, run_stages
 from flows.session.remotes import Unsent
 from flows.session.session import Session, current
 from pipeline.engine.dag import IMAGES
+from pipeline.engine.outside import check_files
 from pipeline.engine.plan import Step, plan
 from pipeline.engine.stage_errors import failure
 from storage.errors import Interrupted, StageFailed
@@ -40,7 +41,7 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
         else:
             record_reused(session, steps)
         return steps
-    check_device(session, steps)
+    check_ahead(session, steps)
     for step in steps:
         if step.action != "reuse":
             session.store.prepare_stage(step.node.name)
@@ -51,12 +52,16 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     return steps
 
 
-def check_device(session: Session, steps: list[Step]) -> None:
-    """Before the images are read, which takes a while. Raises RecipeError for devices that this machine lacks."""
-    if any(step.action in forecasts.AHEAD and step.node.name not in IMAGES for step in steps):
+def check_ahead(session: Session, steps: list[Step]) -> None:
+    """Before the images are read, which takes a while. Raises RecipeError for devices that this machine lacks,
+    DataError for weights that a stage could not read."""
+    ahead = [step.node for step in steps if step.action in forecasts.AHEAD and step.node.name not in IMAGES]
+    if ahead:
         from pipeline.runtime.device import check_asked
 
         check_asked(session.recipe.compute)
+    for node in ahead:
+        check_files(node.config)
 
 
 def _connect(session: Session, steps: list[Step], debug: bool) -> None:

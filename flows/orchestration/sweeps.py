@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.orchestration.children import Child, ChildFailed, places, run_children
-from flows.orchestration.launch import check_device
+from flows.orchestration.launch import check_ahead
 from flows.session import reruns
 from flows.session.recording import record_reused
 from flows.session.session import Session
@@ -90,7 +90,7 @@ def launch_sweep(
     """
     runs[0].session.store.prepare()
     for run in runs:
-        check_device(run.session, run.steps)
+        check_ahead(run.session, run.steps)
     reruns.request([run.session for run in runs])
     for run in runs:
         if run.reused:

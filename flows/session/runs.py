@@ -24,7 +24,15 @@ from storage.locks import held, take
 from storage.store import PREFIX, Key
 from storage.text import without_password
 
-_REQUIRED = {"id", "name", "pid", "host", "server", "flow_run", "began"}  # fields that readers of a record rely on
+_REQUIRED: dict[str, Any] = {  # fields that readers of a record rely on, and their types
+    "id": str,
+    "name": str,
+    "pid": int,
+    "host": str,
+    "server": str | None,
+    "flow_run": str | None,
+    "began": int | float,
+}
 DAY = 86_400.0  # seconds; clocks of machines that share a store differ by less
 BAD_ENDS = ("killed", "stopped", "failed")  # how outcomes begin, of runs that did not reach their end
 
@@ -130,11 +138,7 @@ def of_runs(home: Path) -> Iterator[dict[str, Any]]:
 
 def latest(home: Path) -> dict[str, dict[str, Any]]:
     """By name, the record of the latest `flowctl run`. A repair of an older artifact does not change a name."""
-    return {
-        facts["name"]: facts
-        for facts in of_runs(home)
-        if isinstance(facts["name"], str) and isinstance(facts.get("recipe"), dict)
-    }
+    return {facts["name"]: facts for facts in of_runs(home) if isinstance(facts.get("recipe"), dict)}
 
 
 def read_all(home: Path) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -145,15 +149,23 @@ def read_all(home: Path) -> tuple[list[dict[str, Any]], list[Path]]:
             facts = json.loads(path.read_bytes())
         except FileNotFoundError:
             continue  # removed meanwhile
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             facts = None
-        complete = isinstance(facts, dict) and facts.keys() >= _REQUIRED and isinstance(facts["pid"], int)
-        complete = complete and isinstance(facts["began"], int | float)
-        if complete and facts["id"] == path.stem:  # which names its lock
+        if _is_record(facts) and facts["id"] == path.stem:  # which names its lock
             readable.append(facts)
         else:
             unreadable.append(path)
     return readable, unreadable
+
+
+def _is_record(facts: Any) -> bool:
+    """Whether it has what readers rely on, of the types that they rely on."""
+    if not isinstance(facts, dict) or not facts.keys() >= _REQUIRED.keys():
+        return False
+    lists = [facts.get(name, []) for name in ("plan", "reruns")]
+    return all(isinstance(facts[name], kind) for name, kind in _REQUIRED.items()) and all(
+        isinstance(each, list) and all(isinstance(item, dict) for item in each) for each in lists
+    )
 
 
 def keys_of(facts: Mapping[str, Any]) -> list[Key]:

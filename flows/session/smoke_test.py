@@ -61,7 +61,7 @@ def run_smoke_test(recipe: Recipe, until: str | None = None) -> SmokeTest:
     """
     from pipeline.cost.forecast import Forecast
 
-    if recipe.compute.nnodes > 1:  # each would wait for the others in a temporary store of its own
+    if recipe.compute.nnodes > 1:  # each would wait in its store for the others
         raise UsageError("A smoke test must run on one machine", f"{recipe.compute.nnodes}", "Give it --nnodes 1.")
     _require_temporary_directory()
     store = Store()

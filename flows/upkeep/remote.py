@@ -75,14 +75,23 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
 
 def restore(remote: Remote, item: Damaged, store: Store) -> str:
     """Delete an artifact from the remote and upload a valid local copy, if any. Returns the action in words."""
-    files = [where for where in item.flaws if not where.endswith("/" + MANIFEST)]
-    remote.retract(item.stage, item.fingerprint, files)
+    _retract(remote, item)
     name = title(item.stage, item.fingerprint)
     try:
         artifact = store.find(item.stage, item.fingerprint)
         if artifact is not None:
             remote.send(artifact)
+            left = damaged(remote, item.stage, item.fingerprint)
+            if left is not None:  # of the right size: without a manifest they could not be checked
+                _retract(remote, left)
+                remote.send(artifact)
             return f"{name}: sent again from {store.home}"
     except DamageError as damage:
         return f"{name}: removed; it is damaged here too: {damage}"
     return f"{name}: removed; the next run that has it sends it again"
+
+
+def _retract(remote: Remote, item: Damaged) -> None:
+    """Take out its manifest and the damaged objects."""
+    files = [where for where in item.flaws if not where.endswith("/" + MANIFEST)]
+    remote.retract(item.stage, item.fingerprint, files)

@@ -22,7 +22,7 @@ from pipeline.reporting.text.noise import verdict
 from storage.artifact import MANIFEST, Artifact
 from storage.atomic import write_bytes
 from storage.bank import Bank, BatchReader, Survey, banks_below, survey
-from storage.errors import MissingError
+from storage.errors import MissingError, UsageError
 from storage.imageset import ImageSet
 from storage.store import Store
 
@@ -121,6 +121,8 @@ def _locate(name: str, overrides: Sequence[str], store: Store) -> tuple[Path, Ar
                 "The bank must exist", name, f"Run: flowctl run {as_typed(name, overrides)} --until bank."
             )
         return work, None
+    if overrides:
+        raise UsageError("--set needs a recipe", name, "Leave it out, or name the recipe of the bank.")
     if Path(name).is_dir():
         path = Path(name).absolute()
         holder = next((folder for folder in (path, path.parent) if (folder / MANIFEST).is_file()), None)

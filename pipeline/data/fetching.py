@@ -68,9 +68,9 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
         safe = path.suffix == ".safetensors"
         tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise DataError(
-            f"{path} must hold tensors and nothing else", f"{type(error).__name__}: {error}", remedy
-        ) from None
+        # Not the words of a pickle's reader, which advise to run whatever is in it.
+        why = "" if isinstance(error, pickle.UnpicklingError) else f": {error}"
+        raise DataError(f"{path} must hold tensors and nothing else", f"{type(error).__name__}{why}", remedy) from None
     if not isinstance(tensors, dict):
         raise DataError(f"{path} must hold tensors by name", type(tensors).__name__, remedy)
     return tensors

@@ -188,6 +188,14 @@ def test_what_a_newer_version_wrote_is_neither_replaced_nor_removed(sent, home, 
         assert obstore.get(sent._store, key).bytes().to_bytes() == newer
 
 
+def test_a_damaged_object_behind_a_torn_manifest_is_sent_again_too(sent, flowctl):  # noqa: F811
+    """Without a manifest it cannot be checked, and it has its size."""
+    artifact = damage(sent)
+    obstore.put(sent._store, "/".join(("artifacts", "teacher", artifact.fingerprint, MANIFEST)), b"{")
+    assert "sent again" in flowctl("verify", "--remote", "--repair").stdout
+    assert not sent.flaws(sent.manifest("teacher", artifact.fingerprint))
+
+
 def test_damage_beside_what_a_newer_version_wrote_is_found_and_repaired(sent, flowctl):  # noqa: F811
     key = next("/".join(("artifacts", *key, MANIFEST)) for key in sent.keys() if key[0] == "bank")  # noqa: SIM118
     facts = json.loads(obstore.get(sent._store, key).bytes().to_bytes())

@@ -83,12 +83,19 @@ def _images_digest(config: Data, cache_dir: Path | None) -> str | None:
         return IDX[config.source].digest if config.path is None else files_digest(idx_files(config.path), cache_dir)
     root = _root(config.path)
     notes = _notes(root, cache_dir)
+    from pipeline.data.sources.decode import background
+
+    background(config.background)  # a colour that is none is refused before all is read
     if not root.is_dir():
         return "sha256:" + _digests(root.parent, {root.name: root.stat()}, notes)[root.name]
     from pipeline.data.sources.members import refuse_stores, walk
 
     refuse_stores(root)
     files = dict(walk(root))
+    if config.test_list is not None:
+        from pipeline.data.sources.held_out import require_list
+
+        require_list(config.test_list, {*files, *map(normal, files)}, shown(str(root)))
     if config.layout == "webdataset":
         digests = _digests(root, files, _notes(root / config.layout, cache_dir), _digest_of_sample)
     else:

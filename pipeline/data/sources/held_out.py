@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Collection
 
 import numpy as np
 
@@ -89,12 +90,17 @@ def _no_image(source: str, file: str, value: str) -> DataError:
     return DataError(f"Each line of {file} must name one image of {source}", value, remedy)
 
 
+def require_list(file: str, names: Collection[str], source: str) -> None:
+    """Raise RecipeError unless a file of this name is among those of the source."""
+    if file not in names:
+        texts = [name for name in names if name.endswith((".txt", ".csv", ".tsv"))]
+        remedy = f"Text files of {source} are: {listed(texts) or 'none'}."
+        raise RecipeError("data.test_list must name a text file of the source", file, remedy)
+
+
 def _lines(members: Members, file: str) -> list[tuple[str, str]]:
     """Name and class of each line."""
-    if file not in members.places:
-        texts = [name for name in members.places if name.endswith((".txt", ".csv", ".tsv"))]
-        remedy = f"Text files of {members.source} are: {listed(texts) or 'none'}."
-        raise RecipeError("data.test_list must name a text file of the source", file, remedy)
+    require_list(file, members.places, members.source)
     ((_, content),) = members.read({file})
     try:
         text = content.decode("utf-8-sig")

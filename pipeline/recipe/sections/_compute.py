@@ -24,9 +24,13 @@ class Compute(Config):
     node_rank: int = Field(0, ge=0, description="rank of this machine; rank 0 plans, writes and records")
     rendezvous: str | None = Field(None, pattern=r"^[^\s:/]+:\d+$", description="host:port where machines meet")
     threads: Positive | None = Field(
-        None, description="CPU threads of each process; default: OMP_NUM_THREADS, else its share of the usable CPUs"
+        None,
+        le=2**15,
+        description="CPU threads of each process; default: OMP_NUM_THREADS, else its share of the usable CPUs",
     )
-    inference_batch: Positive = Field(512, description="images at once in sampling, its features and a teacher's bits")
+    inference_batch: Positive = Field(
+        512, le=2**20, description="images at once in sampling, its features and a teacher's bits"
+    )
     checkpoint_seconds: float = Field(
         15.0, gt=0, description="seconds between checkpoints of a training, more where writing one takes long"
     )
@@ -46,6 +50,8 @@ class Compute(Config):
     def _machines_can_meet(self) -> Compute:
         if self.nnodes > 1 and self.rendezvous is None:
             raise ValueError("several machines need a place to meet: set rendezvous to host:port of the first")
+        if self.rendezvous is not None and not 0 < int(self.rendezvous.rpartition(":")[2]) < 2**16:
+            raise ValueError(f"the port of rendezvous must lie in 1 to 65535, got {self.rendezvous}")
         if self.node_rank >= self.nnodes:
             raise ValueError(f"node_rank counts from 0 to nnodes - 1 = {self.nnodes - 1}, got {self.node_rank}")
         return self

@@ -47,7 +47,7 @@ class Likelihood(Config):
     probes: int = Field(
         4, ge=2, description="probes of Hutchinson's estimate of the divergence; two or more, for its error"
     )
-    tolerance: float = Field(1e-3, gt=0, lt=1, description="of dopri5, relative and absolute")
+    tolerance: float = Field(1e-3, ge=1e-9, lt=1, description="of dopri5, relative and absolute")
 
 
 class Evaluation(Seeded):

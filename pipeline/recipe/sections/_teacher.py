@@ -60,7 +60,7 @@ class Teacher(Seeded):
     )
     denoise: bool = Field(True, description="remove eta from samples by Tweedie's formula")
     decoding: Literal["calibrated", "sequential"] = Field("calibrated", description="how samples are decoded")
-    preview_samples: Positive = Field(40, description="samples in the picture")
+    preview_samples: Positive = Field(40, le=10_000, description="samples in the picture")
     training: Training
     quality: Annotated[HeldOutBits | None, AddedLater(None)] = Field(
         None, description="held-out bits per dimension while it trains; off unless given"

@@ -1,9 +1,10 @@
 """`run`: the smoke test, and what is refused before the first stage."""
 
 import pytest
+import torch
 
 from pipeline.engine.plan import plan
-from storage.errors import RecipeError, StageFailed, UsageError
+from storage.errors import DataError, RecipeError, StageFailed, UsageError
 from tests.flows.faults import fault
 
 
@@ -32,6 +33,38 @@ def test_an_absent_device_is_refused_before_the_images_are_read(flowctl, home, t
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = flowctl("run", tiny, "--set", "compute.device=cuda")
     assert isinstance(fault(result), RecipeError) and not list(home.glob("artifacts/*"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "onestep.loss={kind: lpips-huber, network: vgg, features: FILE, linear: FILE}",
+        "reference={extractor: inception, weights: FILE}",
+        "reference={extractor: inception, weights: /nowhere/inception.pth}",
+    ],
+)
+def test_weights_that_a_later_stage_cannot_read_are_refused_before_the_images_are_read(flowctl, home, tmp_path, change):
+    """The last stage would otherwise fail when all before it is done."""
+    file = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(2)}, file)
+    result = flowctl("run", "nfm-digits", "--set", change.replace("FILE", str(file)))
+    assert isinstance(fault(result), DataError) and not list(home.glob("artifacts/*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "RECIPE", "--jobs", "2"),
+        ("plan", "RECIPE", "--json", "--dag"),
+        ("show", "--schema", "RECIPE"),
+        ("show", "--reference", "--set", "seed=1"),
+        ("show", "--schema", "--reference"),
+        ("bank", "inspect", "BANK", "--set", "seed=1"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(flowctl, finished, tiny, words):
+    names = {"RECIPE": tiny, "BANK": finished.nodes["bank"].fingerprint[:12]}
+    assert isinstance(fault(flowctl(*(names.get(word, word) for word in words))), UsageError)
 
 
 @pytest.mark.parametrize("words", [(), ("--set", "seed=0,1")])

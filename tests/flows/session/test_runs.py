@@ -98,7 +98,17 @@ def test_a_run_that_has_just_ended_was_not_killed(record, tmp_path, monkeypatch)
 def test_an_unreadable_record_is_passed_over(record, tmp_path):
     (tmp_path / "runs" / "run-0.json").write_text("{torn")
     (tmp_path / "runs" / "run-1.json").write_text(json.dumps(record.facts | {"id": "x" * 300}))
+    (tmp_path / "runs" / "run-2.json").write_text("[" * 100_000)
     assert len(list(records(tmp_path))) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": 5}, {"reruns": None}, {"reruns": [1]}, {"plan": "all"}, {"host": []}, {"began": "now"}]
+)
+def test_a_record_of_other_types_is_unreadable(record, tmp_path, wrong):
+    (path,) = (tmp_path / "runs").glob("run-*.json")
+    path.write_text(json.dumps(record.facts | wrong))
+    assert list(records(tmp_path)) == []
 
 
 def test_a_run_of_a_clock_that_ran_ahead_is_not_the_latest(tmp_path, monkeypatch):

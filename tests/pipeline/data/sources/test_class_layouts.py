@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.data.sources import load, source_digest
 from pipeline.data.sources.images import UNLISTED
-from storage.errors import DataError, InputError
+from storage.errors import DataError, InputError, RecipeError
 from tests.pipeline.data.sources.formats import coloured, data_config, encoded, make_folder, make_tar, make_zip
 
 CLASSES = ["n01443537", "n02085620"]
@@ -124,6 +124,14 @@ def test_the_list_is_part_of_the_sources_identity(tmp_path):
     (path / config.test_list).write_text("val_0.JPEG n01443537\nval_1.JPEG n02085620\n")
     assert source_digest(config) != before
     assert source_digest(data_config("images", path=path)) != before
+
+
+def test_a_missing_list_and_no_colour_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+    path = make_folder(tmp_path / "tiny", tiny())
+    monkeypatch.setattr("pipeline.data.sources.digest._digest_of_image", lambda path: pytest.fail("read"))
+    for wrong in ({"test_list": "val.txt"}, {"background": "whitish"}):
+        with pytest.raises(RecipeError):
+            source_digest(data_config("images", path=path, **wrong))
 
 
 def samples(first: int, count: int, classes=("0", "10", "9")) -> dict[str, bytes]:
