@@ -67,7 +67,7 @@ def test_gc_and_rm_look_again_before_each_removal(flowctl, store, tiny, monkeypa
     make_all(load(tiny))
     del gone[:]
     result = flowctl("rm", "tiny", "--yes")
-    assert result.exit_code == 0 and gone == ["bank"] and len(stages(store)) == 6
+    assert result.exit_code == 1 and gone == ["bank"] and len(stages(store)) == 6
     assert "1 run record of tiny not deleted" in result.stdout and result.stdout.count("in use: artifacts/") == 6
 
 
