@@ -33,6 +33,7 @@ def rows_and_error(measured):
     return rows, str(error.value)
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_dies_or_hangs_stops_no_other(tmp_path, monkeypatch):
     parts = (gpu.Part("broken", 1, WRONG), gpu.Part("killed", 1, WRONG), gpu.Part("endless", 0, WRONG))
     monkeypatch.setattr(gpu, "PARTS", (*parts, gpu.Part("machine", 1)))

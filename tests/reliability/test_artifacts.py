@@ -50,7 +50,7 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_or_changes_nothing(real
     manifest = root / MANIFEST
     whole, sound = manifest.read_bytes(), Artifact.read(root)
     noticed = 0
-    places = range(0, len(whole), 11)
+    places = range(0, len(whole), 31)
     for place in places:
         data = bytearray(whole)
         data[place] ^= 1 << place % 8

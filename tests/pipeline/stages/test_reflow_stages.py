@@ -96,7 +96,10 @@ def digests(artifact) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("stage", "student", "solver", "nfe", "bound"),
-    [("pairs-1", "student", "euler", 4, 1e-5), ("pairs-2", "reflow-1", "dopri5", 0, 2e-3)],
+    [
+        pytest.param("pairs-1", "student", "euler", 4, 1e-5, marks=pytest.mark.slow),
+        ("pairs-2", "reflow-1", "dopri5", 0, 2e-3),
+    ],
 )
 def test_stored_noise_leads_to_the_stored_image(nfm, stage, student, solver, nfe, bound):
     """To the precision it is stored in: float16 keeps 11 bits of numbers up to 4, and it is the stored noise, rounded,
