@@ -121,7 +121,7 @@ def _run(
     """Run the stage, or resume it, and publish its artifact; `started` is when it was asked for, by the monotonic
     clock."""
     work = store.work(node.name, node.fingerprint)
-    resumed = _resumes(node, work, inputs)
+    resumed = _prepare(node, work, inputs)
     attempts = _count_attempt(work)
     for read in inputs.values():
         read.check_files()
@@ -161,8 +161,8 @@ def _run(
     return Outcome("resumed" if resumed else "run", published, time.monotonic() - started, job.timings)
 
 
-def _resumes(node: Node, work: Path, inputs: Mapping[str, Artifact]) -> bool:
-    """Prepare the work directory; whether it has saved work to resume. Work on inputs of other bytes is dropped."""
+def _prepare(node: Node, work: Path, inputs: Mapping[str, Artifact]) -> bool:
+    """Make the work directory ready; True where it has saved work. Work on inputs of other bytes is dropped."""
     rerun.start(work)
     given = contents(inputs)
     if roles := changed_inputs(work, given):
