@@ -134,10 +134,8 @@ def remove(
 
 def _leftovers(store: Store, before: float) -> Iterator[Item]:
     """Leftovers of killed processes, and caches. No lock guards them."""
-    partial = (*store.home.glob("*/.*.partial"), *store.home.glob("*/*/.*.partial"))
-    for path in sorted(
-        (*(store.home / "work").glob(f"{DISCARDED}*"), *(store.home / "work").glob(f"{RECIPES}*"), *partial)
-    ):
+    names = (f"work/{DISCARDED}*", f"work/{RECIPES}*", "*/.*.partial", "*/*/.*.partial")
+    for path in sorted({path for name in names for path in store.home.glob(name)}):
         taken = room(path)
         if path.name.startswith(DISCARDED) or taken.touched <= before:
             yield Item(path, "left over by a process that has ended", taken.size, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from flows.orchestration.server import EmbeddedServer, check_server
@@ -41,7 +42,7 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
         else:
             record_reused(session, steps)
         return steps
-    check_ahead(session, steps)
+    check_ahead([(session, steps)])
     for step in steps:
         if step.action != "reuse":
             session.store.prepare_stage(step.node.name)
@@ -52,16 +53,18 @@ def launch(session: Session, debug: bool = False) -> list[Step]:
     return steps
 
 
-def check_ahead(session: Session, steps: list[Step]) -> None:
+def check_ahead(runs: Iterable[tuple[Session, Sequence[Step]]]) -> None:
     """Before the images are read, which takes a while. Raises RecipeError for devices that this machine lacks,
     DataError for weights that a stage could not read."""
-    ahead = [step.node for step in steps if step.action in forecasts.AHEAD and step.node.name not in IMAGES]
-    if ahead:
-        from pipeline.runtime.device import check_asked
+    configs = []
+    for session, steps in runs:
+        ahead = [step.node for step in steps if step.action in forecasts.AHEAD and step.node.name not in IMAGES]
+        if ahead:
+            from pipeline.runtime.device import check_asked
 
-        check_asked(session.recipe.compute)
-    for node in ahead:
-        check_files(node.config)
+            check_asked(session.recipe.compute)
+        configs += [node.config for node in ahead]
+    check_files(configs)
 
 
 def _connect(session: Session, steps: list[Step], debug: bool) -> None:

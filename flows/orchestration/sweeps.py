@@ -89,8 +89,7 @@ def launch_sweep(
     is rerun once for all.
     """
     runs[0].session.store.prepare()
-    for run in runs:
-        check_ahead(run.session, run.steps)
+    check_ahead((run.session, run.steps) for run in runs)
     reruns.request([run.session for run in runs])
     for run in runs:
         if run.reused:

@@ -75,14 +75,14 @@ def damaged(remote: Remote, stage: str, fingerprint: str) -> Damaged | None:
 
 def restore(remote: Remote, item: Damaged, store: Store) -> str:
     """Delete an artifact from the remote and upload a valid local copy, if any. Returns the action in words."""
-    _retract(remote, item)
+    files = _retract(remote, item)
     name = title(item.stage, item.fingerprint)
     try:
         artifact = store.find(item.stage, item.fingerprint)
         if artifact is not None:
             remote.send(artifact)
-            left = damaged(remote, item.stage, item.fingerprint)
-            if left is not None:  # of the right size: without a manifest they could not be checked
+            # Without a manifest the objects could not be checked; those of the right size are still there.
+            if not files and (left := damaged(remote, item.stage, item.fingerprint)) is not None:
                 _retract(remote, left)
                 remote.send(artifact)
             return f"{name}: sent again from {store.home}"
@@ -91,7 +91,8 @@ def restore(remote: Remote, item: Damaged, store: Store) -> str:
     return f"{name}: removed; the next run that has it sends it again"
 
 
-def _retract(remote: Remote, item: Damaged) -> None:
-    """Take out its manifest and the damaged objects."""
+def _retract(remote: Remote, item: Damaged) -> list[str]:
+    """Take out its manifest and the damaged objects; the URLs of these."""
     files = [where for where in item.flaws if not where.endswith("/" + MANIFEST)]
     remote.retract(item.stage, item.fingerprint, files)
+    return files

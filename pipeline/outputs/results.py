@@ -224,7 +224,7 @@ class MemorisationResult(Result):
     nfe: float
     samples: tuple[float, float, float] = Field(description="least, median, greatest of generated images")
     held_out: tuple[float, float, float] = Field(description="the same of real images not trained on")
-    near: float = Field(description="the 5th percentile of held-out images")
+    near: float = Field(description="the 5th percentile of held-out images that are no training images")
     copies: float = Field(description="share of samples up to that; about 0.05 is chance")
     generated: int
     real: int = Field(description="held-out images")

@@ -83,9 +83,6 @@ def _images_digest(config: Data, cache_dir: Path | None) -> str | None:
         return IDX[config.source].digest if config.path is None else files_digest(idx_files(config.path), cache_dir)
     root = _root(config.path)
     notes = _notes(root, cache_dir)
-    from pipeline.data.sources.decode import background
-
-    background(config.background)  # a colour that is none is refused before all is read
     if not root.is_dir():
         return "sha256:" + _digests(root.parent, {root.name: root.stat()}, notes)[root.name]
     from pipeline.data.sources.members import refuse_stores, walk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -72,18 +72,14 @@ def _notes(remarks: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{remark} ({len(names)}): {listed(names)}" for remark, names in remarks.items() if names]
 
 
-def _scanned(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Its entries; none of what is an archive within a folder."""
-    return os.scandir(folder) if folder.is_dir() else iter(())
-
-
 def _empty_folders(path: Path, members: Members, names: Collection[str]) -> list[str]:
     """Folders without an image that lie next to folders of images."""
     places = [PurePosixPath(name).parents for name in names]
     full = {folder for parents in places for folder in parents}
     above = {parents[1] for parents in places if len(parents) > 1}
     if path.is_dir():
-        entries = ((folder / entry.name, entry) for folder in above for entry in _scanned(path / folder))
+        on_disk = [folder for folder in above if (path / folder).is_dir()]  # others are tars, with folders in them
+        entries = ((folder / entry.name, entry) for folder in on_disk for entry in os.scandir(path / folder))
         folders = {name for name, entry in entries if entry.is_dir() and not is_store(Path(entry.path))}
     else:
         folders = set(map(PurePosixPath, members.folders))

@@ -36,6 +36,16 @@ def _encoding(name: str | None) -> str | None:
     raise ValueError(f"Python has no encoding {name!r} of names: give one such as cp932, gbk or cp866")
 
 
+def _colour(name: str) -> str:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError:
+        raise ValueError(f"{name!r} is no colour: give a name such as black, or #rrggbb") from None
+    return name
+
+
 class Expected(Config):
     """Size of a data set as networks see it: of its latents, where there is an autoencoder."""
 
@@ -87,9 +97,9 @@ class Data(Config):
     names_encoding: Annotated[str | None, AfterValidator(_encoding), AddedLater(None)] = Field(
         None, description="of names in an archive that are not marked as UTF-8; unless given cp437 in a zip"
     )
-    background: Annotated[str, AddedLater("white")] = Field(
-        "white", pattern=r"^([a-z]+|#[0-9a-f]{6})$", description="colour behind transparent pixels: a name or #rrggbb"
-    )
+    background: Annotated[
+        str, Field(pattern=r"^([a-z]+|#[0-9a-f]{6})$"), AfterValidator(_colour), AddedLater("white")
+    ] = Field("white", description="colour behind transparent pixels: a name or #rrggbb")
     labels: Annotated[bool, AddedLater(True)] = Field(
         True, description="give networks the classes; without, scores may still use them"
     )

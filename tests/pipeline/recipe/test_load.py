@@ -55,6 +55,7 @@ def test_every_shipped_recipe_is_valid_and_survives_being_written_out(name, tmp_
         (["compute.device=gpu"], "compute.device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         (["data.checksum=sha256:1"], "data.checksum must be sha256: and 64"),
         (["data.background=WHITE"], "data.background must be the name of a colour"),
+        (["data.background=whitish"], "data.background: 'whitish'"),
         (["teacher=null"], "recipe"),
         (["student.coupling=independent"], "recipe"),
         (["student.coupling=optimal"], "student.coupling.kind must be one of"),
